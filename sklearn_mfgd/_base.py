@@ -1,0 +1,381 @@
+"""What the estimators share: parameters, conventions, and what factors are for."""
+
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ._factorize import Biases, Ridge, factorize, rescale, sides_of
+from ._kernels import entry_products
+from ._observed import entries_of, observed_mask, scale_exponent
+from ._score import explained_share
+
+
+class BaseMatrixFactorization(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
+    """Fit, fold in, reconstruct and score; subclasses hold parameters and defaults."""
+
+    _accept_sparse = False
+    _parameter_constraints: dict = {
+        "rank": [Interval(Integral, 1, None, closed="left")],
+        "eta": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "solver": [StrOptions({"auto", "gd", "scaled", "als"})],
+        "reg": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+        "fit_bias": ["boolean", StrOptions({"columns"})],
+        "init": [StrOptions({"svd", "random"}), tuple, list],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, *, mask=None):
+        """Factorize the observed entries of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The matrix; NaN means missing.
+        y : Ignored
+            Not used, present for API consistency by convention.
+        mask : array-like of bool of shape (n_samples, n_features), default=None
+            True where X is observed, in addition to NaN.
+
+        Returns
+        -------
+        self : object
+            Fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            When no entry is observed, or a parameter does not suit the data.
+        DivergenceError
+            When a fixed `eta` makes the objective grow.
+        """
+        self._fit(X, mask)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit_transform(self, X, y=None, *, mask=None):
+        """Factorize the observed entries of X and return its row factors.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The matrix; NaN means missing.
+        y : Ignored
+            Not used, present for API consistency by convention.
+        mask : array-like of bool of shape (n_samples, n_features), default=None
+            True where X is observed, in addition to NaN.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, rank) or (n_samples, rank + 1)
+            What ``fit(X).transform(X)`` returns.
+        """
+        return self._fit(X, mask)
+
+    def transform(self, X, *, mask=None):
+        r"""Fold rows in: the least-squares row factors given `components_`.
+
+        Each row minimizes
+
+        .. math::
+
+            \tfrac12 \sum_{j \text{ observed}} (x_j - \mu - c_j - b - w \cdot h_j)^2
+            + \tfrac12 \, \mathrm{reg} \, (\|w\|^2 + b^2)
+
+        by itself, so neither the other rows nor their order matter. Where many rows
+        factors do, the one of least norm is taken; a row with nothing observed gets
+        zeros.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows seen in `fit` or new ones; NaN means missing.
+        mask : array-like of bool of shape (n_samples, n_features), default=None
+            True where X is observed, in addition to NaN.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, rank) or (n_samples, rank + 1)
+            Row factors. With row biases (``fit_bias=True``) the last column is the
+            bias of the row.
+        """
+        check_is_fitted(self)
+        entries = self._entries(self._validate(X, reset=False), mask)
+        return self._fold_in(entries)
+
+    def inverse_transform(self, Z):
+        """Reconstruct the complete rows: ``mean + column biases + W @ components_``.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, rank) or (n_samples, rank + 1)
+            Row factors as `transform` returns them.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Without missing values.
+        """
+        check_is_fitted(self)
+        Z = self._check_factors(Z)
+        X = Z[:, : len(self.components_)] @ self.components_.astype(Z.dtype, copy=False)
+        X += (self.mean_ + self.column_bias_).astype(Z.dtype)
+        if self._biases.row:
+            X += Z[:, -1:]
+        return X
+
+    def predict_entries(self, Z, rows, columns):
+        """Reconstruct chosen entries, for matrices too large to be written out.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, rank) or (n_samples, rank + 1)
+            Row factors as `transform` returns them.
+        rows, columns : array-like of int of shape (n_entries,)
+            Which entries: ``inverse_transform(Z)[rows, columns]``.
+
+        Returns
+        -------
+        x : ndarray of shape (n_entries,)
+            The reconstructed entries.
+        """
+        check_is_fitted(self)
+        Z = self._check_factors(Z)
+        rows = _check_indices(rows, len(Z), "rows")
+        columns = _check_indices(columns, self.n_features_in_, "columns")
+        if rows.shape != columns.shape:
+            raise ValueError(
+                f"rows and columns must have the same length; got {len(rows)} and "
+                f"{len(columns)}."
+            )
+        H = self.components_.T.astype(Z.dtype, copy=False)
+        x = entry_products(Z[:, : H.shape[1]], H, rows, columns)
+        x += (self.mean_ + self.column_bias_).astype(Z.dtype)[columns]
+        if self._biases.row:
+            x += Z[rows, -1]
+        return x
+
+    def score(self, X, y=None, *, mask=None):
+        r"""Predict entries of X that were hidden, and return the share explained.
+
+        The k-th observed entry of a row belongs to fold k mod 5. Each fold is predicted
+        from a fold-in on the other four, and the score is
+
+        .. math::
+
+            Q^2 = 1 - \frac{\sum (x_{ij} - \hat x_{ij})^2}{\sum (x_{ij} - \bar x_j)^2}
+
+        with the column means of `fit`: 1 is perfect, 0 no better than column means. It
+        does not grow with the rank for ever, as the error of a reconstruction does.
+        On rows that `fit` did not see it is bi-cross-validation [1]_.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, best such as `fit` has not seen; NaN means missing.
+        y : Ignored
+            Not used, present for API consistency by convention.
+        mask : array-like of bool of shape (n_samples, n_features), default=None
+            True where X is observed, in addition to NaN.
+
+        Returns
+        -------
+        score : float
+            Q². With a denominator of zero: 1.0 when every prediction is right, else
+            0.0, as in :func:`sklearn.metrics.r2_score`.
+
+        References
+        ----------
+        .. [1] A. B. Owen, P. O. Perry, "Bi-Cross-Validation of the SVD and the
+           Nonnegative Matrix Factorization", Annals of Applied Statistics 3 (2009).
+        """
+        check_is_fitted(self)
+        entries = self._entries(self._validate(X, reset=False), mask)
+        if entries.n_observed == 0:
+            raise ValueError("score needs observed entries; every entry of X is missing.")
+        H = self._column_factors(entries.values.dtype)
+        centre = np.ldexp(self.column_mean_, -2 * self._exponent) - entries.mean
+        return explained_share(
+            entries, H, self._sides()[0].ridge, centre, self._biases
+        )
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = self._accept_sparse and not self.early_stopping
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "components_")
+
+    @property
+    def _n_features_out(self):
+        return len(self.components_) + self._biases.row
+
+    def _fit(self, X, mask):
+        """Fit, or leave the estimator as it was: an error or Ctrl-C changes nothing."""
+        before = self.__dict__.copy()
+        try:
+            return self._fit_unguarded(X, mask)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _fit_unguarded(self, X, mask):
+        if self.reg == "auto" and self.solver in ("gd", "scaled"):
+            raise ValueError(
+                f"reg='auto' works with solver='als' or 'auto'; solver={self.solver!r} "
+                "needs a number for reg."
+            )
+        X = self._validate(X, reset=True)
+        mask = observed_mask(X, mask)
+        if mask is not None and not mask.any():
+            raise ValueError("There is nothing to fit: every entry of X is missing.")
+        biases = Biases(row=self.fit_bias is True, column=self.fit_bias is not False)
+        exponent = scale_exponent(X, mask)
+        entries = entries_of(X, mask, exponent=exponent, centred=biases.column)
+        found = factorize(
+            entries,
+            self.get_params(deep=False),
+            biases=biases,
+            exponent=exponent,
+            start=self._warm_start(X, biases, exponent) if self.warm_start else None,
+            rng=check_random_state(self.random_state),
+            monitor=_print_progress if self.verbose else None,
+        )
+        self._set_fitted(found, entries, biases, exponent)
+        descent = found.descent
+        if not descent.converged and self.tol > 0:
+            warnings.warn(
+                f"The objective still fell by more than tol={self.tol:g} of itself in "
+                f"sweep {descent.n_iter}. Increase max_iter, or tol.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        return rescale(found.W, biases.row, exponent)
+
+    def _set_fitted(self, found, entries, biases, exponent):
+        """Store the factorization in the units of the data."""
+        dtype, descent = entries.values.dtype, found.descent
+        H = rescale(found.H, biases.column, exponent)
+        unit = np.ldexp(1.0, 2 * exponent)
+        self._biases, self._exponent = biases, exponent
+        self.components_ = np.ascontiguousarray(H[:, : self.rank].T)
+        self.column_bias_ = H[:, -1].copy() if biases.column else np.zeros(len(H), dtype)
+        self.mean_ = entries.mean * unit
+        self.column_mean_ = (entries.column_means() * unit).astype(dtype)
+        self.reg_, self.bias_reg_ = found.ridge
+        self.eta_ = descent.step
+        if self.eta == "auto" and self.solver == "gd":
+            self.eta_ /= unit
+        self.n_iter_ = descent.n_iter
+        with np.errstate(over="ignore"):  # of squares of values near the largest float
+            self.loss_curve_ = np.ldexp(descent.loss_curve, 4 * exponent).tolist()
+        self.validation_curve_ = (
+            [error * unit for error in descent.validation_curve]
+            if self.early_stopping
+            else None
+        )
+        self.reconstruction_err_ = float(np.sqrt(2 * found.loss)) * unit
+
+    def _warm_start(self, X, biases, exponent):
+        """Column factors of the last fit, or None before the first."""
+        if not self.__sklearn_is_fitted__():
+            return None
+        if self.components_.shape != (self.rank, X.shape[1]) or self._biases != biases:
+            raise ValueError(
+                "warm_start=True continues a fit with components_ of shape "
+                f"{self.components_.shape} and fit_bias of the same kind; got rank="
+                f"{self.rank}, {X.shape[1]} features and fit_bias={self.fit_bias!r}. "
+                "Use warm_start=False to start afresh."
+            )
+        return self._column_factors(X.dtype, exponent)
+
+    def _validate(self, X, *, reset):
+        return validate_data(
+            self,
+            X,
+            reset=reset,
+            accept_sparse=("csr", "csc") if self._accept_sparse else False,
+            dtype=[np.float64, np.float32],
+            ensure_all_finite="allow-nan",
+        )
+
+    def _entries(self, X, mask):
+        """Prepare rows for the fitted model."""
+        return entries_of(
+            X,
+            observed_mask(X, mask),
+            exponent=self._exponent,
+            mean=float(np.ldexp(self.mean_, -2 * self._exponent)),
+        )
+
+    def _column_factors(self, dtype, exponent=None):
+        """The fitted H, in the units of the solvers."""
+        exponent = self._exponent if exponent is None else exponent
+        H = self.components_.T
+        if self._biases.column:
+            H = np.column_stack([H, self.column_bias_])
+        return rescale(H.astype(dtype), self._biases.column, -exponent)
+
+    def _sides(self):
+        ridge = Ridge(self.reg_, self.bias_reg_)
+        return sides_of(len(self.components_), self._biases, ridge, self._exponent)
+
+    def _fold_in(self, entries):
+        row, column = self._biases
+        H = self._column_factors(entries.values.dtype)
+        objective = entries.objective(row_bias=row, column_bias=column)
+        W = objective.least_squares(H, self._sides()[0].ridge)
+        return rescale(W, row, self._exponent)
+
+    def _check_factors(self, Z):
+        Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
+        if Z.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"Z must have {self._n_features_out} columns, as transform returns "
+                f"them; got {Z.shape[1]}."
+            )
+        return Z
+
+
+def _print_progress(loss_curve, validation_curve):
+    line = f"Sweep {len(loss_curve)}: objective {loss_curve[-1]:.6g}"
+    if validation_curve:
+        line += f", held-out error {validation_curve[-1]:.6g}"
+    print(line)
+
+
+def _check_indices(indices, length, name):
+    indices = np.asarray(indices)
+    if indices.ndim != 1 or indices.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be a one-dimensional array of integers.")
+    outside = np.flatnonzero((indices < 0) | (indices >= length))
+    if outside.size:
+        raise ValueError(
+            f"{name}[{outside[0]}] is {indices[outside[0]]}; it must lie in "
+            f"[0, {length})."
+        )
+    return indices

@@ -1,0 +1,173 @@
+"""From prepared entries to factors: ridge, start, descent, last fold-in.
+
+All in the units of the solvers: data divided by ``4**k``, factors by ``2**k``, biases
+by ``4**k``. There the objective is F / 16**k when the ridge on factors is
+``reg / 4**k`` and that on biases is ``reg``.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from ._init import initial_biases, random_factors, svd_factors
+from ._observed import hold_out
+from ._ridge import default_ridge
+from ._solvers import Descent, Side, descend, validation_error
+
+# Below this observed share the exact rows of "als" are worth their price.
+MOSTLY_OBSERVED = 0.5
+
+
+class Biases(NamedTuple):
+    """Which biases a model has."""
+
+    row: bool
+    column: bool
+
+
+class Ridge(NamedTuple):
+    """Penalties in the units of the user."""
+
+    factors: float
+    biases: float
+
+
+class Factorization(NamedTuple):
+    """What a fit has found, in the units of the solvers."""
+
+    W: np.ndarray  # folded in: all observed entries given H
+    H: np.ndarray
+    ridge: Ridge
+    loss: float  # data term at (W, H)
+    descent: Descent
+
+
+def sides_of(rank, biases, ridge, exponent):
+    """Penalty and unit of every column of W and of H."""
+    factors = np.full(rank, np.ldexp(ridge.factors, -2 * exponent))
+    unit = np.full(rank, np.ldexp(1.0, 2 * exponent))
+    with_bias = Side(np.append(factors, ridge.biases), np.append(unit, 1.0))
+    without = Side(factors, unit)
+    return tuple(with_bias if biased else without for biased in biases)
+
+
+def rescale(factors, biased, exponent):
+    """Multiply factors by ``2**exponent`` and a last column of biases by its square."""
+    scaled = np.ldexp(factors, exponent)
+    if biased:
+        scaled[:, -1] = np.ldexp(factors[:, -1], 2 * exponent)
+    return scaled
+
+
+def choose_solver(solver, reg, entries):
+    """Settle ``solver="auto"``, from the pattern of observed entries alone."""
+    if solver != "auto":
+        return solver
+    m, n = entries.values.shape
+    if reg == "auto" or entries.n_observed < MOSTLY_OBSERVED * m * n:
+        return "als"
+    return "scaled"
+
+
+def factorize(entries, params, *, biases, exponent, start, rng, monitor):
+    """Fit the factors of `entries`.
+
+    Parameters
+    ----------
+    entries : Entries
+    params : dict
+        The parameters of the estimator.
+    biases : Biases
+    exponent : int
+        Data were divided by ``4**exponent``.
+    start : ndarray of shape (n_features, .) or None
+        Column factors to start from instead of ``params["init"]``.
+    rng : RandomState
+    monitor : callable or None
+        See `descend`.
+
+    Returns
+    -------
+    Factorization
+    """
+    training, validate = entries, None
+    if params["early_stopping"]:
+        dense = _dense(entries, "early_stopping=True")
+        training, held_out = hold_out(dense, params["validation_fraction"], rng)
+        validate = validation_error(held_out, biases)
+    objective = training.objective(row_bias=biases.row, column_bias=biases.column)
+    rank = params["rank"]
+    ridge = Ridge(params["reg"], params["reg"])
+    if params["reg"] == "auto":
+        factors, other = default_ridge(_dense(training, "reg='auto'"), biases, rank)
+        ridge = Ridge(float(np.ldexp(factors, 2 * exponent)), other)
+    sides = sides_of(rank, biases, ridge, exponent)
+    W, H = _starting_factors(training, objective, params, sides, exponent, start, rng)
+    descent = descend(
+        objective,
+        W,
+        H,
+        sides,
+        solver=choose_solver(params["solver"], params["reg"], entries),
+        eta=params["eta"],
+        max_iter=params["max_iter"],
+        tol=params["tol"],
+        validate=validate,
+        n_iter_no_change=params["n_iter_no_change"],
+        monitor=monitor,
+    )
+    if training is not entries:
+        objective = entries.objective(row_bias=biases.row, column_bias=biases.column)
+    W = objective.least_squares(descent.H, sides[0].ridge)
+    return Factorization(W, descent.H, ridge, objective.value(W, descent.H), descent)
+
+
+def _starting_factors(entries, objective, params, sides, exponent, start, rng):
+    """Start from given column factors, given factors, an SVD, or at random."""
+    rank, init = params["rank"], params["init"]
+    if start is not None:
+        return objective.least_squares(start, sides[0].ridge), start
+    b, c = initial_biases(objective, sides)
+    if isinstance(init, (tuple, list)):
+        W, H = _given_factors(init, (len(b), rank), (len(c), rank), b.dtype, exponent)
+    elif init == "random":
+        W, H = random_factors(objective, b, c, rank, entries.n_observed, rng)
+    else:
+        share = entries.n_observed / (len(b) * len(c))
+        W, H = svd_factors(objective, b, c, rank, share, sides[0].ridge[0])
+    # What was never observed stays at its prior: no gradient would ever move it.
+    W[entries.counts(axis=1) == 0] = 0
+    H[entries.counts(axis=0) == 0] = 0
+    return np.column_stack([W, b]), np.column_stack([H, c])
+
+
+def _given_factors(init, *shapes_and_units):
+    *shapes, dtype, exponent = shapes_and_units
+    if len(init) != 2:
+        raise ValueError(
+            f"init must be 'svd', 'random' or a pair (W0, H0); got {len(init)} arrays."
+        )
+    factors = []
+    for name, given, shape in zip(("W0", "H0"), init, shapes, strict=True):
+        given = np.array(given, dtype)
+        if given.shape != shape:
+            raise ValueError(
+                f"init: {name} must have shape {shape}, one row per "
+                f"{'sample' if name == 'W0' else 'feature'} and one column per factor; "
+                f"got {given.shape}."
+            )
+        if not np.isfinite(given).all():
+            raise ValueError(f"init: {name} must be finite.")
+        factors.append(np.ldexp(given, -exponent))
+    return factors
+
+
+def _dense(entries, why):
+    """Refuse to hide entries of sparse data, whose zeros would have to be stored."""
+    if sparse.issparse(entries.values):
+        raise ValueError(
+            f"{why} hides some of the entries of X, which would store all the zeros of "
+            "a sparse X. Pass a dense X or another value."
+        )
+    return entries

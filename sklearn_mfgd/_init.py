@@ -1,0 +1,118 @@
+"""Where the descent starts: biases, then factors."""
+
+import numpy as np
+
+from ._kernels import blocks
+
+# Directions that the randomized SVD carries beyond the rank, and its power iterations
+# (Halko, Martinsson & Tropp, SIAM Review 2011).
+OVERSAMPLES = 10
+N_POWER_ITERATIONS = 4
+
+# A side of at most this many times the width of the randomized basis is decomposed
+# exactly, by its Gram matrix: that costs fewer operations.
+GRAM_WIDTHS = 10
+
+# Shrinking by the ridge would start weak factors at exactly zero, where all gradients
+# vanish; they start at this share of their size at least.
+LEAST_SHARE = 0.1
+
+
+def initial_biases(objective, sides, n_rounds=3):
+    """Row and column biases by alternating ridge means.
+
+    This is alternating least squares at rank 0. A missing kind of bias is an array
+    without columns.
+
+    Returns
+    -------
+    row_biases : ndarray of shape (m, 0 or 1)
+    column_biases : ndarray of shape (n, 0 or 1)
+    """
+    (m, n), dtype = objective.X.shape, objective.X.dtype
+    b = np.zeros((m, int(objective.row_bias)), dtype)
+    c = np.zeros((n, int(objective.column_bias)), dtype)
+    for _ in range(n_rounds):
+        if objective.column_bias:
+            c = objective.T.least_squares(b, sides[1].ridge[-1:])
+        if objective.row_bias:
+            b = objective.least_squares(c, sides[0].ridge[-1:])
+    return b, c
+
+
+def random_factors(objective, b, c, rank, n_observed, rng):
+    """Gaussian factors whose product has the size of the data."""
+    square = 2 * objective.value(b, c) / n_observed
+    size = (square / rank) ** 0.25
+    m, n = len(b), len(c)
+    W, H = (size * rng.standard_normal((rows, rank)) for rows in (m, n))
+    return W.astype(b.dtype), H.astype(c.dtype)
+
+
+def svd_factors(objective, b, c, rank, share, shrink):
+    """Truncated SVD of the data without biases, zero in the holes, over `share`.
+
+    Dividing by the observed share makes it an unbiased estimate of the complete matrix
+    (Achlioptas & McSherry, JACM 2007). Singular values are shrunk by `shrink`, which
+    solves the complete problem exactly. Factors beyond the smaller side are zero.
+    """
+    m, n = len(b), len(c)
+    A = objective.deflate(b, c)
+    small = min(m, n)
+    if small <= GRAM_WIDTHS * (rank + OVERSAMPLES):
+        left, singular, right = _exact_svd(A, min(rank, small), b.dtype)
+    else:
+        left, singular, right = _randomized_svd(A, rank, b.dtype)
+    singular = singular / share
+    size = np.sqrt(np.maximum(singular - shrink, LEAST_SHARE * singular))
+    W, H = np.zeros((m, rank), b.dtype), np.zeros((n, rank), c.dtype)
+    W[:, : size.size], H[:, : size.size] = left * size, right * size
+    return W, H
+
+
+def _exact_svd(A, rank, dtype):
+    """Leading singular triplets by the eigenvectors of the smaller Gram matrix."""
+    if A.shape[0] > A.shape[1]:
+        right, singular, left = _exact_svd(A.T, rank, dtype)
+        return left, singular, right
+    squares, vectors = np.linalg.eigh(_gram(A, dtype))
+    left = vectors[:, ::-1][:, :rank].astype(dtype)
+    right = A.T @ left
+    singular = np.linalg.norm(right, axis=0)
+    nonzero = singular > np.sqrt(max(A.shape) * np.finfo(dtype).eps) * singular.max()
+    right = np.divide(right, singular, out=np.zeros_like(right), where=nonzero)
+    return _fix_signs(left, np.where(nonzero, singular, 0), right)
+
+
+def _gram(A, dtype):
+    """Multiply A with its transpose, without writing out an A that is no array."""
+    if isinstance(A, np.ndarray):
+        return (A @ A.T).astype(np.float64)
+    gram = np.empty((A.shape[0],) * 2)
+    for part in blocks(A.shape[0], A.shape[1]):
+        gram[:, part] = A @ (A.T @ np.eye(A.shape[0], dtype=dtype)[:, part])
+    return gram
+
+
+def _randomized_svd(A, rank, dtype):
+    """Leading singular triplets by subspace iteration from a random start.
+
+    Always the same one: this is a place to start from, not a sample.
+    """
+    rng = np.random.RandomState(0)
+    basis = A @ rng.standard_normal((A.shape[1], rank + OVERSAMPLES)).astype(dtype)
+    for _ in range(N_POWER_ITERATIONS):
+        basis = A.T @ np.linalg.qr(basis).Q
+        basis = A @ np.linalg.qr(basis).Q
+    basis = np.linalg.qr(basis).Q
+    right, singular, inner = np.linalg.svd(A.T @ basis, full_matrices=False)
+    left = (basis @ inner.T)[:, :rank]
+    return _fix_signs(left, singular[:rank], right[:, :rank])
+
+
+def _fix_signs(left, singular, right):
+    """Make the largest entry of each right vector positive: its sign is arbitrary."""
+    columns = np.arange(right.shape[1])
+    signs = np.where(right[np.abs(right).argmax(axis=0), columns] < 0, -1, 1)
+    signs = signs.astype(right.dtype)
+    return left * signs, singular, right * signs

@@ -1,0 +1,232 @@
+"""Squared error over the observed entries, seen from one side.
+
+An objective holds the data ``X`` (m, n) and answers for its *rows*; ``objective.T``
+holds the same data with rows and columns exchanged, so a solver is written once and
+applied to either side. The contract, with ``W`` (m, .) and ``H`` (n, .):
+
+===================================  =================================================
+``value(W, H)``                      data term F = 1/2 sum of squared residuals, float
+``value_and_gradient(W, H)``         the same with dF/dW, which shares its residuals
+``curvature(D, H)``                  sum_j (d_i . g_j)^2 of each row, (m,)
+``least_squares(H, ridge)``          the W that minimizes F + 1/2 sum ridge * W^2
+``gram(H)``                          sum_j g_j g_j' over *all* columns, float64
+``deflate(b, c)``                    the data without biases, zero in the holes; it
+                                     knows ``@``, ``.T`` and ``.shape``
+``total``                            sum of the squared data
+``T``                                the other side
+===================================  =================================================
+
+With biases the last column of ``W`` is the row bias b and the last column of ``H`` the
+column bias c: row i sees the regressors ``g_j = [h_j, 1]`` and the target
+``x_ij - mean - c_j``.
+"""
+
+import numpy as np
+from scipy import sparse
+
+from ._kernels import blocks, masked_least_squares, solve_shared
+
+# Below this share of the data's own sum of squares, an error found as a difference of
+# large sums has lost half of its digits and is summed entry by entry instead.
+CANCELLATION = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-3}
+
+
+class _Side:
+    """What both objectives share: whose biases there are, and the regressors."""
+
+    row_bias: bool
+    column_bias: bool
+
+    def _regressors(self, H):
+        """Split H into the regressors of a row, (n, r), and the offset c or None."""
+        factors, offset = (H[:, :-1], H[:, -1]) if self.column_bias else (H, None)
+        if self.row_bias:
+            factors = np.column_stack([factors, np.ones(len(H), H.dtype)])
+        return factors, offset
+
+    def gram(self, H):
+        """Sum the outer products of the regressors over all columns, (r, r)."""
+        design = self._regressors(H)[0].astype(np.float64, copy=False)
+        return design.T @ design
+
+
+class CompleteObjective(_Side):
+    """Every entry is observed; X is dense or sparse, and no residual is formed.
+
+    Parameters
+    ----------
+    X : ndarray or CSR/CSC matrix of shape (m, n)
+        An entry that a sparse X does not store is a zero.
+    mean : float
+        Subtracted from every entry without touching X.
+    row_bias, column_bias : bool
+        Whether W, respectively H, ends in a column of biases.
+    """
+
+    def __init__(self, X, *, mean=0.0, row_bias=False, column_bias=False):
+        stored = X.data[None] if sparse.issparse(X) else X
+        total = float(_row_squares(stored).sum(dtype=np.float64))
+        sums = [np.asarray(X.sum(axis=k, dtype=np.float64)).ravel() for k in (1, 0)]
+        self._set(X, mean, row_bias, column_bias, total, sums)
+
+    def _set(self, X, mean, row_bias, column_bias, total, sums):
+        self.X, self.mean = X, mean
+        self.row_bias, self.column_bias = row_bias, column_bias
+        self.total, self._sums = total, sums
+
+    @property
+    def T(self):
+        """The same data with rows and columns exchanged."""
+        other = object.__new__(CompleteObjective)
+        flags = self.column_bias, self.row_bias
+        other._set(self.X.T, self.mean, *flags, self.total, self._sums[::-1])
+        return other
+
+    def _offset(self, H):
+        """Mean and column bias, (n,) float64."""
+        offset = np.full(len(H), self.mean)
+        return offset + H[:, -1] if self.column_bias else offset
+
+    def _correlate(self, design, offset):
+        """Multiply the targets with the regressors, (m, r)."""
+        product = self.X @ design
+        if offset.any():
+            product = product - (offset @ design).astype(product.dtype)
+        return product
+
+    def _expand(self, W, H):
+        """Form value and gradient out of Gram matrices."""
+        design, offset = self._regressors(H)[0], self._offset(H)
+        product = self._correlate(design, offset)
+        gram = self.gram(H)
+        target = self.total - 2 * (offset @ self._sums[1])
+        target += self.X.shape[0] * (offset @ offset)
+        cross = np.einsum("ij,ij->i", W, product).sum(dtype=np.float64)
+        W64 = W.astype(np.float64, copy=False)
+        value = 0.5 * (target - 2 * cross + np.vdot(W64.T @ W64, gram))
+        scale = max(self.total, target)
+        if value < CANCELLATION[W.dtype] * scale and not sparse.issparse(self.X):
+            value = self._sum_of_residuals(W, design, offset)
+        return max(float(value), 0.0), W @ gram.astype(W.dtype) - product
+
+    def _sum_of_residuals(self, W, design, offset):
+        value, offset = 0.0, offset.astype(W.dtype)
+        for rows in blocks(self.X.shape[0], self.X.shape[1]):
+            residual = W[rows] @ design.T
+            residual += offset
+            residual -= self.X[rows]
+            value += 0.5 * np.einsum("ij,ij->i", residual, residual).sum(dtype=np.float64)
+        return value
+
+    def value(self, W, H):
+        """Half the sum of squared residuals."""
+        return self._expand(W, H)[0]
+
+    def value_and_gradient(self, W, H):
+        """Half the sum of squared residuals and its gradient in W."""
+        return self._expand(W, H)
+
+    def curvature(self, D, H):
+        """Second derivative along each row of D."""
+        return np.einsum("ij,ij->i", D @ self.gram(H).astype(D.dtype), D)
+
+    def least_squares(self, H, ridge):
+        """Exact rows; all of them share one system."""
+        design = self._regressors(H)[0]
+        product = self._correlate(design, self._offset(H))
+        system = self.gram(H) + np.diag(ridge)
+        return solve_shared(system, product, len(H)).astype(H.dtype, copy=False)
+
+
+    def deflate(self, b, c):
+        """Subtract biases, (m, 0 or 1) and (n, 0 or 1); good for products only."""
+        row = b[:, 0] if self.row_bias else np.zeros(len(b), b.dtype)
+        column = self._offset(c).astype(c.dtype)
+        if not (row.any() or column.any()):
+            return self.X
+        return _Deflated(self.X, row, column)
+
+
+class _Deflated:
+    """``X - b 1' - 1 c'``, never written out."""
+
+    def __init__(self, X, b, c):
+        self.X, self.b, self.c, self.shape = X, b, c, X.shape
+
+    @property
+    def T(self):
+        return _Deflated(self.X.T, self.c, self.b)
+
+    def __matmul__(self, V):
+        return self.X @ V - np.outer(self.b, V.sum(axis=0)) - self.c @ V
+
+
+class MaskedObjective(_Side):
+    """Dense X with holes: residuals of the observed entries, in one work array.
+
+    Parameters
+    ----------
+    X : ndarray of shape (m, n)
+        The mean already subtracted; zero in the holes.
+    mask : bool ndarray of shape (m, n)
+        True where observed.
+    row_bias, column_bias : bool
+        Whether W, respectively H, ends in a column of biases.
+    """
+
+    def __init__(self, X, mask, *, row_bias=False, column_bias=False):
+        total = float(_row_squares(X).sum(dtype=np.float64))
+        self._set(X, mask, np.empty_like(X), row_bias, column_bias, total)
+
+    def _set(self, X, mask, work, row_bias, column_bias, total):
+        self.X, self.mask, self._work, self.total = X, mask, work, total
+        self.row_bias, self.column_bias = row_bias, column_bias
+
+    @property
+    def T(self):
+        """The same data with rows and columns exchanged, in the same memory."""
+        other = object.__new__(MaskedObjective)
+        flags = self.column_bias, self.row_bias
+        other._set(self.X.T, self.mask.T, self._work.T, *flags, self.total)
+        return other
+
+    def _residual(self, W, design, offset):
+        """Approximation minus data at the observed entries, zero in the holes."""
+        residual = np.matmul(W, design.T, out=self._work)
+        if offset is not None:
+            residual += offset
+        residual -= self.X
+        residual *= self.mask
+        return residual
+
+    def value(self, W, H):
+        """Half the sum of squared residuals."""
+        residual = self._residual(W, *self._regressors(H))
+        return 0.5 * float(_row_squares(residual).sum(dtype=np.float64))
+
+    def value_and_gradient(self, W, H):
+        """Half the sum of squared residuals and its gradient in W."""
+        design, offset = self._regressors(H)
+        residual = self._residual(W, design, offset)
+        value = 0.5 * float(_row_squares(residual).sum(dtype=np.float64))
+        return value, residual @ design
+
+    def curvature(self, D, H):
+        """Second derivative along each row of D."""
+        change = np.matmul(D, self._regressors(H)[0].T, out=self._work)
+        change *= self.mask
+        return _row_squares(change)
+
+    def least_squares(self, H, ridge):
+        """Exact rows, each with the system of its own observed columns."""
+        design, offset = self._regressors(H)
+        return masked_least_squares(self.X, self.mask, design, offset, ridge)
+
+    def deflate(self, b, c):
+        """Subtract biases, (m, 0 or 1) and (n, 0 or 1). Overwritten by the next call."""
+        residual = self._residual(b, *self._regressors(c))
+        return np.negative(residual, out=residual)
+
+
+def _row_squares(A):
+    return np.einsum("ij,ij->i", A, A)

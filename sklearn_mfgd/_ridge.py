@@ -1,0 +1,84 @@
+"""A ridge scaled by the data, for ``reg="auto"``.
+
+If X were noise of standard deviation s, observed with probability p, a ridge of
+
+    s sqrt(p) (sqrt(m) + sqrt(n)),
+
+the expected norm of that noise, would shrink every factor to zero (Koltchinskii, Lounici
+& Tsybakov, Annals of Statistics 2011). The data's own standard deviation for s thus
+gives the largest ridge worth trying. How much of the data is noise, only hidden entries
+can tell: a few sweeps are made for each of eight shares of that ridge, and the share
+with the least error on hidden entries is taken. Biases get the same ridge divided by the
+standard deviation, as if X were standardized, because they are in units of X and factors
+in units of its root.
+"""
+
+import numpy as np
+
+from ._init import initial_biases, svd_factors
+from ._observed import hold_out
+from ._solvers import Side, descend, validation_error
+
+SHARES = 2.0 ** np.arange(-7, 1)
+HIDDEN = 0.1  # share of the entries that is hidden
+N_SWEEPS = 3  # of least squares for each share, each starting where the last one ended
+ENOUGH = 1000  # hidden entries; fewer are drawn again, at most `MAX_DRAWS` times
+MAX_DRAWS = 5
+
+
+def default_ridge(entries, biases, rank):
+    """Choose a ridge by entries hidden from a short fit.
+
+    The hidden entries are the same at every call: this is part of the model, not of its
+    random state.
+
+    Returns
+    -------
+    factors, biases : float
+        The ridge on factors and on biases, in the units of `entries`.
+    """
+    m, n = entries.values.shape
+    flags = {"row_bias": biases.row, "column_bias": biases.column}
+    deviation = np.sqrt(entries.objective(**flags).total / entries.n_observed)
+    if deviation == 0:
+        return 0.0, 0.0
+    density = entries.n_observed / (m * n)
+    largest = np.sqrt(density) * (np.sqrt(m) + np.sqrt(n))
+    if entries.n_observed < 2 / HIDDEN:  # too few to hide any
+        return deviation * largest / 10, largest / 10
+    rng = np.random.RandomState(0)
+    n_draws = int(np.clip(ENOUGH / (HIDDEN * entries.n_observed), 1, MAX_DRAWS))
+    errors = sum(
+        _error_path(*hold_out(entries, HIDDEN, rng), biases, rank, deviation, largest)
+        for _ in range(n_draws)
+    )
+    share = SHARES[np.argmin(errors)]
+    return share * deviation * largest, share * largest
+
+
+def _error_path(training, held_out, biases, rank, deviation, largest):
+    """Squared error on the hidden entries for each share, from small to large."""
+    objective = training.objective(row_bias=biases.row, column_bias=biases.column)
+    validate = validation_error(held_out, biases)
+    errors, factors = [], None
+    for ridge in SHARES * largest:
+        plain, biased = np.full(rank, ridge * deviation), np.r_[
+            np.full(rank, ridge * deviation), ridge
+        ]
+        sides = [
+            Side(biased if has else plain, np.ones(rank + has)) for has in biases
+        ]
+        if factors is None:
+            b, c = initial_biases(objective, sides)
+            share = training.n_observed / (len(b) * len(c))
+            W, H = svd_factors(objective, b, c, rank, share, 0.0)
+            factors = np.column_stack([W, b]), np.column_stack([H, c])
+        descent = descend(
+            objective, *factors, sides, solver="als", eta="auto", max_iter=N_SWEEPS, tol=0
+        )
+        factors = descent.W, descent.H
+        errors.append(validate(*factors) ** 2)
+        if len(errors) > 2 and errors[-1] > errors[-2] > errors[-3]:
+            break
+    errors += [np.inf] * (len(SHARES) - len(errors))
+    return np.array(errors)

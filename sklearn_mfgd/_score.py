@@ -1,0 +1,36 @@
+"""The honest score: predict what was hidden, not what was seen."""
+
+import numpy as np
+
+from ._observed import folds
+
+
+def explained_share(entries, H, ridge, column_means, biases):
+    """Share of the variance of hidden entries that folding in the others explains.
+
+    Parameters
+    ----------
+    entries : Entries
+    H : ndarray of shape (n_features, .)
+    ridge : ndarray
+        Penalty of each column of W.
+    column_means : ndarray of shape (n_features,)
+        What the prediction is compared with, less ``entries.mean``.
+    biases : Biases
+
+    Returns
+    -------
+    float
+        Q²: 1 - PRESS / total sum of squares around `column_means`.
+    """
+    flags = {"row_bias": biases.row, "column_bias": biases.column}
+    press = 0.0
+    for seen, hidden, (seen_columns, hidden_columns) in folds(entries):
+        W = seen.objective(**flags).least_squares(H[seen_columns], ridge)
+        press += 2 * hidden.objective(**flags).value(W, H[hidden_columns])
+    bare = entries.objective(row_bias=False, column_bias=True)
+    no_factors = np.zeros((entries.values.shape[0], 0), H.dtype)
+    total = 2 * bare.value(no_factors, column_means[:, None].astype(H.dtype))
+    if total == 0:  # as sklearn.metrics.r2_score does
+        return 1.0 if press == 0 else 0.0
+    return 1.0 - press / total

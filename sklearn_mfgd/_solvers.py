@@ -1,0 +1,282 @@
+"""Alternating descent on the two factors.
+
+A sweep is one step of all rows of W given H, then one step of all rows of H given W.
+A step moves row i along ``d_i = -P_i^{-1} g_i``, g_i the gradient of the penalized
+objective F in row i, and the solvers differ in P alone:
+
+============  =======================  ==========================================
+solver        P                        is
+============  =======================  ==========================================
+``"gd"``      identity                 gradient descent
+``"scaled"``  H'H + ridge              scaled gradient descent [1]_, [2]_
+``"als"``     the row's own Hessian    alternating least squares
+============  =======================  ==========================================
+
+With ``eta="auto"`` each row takes the step that minimizes F along its direction,
+``-g_i.d_i / (sum_j (d_i.h_j)^2 + ridge.d_i^2)``, so F never increases; the full step
+of ``"als"`` is that step.
+
+References
+----------
+.. [1] T. Tong, C. Ma, Y. Chi, "Accelerating Ill-Conditioned Low-Rank Matrix Estimation
+   via Scaled Gradient Descent", JMLR 22 (2021).
+.. [2] T. Hastie, R. Mazumder, J. D. Lee, R. Zadeh, "Matrix Completion and Low-Rank SVD
+   via Fast Alternating Least Squares", JMLR 16 (2015).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ._kernels import entry_products, solve_shared
+
+# Sweeps in a row above the starting F that count as divergence. A fixed step may
+# overshoot a little and come back; a row of this many never did.
+PATIENCE = 5
+
+
+class DivergenceError(ValueError):
+    """Raised when a fixed step `eta` makes the objective grow instead of fall.
+
+    Parameters
+    ----------
+    eta : float
+        The step that diverged.
+    n_iter : int
+        The sweep at which that was seen.
+    stable_eta : float
+        A step that descends.
+
+    Attributes
+    ----------
+    eta, n_iter, stable_eta
+        As given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_mfgd import DivergenceError, GradientMF
+    >>> X = np.outer(np.arange(1, 9), [30.0, 40.0, 50.0])
+    >>> try:
+    ...     GradientMF(rank=1, solver="gd", eta=0.5).fit(X)
+    ... except DivergenceError as error:
+    ...     model = GradientMF(rank=1, solver="gd", eta=error.stable_eta).fit(X)
+    """
+
+    def __init__(self, eta, n_iter, stable_eta):
+        super().__init__(eta, n_iter, stable_eta)
+        self.eta, self.n_iter, self.stable_eta = eta, n_iter, stable_eta
+
+    def __str__(self):
+        return (
+            f"The objective diverged at sweep {self.n_iter} with eta={self.eta:g}. A "
+            f"step that is stable for these data is eta={self.stable_eta:.3g}; "
+            "eta='auto' finds the best step of every row by itself."
+        )
+
+
+class Side(NamedTuple):
+    """How the columns of one factor are penalized and measured."""
+
+    ridge: np.ndarray  # penalty of each column
+    unit: np.ndarray  # the user's gradient step eta=1, in the units of the solver
+
+
+class Descent(NamedTuple):
+    """Where `descend` arrived and how."""
+
+    W: np.ndarray
+    H: np.ndarray
+    n_iter: int
+    converged: bool
+    step: float  # the fixed one, or the median of the last sweep's exact ones
+    loss_curve: list  # F after each sweep
+    validation_curve: list  # held-out error after each sweep, empty without
+
+
+class _Step(NamedTuple):
+    factors: np.ndarray
+    sizes: np.ndarray
+    loss: float | None  # data term and own ridge afterwards, where known for free
+
+
+def gradient_step(objective, W, H, side, eta):
+    """Move every row of W against its gradient."""
+    value, gradient = _penalized_gradient(objective, W, H, side)
+    if eta == "auto":
+        return _exact_step(objective, W, H, side, value, gradient, -gradient)
+    return _Step(W - (eta * side.unit).astype(W.dtype) * gradient, np.array([eta]), None)
+
+
+def scaled_step(objective, W, H, side, eta):
+    """Move every row of W against its gradient preconditioned by H'H + ridge."""
+    value, gradient = _penalized_gradient(objective, W, H, side)
+    system = objective.gram(H) + np.diag(side.ridge)
+    direction = -solve_shared(system, gradient, len(H)).astype(W.dtype, copy=False)
+    if eta == "auto":
+        return _exact_step(objective, W, H, side, value, gradient, direction)
+    return _Step(W + W.dtype.type(eta) * direction, np.array([eta]), None)
+
+
+def least_squares_step(objective, W, H, side, eta):
+    """Move every row of W to, or by the fraction eta towards, its minimum."""
+    exact = objective.least_squares(H, side.ridge)
+    if eta == "auto":
+        return _Step(exact, np.ones(1), None)
+    return _Step(W + W.dtype.type(eta) * (exact - W), np.array([eta]), None)
+
+
+STEPS = {"gd": gradient_step, "scaled": scaled_step, "als": least_squares_step}
+
+
+def _penalized_gradient(objective, W, H, side):
+    value, gradient = objective.value_and_gradient(W, H)
+    gradient += side.ridge.astype(W.dtype) * W
+    return value + _penalty(W, side), gradient
+
+
+def _exact_step(objective, W, H, side, value, gradient, direction):
+    """Minimize F along the direction of each row.
+
+    F is quadratic there, so its new value costs nothing.
+    """
+    # Of unit length in the largest entry, so that no square over- or underflows.
+    length = np.abs(direction).max(axis=1)
+    direction = direction / np.where(length > 0, length, 1)[:, None]
+    slope = np.einsum("ij,ij->i", gradient, direction).astype(np.float64)
+    curvature = objective.curvature(direction, H) + direction**2 @ side.ridge
+    sizes = np.divide(-slope, curvature, out=np.zeros_like(slope), where=curvature > 0)
+    gain = 0.5 * float(sizes @ slope)
+    factors = W + sizes.astype(W.dtype)[:, None] * direction
+    sizes = np.divide(sizes, length, out=np.zeros_like(sizes), where=length > 0)
+    return _Step(factors, sizes, value + gain)
+
+
+def _penalty(W, side):
+    return 0.5 * float(np.einsum("ij,ij->j", W, W) @ side.ridge)
+
+
+def descend(
+    objective,
+    W,
+    H,
+    sides,
+    *,
+    solver,
+    eta,
+    max_iter,
+    tol,
+    validate=None,
+    n_iter_no_change=5,
+    monitor=None,
+):
+    """Sweep until the penalized objective F, or the held-out error, stops falling.
+
+    Parameters
+    ----------
+    objective : CompleteObjective or MaskedObjective
+    W, H : ndarray of shape (m, .) and (n, .)
+        Where to start. Neither is changed.
+    sides : pair of Side
+        For W and for H.
+    solver : {"gd", "scaled", "als"}
+    eta : "auto" or float
+    max_iter : int
+        The largest number of sweeps.
+    tol : float
+        Stop when F falls by less than this share of itself in a sweep.
+    validate : callable (W, H) -> float, optional
+        Error on entries that the objective does not see. With it the iterate of least
+        error is returned, and `n_iter_no_change` sweeps without improvement end the
+        descent.
+    n_iter_no_change : int
+    monitor : callable (loss_curve, validation_curve) -> None, optional
+        Called after each sweep.
+
+    Returns
+    -------
+    Descent
+
+    Raises
+    ------
+    DivergenceError
+        When a fixed step makes F non-finite, or keeps it above its start.
+    """
+    eps = np.finfo(W.dtype).eps
+    start = objective.value(W, H) + _penalty(W, sides[0]) + _penalty(H, sides[1])
+    # A fit to the last digit: below this, changes of F are rounding.
+    exact = (10 * eps) ** 2 * objective.total
+    slack = min(tol, 100 * eps)  # a rise so small is rounding too
+    lowest, best = (start, W, H), (np.inf, W, H)
+    loss_curve, validation_curve = [], []
+    previous, rising, stale, converged = start, 0, 0, False
+    while not converged and len(loss_curve) < max_iter:
+        W, H, loss, sizes = _sweep(objective, W, H, sides, STEPS[solver], eta)
+        loss_curve.append(loss)
+        rising = rising + 1 if loss > start * (1 + np.sqrt(eps)) else 0
+        if not np.isfinite(loss) or rising == PATIENCE:
+            stable = _stable_step(objective, *lowest[1:], sides, solver)
+            raise DivergenceError(eta, len(loss_curve), stable)
+        lowest = min(lowest, (loss, W, H), key=lambda iterate: iterate[0])
+        converged = -slack * loss < previous - loss < tol * loss or loss <= exact
+        previous = loss
+
+        if validate is not None:
+            validation_curve.append(validate(W, H))
+            stale += 1
+            if validation_curve[-1] < best[0] * (1 - tol):
+                best, stale = (validation_curve[-1], W, H), 0
+            converged = converged or stale >= n_iter_no_change
+        if monitor is not None:
+            monitor(loss_curve, validation_curve)
+
+    if validate is not None:
+        _, W, H = best
+    n_iter, taken = len(loss_curve), sizes[sizes > 0]
+    step = float(np.median(taken)) if taken.size else 0.0
+    return Descent(W, H, n_iter, converged, step, loss_curve, validation_curve)
+
+
+def validation_error(held_out, biases):
+    """Root mean squared error of the held-out entries, as a function of the factors."""
+
+    def validate(W, H):
+        left = [W, np.ones((len(W), 1), W.dtype)] if biases.column else [W]
+        right = [H]
+        if biases.row:
+            h = H[:, :-1] if biases.column else H
+            right = [h, np.ones((len(H), 1), H.dtype)] + [H[:, -1:]] * biases.column
+        predicted = entry_products(
+            np.column_stack(left), np.column_stack(right), held_out.rows, held_out.columns
+        )
+        error = (predicted - held_out.values).astype(np.float64)
+        return float(np.sqrt(np.mean(error**2)))
+
+    return validate
+
+
+def _sweep(objective, W, H, sides, step, eta):
+    """One step of either side; F is infinite where a fixed step overflowed."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        W_step = step(objective, W, H, sides[0], eta)
+        W = W_step.factors
+        if not np.isfinite(W).all():
+            return W, H, np.inf, W_step.sizes
+        H_step = step(objective.T, H, W, sides[1], eta)
+        H, loss = H_step.factors, H_step.loss
+        if loss is None:
+            loss = objective.value(W, H) + _penalty(H, sides[1])
+    sizes = np.concatenate([W_step.sizes, H_step.sizes])
+    return W, H, loss + _penalty(W, sides[0]), sizes
+
+
+def _stable_step(objective, W, H, sides, solver):
+    """Find a step under which F falls: 1/L, L the largest curvature of either side."""
+    if solver != "gd":
+        return 1.0  # the full step: exact for als, a majorizer's for scaled
+    lipschitz = 0.0
+    for problem, other, side in ((objective, H, sides[0]), (objective.T, W, sides[1])):
+        root = np.sqrt(side.unit)
+        hessian = problem.gram(other) + np.diag(side.ridge)
+        lipschitz = max(lipschitz, np.linalg.eigvalsh(root[:, None] * hessian * root)[-1])
+    return 1.0 / lipschitz
