@@ -9,10 +9,14 @@ import numpy as np
 # Numbers of float64 that a block of work arrays may hold (about 32 MB).
 BLOCK = 4_000_000
 
-# A row whose Cholesky pivots stay well above this share of its largest diagonal entry
-# is solved as it stands; below, eigenvalues decide what is zero. The value settles
-# who does the work, not the answer.
-SAFE_PIVOT = 1e-10
+# A row whose eigenvalues are all above this share of its largest diagonal entry is
+# solved as it stands; below, they are looked at one by one. The value settles who does
+# the work, not the answer.
+SAFE = 1e-10
+
+# A system without any larger entry says nothing about its row: the products in it have
+# underflowed, or soon would.
+NOTHING = 1e-200
 
 
 def solve_shared(system, targets, n_terms):
@@ -36,13 +40,14 @@ def solve_shared(system, targets, n_terms):
     return ((targets @ vectors) * inverse) @ vectors.T
 
 
-def solve_each(systems, targets, n_terms):
+def solve_each(systems, targets, n_terms, least=0.0):
     """Solve ``systems_i @ w_i = targets_i``, each row with a system of its own.
 
-    Parameters are those of `solve_shared`, with `systems` of shape (n_rows, r, r).
+    Parameters and result are those of `solve_shared`, with `systems` of shape
+    (n_rows, r, r); `least` is a known lower bound of all eigenvalues.
     """
     solution = np.empty_like(targets)
-    definite = _safely_definite(systems)
+    definite = _safely_definite(systems, least)
     if definite.any():
         solved = np.linalg.solve(systems[definite], targets[definite][..., None])
         solution[definite] = solved[..., 0]
@@ -111,7 +116,7 @@ def masked_least_squares(values, mask, design, offset, ridge):
             targets -= mask[rows].astype(np.float64) @ (offset[:, None] * design)
         systems = masked_systems(mask[rows], design)
         systems += np.diag(ridge)
-        solution[rows] = solve_each(systems, targets, values.shape[1])
+        solution[rows] = solve_each(systems, targets, values.shape[1], ridge.min())
     return solution
 
 
@@ -129,23 +134,23 @@ def blocks(length, width):
     return [slice(start, start + step) for start in range(0, length, step)]
 
 
-def _safely_definite(systems):
-    """Tell the rows whose Cholesky pivots all stay well above rounding.
+def _safely_definite(systems, least):
+    """Tell the rows whose eigenvalues all stay well above rounding.
 
-    A small known shift keeps the factorization from failing on singular rows: NumPy
-    would not say which row it was.
+    The trace of an inverse is at least the inverse of the smallest eigenvalue; a small
+    known shift keeps the inversion from failing on singular rows.
     """
-    rank = systems.shape[-1]
     largest = np.diagonal(systems, axis1=1, axis2=2).max(axis=1)
-    shift = np.where(largest > 0, SAFE_PIVOT * largest, 1.0)
-    shifted = systems + shift[:, None, None] * np.eye(rank)
-    pivots = np.diagonal(np.linalg.cholesky(shifted), axis1=1, axis2=2) ** 2
-    return pivots.min(axis=1) > 10 * shift
+    shift = np.where(largest > NOTHING, SAFE * largest, 1.0)
+    if least > 10 * shift.max():
+        return np.ones(len(systems), bool)
+    inverse = np.linalg.inv(systems + shift[:, None, None] * np.eye(systems.shape[-1]))
+    return np.trace(inverse, axis1=1, axis2=2) * shift < 0.1
 
 
 def _inverse_or_zero(eigenvalues, n_terms):
     """Invert the eigenvalues that are not rounding, zero for the others."""
     eps = np.finfo(np.float64).eps
-    floor = max(n_terms, eigenvalues.shape[-1]) * eps
-    kept = eigenvalues > floor * eigenvalues[..., -1:]
+    share = max(n_terms, eigenvalues.shape[-1]) * eps
+    kept = eigenvalues > np.maximum(share * eigenvalues[..., -1:], NOTHING)
     return np.divide(1.0, eigenvalues, out=np.zeros_like(eigenvalues), where=kept)

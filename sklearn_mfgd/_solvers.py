@@ -34,6 +34,9 @@ from ._kernels import entry_products, solve_shared
 # overshoot a little and come back; a row of this many never did.
 PATIENCE = 5
 
+# Sweeps that a fixed step longer than 2/L has to prove itself before it may converge.
+PROBATION = 50
+
 
 class DivergenceError(ValueError):
     """Raised when a fixed step `eta` makes the objective grow instead of fall.
@@ -207,6 +210,10 @@ def descend(
     # A fit to the last digit: below this, changes of F are rounding.
     exact = (10 * eps) ** 2 * objective.total
     slack = min(tol, 100 * eps)  # a rise so small is rounding too
+    # At a minimum even a step that is too long moves nothing, until it has magnified
+    # the rounding: an SVD is such a start.
+    too_long = eta != "auto" and eta > 2 * _stable_step(objective, W, H, sides, solver)
+    patience = PROBATION if too_long else 0
     lowest, best = (start, W, H), (np.inf, W, H)
     loss_curve, validation_curve = [], []
     previous, rising, stale, converged = start, 0, 0, False
@@ -219,6 +226,7 @@ def descend(
             raise DivergenceError(eta, len(loss_curve), stable)
         lowest = min(lowest, (loss, W, H), key=lambda iterate: iterate[0])
         converged = -slack * loss < previous - loss < tol * loss or loss <= exact
+        converged = converged and len(loss_curve) > patience
         previous = loss
 
         if validate is not None:

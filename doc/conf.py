@@ -1,0 +1,52 @@
+"""Configuration of the documentation, for sphinx-build."""
+
+import re
+
+import sklearn_mfgd
+
+project = "sklearn_mfgd"
+author = "the sklearn_mfgd developers"
+copyright = f"2026, {author}"
+release = version = sklearn_mfgd.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "numpydoc",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "_templates", "examples"]
+templates_path = ["_templates"]
+
+autosummary_generate = True
+numpydoc_show_class_members = False  # the class template lists them
+
+sphinx_gallery_conf = {
+    "examples_dirs": "examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": "/plot_",
+    "doc_module": ("sklearn_mfgd",),
+    "backreferences_dir": "generated/backreferences",
+    "download_all_examples": False,
+    "show_signature": False,
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = f"{project} {release}"
+html_show_sourcelink = False
+
+
+def plain_references(app, what, name, obj, options, lines):
+    """Keep only the text of references in docstrings inherited from scikit-learn.
+
+    Their targets are in scikit-learn's documentation, not in this one.
+    """
+    if (getattr(obj, "__module__", None) or "").startswith("sklearn."):
+        reference = r":(?:ref|term|doc):`~?([^`<]+?)(?:\s*<[^`>]+>)?`"
+        lines[:] = re.sub(reference, r"\1", "\n".join(lines)).split("\n")
+
+
+def setup(app):
+    """Register the hooks of this file with Sphinx."""
+    app.connect("autodoc-process-docstring", plain_references)
