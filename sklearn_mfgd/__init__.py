@@ -1,8 +1,23 @@
-"""Factorize incomplete matrices by gradient methods, as scikit-learn estimators."""
+"""Factorize incomplete matrices by gradient methods, as scikit-learn estimators.
+
+:class:`GradientMF` is for complete and nearly complete matrices,
+:class:`MaskedGradientMF` for those with many holes. Both fit ``X ≈ W @ H.T`` to the
+observed entries of X alone.
+"""
 
 from . import datasets
 from ._gradient_mf import GradientMF
 from ._masked_gradient_mf import MaskedGradientMF
+from ._show_versions import show_versions
 from ._solvers import DivergenceError
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "DivergenceError",
+    "GradientMF",
+    "MaskedGradientMF",
+    "__version__",
+    "datasets",
+    "show_versions",
+]

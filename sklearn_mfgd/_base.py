@@ -288,7 +288,7 @@ class BaseMatrixFactorization(
         self.column_mean_ = (entries.column_means() * unit).astype(dtype)
         self.reg_, self.bias_reg_ = found.ridge
         self.eta_ = descent.step
-        if self.eta == "auto" and self.solver == "gd":
+        if self.eta == "auto" and self.solver == "gd":  # back from the solver's units
             self.eta_ /= unit
         self.n_iter_ = descent.n_iter
         with np.errstate(over="ignore"):  # of squares of values near the largest float

@@ -15,8 +15,10 @@ from ._observed import hold_out
 from ._ridge import default_ridge
 from ._solvers import Descent, Side, descend, validation_error
 
-# Below this observed share the exact rows of "als" are worth their price.
-MOSTLY_OBSERVED = 0.5
+# "als" where few entries are observed, or where its exact rows cost little more than
+# the matrix products of "scaled": it depends less on the condition of the data.
+FEW_OBSERVED = 0.5
+SMALL_RANK = 20
 
 
 class Biases(NamedTuple):
@@ -60,14 +62,15 @@ def rescale(factors, biased, exponent):
     return scaled
 
 
-def choose_solver(solver, reg, entries):
-    """Settle ``solver="auto"``, from the pattern of observed entries alone."""
-    if solver != "auto":
-        return solver
+def choose_solver(params, entries):
+    """Settle ``solver="auto"`` from the pattern of observed entries and the rank."""
+    if params["solver"] != "auto":
+        return params["solver"]
     m, n = entries.values.shape
-    if reg == "auto" or entries.n_observed < MOSTLY_OBSERVED * m * n:
+    if params["reg"] == "auto" or entries.n_observed < FEW_OBSERVED * m * n:
         return "als"
-    return "scaled"
+    has_holes = entries.mask is not None
+    return "als" if has_holes and params["rank"] <= SMALL_RANK else "scaled"
 
 
 def factorize(entries, params, *, biases, exponent, start, rng, monitor):
@@ -109,7 +112,7 @@ def factorize(entries, params, *, biases, exponent, start, rng, monitor):
         W,
         H,
         sides,
-        solver=choose_solver(params["solver"], params["reg"], entries),
+        solver=choose_solver(params, entries),
         eta=params["eta"],
         max_iter=params["max_iter"],
         tol=params["tol"],

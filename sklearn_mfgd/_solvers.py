@@ -14,7 +14,10 @@ solver        P                        is
 
 With ``eta="auto"`` each row takes the step that minimizes F along its direction,
 ``-g_i.d_i / (sum_j (d_i.h_j)^2 + ridge.d_i^2)``, so F never increases; the full step
-of ``"als"`` is that step.
+of ``"als"`` is that step. Once the gains of ``"scaled"`` and ``"als"`` shrink slowly,
+a sweep starts from a point extrapolated along the last change of both factors, as
+Nesterov's method does; where that would raise F it is taken back and begins anew [3]_,
+[4]_.
 
 References
 ----------
@@ -22,8 +25,14 @@ References
    via Scaled Gradient Descent", JMLR 22 (2021).
 .. [2] T. Hastie, R. Mazumder, J. D. Lee, R. Zadeh, "Matrix Completion and Low-Rank SVD
    via Fast Alternating Least Squares", JMLR 16 (2015).
+.. [3] B. O'Donoghue, E. Candes, "Adaptive Restart for Accelerated Gradient Schemes",
+   Foundations of Computational Mathematics 15 (2015).
+.. [4] D. Mitchell, N. Ye, H. De Sterck, "Nesterov Acceleration of Alternating Least
+   Squares for Canonical Tensor Decomposition", Numerical Linear Algebra with
+   Applications 27 (2020).
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +42,13 @@ from ._kernels import entry_products, solve_shared
 # Sweeps in a row above the starting F that count as divergence. A fixed step may
 # overshoot a little and come back; a row of this many never did.
 PATIENCE = 5
+
+# Gains that keep more than this share of the one before call for acceleration: below,
+# plain sweeps converge faster than extrapolated ones.
+SLOW = 0.7
+
+# Gains that shrink like a geometric series of this ratio or more count as one of it.
+LONGEST = 0.99
 
 # Sweeps that a fixed step longer than 2/L has to prove itself before it may converge.
 PROBATION = 50
@@ -214,18 +230,29 @@ def descend(
     # the rounding: an SVD is such a start.
     too_long = eta != "auto" and eta > 2 * _stable_step(objective, W, H, sides, solver)
     patience = PROBATION if too_long else 0
+    sweep = partial(_sweep, objective, sides, STEPS[solver], eta)
+    accelerate = eta == "auto" and solver != "gd"
     lowest, best = (start, W, H), (np.inf, W, H)
     loss_curve, validation_curve = [], []
-    previous, rising, stale, converged = start, 0, 0, False
+    before, previous, gain, run = (W, H), start, np.inf, 0
+    rising, stale, converged = 0, 0, False
     while not converged and len(loss_curve) < max_iter:
-        W, H, loss, sizes = _sweep(objective, W, H, sides, STEPS[solver], eta)
+        (W, H), earlier = _extrapolate((W, H), before, run), (W, H)
+        W, H, loss, sizes = sweep(W, H)
+        if run and not loss <= previous:  # overshot: restart from where it was
+            run, gain = 0, np.inf
+            W, H, loss, sizes = sweep(*earlier)
+        elif accelerate and (run or previous - loss > SLOW * gain):
+            run += 1
+        before, last_gain, gain = earlier, gain, previous - loss
         loss_curve.append(loss)
         rising = rising + 1 if loss > start * (1 + np.sqrt(eps)) else 0
         if not np.isfinite(loss) or rising == PATIENCE:
             stable = _stable_step(objective, *lowest[1:], sides, solver)
             raise DivergenceError(eta, len(loss_curve), stable)
         lowest = min(lowest, (loss, W, H), key=lambda iterate: iterate[0])
-        converged = -slack * loss < previous - loss < tol * loss or loss <= exact
+        ratio = min(max(gain, 0) / last_gain, LONGEST) if last_gain > 0 else 0.0
+        converged = -slack * loss < gain < (1 - ratio) * tol * loss or loss <= exact
         converged = converged and len(loss_curve) > patience
         previous = loss
 
@@ -263,7 +290,18 @@ def validation_error(held_out, biases):
     return validate
 
 
-def _sweep(objective, W, H, sides, step, eta):
+def _extrapolate(iterate, before, run):
+    """Go on along the last change of both factors, further the longer it went well."""
+    if run == 0:
+        return iterate
+    momentum = run / (run + 3)
+    return tuple(
+        now + now.dtype.type(momentum) * (now - then)
+        for now, then in zip(iterate, before, strict=True)
+    )
+
+
+def _sweep(objective, sides, step, eta, W, H):
     """One step of either side; F is infinite where a fixed step overflowed."""
     with np.errstate(over="ignore", invalid="ignore"):
         W_step = step(objective, W, H, sides[0], eta)

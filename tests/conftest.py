@@ -1,0 +1,108 @@
+"""Data and oracles that several specifications share.
+
+Fixtures return functions, so that a test says which data it wants; they hold no state
+and can be used together with hypothesis.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+
+class Planted(NamedTuple):
+    """A low-rank matrix, and what is seen of it."""
+
+    X: np.ndarray  # with noise, NaN in the holes
+    complete: np.ndarray  # with noise, without holes
+    signal: np.ndarray  # W @ H.T
+    mask: np.ndarray  # True where observed
+    W: np.ndarray
+    H: np.ndarray
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """Return ``planted(m, n, rank, noise, share_missing, seed)``."""
+
+    def make(m=40, n=15, rank=3, noise=0.1, share_missing=0.0, seed=0):
+        rng = np.random.RandomState(seed)
+        W, H = rng.standard_normal((m, rank)), rng.standard_normal((n, rank))
+        signal = W @ H.T
+        complete = signal + noise * rng.standard_normal((m, n))
+        mask = rng.uniform(size=(m, n)) >= share_missing
+        return Planted(np.where(mask, complete, np.nan), complete, signal, mask, W, H)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def naive_objective():
+    """Return ``F(model, X, Z)``, summed entry by entry from the public attributes."""
+
+    def objective(model, X, Z):
+        W, H, c = Z[:, : model.rank], model.components_.T, model.column_bias_
+        b = Z[:, -1] if model.fit_bias is True else np.zeros(len(Z))
+        total = 0.0
+        for i, j in zip(*np.nonzero(~np.isnan(X)), strict=True):
+            total += (X[i, j] - model.mean_ - b[i] - c[j] - W[i] @ H[j]) ** 2
+        total += model.reg_ * ((W**2).sum() + (H**2).sum())
+        return 0.5 * (total + model.bias_reg_ * (b @ b + c @ c))
+
+    return objective
+
+
+@pytest.fixture(scope="module")
+def ridge_row():
+    """Return ``ridge_row(design, target, ridge)``: least squares, of minimum norm."""
+
+    def solve(design, target, ridge):
+        design = np.vstack([design, np.diag(np.sqrt(ridge))])
+        target = np.concatenate([target, np.zeros(len(ridge))])
+        return np.linalg.lstsq(design, target, rcond=1e-12)[0]
+
+    return solve
+
+
+@pytest.fixture(scope="module")
+def ratings():
+    """Ratings as notebook 3 prints them; a zero is a missing one."""
+    return np.array(
+        [
+            [3, 1, 3, 4, 3, 3, 4, 3, 1, 0],
+            [4, 1, 4, 1, 1, 2, 4, 0, 3, 0],
+            [1, 2, 4, 3, 4, 2, 4, 3, 0, 0],
+            [4, 3, 2, 0, 1, 0, 1, 0, 4, 4],
+            [3, 3, 3, 4, 3, 0, 2, 4, 0, 1],
+            [1, 3, 3, 2, 3, 4, 2, 3, 0, 2],
+            [0, 0, 1, 4, 1, 4, 0, 4, 3, 1],
+            [3, 0, 0, 4, 0, 4, 0, 4, 2, 2],
+            [4, 4, 3, 3, 2, 1, 2, 3, 4, 2],
+            [1, 2, 3, 1, 4, 4, 3, 4, 4, 4],
+        ],
+        dtype=float,
+    )
+
+
+@pytest.fixture(scope="module")
+def three_by_three():
+    """Matrix of notebook 4."""
+    return np.array(
+        [
+            [0.3374, 0.6005, 0.1735],
+            [3.3359, 0.0492, 1.8374],
+            [2.9407, 0.5301, 2.2620],
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def three_by_four():
+    """Matrix of notebook 5: of rank 2 but for the rounding of its print."""
+    return np.array(
+        [
+            [0.0456, 0.1537, 0.0830, 0.0980],
+            [0.2683, 0.4260, 0.4277, 0.4913],
+            [0.4779, 0.7156, 0.7563, 0.8673],
+        ]
+    )

@@ -1,0 +1,80 @@
+"""Both estimators follow scikit-learn's conventions, under every combination."""
+
+import pytest
+from sklearn.impute import KNNImputer
+from sklearn.utils.estimator_checks import check_estimator
+
+from sklearn_mfgd import GradientMF, MaskedGradientMF
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+ESTIMATORS = [GradientMF, MaskedGradientMF]
+
+# Absolute for gd, and the data of the checks reach 100; a share of the full step else.
+FIXED_ETA = {"gd": 1e-5, "scaled": 0.9, "als": 0.9}
+
+
+def results_of(estimator):
+    return check_estimator(estimator, on_fail=None, on_skip=None)
+
+
+def names_of(results, status):
+    return {result["check_name"] for result in results if result["status"] == status}
+
+
+@pytest.fixture(scope="module")
+def excused():
+    """Checks that cannot run here for an estimator of scikit-learn itself."""
+    return names_of(results_of(KNNImputer()), "skipped")
+
+
+@pytest.fixture
+def assert_conformant(excused):
+    def check(estimator):
+        results = results_of(estimator)
+        skipped = names_of(results, "skipped")
+        unmet = [
+            (result["check_name"], result["exception"])
+            for result in results
+            if result["status"] not in ("passed", "skipped")
+        ]
+        assert unmet == []
+        assert skipped <= excused
+        assert len(results) - len(skipped) > 30
+
+    return check
+
+
+@pytest.mark.parametrize("Estimator", ESTIMATORS)
+def test_the_defaults_are_conformant(Estimator, assert_conformant):
+    assert_conformant(Estimator())
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("init", ["svd", "random"])
+@pytest.mark.parametrize("fit_bias", [False, True, "columns"])
+@pytest.mark.parametrize("eta", ["auto", "fixed"])
+@pytest.mark.parametrize("solver", ["gd", "scaled", "als"])
+@pytest.mark.parametrize("Estimator", ESTIMATORS)
+def test_every_combination_is_conformant(
+    Estimator, solver, eta, fit_bias, init, early_stopping, assert_conformant
+):
+    model = Estimator(
+        rank=2,
+        solver=solver,
+        eta=FIXED_ETA[solver] if eta == "fixed" else "auto",
+        fit_bias=fit_bias,
+        init=init,
+        early_stopping=early_stopping,
+        reg=0.1,
+        max_iter=3,
+    )
+    assert_conformant(model)
+
+
+@pytest.mark.parametrize(
+    "params", [{"solver": "auto", "reg": 0.1}, {"reg": "auto"}], ids=str
+)
+@pytest.mark.parametrize("Estimator", ESTIMATORS)
+def test_what_the_grid_leaves_out_is_conformant(Estimator, params, assert_conformant):
+    assert_conformant(Estimator(rank=2, max_iter=3, **params))
