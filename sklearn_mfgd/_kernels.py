@@ -6,8 +6,8 @@ float32 cannot tell a singular row from one that is merely ill-conditioned.
 
 import numpy as np
 
-# Numbers of float64 that a block of work arrays may hold (about 32 MB).
-BLOCK = 4_000_000
+# Numbers of float64 that a block of work arrays may hold (about 8 MB).
+BLOCK = 1_000_000
 
 # A row whose eigenvalues are all above this share of its largest diagonal entry is
 # solved as it stands; below, they are looked at one by one. The value settles who does
@@ -82,10 +82,9 @@ def masked_systems(mask, design):
         packed += mask[:, columns].astype(np.float64) @ (
             part[:, upper[0]] * part[:, upper[1]]
         )
-    systems = np.empty((mask.shape[0], rank, rank))
-    systems[:, upper[0], upper[1]] = packed
-    systems[:, upper[1], upper[0]] = packed
-    return systems
+    position = np.empty((rank, rank), np.intp)
+    position[upper] = position[upper[::-1]] = np.arange(upper[0].size)
+    return packed[:, position]
 
 
 def masked_least_squares(values, mask, design, offset, ridge):

@@ -133,7 +133,7 @@ def entries_of(X, mask, *, exponent, mean=None, centred=True):
         values = np.ldexp(X, -2 * exponent)
         n_observed = values.size
         if mask is not None:
-            values = np.where(mask, values, 0)
+            values[~mask] = 0
             n_observed = np.count_nonzero(mask)
     if not centred:
         return Entries(values, mask, 0.0)
@@ -168,19 +168,28 @@ def hold_out(entries, fraction, random_state):
             f"leaves {size} to validate on and {entries.n_observed - size} to fit; use "
             "another fraction or early_stopping=False."
         )
-    chosen = sample_without_replacement(
-        entries.n_observed, size, random_state=random_state
+    chosen = np.sort(
+        sample_without_replacement(entries.n_observed, size, random_state=random_state)
     )
     if entries.mask is None:
-        training = np.ones((m, n), bool)
-        flat = chosen
+        training, flat = np.ones((m, n), bool), chosen
     else:
-        training = entries.mask.copy()
-        flat = np.flatnonzero(training)[chosen]
-    rows, columns = np.unravel_index(np.sort(flat), (m, n))
+        training, flat = entries.mask.copy(), _positions(entries.mask, chosen)
+    rows, columns = np.unravel_index(flat, (m, n))
     training[rows, columns] = False
     held_out = HeldOut(rows, columns, entries.values[rows, columns])
     return entries.restrict(training), held_out
+
+
+def _positions(mask, chosen):
+    """Flat positions of the chosen True entries of a mask, counted in row-major order."""
+    flat, counted = [], 0
+    for rows in blocks(*mask.shape):
+        here = np.flatnonzero(mask[rows])
+        wanted = chosen[np.searchsorted(chosen, counted) :] - counted
+        flat.append(here[wanted[wanted < here.size]] + rows.start * mask.shape[1])
+        counted += here.size
+    return np.concatenate(flat)
 
 
 def folds(entries, n_folds=5):

@@ -79,11 +79,6 @@ def test_scales_of_rows_do_not_mix():
     assert_allclose(solve_each(systems, targets, 2), [[1, 3]] * 3, rtol=1e-12)
 
 
-def test_no_rows_have_no_solutions():
-    assert solve_each(np.zeros((0, 2, 2)), np.zeros((0, 2)), 3).shape == (0, 2)
-    assert solve_shared(np.eye(2), np.zeros((0, 2)), 3).shape == (0, 2)
-
-
 class Table:
     """Values, mask and regressors of any shape; some rows are empty."""
 

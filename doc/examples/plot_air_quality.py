@@ -11,9 +11,9 @@ Run as a script, with the name of a file, it saves the picture there.
 # The data
 # --------
 #
-# Six pollutants at 12 stations of Beijing, hour by hour, in February 2014: 72
-# columns, 8 % of whose readings are missing. The weather columns are left out. Some of
-# them are exact copies of one another, from which hidden readings could be read off.
+# Six pollutants at 12 stations of Beijing, hour by hour, in January and February 2014:
+# 72 columns, 6 % of whose readings are missing. The weather columns are left out. Some
+# of them are exact copies of one another, from which hidden readings could be read off.
 
 import sys
 from time import perf_counter
@@ -31,7 +31,7 @@ from sklearn_mfgd.datasets import load_beijing_air
 POLLUTANTS = ["PM2.5", "PM10", "SO2", "NO2", "CO", "O3"]
 
 air = load_beijing_air()
-hours = slice(*np.searchsorted(air.times, np.array(["2014-02-01", "2014-03-01"], "M8")))
+hours = slice(*np.searchsorted(air.times, np.array(["2014-01-01", "2014-03-01"], "M8")))
 # One pollutant after the other, each with its 12 stations.
 names = [
     f"{station} {pollutant}" for pollutant in POLLUTANTS for station in air.stations
@@ -95,17 +95,18 @@ for name, method in methods.items():
     print(f"{name:<18}{errors[0]:15.3f}{errors[1]:14.3f}{seconds:12.1f}")
 
 # %%
-# Neighbours are similar hours, and the more hours there are, the more similar they get:
-# in tables of some months they are as good as factors where single readings are
-# missing, and they take less time. Where an instrument is out for a day, the hours most
-# like the present one miss the same reading, and factors come closer.
+# Where single readings are missing, the five most similar hours tell as much as factors
+# do, in less time. The longer the table, the more similar they are: with 3,000 hours,
+# from the end of October on, neighbours are ahead (0.31 to 0.32). Where an instrument
+# is out for a day, the hours most like the present one miss the same reading, and
+# factors come closer, with 3,000 hours too (0.36 to 0.44).
 #
 # Draw it
 # -------
 #
-# Two weeks with whole days hidden, and with gaps of their own: each row is a column of
-# the table, in standard deviations from its mean. In a few hours nothing was read at
-# all. No other column can tell what they were, so they get the means.
+# Two weeks in February with whole days hidden, and with gaps of their own: each row is
+# a column of the table, in standard deviations from its mean. In a few hours nothing
+# was read at all. No other column can tell what they were, so they get the means.
 
 stretch = slice(*np.searchsorted(times, np.array(["2014-02-08", "2014-02-22"], "M8")))
 scaled = (X - np.nanmean(X, axis=0)) / deviation

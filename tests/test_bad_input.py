@@ -1,0 +1,263 @@
+"""What is refused, and what the message says."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.exceptions import NotFittedError
+from sklearn.impute import KNNImputer
+from sklearn.utils._param_validation import InvalidParameterError
+
+from sklearn_mfgd import GradientMF, MaskedGradientMF
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+ESTIMATORS = [GradientMF, MaskedGradientMF]
+METHODS = ["fit", "fit_transform", "transform", "score"]
+TAKES_ROWS = ["transform", "score", "inverse_transform"]
+
+
+@pytest.fixture(params=ESTIMATORS)
+def model(request):
+    return request.param(2, reg=0.1, max_iter=3)
+
+
+@pytest.fixture
+def X():
+    return np.random.RandomState(0).standard_normal((8, 5))
+
+
+def call(model, method, X, **options):
+    """Call a method of an estimator that was fitted to something harmless."""
+    model.fit(np.random.RandomState(1).standard_normal((8, 5)))
+    return getattr(model, method)(X, **options)
+
+
+# Values
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_infinity(model, X, method, value):
+    X[3, 2] = value
+    with pytest.raises(ValueError, match="contains infinity"):
+        call(model, method, X)
+
+
+@pytest.mark.parametrize("method", ["fit", "fit_transform", "score"])
+def test_nothing_observed(model, X, method):
+    with pytest.raises(ValueError, match="every entry of X is missing"):
+        call(model, method, np.full_like(X, np.nan))
+
+
+@pytest.mark.parametrize("method", ["fit", "fit_transform", "score"])
+def test_nothing_left_by_the_mask(model, X, method):
+    X[:, 0] = np.nan
+    mask = np.zeros(X.shape, bool)
+    mask[:, 0] = True
+    with pytest.raises(ValueError, match="every entry of X is missing"):
+        call(model, method, X, mask=mask)
+
+
+@pytest.mark.parametrize(
+    "bad, message",
+    [
+        (np.ones(5), "Expected 2D array, got 1D array"),
+        (np.zeros((0, 5)), "0 sample"),
+        (np.ones((8, 5)) + 1j, "Complex data not supported"),
+        ([["a"] * 5], "could not convert string to float"),
+    ],
+    ids=["one-dimensional", "empty", "complex", "strings"],
+)
+def test_no_matrix_of_numbers(model, bad, message):
+    with pytest.raises(ValueError, match=message):
+        model.fit(bad)
+
+
+def test_object_columns_with_pandas_na_get_the_error_of_scikit_learn(model):
+    X = pd.DataFrame({"a": [1, pd.NA, 3], "b": [1.0, 2.0, 3.0]}, dtype=object)
+    with pytest.raises(TypeError) as theirs:
+        KNNImputer().fit(X)
+    with pytest.raises(TypeError) as ours:
+        model.fit(X)
+    assert str(ours.value) == str(theirs.value)
+
+
+# Mask
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shape", [(8, 4), (7, 5), (5,), (5, 8), (1, 5)], ids=str)
+def test_a_mask_of_another_shape(model, X, method, shape):
+    with pytest.raises(ValueError) as caught:
+        call(model, method, X, mask=np.ones(shape, bool))
+    assert f"mask has shape {shape}, but X has shape (8, 5)" in str(caught.value)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", [int, float, object])
+def test_a_mask_that_is_not_boolean(model, X, method, dtype):
+    mask = np.ones(X.shape, dtype)
+    message = f"mask must be boolean, True where X is observed; got {mask.dtype}"
+    with pytest.raises(ValueError, match=message):
+        call(model, method, X, mask=mask)
+
+
+# Parameters
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("rank", 0),
+        ("rank", -3),
+        ("rank", 2.5),
+        ("rank", "auto"),
+        ("eta", 0),
+        ("eta", -1.0),
+        ("eta", np.nan),
+        ("eta", "fast"),
+        ("solver", "sgdd"),
+        ("solver", None),
+        ("reg", -0.1),
+        ("reg", np.nan),
+        ("reg", "none"),
+        ("fit_bias", "rows"),
+        ("fit_bias", 2),
+        ("init", "nndsvd"),
+        ("init", 3),
+        ("max_iter", 0),
+        ("max_iter", 2.5),
+        ("tol", -1e-3),
+        ("random_state", "seed"),
+        ("warm_start", "yes"),
+        ("early_stopping", "yes"),
+        ("validation_fraction", 0.0),
+        ("validation_fraction", 1.0),
+        ("n_iter_no_change", 0),
+    ],
+)
+def test_parameters_out_of_range_are_named(model, X, name, value):
+    model.set_params(**{name: value})
+    with pytest.raises(InvalidParameterError) as caught:
+        model.fit(X)
+    assert f"The '{name}' parameter of {type(model).__name__} must be" in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize("solver", ["gd", "scaled"])
+def test_an_automatic_ridge_with_a_solver_that_needs_a_number(model, X, solver):
+    model.set_params(solver=solver, reg="auto")
+    with pytest.raises(ValueError, match=f"solver='{solver}' needs a number"):
+        model.fit(X)
+
+
+@pytest.mark.parametrize(
+    "init, message",
+    [
+        (((8, 3), (5, 2)), "W0 must have shape (8, 2), one row per sample"),
+        (((8, 2), (2, 5)), "H0 must have shape (5, 2), one row per feature"),
+        (((8, 2),), "a pair (W0, H0); got 1 arrays"),
+        (((8, 2), (5, 2), (5,)), "a pair (W0, H0); got 3 arrays"),
+    ],
+    ids=["W0", "H0", "one", "three"],
+)
+def test_a_start_of_another_shape(model, X, init, message):
+    model.set_params(init=tuple(np.ones(shape) for shape in init))
+    with pytest.raises(ValueError) as caught:
+        model.fit(X)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_start_that_is_not_finite(model, X, value):
+    model.set_params(init=(np.ones((8, 2)), np.full((5, 2), value)))
+    with pytest.raises(ValueError, match="H0 must be finite"):
+        model.fit(X)
+
+
+def test_a_validation_fraction_that_leaves_nothing(model, X):
+    model.set_params(early_stopping=True, validation_fraction=0.01)
+    with pytest.raises(ValueError) as caught:
+        model.fit(X)
+    assert "validation_fraction=0.01 of 40 observed entries leaves 0" in str(
+        caught.value
+    )
+
+
+# Methods
+
+
+@pytest.mark.parametrize("method", TAKES_ROWS)
+def test_methods_before_fit(model, X, method):
+    with pytest.raises(NotFittedError, match="is not fitted yet"):
+        getattr(model, method)(X)
+
+
+def test_other_methods_before_fit(model, X):
+    with pytest.raises(NotFittedError, match="is not fitted yet"):
+        model.predict_entries(X, [0], [0])
+    with pytest.raises(NotFittedError, match="is not fitted yet"):
+        model.get_feature_names_out()
+
+
+@pytest.mark.parametrize("method", ["transform", "score"])
+def test_another_number_of_features(model, X, method):
+    name = type(model).__name__
+    with pytest.raises(ValueError) as caught:
+        call(model, method, X[:, :4])
+    assert f"X has 4 features, but {name} is expecting 5 features" in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["transform", "score"])
+def test_features_in_another_order(model, X, method):
+    frame = pd.DataFrame(X, columns=list("abcde"))
+    model.fit(frame)
+    with pytest.raises(ValueError, match="must be in the same order"):
+        getattr(model, method)(frame[list("edcba")])
+
+
+@pytest.mark.parametrize("method", ["transform", "score"])
+def test_features_of_another_name(model, X, method):
+    frame = pd.DataFrame(X, columns=list("abcde"))
+    model.fit(frame)
+    with pytest.raises(ValueError, match="Feature names unseen at fit time:\n- z"):
+        getattr(model, method)(frame.rename(columns={"a": "z"}))
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_factors_of_another_width(model, X, change):
+    width = model.fit_transform(X).shape[1]
+    Z = np.ones((8, width + change))
+    message = f"Z must have {width} columns, as transform returns them; got"
+    with pytest.raises(ValueError, match=message):
+        model.inverse_transform(Z)
+    with pytest.raises(ValueError, match=message):
+        model.predict_entries(Z, [0], [0])
+
+
+def test_factors_with_holes(model, X):
+    Z = model.fit_transform(X)
+    Z[0, 0] = np.nan
+    with pytest.raises(ValueError, match="Input Z contains NaN"):
+        model.inverse_transform(Z)
+
+
+@pytest.mark.parametrize(
+    "rows, columns, message",
+    [
+        ([0, 1], [0], "the same length; got 2 and 1"),
+        ([0, 8], [0, 0], "rows[1] is 8; it must lie in [0, 8)"),
+        ([-1], [0], "rows[0] is -1; it must lie in [0, 8)"),
+        ([0], [5], "columns[0] is 5; it must lie in [0, 5)"),
+        ([0], [-2], "columns[0] is -2; it must lie in [0, 5)"),
+        ([0.0], [0], "rows must be a one-dimensional array of integers"),
+        ([0], [[0]], "columns must be a one-dimensional array of integers"),
+        ([True], [0], "rows must be a one-dimensional array of integers"),
+    ],
+)
+def test_entries_that_do_not_exist(model, X, rows, columns, message):
+    Z = model.fit_transform(X)
+    with pytest.raises(ValueError) as caught:
+        model.predict_entries(Z, rows, columns)
+    assert message in str(caught.value)

@@ -1,0 +1,136 @@
+"""Where the descent starts."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+
+from sklearn_mfgd import _init
+from sklearn_mfgd._factorize import Biases, Ridge, sides_of
+from sklearn_mfgd._init import initial_biases, random_factors, svd_factors
+from sklearn_mfgd._objective import CompleteObjective, MaskedObjective
+
+NO_BIAS = np.zeros((60, 0)), np.zeros((40, 0))
+
+
+@pytest.fixture(params=["exact", "randomized"])
+def way(request, monkeypatch):
+    """Force either way of decomposing."""
+    if request.param == "randomized":
+        monkeypatch.setattr(_init, "GRAM_WIDTHS", 0)
+    return request.param
+
+
+@pytest.fixture
+def low_rank(planted):
+    return planted(m=60, n=40, rank=4, noise=0.01)
+
+
+def svd(X, rank):
+    left, singular, right = np.linalg.svd(X, full_matrices=False)
+    return left[:, :rank] * singular[:rank] @ right[:rank], singular[:rank]
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array, sparse.csc_array])
+@pytest.mark.parametrize("shape", ["tall", "wide"])
+def test_complete_data_start_at_their_truncated_svd(low_rank, way, container, shape):
+    X = low_rank.X if shape == "tall" else low_rank.X.T
+    b, c = NO_BIAS if shape == "tall" else NO_BIAS[::-1]
+    W, H = svd_factors(CompleteObjective(container(X)), b, c, 3, 1.0, 0.0)
+    assert_allclose(W @ H.T, svd(X, 3)[0], atol=1e-3)
+
+
+def test_both_factors_have_the_size_of_the_root(low_rank, way):
+    W, H = svd_factors(CompleteObjective(low_rank.X), *NO_BIAS, 3, 1.0, 0.0)
+    singular = svd(low_rank.X, 3)[1]
+    assert_allclose(W.T @ W, np.diag(singular), atol=1e-3 * singular[0])
+    assert_allclose(H.T @ H, np.diag(singular), atol=1e-3 * singular[0])
+
+
+def test_singular_values_are_shrunk_by_the_ridge(low_rank, way):
+    W, _ = svd_factors(CompleteObjective(low_rank.X), *NO_BIAS, 3, 1.0, 5.0)
+    singular = svd(low_rank.X, 3)[1]
+    assert_allclose((W**2).sum(axis=0), singular - 5, rtol=1e-3)
+
+
+def test_no_factor_starts_at_zero_for_the_ridge_alone(low_rank, way):
+    W, H = svd_factors(CompleteObjective(low_rank.X), *NO_BIAS, 3, 1.0, 1e9)
+    assert (np.linalg.norm(W, axis=0) > 0).all()
+    assert (np.linalg.norm(H, axis=0) > 0).all()
+
+
+def test_factors_beyond_the_smaller_side_are_zero(way):
+    X = np.random.RandomState(0).standard_normal((60, 2))
+    b, c = np.zeros((60, 0)), np.zeros((2, 0))
+    W, H = svd_factors(CompleteObjective(X), b, c, 5, 1.0, 0.0)
+    assert W.shape == (60, 5) and H.shape == (2, 5)
+    assert_array_equal(W[:, 2:], 0)
+    assert_allclose(W @ H.T, X, atol=1e-8)
+
+
+def test_dividing_by_the_share_corrects_for_the_holes(planted, way):
+    """On average over patterns the start is the complete matrix."""
+    data = planted(m=60, n=40, rank=1, noise=0)
+    rng = np.random.RandomState(0)
+    products = []
+    for _ in range(50):
+        mask = rng.uniform(size=(60, 40)) < 0.5
+        objective = MaskedObjective(np.where(mask, data.X, 0), mask)
+        W, H = svd_factors(objective, *NO_BIAS, 1, mask.mean(), 0.0)
+        products.append(W @ H.T)
+    slope = np.vdot(np.mean(products, axis=0), data.X) / np.vdot(data.X, data.X)
+    assert slope == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_factors_have_the_type_of_the_data(low_rank, way, dtype):
+    b, c = (part.astype(dtype) for part in NO_BIAS)
+    objective = CompleteObjective(low_rank.X.astype(dtype))
+    for factors in (
+        svd_factors(objective, b, c, 3, 1.0, 0.0),
+        random_factors(objective, b, c, 3, 2400, np.random.RandomState(0)),
+    ):
+        assert [part.dtype for part in factors] == [dtype, dtype]
+
+
+def test_signs_are_settled(low_rank, way):
+    """The largest entry of each column of H is positive."""
+    for X in (low_rank.X, -low_rank.X):
+        _, H = svd_factors(CompleteObjective(X), *NO_BIAS, 3, 1.0, 0.0)
+        assert (H[np.abs(H).argmax(axis=0), np.arange(3)] > 0).all()
+
+
+def test_random_factors_have_a_product_of_the_size_of_the_data(planted):
+    X = 7 * planted(m=300, n=200, rank=5).X
+    b, c = np.zeros((300, 0)), np.zeros((200, 0))
+    objective = CompleteObjective(X)
+    W, H = random_factors(objective, b, c, 5, X.size, np.random.RandomState(0))
+    assert np.std(W @ H.T) == pytest.approx(np.std(X), rel=0.2)
+    assert np.std(W) == pytest.approx(np.std(H), rel=0.1)
+
+
+@pytest.mark.parametrize("share_missing", [0.0, 0.3])
+def test_biases_start_at_their_ridge_solution(planted, share_missing):
+    data = planted(m=60, n=40, share_missing=share_missing)
+    rng = np.random.RandomState(1)
+    b, c = rng.standard_normal(60), rng.standard_normal(40)
+    X = np.where(data.mask, b[:, None] + c, 0)
+    objective = MaskedObjective(X, data.mask, row_bias=True, column_bias=True)
+    sides = sides_of(1, Biases(True, True), Ridge(0.0, 0.0), 0)
+    found_b, found_c = initial_biases(objective, sides, n_rounds=100)
+    assert_allclose(found_b + found_c.T, b[:, None] + c, atol=1e-8)
+
+
+def test_the_ridge_shrinks_biases_to_zero(planted):
+    data = planted(m=60, n=40)
+    objective = CompleteObjective(data.X + 3, row_bias=True, column_bias=True)
+    sides = sides_of(1, Biases(True, True), Ridge(0.0, 1e9), 0)
+    for biases in initial_biases(objective, sides):
+        assert np.abs(biases).max() < 1e-3
+
+
+def test_biases_that_a_model_lacks_are_arrays_without_columns(planted):
+    objective = CompleteObjective(planted(m=60, n=40).X, column_bias=True)
+    sides = sides_of(1, Biases(False, True), Ridge(0.0, 0.0), 0)
+    b, c = initial_biases(objective, sides)
+    assert b.shape == (60, 0) and c.shape == (40, 1)
