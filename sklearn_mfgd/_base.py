@@ -1,9 +1,11 @@
 """What the estimators share: parameters, conventions, and what factors are for."""
 
 import warnings
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -15,8 +17,9 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._factorize import Biases, Ridge, factorize, rescale, sides_of
+from ._factorize import factorize
 from ._kernels import entry_products
+from ._model import Biases, Ridge, rescale, sides_of
 from ._observed import entries_of, observed_mask, scale_exponent
 from ._score import explained_share
 
@@ -212,17 +215,16 @@ class BaseMatrixFactorization(
         check_is_fitted(self)
         entries = self._entries(self._validate(X, reset=False), mask)
         if entries.n_observed == 0:
-            raise ValueError("score needs observed entries; every entry of X is missing.")
+            raise ValueError("There is nothing to score: every entry of X is missing.")
         H = self._column_factors(entries.values.dtype)
         centre = np.ldexp(self.column_mean_, -2 * self._exponent) - entries.mean
-        return explained_share(
-            entries, H, self._sides()[0].ridge, centre, self._biases
-        )
+        return explained_share(entries, H, self._sides()[0].ridge, centre, self._biases)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
-        tags.input_tags.sparse = self._accept_sparse and not self.early_stopping
+        hides_entries = self.early_stopping or self.reg == "auto"
+        tags.input_tags.sparse = self._accept_sparse and not hides_entries
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
@@ -263,14 +265,14 @@ class BaseMatrixFactorization(
             exponent=exponent,
             start=self._warm_start(X, biases, exponent) if self.warm_start else None,
             rng=check_random_state(self.random_state),
-            monitor=_print_progress if self.verbose else None,
+            monitor=partial(_print_progress, 4.0**exponent) if self.verbose else None,
         )
         self._set_fitted(found, entries, biases, exponent)
         descent = found.descent
         if not descent.converged and self.tol > 0:
             warnings.warn(
-                f"The objective still fell by more than tol={self.tol:g} of itself in "
-                f"sweep {descent.n_iter}. Increase max_iter, or tol.",
+                f"The objective was not within tol={self.tol:g} of its limit after "
+                f"{descent.n_iter} sweeps. Increase max_iter, or tol.",
                 ConvergenceWarning,
                 stacklevel=3,
             )
@@ -283,7 +285,8 @@ class BaseMatrixFactorization(
         unit = np.ldexp(1.0, 2 * exponent)
         self._biases, self._exponent = biases, exponent
         self.components_ = np.ascontiguousarray(H[:, : self.rank].T)
-        self.column_bias_ = H[:, -1].copy() if biases.column else np.zeros(len(H), dtype)
+        bias = H[:, -1] if biases.column else np.zeros(len(H), dtype)
+        self.column_bias_ = bias.copy()
         self.mean_ = entries.mean * unit
         self.column_mean_ = (entries.column_means() * unit).astype(dtype)
         self.reg_, self.bias_reg_ = found.ridge
@@ -314,6 +317,12 @@ class BaseMatrixFactorization(
         return self._column_factors(X.dtype, exponent)
 
     def _validate(self, X, *, reset):
+        if sparse.issparse(X) and not self._accept_sparse:
+            raise TypeError(
+                f"{type(self).__name__} needs a dense X, with NaN where it is missing; "
+                "got a sparse one. Where an entry that is not stored is a zero, use "
+                "GradientMF; where it is missing, write NaN there and pass the array."
+            )
         return validate_data(
             self,
             X,
@@ -361,10 +370,10 @@ class BaseMatrixFactorization(
         return Z
 
 
-def _print_progress(loss_curve, validation_curve):
-    line = f"Sweep {len(loss_curve)}: objective {loss_curve[-1]:.6g}"
+def _print_progress(unit, loss_curve, validation_curve):
+    line = f"Sweep {len(loss_curve)}: objective {loss_curve[-1] * unit * unit:.6g}"
     if validation_curve:
-        line += f", held-out error {validation_curve[-1]:.6g}"
+        line += f", held-out error {validation_curve[-1] * unit:.6g}"
     print(line)
 
 

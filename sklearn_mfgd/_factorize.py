@@ -1,8 +1,6 @@
 """From prepared entries to factors: ridge, start, descent, last fold-in.
 
-All in the units of the solvers: data divided by ``4**k``, factors by ``2**k``, biases
-by ``4**k``. There the objective is F / 16**k when the ridge on factors is
-``reg / 4**k`` and that on biases is ``reg``.
+All in the units of the solvers, see `_model`.
 """
 
 from typing import NamedTuple
@@ -11,28 +9,15 @@ import numpy as np
 from scipy import sparse
 
 from ._init import initial_biases, random_factors, svd_factors
-from ._observed import hold_out
+from ._model import Ridge, sides_of
+from ._observed import hold_out, validation_error
 from ._ridge import default_ridge
-from ._solvers import Descent, Side, descend, validation_error
+from ._solvers import Descent, descend
 
 # "als" where few entries are observed, or where its exact rows cost little more than
 # the matrix products of "scaled": it depends less on the condition of the data.
 FEW_OBSERVED = 0.5
 SMALL_RANK = 20
-
-
-class Biases(NamedTuple):
-    """Which biases a model has."""
-
-    row: bool
-    column: bool
-
-
-class Ridge(NamedTuple):
-    """Penalties in the units of the user."""
-
-    factors: float
-    biases: float
 
 
 class Factorization(NamedTuple):
@@ -43,23 +28,6 @@ class Factorization(NamedTuple):
     ridge: Ridge
     loss: float  # data term at (W, H)
     descent: Descent
-
-
-def sides_of(rank, biases, ridge, exponent):
-    """Penalty and unit of every column of W and of H."""
-    factors = np.full(rank, np.ldexp(ridge.factors, -2 * exponent))
-    unit = np.full(rank, np.ldexp(1.0, 2 * exponent))
-    with_bias = Side(np.append(factors, ridge.biases), np.append(unit, 1.0))
-    without = Side(factors, unit)
-    return tuple(with_bias if biased else without for biased in biases)
-
-
-def rescale(factors, biased, exponent):
-    """Multiply factors by ``2**exponent`` and a last column of biases by its square."""
-    scaled = np.ldexp(factors, exponent)
-    if biased:
-        scaled[:, -1] = np.ldexp(factors[:, -1], 2 * exponent)
-    return scaled
 
 
 def choose_solver(params, entries):
@@ -103,8 +71,8 @@ def factorize(entries, params, *, biases, exponent, start, rng, monitor):
     rank = params["rank"]
     ridge = Ridge(params["reg"], params["reg"])
     if params["reg"] == "auto":
-        factors, other = default_ridge(_dense(training, "reg='auto'"), biases, rank)
-        ridge = Ridge(float(np.ldexp(factors, 2 * exponent)), other)
+        ridge = default_ridge(_dense(training, "reg='auto'"), biases, rank)
+        ridge = ridge._replace(factors=float(np.ldexp(ridge.factors, 2 * exponent)))
     sides = sides_of(rank, biases, ridge, exponent)
     W, H = _starting_factors(training, objective, params, sides, exponent, start, rng)
     descent = descend(

@@ -78,7 +78,7 @@ def _exact_svd(A, rank, dtype):
     if A.shape[0] > A.shape[1]:
         right, singular, left = _exact_svd(A.T, rank, dtype)
         return left, singular, right
-    squares, vectors = np.linalg.eigh(_gram(A, dtype))
+    _, vectors = np.linalg.eigh(_gram(A, dtype))
     left = vectors[:, ::-1][:, :rank].astype(dtype)
     right = A.T @ left
     singular = np.linalg.norm(right, axis=0)

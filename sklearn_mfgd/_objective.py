@@ -115,8 +115,8 @@ class CompleteObjective(_Side):
             residual = W[rows] @ design.T
             residual += offset
             residual -= self.X[rows]
-            value += 0.5 * np.einsum("ij,ij->i", residual, residual).sum(dtype=np.float64)
-        return value
+            value += float(_row_squares(residual).sum(dtype=np.float64))
+        return 0.5 * value
 
     def value(self, W, H):
         """Half the sum of squared residuals."""
@@ -136,7 +136,6 @@ class CompleteObjective(_Side):
         product = self._correlate(design, self._offset(H))
         system = self.gram(H) + np.diag(ridge)
         return solve_shared(system, product, len(H)).astype(H.dtype, copy=False)
-
 
     def deflate(self, b, c):
         """Subtract biases, (m, 0 or 1) and (n, 0 or 1); good for products only."""
@@ -223,7 +222,7 @@ class MaskedObjective(_Side):
         return masked_least_squares(self.X, self.mask, design, offset, ridge)
 
     def deflate(self, b, c):
-        """Subtract biases, (m, 0 or 1) and (n, 0 or 1). Overwritten by the next call."""
+        """Subtract biases, (m, 0 or 1) and (n, 0 or 1); the next call overwrites it."""
         residual = self._residual(b, *self._regressors(c))
         return np.negative(residual, out=residual)
 

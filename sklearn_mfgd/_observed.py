@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils.random import sample_without_replacement
 
-from ._kernels import blocks
+from ._kernels import blocks, entry_products
 from ._objective import CompleteObjective, MaskedObjective
 
 
@@ -181,8 +181,25 @@ def hold_out(entries, fraction, random_state):
     return entries.restrict(training), held_out
 
 
+def validation_error(held_out, biases):
+    """Root mean squared error of the held-out entries, as a function of the factors."""
+
+    def validate(W, H):
+        rank = H.shape[1] - biases.column
+        rows, columns = held_out.rows, held_out.columns
+        error = entry_products(W[:, :rank], H[:, :rank], rows, columns)
+        error -= held_out.values
+        if biases.row:
+            error += W[rows, -1]
+        if biases.column:
+            error += H[columns, -1]
+        return float(np.sqrt(np.mean(np.square(error, dtype=np.float64))))
+
+    return validate
+
+
 def _positions(mask, chosen):
-    """Flat positions of the chosen True entries of a mask, counted in row-major order."""
+    """Flat positions of chosen True entries of a mask, numbered row by row."""
     flat, counted = [], 0
     for rows in blocks(*mask.shape):
         here = np.flatnonzero(mask[rows])

@@ -4,20 +4,21 @@ If X were noise of standard deviation s, observed with probability p, a ridge of
 
     s sqrt(p) (sqrt(m) + sqrt(n)),
 
-the expected norm of that noise, would shrink every factor to zero (Koltchinskii, Lounici
-& Tsybakov, Annals of Statistics 2011). The data's own standard deviation for s thus
-gives the largest ridge worth trying. How much of the data is noise, only hidden entries
-can tell: a few sweeps are made for each of eight shares of that ridge, and the share
-with the least error on hidden entries is taken. Biases get the same ridge divided by the
-standard deviation, as if X were standardized, because they are in units of X and factors
-in units of its root.
+the expected norm of that noise, would shrink every factor to zero (Koltchinskii,
+Lounici & Tsybakov, Annals of Statistics 2011). The data's own standard deviation for s
+thus gives the largest ridge worth trying. How much of the data is noise, only hidden
+entries can tell: a few sweeps are made for each of eight shares of that ridge, and the
+share with the least error on hidden entries is taken. Biases get the same ridge divided
+by the standard deviation, as if X were standardized, because they are in units of X and
+factors in units of its root.
 """
 
 import numpy as np
 
 from ._init import initial_biases, svd_factors
-from ._observed import hold_out
-from ._solvers import Side, descend, validation_error
+from ._model import Ridge, sides_of
+from ._observed import hold_out, validation_error
+from ._solvers import descend
 
 SHARES = 2.0 ** np.arange(-7, 1)
 HIDDEN = 0.1  # share of the entries that is hidden
@@ -34,18 +35,18 @@ def default_ridge(entries, biases, rank):
 
     Returns
     -------
-    factors, biases : float
-        The ridge on factors and on biases, in the units of `entries`.
+    Ridge
+        In the units of `entries`.
     """
     m, n = entries.values.shape
     flags = {"row_bias": biases.row, "column_bias": biases.column}
     deviation = np.sqrt(entries.objective(**flags).total / entries.n_observed)
     if deviation == 0:
-        return 0.0, 0.0
+        return Ridge(0.0, 0.0)
     density = entries.n_observed / (m * n)
     largest = np.sqrt(density) * (np.sqrt(m) + np.sqrt(n))
     if entries.n_observed < 2 / HIDDEN:  # too few to hide any
-        return deviation * largest / 10, largest / 10
+        return Ridge(deviation * largest / 10, largest / 10)
     rng = np.random.RandomState(0)
     n_draws = int(np.clip(ENOUGH / (HIDDEN * entries.n_observed), 1, MAX_DRAWS))
     errors = sum(
@@ -53,7 +54,7 @@ def default_ridge(entries, biases, rank):
         for _ in range(n_draws)
     )
     share = SHARES[np.argmin(errors)]
-    return share * deviation * largest, share * largest
+    return Ridge(share * deviation * largest, share * largest)
 
 
 def _error_path(training, held_out, biases, rank, deviation, largest):
@@ -62,19 +63,20 @@ def _error_path(training, held_out, biases, rank, deviation, largest):
     validate = validation_error(held_out, biases)
     errors, factors = [], None
     for ridge in SHARES * largest:
-        plain, biased = np.full(rank, ridge * deviation), np.r_[
-            np.full(rank, ridge * deviation), ridge
-        ]
-        sides = [
-            Side(biased if has else plain, np.ones(rank + has)) for has in biases
-        ]
+        sides = sides_of(rank, biases, Ridge(ridge * deviation, ridge))
         if factors is None:
             b, c = initial_biases(objective, sides)
             share = training.n_observed / (len(b) * len(c))
             W, H = svd_factors(objective, b, c, rank, share, 0.0)
             factors = np.column_stack([W, b]), np.column_stack([H, c])
         descent = descend(
-            objective, *factors, sides, solver="als", eta="auto", max_iter=N_SWEEPS, tol=0
+            objective,
+            *factors,
+            sides,
+            solver="als",
+            eta="auto",
+            max_iter=N_SWEEPS,
+            tol=0,
         )
         factors = descent.W, descent.H
         errors.append(validate(*factors) ** 2)

@@ -1,33 +1,16 @@
 """Alternating descent on the two factors.
 
-A sweep is one step of all rows of W given H, then one step of all rows of H given W.
-A step moves row i along ``d_i = -P_i^{-1} g_i``, g_i the gradient of the penalized
-objective F in row i, and the solvers differ in P alone:
-
-============  =======================  ==========================================
-solver        P                        is
-============  =======================  ==========================================
-``"gd"``      identity                 gradient descent
-``"scaled"``  H'H + ridge              scaled gradient descent [1]_, [2]_
-``"als"``     the row's own Hessian    alternating least squares
-============  =======================  ==========================================
-
-With ``eta="auto"`` each row takes the step that minimizes F along its direction,
-``-g_i.d_i / (sum_j (d_i.h_j)^2 + ridge.d_i^2)``, so F never increases; the full step
-of ``"als"`` is that step. Once the gains of ``"scaled"`` and ``"als"`` shrink slowly,
-a sweep starts from a point extrapolated along the last change of both factors, as
-Nesterov's method does; where that would raise F it is taken back and begins anew [3]_,
-[4]_.
+A sweep is one step of all rows of W given H, then one step of all rows of H given W;
+the steps are in `_steps`. Once the gains of ``"scaled"`` and ``"als"`` shrink slowly, a
+sweep starts from a point extrapolated along the last change of both factors, as
+Nesterov's method does; where that would raise F it is taken back and begins anew [1]_,
+[2]_.
 
 References
 ----------
-.. [1] T. Tong, C. Ma, Y. Chi, "Accelerating Ill-Conditioned Low-Rank Matrix Estimation
-   via Scaled Gradient Descent", JMLR 22 (2021).
-.. [2] T. Hastie, R. Mazumder, J. D. Lee, R. Zadeh, "Matrix Completion and Low-Rank SVD
-   via Fast Alternating Least Squares", JMLR 16 (2015).
-.. [3] B. O'Donoghue, E. Candes, "Adaptive Restart for Accelerated Gradient Schemes",
+.. [1] B. O'Donoghue, E. Candes, "Adaptive Restart for Accelerated Gradient Schemes",
    Foundations of Computational Mathematics 15 (2015).
-.. [4] D. Mitchell, N. Ye, H. De Sterck, "Nesterov Acceleration of Alternating Least
+.. [2] D. Mitchell, N. Ye, H. De Sterck, "Nesterov Acceleration of Alternating Least
    Squares for Canonical Tensor Decomposition", Numerical Linear Algebra with
    Applications 27 (2020).
 """
@@ -37,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._kernels import entry_products, solve_shared
+from ._steps import STEPS, penalty
 
 # Sweeps in a row above the starting F that count as divergence. A fixed step may
 # overshoot a little and come back; a row of this many never did.
@@ -94,13 +77,6 @@ class DivergenceError(ValueError):
         )
 
 
-class Side(NamedTuple):
-    """How the columns of one factor are penalized and measured."""
-
-    ridge: np.ndarray  # penalty of each column
-    unit: np.ndarray  # the user's gradient step eta=1, in the units of the solver
-
-
 class Descent(NamedTuple):
     """Where `descend` arrived and how."""
 
@@ -111,68 +87,6 @@ class Descent(NamedTuple):
     step: float  # the fixed one, or the median of the last sweep's exact ones
     loss_curve: list  # F after each sweep
     validation_curve: list  # held-out error after each sweep, empty without
-
-
-class _Step(NamedTuple):
-    factors: np.ndarray
-    sizes: np.ndarray
-    loss: float | None  # data term and own ridge afterwards, where known for free
-
-
-def gradient_step(objective, W, H, side, eta):
-    """Move every row of W against its gradient."""
-    value, gradient = _penalized_gradient(objective, W, H, side)
-    if eta == "auto":
-        return _exact_step(objective, W, H, side, value, gradient, -gradient)
-    return _Step(W - (eta * side.unit).astype(W.dtype) * gradient, np.array([eta]), None)
-
-
-def scaled_step(objective, W, H, side, eta):
-    """Move every row of W against its gradient preconditioned by H'H + ridge."""
-    value, gradient = _penalized_gradient(objective, W, H, side)
-    system = objective.gram(H) + np.diag(side.ridge)
-    direction = -solve_shared(system, gradient, len(H)).astype(W.dtype, copy=False)
-    if eta == "auto":
-        return _exact_step(objective, W, H, side, value, gradient, direction)
-    return _Step(W + W.dtype.type(eta) * direction, np.array([eta]), None)
-
-
-def least_squares_step(objective, W, H, side, eta):
-    """Move every row of W to, or by the fraction eta towards, its minimum."""
-    exact = objective.least_squares(H, side.ridge)
-    if eta == "auto":
-        return _Step(exact, np.ones(1), None)
-    return _Step(W + W.dtype.type(eta) * (exact - W), np.array([eta]), None)
-
-
-STEPS = {"gd": gradient_step, "scaled": scaled_step, "als": least_squares_step}
-
-
-def _penalized_gradient(objective, W, H, side):
-    value, gradient = objective.value_and_gradient(W, H)
-    gradient += side.ridge.astype(W.dtype) * W
-    return value + _penalty(W, side), gradient
-
-
-def _exact_step(objective, W, H, side, value, gradient, direction):
-    """Minimize F along the direction of each row.
-
-    F is quadratic there, so its new value costs nothing.
-    """
-    # Of unit length in the largest entry, so that no square over- or underflows.
-    length = np.abs(direction).max(axis=1)
-    direction = direction / np.where(length > 0, length, 1)[:, None]
-    slope = np.einsum("ij,ij->i", gradient, direction).astype(np.float64)
-    curvature = objective.curvature(direction, H) + direction**2 @ side.ridge
-    sizes = np.divide(-slope, curvature, out=np.zeros_like(slope), where=curvature > 0)
-    gain = 0.5 * float(sizes @ slope)
-    factors = W + sizes.astype(W.dtype)[:, None] * direction
-    sizes = np.divide(sizes, length, out=np.zeros_like(sizes), where=length > 0)
-    return _Step(factors, sizes, value + gain)
-
-
-def _penalty(W, side):
-    return 0.5 * float(np.einsum("ij,ij->j", W, W) @ side.ridge)
 
 
 def descend(
@@ -203,7 +117,8 @@ def descend(
     max_iter : int
         The largest number of sweeps.
     tol : float
-        Stop when F falls by less than this share of itself in a sweep.
+        Stop when F, its gains going on shrinking as they do, has less than this share
+        of itself left to fall.
     validate : callable (W, H) -> float, optional
         Error on entries that the objective does not see. With it the iterate of least
         error is returned, and `n_iter_no_change` sweeps without improvement end the
@@ -222,7 +137,7 @@ def descend(
         When a fixed step makes F non-finite, or keeps it above its start.
     """
     eps = np.finfo(W.dtype).eps
-    start = objective.value(W, H) + _penalty(W, sides[0]) + _penalty(H, sides[1])
+    start = objective.value(W, H) + penalty(W, sides[0]) + penalty(H, sides[1])
     # A fit to the last digit: below this, changes of F are rounding.
     exact = (10 * eps) ** 2 * objective.total
     slack = min(tol, 100 * eps)  # a rise so small is rounding too
@@ -272,24 +187,6 @@ def descend(
     return Descent(W, H, n_iter, converged, step, loss_curve, validation_curve)
 
 
-def validation_error(held_out, biases):
-    """Root mean squared error of the held-out entries, as a function of the factors."""
-
-    def validate(W, H):
-        left = [W, np.ones((len(W), 1), W.dtype)] if biases.column else [W]
-        right = [H]
-        if biases.row:
-            h = H[:, :-1] if biases.column else H
-            right = [h, np.ones((len(H), 1), H.dtype)] + [H[:, -1:]] * biases.column
-        predicted = entry_products(
-            np.column_stack(left), np.column_stack(right), held_out.rows, held_out.columns
-        )
-        error = (predicted - held_out.values).astype(np.float64)
-        return float(np.sqrt(np.mean(error**2)))
-
-    return validate
-
-
 def _extrapolate(iterate, before, run):
     """Go on along the last change of both factors, further the longer it went well."""
     if run == 0:
@@ -311,18 +208,34 @@ def _sweep(objective, sides, step, eta, W, H):
         H_step = step(objective.T, H, W, sides[1], eta)
         H, loss = H_step.factors, H_step.loss
         if loss is None:
-            loss = objective.value(W, H) + _penalty(H, sides[1])
-    sizes = np.concatenate([W_step.sizes, H_step.sizes])
-    return W, H, loss + _penalty(W, sides[0]), sizes
+            loss = objective.value(W, H) + penalty(H, sides[1])
+        loss += penalty(W, sides[0])
+    return W, H, loss, np.concatenate([W_step.sizes, H_step.sizes])
 
 
 def _stable_step(objective, W, H, sides, solver):
-    """Find a step under which F falls: 1/L, L the largest curvature of either side."""
+    """Find a step under which F falls all the way: 1/L, L a bound of the curvature.
+
+    Gradient descent keeps H'H - W'W, so from the largest curvature of today either side
+    grows by the largest singular value of the data at the most.
+    """
     if solver != "gd":
         return 1.0  # the full step: exact for als, a majorizer's for scaled
     lipschitz = 0.0
     for problem, other, side in ((objective, H, sides[0]), (objective.T, W, sides[1])):
         root = np.sqrt(side.unit)
         hessian = problem.gram(other) + np.diag(side.ridge)
-        lipschitz = max(lipschitz, np.linalg.eigvalsh(root[:, None] * hessian * root)[-1])
-    return 1.0 / lipschitz
+        largest = np.linalg.eigvalsh(root[:, None] * hessian * root)[-1]
+        lipschitz = max(lipschitz, largest)
+    rank = W.shape[1] - objective.row_bias
+    A = objective.deflate(W[:, rank:], H[:, rank:])
+    lipschitz += sides[0].unit[0] * _largest_singular_value(A, W.dtype)
+    return 1.0 / lipschitz if lipschitz > 0 else np.inf
+
+
+def _largest_singular_value(A, dtype, n_iter=20):
+    """Power iteration."""
+    v = np.random.RandomState(0).standard_normal((A.shape[1], 1)).astype(dtype)
+    for _ in range(n_iter):
+        v = A.T @ (A @ (v / max(np.linalg.norm(v), np.finfo(dtype).tiny)))
+    return float(np.sqrt(np.linalg.norm(v)))

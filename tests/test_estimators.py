@@ -158,6 +158,17 @@ def test_a_row_observed_less_often_than_the_rank_is_of_minimum_norm(holes):
     assert_allclose(model.transform(x)[0], oracle, rtol=1e-8)
 
 
+@pytest.mark.parametrize("size", [1, 100])
+def test_the_bias_of_a_row_counts_in_its_norm(holes, size):
+    model = GradientMF(3, fit_bias=True).fit(size * holes)
+    x = np.full((1, holes.shape[1]), np.nan)
+    x[0, [2, 7]] = size, -2 * size
+    design = np.column_stack([model.components_.T, np.ones(15)])[[2, 7]]
+    target = x[0, [2, 7]] - model.mean_ - model.column_bias_[[2, 7]]
+    oracle = np.linalg.lstsq(design, target, rcond=None)[0]
+    assert_allclose(model.transform(x)[0], oracle, rtol=1e-7)
+
+
 # Reconstructions
 
 

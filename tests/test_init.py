@@ -6,8 +6,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 from sklearn_mfgd import _init
-from sklearn_mfgd._factorize import Biases, Ridge, sides_of
 from sklearn_mfgd._init import initial_biases, random_factors, svd_factors
+from sklearn_mfgd._model import Biases, Ridge, sides_of
 from sklearn_mfgd._objective import CompleteObjective, MaskedObjective
 
 NO_BIAS = np.zeros((60, 0)), np.zeros((40, 0))
@@ -93,19 +93,21 @@ def test_factors_have_the_type_of_the_data(low_rank, way, dtype):
         assert [part.dtype for part in factors] == [dtype, dtype]
 
 
-def test_signs_are_settled(low_rank, way):
-    """The largest entry of each column of H is positive."""
-    for X in (low_rank.X, -low_rank.X):
-        _, H = svd_factors(CompleteObjective(X), *NO_BIAS, 3, 1.0, 0.0)
+@pytest.mark.parametrize("shape", ["tall", "wide"])
+def test_the_largest_entry_of_each_column_factor_is_positive(low_rank, way, shape):
+    X = low_rank.X if shape == "tall" else low_rank.X.T
+    b, c = NO_BIAS if shape == "tall" else NO_BIAS[::-1]
+    for data in (X, -X):
+        _, H = svd_factors(CompleteObjective(data), b, c, 3, 1.0, 0.0)
         assert (H[np.abs(H).argmax(axis=0), np.arange(3)] > 0).all()
 
 
-def test_random_factors_have_a_product_of_the_size_of_the_data(planted):
+def test_random_factors_have_a_product_of_a_quarter_of_the_size_of_the_data(planted):
     X = 7 * planted(m=300, n=200, rank=5).X
     b, c = np.zeros((300, 0)), np.zeros((200, 0))
     objective = CompleteObjective(X)
     W, H = random_factors(objective, b, c, 5, X.size, np.random.RandomState(0))
-    assert np.std(W @ H.T) == pytest.approx(np.std(X), rel=0.2)
+    assert np.std(W @ H.T) == pytest.approx(np.std(X) / 4, rel=0.2)
     assert np.std(W) == pytest.approx(np.std(H), rel=0.1)
 
 

@@ -9,14 +9,10 @@ from numpy.testing import assert_allclose
 from sklearn.base import clone
 
 from sklearn_mfgd import DivergenceError, GradientMF, MaskedGradientMF
-from sklearn_mfgd._factorize import Biases, Ridge, sides_of
+from sklearn_mfgd._model import Biases, Ridge, sides_of
 from sklearn_mfgd._objective import CompleteObjective, MaskedObjective
-from sklearn_mfgd._solvers import (
-    descend,
-    gradient_step,
-    least_squares_step,
-    scaled_step,
-)
+from sklearn_mfgd._solvers import descend
+from sklearn_mfgd._steps import gradient_step, least_squares_step, scaled_step
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

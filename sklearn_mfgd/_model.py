@@ -1,0 +1,48 @@
+"""The shape of a model: its biases, its ridge, its units.
+
+Solvers work on data divided by ``4**k``, factors divided by ``2**k`` and biases
+divided by ``4**k``. There the objective is F / 16**k when the ridge on factors is
+``reg / 4**k`` and that on biases is ``reg``.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Biases(NamedTuple):
+    """Which biases a model has."""
+
+    row: bool
+    column: bool
+
+
+class Ridge(NamedTuple):
+    """Penalties in the units of the user."""
+
+    factors: float
+    biases: float
+
+
+class Side(NamedTuple):
+    """How the columns of one factor are penalized and measured."""
+
+    ridge: np.ndarray  # penalty of each column
+    unit: np.ndarray  # the user's gradient step eta=1, in the units of the solver
+
+
+def sides_of(rank, biases, ridge, exponent=0):
+    """Penalty and unit of every column of W and of H."""
+    factors = np.full(rank, np.ldexp(ridge.factors, -2 * exponent))
+    unit = np.full(rank, np.ldexp(1.0, 2 * exponent))
+    with_bias = Side(np.append(factors, ridge.biases), np.append(unit, 1.0))
+    without = Side(factors, unit)
+    return tuple(with_bias if biased else without for biased in biases)
+
+
+def rescale(factors, biased, exponent):
+    """Multiply factors by ``2**exponent`` and a last column of biases by its square."""
+    scaled = np.ldexp(factors, exponent)
+    if biased:
+        scaled[:, -1] = np.ldexp(factors[:, -1], 2 * exponent)
+    return scaled
