@@ -105,9 +105,9 @@ class BaseMatrixFactorization(
             \tfrac12 \sum_{j \text{ observed}} (x_j - \mu - c_j - b - w \cdot h_j)^2
             + \tfrac12 \, \mathrm{reg} \, (\|w\|^2 + b^2)
 
-        by itself, so neither the other rows nor their order matter. Where many rows
-        factors do, the one of least norm is taken; a row with nothing observed gets
-        zeros.
+        by itself, so neither the other rows nor their order matter. Where many row
+        factors do, the one of least norm is taken, in units in which the data of `fit`
+        are of order one; a row with nothing observed gets zeros.
 
         Parameters
         ----------

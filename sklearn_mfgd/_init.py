@@ -66,6 +66,7 @@ def svd_factors(objective, b, c, rank, share, shrink):
         left, singular, right = _exact_svd(A, min(rank, small), b.dtype)
     else:
         left, singular, right = _randomized_svd(A, rank, b.dtype)
+    left, right = _fix_signs(left, right)
     singular = singular / share
     size = np.sqrt(np.maximum(singular - shrink, LEAST_SHARE * singular))
     W, H = np.zeros((m, rank), b.dtype), np.zeros((n, rank), c.dtype)
@@ -84,7 +85,7 @@ def _exact_svd(A, rank, dtype):
     singular = np.linalg.norm(right, axis=0)
     nonzero = singular > np.sqrt(max(A.shape) * np.finfo(dtype).eps) * singular.max()
     right = np.divide(right, singular, out=np.zeros_like(right), where=nonzero)
-    return _fix_signs(left, np.where(nonzero, singular, 0), right)
+    return left, np.where(nonzero, singular, 0), right
 
 
 def _gram(A, dtype):
@@ -110,12 +111,11 @@ def _randomized_svd(A, rank, dtype):
     basis = np.linalg.qr(basis).Q
     right, singular, inner = np.linalg.svd(A.T @ basis, full_matrices=False)
     left = (basis @ inner.T)[:, :rank]
-    return _fix_signs(left, singular[:rank], right[:, :rank])
+    return left, singular[:rank], right[:, :rank]
 
 
-def _fix_signs(left, singular, right):
+def _fix_signs(left, right):
     """Make the largest entry of each right vector positive: its sign is arbitrary."""
-    columns = np.arange(right.shape[1])
-    signs = np.where(right[np.abs(right).argmax(axis=0), columns] < 0, -1, 1)
-    signs = signs.astype(right.dtype)
-    return left * signs, singular, right * signs
+    largest = right[np.abs(right).argmax(axis=0), np.arange(right.shape[1])]
+    signs = np.where(largest < 0, -1, 1).astype(right.dtype)
+    return left * signs, right * signs

@@ -80,7 +80,4 @@ def _error_path(training, held_out, biases, rank, deviation, largest):
         )
         factors = descent.W, descent.H
         errors.append(validate(*factors) ** 2)
-        if len(errors) > 2 and errors[-1] > errors[-2] > errors[-3]:
-            break
-    errors += [np.inf] * (len(SHARES) - len(errors))
     return np.array(errors)

@@ -88,7 +88,7 @@ def _exact_step(objective, W, H, side, value, gradient, direction):
     gain = 0.5 * float(sizes @ slope)
     factors = W + sizes.astype(W.dtype)[:, None] * direction
     sizes = np.divide(sizes, length, out=np.zeros_like(sizes), where=length > 0)
-    return Step(factors, sizes, value + gain)
+    return Step(factors, sizes, max(value + gain, 0.0))
 
 
 def penalty(W, side):

@@ -160,12 +160,15 @@ def test_a_row_observed_less_often_than_the_rank_is_of_minimum_norm(holes):
 
 @pytest.mark.parametrize("size", [1, 100])
 def test_the_bias_of_a_row_counts_in_its_norm(holes, size):
+    """The norm is that of factors and bias where the data are of order one."""
     model = GradientMF(3, fit_bias=True).fit(size * holes)
+    unit = 2.0 ** round(np.log2(np.nanmax(np.abs(size * holes))) / 2)
     x = np.full((1, holes.shape[1]), np.nan)
     x[0, [2, 7]] = size, -2 * size
-    design = np.column_stack([model.components_.T, np.ones(15)])[[2, 7]]
+    design = np.column_stack([model.components_.T / unit, np.ones(15)])[[2, 7]]
     target = x[0, [2, 7]] - model.mean_ - model.column_bias_[[2, 7]]
-    oracle = np.linalg.lstsq(design, target, rcond=None)[0]
+    oracle = np.linalg.lstsq(design, target / unit**2, rcond=None)[0]
+    oracle *= [unit, unit, unit, unit**2]
     assert_allclose(model.transform(x)[0], oracle, rtol=1e-7)
 
 

@@ -118,7 +118,7 @@ def test_biases_start_at_their_ridge_solution(planted, share_missing):
     b, c = rng.standard_normal(60), rng.standard_normal(40)
     X = np.where(data.mask, b[:, None] + c, 0)
     objective = MaskedObjective(X, data.mask, row_bias=True, column_bias=True)
-    sides = sides_of(1, Biases(True, True), Ridge(0.0, 0.0), 0)
+    sides = sides_of(1, Biases(True, True), Ridge(0.0, 0.0))
     found_b, found_c = initial_biases(objective, sides, n_rounds=100)
     assert_allclose(found_b + found_c.T, b[:, None] + c, atol=1e-8)
 
@@ -126,13 +126,13 @@ def test_biases_start_at_their_ridge_solution(planted, share_missing):
 def test_the_ridge_shrinks_biases_to_zero(planted):
     data = planted(m=60, n=40)
     objective = CompleteObjective(data.X + 3, row_bias=True, column_bias=True)
-    sides = sides_of(1, Biases(True, True), Ridge(0.0, 1e9), 0)
+    sides = sides_of(1, Biases(True, True), Ridge(0.0, 1e9))
     for biases in initial_biases(objective, sides):
         assert np.abs(biases).max() < 1e-3
 
 
 def test_biases_that_a_model_lacks_are_arrays_without_columns(planted):
     objective = CompleteObjective(planted(m=60, n=40).X, column_bias=True)
-    sides = sides_of(1, Biases(False, True), Ridge(0.0, 0.0), 0)
+    sides = sides_of(1, Biases(False, True), Ridge(0.0, 0.0))
     b, c = initial_biases(objective, sides)
     assert b.shape == (60, 0) and c.shape == (40, 1)

@@ -41,7 +41,7 @@ def problem(planted, share_missing):
             objective = MaskedObjective(X, data.mask, **flags)
         else:
             objective = CompleteObjective(X, **flags)
-        sides = sides_of(rank, biases, Ridge(ridge, ridge), 0)
+        sides = sides_of(rank, biases, Ridge(ridge, ridge))
         rng = np.random.RandomState(0)
         W = rng.standard_normal((30, rank + biases.row))
         H = rng.standard_normal((20, rank + biases.column))

@@ -175,7 +175,10 @@ def test_the_automatic_ridge_is_refused(counts, model):
 
 
 def test_the_masked_estimator_refuses_sparse_data(counts):
-    with pytest.raises(TypeError, match="dense data is required"):
+    with pytest.raises(
+        TypeError,
+        match=r"needs a dense X, with NaN where it is missing.*use GradientMF",
+    ):
         MaskedGradientMF(3, reg=0.1).fit(sparse.csr_array(counts))
 
 
