@@ -3,12 +3,14 @@
 All in the units of the solvers, see `_model`.
 """
 
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 
 from ._init import initial_biases, random_factors, svd_factors
+from ._kernels import one_blas_thread
 from ._model import Ridge, sides_of
 from ._observed import hold_out, validation_error
 from ._ridge import default_ridge
@@ -18,6 +20,9 @@ from ._solvers import Descent, descend
 # the matrix products of "scaled": it depends less on the condition of the data.
 FEW_OBSERVED = 0.5
 SMALL_RANK = 20
+
+# Below this many operations a product of data and factors is for one thread.
+SMALL_PRODUCT = 1e8
 
 
 class Factorization(NamedTuple):
@@ -62,6 +67,13 @@ def factorize(entries, params, *, biases, exponent, start, rng, monitor):
     -------
     Factorization
     """
+    m, n = entries.values.shape
+    small = 2 * m * n * params["rank"] < SMALL_PRODUCT
+    with one_blas_thread() if small else nullcontext():
+        return _factorize(entries, params, biases, exponent, start, rng, monitor)
+
+
+def _factorize(entries, params, biases, exponent, start, rng, monitor):
     training, validate = entries, None
     if params["early_stopping"]:
         dense = _dense(entries, "early_stopping=True")

@@ -73,8 +73,8 @@ class GradientMF(BaseMatrixFactorization):
         Largest number of sweeps. A sweep moves all rows, then all columns.
 
     tol : float, default=1e-4
-        The fit has converged when F has less than this share of itself left to fall, its
-        gains going on to shrink as in the last two sweeps. With 0 it goes on to
+        The fit has converged when F has less than this share of itself left to fall,
+        its gains going on to shrink as in the last two sweeps. With 0 it goes on to
         `max_iter`, or until F is rounding error, without a warning.
 
     random_state : int, RandomState instance or None, default=None

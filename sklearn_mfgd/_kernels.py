@@ -4,7 +4,10 @@ Everything here works in float64 whatever the data: a Gram matrix summed in
 float32 cannot tell a singular row from one that is merely ill-conditioned.
 """
 
+from functools import cache
+
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 # Numbers of float64 that a block of work arrays may hold (about 8 MB).
 BLOCK = 1_000_000
@@ -109,14 +112,30 @@ def masked_least_squares(values, mask, design, offset, ridge):
     design = design.astype(np.float64, copy=False)
     rank = design.shape[1]
     solution = np.empty((values.shape[0], rank), values.dtype)
-    for rows in blocks(values.shape[0], values.shape[1] + 4 * rank**2):
-        targets = values[rows].astype(np.float64) @ design
-        if offset is not None:
-            targets -= mask[rows].astype(np.float64) @ (offset[:, None] * design)
-        systems = masked_systems(mask[rows], design)
-        systems += np.diag(ridge)
-        solution[rows] = solve_each(systems, targets, values.shape[1], ridge.min())
+    with one_blas_thread():
+        for rows in blocks(values.shape[0], values.shape[1] + 4 * rank**2):
+            targets = values[rows].astype(np.float64) @ design
+            if offset is not None:
+                targets -= mask[rows].astype(np.float64) @ (offset[:, None] * design)
+            systems = masked_systems(mask[rows], design)
+            systems += np.diag(ridge)
+            least = ridge.min()
+            solution[rows] = solve_each(systems, targets, values.shape[1], least)
     return solution
+
+
+def one_blas_thread():
+    """Context in which BLAS runs on one thread.
+
+    Products of this size gain little from a second one, wait long for it where another
+    process holds its core, and give the same bits for any number of threads so.
+    """
+    return _blas().limit(limits=1, user_api="blas")
+
+
+@cache
+def _blas():
+    return ThreadpoolController()
 
 
 def entry_products(W, H, rows, columns):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 
 class Planted(NamedTuple):
@@ -19,6 +20,13 @@ class Planted(NamedTuple):
     mask: np.ndarray  # True where observed
     W: np.ndarray
     H: np.ndarray
+
+
+@pytest.fixture
+def one_thread():
+    """Keep BLAS from sharing out matrices that are too small for it."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(scope="module")

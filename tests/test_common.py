@@ -6,7 +6,10 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from sklearn_mfgd import GradientMF, MaskedGradientMF
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 ESTIMATORS = [GradientMF, MaskedGradientMF]
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from threadpoolctl import threadpool_limits
 
 from sklearn_mfgd import _kernels
 from sklearn_mfgd._kernels import (
@@ -188,3 +189,18 @@ def test_entry_products_are_entries_of_the_product(dtype):
 def test_no_entries_have_no_products():
     none = np.zeros(0, int)
     assert entry_products(np.ones((3, 2)), np.ones((4, 2)), none, none).shape == (0,)
+
+
+def test_any_number_of_blas_threads_gives_the_same_bits():
+    rng = np.random.default_rng(0)
+    values, mask = rng.standard_normal((300, 200)), rng.random((300, 200)) < 0.5
+    design = rng.standard_normal((200, 40))
+    solutions = []
+    for n_threads in (1, 2):
+        with threadpool_limits(n_threads, user_api="blas"):
+            solutions.append(
+                masked_least_squares(
+                    np.where(mask, values, 0), mask, design, None, np.full(40, 0.1)
+                )
+            )
+    assert_array_equal(*solutions)

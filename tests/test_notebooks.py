@@ -84,7 +84,7 @@ class TestTraffic:
             days = rng.uniform(size=(N_DETECTORS, N_DAYS)) >= 0.4
             mask = np.repeat(days, N_READINGS, axis=1)
         X = np.where(mask, speeds, np.nan)
-        model = GradientMF(20, fit_bias=True, reg=100.0, max_iter=4)
+        model = GradientMF(20, fit_bias=True, reg=100.0, max_iter=2)
         filled = model.inverse_transform(model.fit_transform(X))
 
         def error(prediction):
