@@ -379,6 +379,8 @@ def _print_progress(unit, loss_curve, validation_curve):
 
 def _check_indices(indices, length, name):
     indices = np.asarray(indices)
+    if indices.size == 0:  # an empty list has no type
+        indices = indices.astype(np.intp)
     if indices.ndim != 1 or indices.dtype.kind not in "iu":
         raise ValueError(f"{name} must be a one-dimensional array of integers.")
     outside = np.flatnonzero((indices < 0) | (indices >= length))

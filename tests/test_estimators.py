@@ -791,3 +791,9 @@ def test_a_fit_that_fails_keeps_the_earlier_one(holes, model):
     with pytest.raises(ValueError, match="every entry of X is missing"):
         model.fit(np.full((4, 9), np.nan))
     assert_array_equal(model.transform(holes), Z)
+
+
+def test_no_entries_are_predicted_as_none(holes):
+    model = GradientMF(2)
+    Z = model.fit_transform(holes)
+    assert model.predict_entries(Z, [], []).shape == (0,)
