@@ -107,7 +107,7 @@ def masked():
 
     print("\n323 x 4392, 40 % missing, rank 20, reg 1: sweeps to the plateau, and time")
     print("  plateau: F within 3e-3, held-out RMSE within 0.2 % of those of 200 sweeps")
-    # 1/L of plain gradient descent, by asking for a step that is far too long.
+    # Plain gradient descent with the step 1/L that the divergence error names.
     try:
         fit(20, "gd", eta=1.0)
     except sklearn_mfgd.DivergenceError as error:
@@ -119,7 +119,7 @@ def masked():
         ("scaled", "scaled", "auto"),
         ("als", "als", "auto"),
         ("gd, exact steps", "gd", "auto"),
-        ("gd, eta = 1/L", "gd", stable),
+        ("gd, stable eta", "gd", stable),
     ):
         model, final = fit(200, solver, eta)
         limit, n_sweeps = model.loss_curve_[-1], 200
