@@ -100,7 +100,8 @@ def _factorize(entries, params, biases, exponent, start, rng, monitor):
         n_iter_no_change=params["n_iter_no_change"],
         monitor=monitor,
     )
-    if training is not entries:
+    if params["early_stopping"]:
+        del objective, training  # make room: the next one is as large
         objective = entries.objective(row_bias=biases.row, column_bias=biases.column)
     W = objective.least_squares(descent.H, sides[0].ridge)
     return Factorization(W, descent.H, ridge, objective.value(W, descent.H), descent)
