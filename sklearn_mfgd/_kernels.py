@@ -9,8 +9,8 @@ from functools import cache
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-# Numbers of float64 that a block of work arrays may hold (about 8 MB).
-BLOCK = 1_000_000
+# Numbers of float64 that a block of work arrays may hold (about 4 MB).
+BLOCK = 500_000
 
 # A row whose eigenvalues are all above this share of its largest diagonal entry is
 # solved as it stands; below, they are looked at one by one. The value settles who does
