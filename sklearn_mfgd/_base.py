@@ -17,10 +17,11 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ._engine import entry_products
+from ._entries import entries_of, scale_exponent
 from ._factorize import factorize
-from ._kernels import entry_products
 from ._model import Biases, Ridge, rescale, sides_of
-from ._observed import entries_of, observed_mask, scale_exponent
+from ._observed import SPARSE_FORMATS, observe, refuse_format
 from ._score import explained_share
 
 
@@ -29,7 +30,7 @@ class BaseMatrixFactorization(
 ):
     """Fit, fold in, reconstruct and score; subclasses hold parameters and defaults."""
 
-    _accept_sparse = False
+    _unstored_is_zero = False
     _parameter_constraints: dict = {
         "rank": [Interval(Integral, 1, None, closed="left")],
         "eta": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
@@ -48,7 +49,7 @@ class BaseMatrixFactorization(
     }
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, *, mask=None):
+    def fit(self, X, y=None, *, mask=None, entry_weight=None):
         """Factorize the observed entries of X.
 
         Parameters
@@ -72,11 +73,11 @@ class BaseMatrixFactorization(
         DivergenceError
             When a fixed `eta` makes the objective grow.
         """
-        self._fit(X, mask)
+        self._fit(X, mask, entry_weight)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit_transform(self, X, y=None, *, mask=None):
+    def fit_transform(self, X, y=None, *, mask=None, entry_weight=None):
         """Factorize the observed entries of X and return its row factors.
 
         Parameters
@@ -93,9 +94,9 @@ class BaseMatrixFactorization(
         Z : ndarray of shape (n_samples, rank) or (n_samples, rank + 1)
             What ``fit(X).transform(X)`` returns.
         """
-        return self._fit(X, mask)
+        return self._fit(X, mask, entry_weight)
 
-    def transform(self, X, *, mask=None):
+    def transform(self, X, *, mask=None, entry_weight=None):
         r"""Fold rows in: the least-squares row factors given `components_`.
 
         Each row minimizes
@@ -123,7 +124,7 @@ class BaseMatrixFactorization(
             bias of the row.
         """
         check_is_fitted(self)
-        entries = self._entries(self._validate(X, reset=False), mask)
+        entries = self._entries(X, mask, entry_weight)
         return self._fold_in(entries)
 
     def inverse_transform(self, Z):
@@ -178,7 +179,7 @@ class BaseMatrixFactorization(
             x += Z[rows, -1]
         return x
 
-    def score(self, X, y=None, *, mask=None):
+    def score(self, X, y=None, *, mask=None, entry_weight=None):
         r"""Predict entries of X that were hidden, and return the share explained.
 
         The k-th observed entry of a row belongs to fold k mod 5. Each fold is predicted
@@ -213,10 +214,10 @@ class BaseMatrixFactorization(
            Nonnegative Matrix Factorization", Annals of Applied Statistics 3 (2009).
         """
         check_is_fitted(self)
-        entries = self._entries(self._validate(X, reset=False), mask)
+        entries = self._entries(X, mask, entry_weight)
         if entries.n_observed == 0:
             raise ValueError("There is nothing to score: every entry of X is missing.")
-        H = self._column_factors(entries.values.dtype)
+        H = self._column_factors(entries.dtype)
         centre = np.ldexp(self.column_mean_, -2 * self._exponent) - entries.mean
         return explained_share(entries, H, self._sides()[0].ridge, centre, self._biases)
 
@@ -224,7 +225,7 @@ class BaseMatrixFactorization(
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         hides_entries = self.early_stopping or self.reg == "auto"
-        tags.input_tags.sparse = self._accept_sparse and not hides_entries
+        tags.input_tags.sparse = not (self._unstored_is_zero and hides_entries)
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
@@ -235,29 +236,29 @@ class BaseMatrixFactorization(
     def _n_features_out(self):
         return len(self.components_) + self._biases.row
 
-    def _fit(self, X, mask):
+    def _fit(self, X, mask, entry_weight):
         """Fit, or leave the estimator as it was: an error or Ctrl-C changes nothing."""
         before = self.__dict__.copy()
         try:
-            return self._fit_unguarded(X, mask)
+            return self._fit_unguarded(X, mask, entry_weight)
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
 
-    def _fit_unguarded(self, X, mask):
-        if self.reg == "auto" and self.solver in ("gd", "scaled"):
+    def _fit_unguarded(self, X, mask, entry_weight):
+        if self.reg == "auto" and self.solver in ("gd", "scaled", "sgd"):
             raise ValueError(
                 f"reg='auto' works with solver='als' or 'auto'; solver={self.solver!r} "
                 "needs a number for reg."
             )
         X = self._validate(X, reset=True)
-        mask = observed_mask(X, mask)
-        if mask is not None and not mask.any():
-            raise ValueError("There is nothing to fit: every entry of X is missing.")
+        observed = self._observe(X, mask, entry_weight)
         biases = Biases(row=self.fit_bias is True, column=self.fit_bias is not False)
-        exponent = scale_exponent(X, mask)
-        entries = entries_of(X, mask, exponent=exponent, centred=biases.column)
+        exponent = scale_exponent(observed)
+        entries = entries_of(observed, exponent=exponent, centred=biases.column)
+        if entries.n_observed == 0:
+            raise ValueError("There is nothing to fit: every entry of X is missing.")
         found = factorize(
             entries,
             self.get_params(deep=False),
@@ -280,7 +281,7 @@ class BaseMatrixFactorization(
 
     def _set_fitted(self, found, entries, biases, exponent):
         """Store the factorization in the units of the data."""
-        dtype, descent = entries.values.dtype, found.descent
+        dtype, descent = entries.dtype, found.descent
         H = rescale(found.H, biases.column, exponent)
         unit = np.ldexp(1.0, 2 * exponent)
         self._biases, self._exponent = biases, exponent
@@ -317,26 +318,26 @@ class BaseMatrixFactorization(
         return self._column_factors(X.dtype, exponent)
 
     def _validate(self, X, *, reset):
-        if sparse.issparse(X) and not self._accept_sparse:
-            raise TypeError(
-                f"{type(self).__name__} needs a dense X, with NaN where it is missing; "
-                "got a sparse one. Where an entry that is not stored is a zero, use "
-                "GradientMF; where it is missing, write NaN there and pass the array."
-            )
+        if not self._unstored_is_zero:
+            refuse_format(X, type(self).__name__)
         return validate_data(
             self,
             X,
             reset=reset,
-            accept_sparse=("csr", "csc") if self._accept_sparse else False,
+            accept_sparse=("csr", "csc") if self._unstored_is_zero else SPARSE_FORMATS,
             dtype=[np.float64, np.float32],
             ensure_all_finite="allow-nan",
         )
 
-    def _entries(self, X, mask):
+    def _observe(self, X, mask, entry_weight):
+        """Find the observed entries of validated X."""
+        return observe(X, mask, entry_weight, unstored_is_zero=self._unstored_is_zero)
+
+    def _entries(self, X, mask, entry_weight):
         """Prepare rows for the fitted model."""
+        X = self._validate(X, reset=False)
         return entries_of(
-            X,
-            observed_mask(X, mask),
+            self._observe(X, mask, entry_weight),
             exponent=self._exponent,
             mean=float(np.ldexp(self.mean_, -2 * self._exponent)),
         )
@@ -355,7 +356,7 @@ class BaseMatrixFactorization(
 
     def _fold_in(self, entries):
         row, column = self._biases
-        H = self._column_factors(entries.values.dtype)
+        H = self._column_factors(entries.dtype)
         objective = entries.objective(row_bias=row, column_bias=column)
         W = objective.least_squares(H, self._sides()[0].ridge)
         return rescale(W, row, self._exponent)

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from ._entries import CompleteEntries, hold_out, validation_error
 from ._init import initial_biases, random_factors, svd_factors
-from ._kernels import one_blas_thread
+from ._linalg import one_blas_thread
 from ._model import Ridge, sides_of
-from ._observed import hold_out, validation_error
 from ._ridge import default_ridge
 from ._solvers import Descent, descend
 
@@ -39,10 +39,10 @@ def choose_solver(params, entries):
     """Settle ``solver="auto"`` from the pattern of observed entries and the rank."""
     if params["solver"] != "auto":
         return params["solver"]
-    m, n = entries.values.shape
+    m, n = entries.shape
     if params["reg"] == "auto" or entries.n_observed < FEW_OBSERVED * m * n:
         return "als"
-    has_holes = entries.mask is not None
+    has_holes = not isinstance(entries, CompleteEntries)
     return "als" if has_holes and params["rank"] <= SMALL_RANK else "scaled"
 
 
@@ -51,7 +51,7 @@ def factorize(entries, params, *, biases, exponent, start, rng, monitor):
 
     Parameters
     ----------
-    entries : Entries
+    entries : CompleteEntries or ObservedEntries
     params : dict
         The parameters of the estimator.
     biases : Biases
@@ -67,8 +67,10 @@ def factorize(entries, params, *, biases, exponent, start, rng, monitor):
     -------
     Factorization
     """
-    m, n = entries.values.shape
-    small = 2 * m * n * params["rank"] < SMALL_PRODUCT
+    m, n = entries.shape
+    complete = isinstance(entries, CompleteEntries)
+    # Where the kernels do the large products, BLAS has small ones left.
+    small = not complete or 2 * m * n * params["rank"] < SMALL_PRODUCT
     with one_blas_thread() if small else nullcontext():
         return _factorize(entries, params, biases, exponent, start, rng, monitor)
 
@@ -76,14 +78,15 @@ def factorize(entries, params, *, biases, exponent, start, rng, monitor):
 def _factorize(entries, params, biases, exponent, start, rng, monitor):
     training, validate = entries, None
     if params["early_stopping"]:
-        dense = _dense(entries, "early_stopping=True")
-        training, held_out = hold_out(dense, params["validation_fraction"], rng)
+        _refuse_zeros(entries, "early_stopping=True")
+        training, held_out = hold_out(entries, params["validation_fraction"], rng)
         validate = validation_error(held_out, biases)
     objective = training.objective(row_bias=biases.row, column_bias=biases.column)
     rank = params["rank"]
     ridge = Ridge(params["reg"], params["reg"])
     if params["reg"] == "auto":
-        ridge = default_ridge(_dense(training, "reg='auto'"), biases, rank)
+        _refuse_zeros(training, "reg='auto'")
+        ridge = default_ridge(training, biases, rank)
         ridge = ridge._replace(factors=float(np.ldexp(ridge.factors, 2 * exponent)))
     sides = sides_of(rank, biases, ridge, exponent)
     W, H = _starting_factors(training, objective, params, sides, exponent, start, rng)
@@ -147,11 +150,11 @@ def _given_factors(init, *shapes_and_units):
     return factors
 
 
-def _dense(entries, why):
-    """Refuse to hide entries of sparse data, whose zeros would have to be stored."""
-    if sparse.issparse(entries.values):
+def _refuse_zeros(entries, why):
+    """Refuse to list the entries of sparse data whose unstored ones are zeros."""
+    if isinstance(entries, CompleteEntries) and sparse.issparse(entries.values):
         raise ValueError(
-            f"{why} hides some of the entries of X, which would store all the zeros of "
-            "a sparse X. Pass a dense X or another value."
+            f"{why} visits or hides single entries of X, which would store all the "
+            "zeros of a sparse X. Pass a dense X, use another value, or, where what is "
+            "not stored is missing, MaskedGradientMF."
         )
-    return entries

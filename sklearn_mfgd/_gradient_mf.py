@@ -193,7 +193,7 @@ class GradientMF(BaseMatrixFactorization):
     array([[ 5., 10., 15.]])
     """
 
-    _accept_sparse = True
+    _unstored_is_zero = True
 
     def __init__(
         self,

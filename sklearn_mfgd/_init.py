@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._kernels import blocks
+from ._linalg import blocks
 
 # Directions that the randomized SVD carries beyond the rank, and its power iterations
 # (Halko, Martinsson & Tropp, SIAM Review 2011).
@@ -29,7 +29,7 @@ def initial_biases(objective, sides, n_rounds=3):
     row_biases : ndarray of shape (m, 0 or 1)
     column_biases : ndarray of shape (n, 0 or 1)
     """
-    (m, n), dtype = objective.X.shape, objective.X.dtype
+    (m, n), dtype = objective.shape, objective.dtype
     b = np.zeros((m, int(objective.row_bias)), dtype)
     c = np.zeros((n, int(objective.column_bias)), dtype)
     for _ in range(n_rounds):

@@ -1,174 +1,255 @@
-"""Least squares of many rows at once, in NumPy.
+"""Kernels over observed entries, in NumPy: the specification of the compiled ones.
 
-Everything here works in float64 whatever the data: a Gram matrix summed in
-float32 cannot tell a singular row from one that is merely ill-conditioned.
+Entries come by rows, as in a CSR matrix: entry k of row i, ``indptr[i] <= k <
+indptr[i + 1]``, has the column ``indices[k]``, the value ``values[k]`` and the weight
+``weights[k]``, 1 where `weights` is None. A kernel fills rows `start` to `stop` of its
+result, in place, and looks at no other row.
+
+With ``row_bias`` the last column of W is a bias b of each row, with ``column_bias`` the
+last column of H a bias c of each column, so that row i has the regressors ``g_j = [h_j,
+1]`` and the targets ``x_ij - c_j``.
+
+`_kernels_fast` has the same functions, several times as fast.
 """
 
-from functools import cache
-
 import numpy as np
-from threadpoolctl import ThreadpoolController
+from scipy import sparse
 
-# Numbers of float64 that a block of work arrays may hold (about 4 MB).
-BLOCK = 500_000
+from ._linalg import blocks, one_blas_thread, solve_each
 
-# A row whose eigenvalues are all above this share of its largest diagonal entry is
-# solved as it stands; below, they are looked at one by one. The value settles who does
-# the work, not the answer.
-SAFE = 1e-10
-
-# A system without any larger entry says nothing about its row: the products in it have
-# underflowed, or soon would.
-NOTHING = 1e-200
+# A block of rows with more than this share of its entries observed is multiplied out
+# whole: that is quicker than to gather the factors of every entry.
+DENSE = 0.05
 
 
-def solve_shared(system, targets, n_terms):
-    """Solve ``w_i @ system = targets_i`` for every row i, all with one system.
-
-    Parameters
-    ----------
-    system : ndarray of shape (r, r)
-        Symmetric positive semi-definite.
-    targets : ndarray of shape (n_rows, r)
-    n_terms : int
-        How many products were summed into `system`: what rounding can reach.
-
-    Returns
-    -------
-    solution : ndarray of shape (n_rows, r), float64
-        The solution of minimum norm where the system is singular.
-    """
-    eigenvalues, vectors = np.linalg.eigh(system)
-    inverse = _inverse_or_zero(eigenvalues, n_terms)
-    return ((targets @ vectors) * inverse) @ vectors.T
-
-
-def solve_each(systems, targets, n_terms, least=0.0):
-    """Solve ``systems_i @ w_i = targets_i``, each row with a system of its own.
-
-    Parameters and result are those of `solve_shared`, with `systems` of shape
-    (n_rows, r, r); `least` is a known lower bound of all eigenvalues.
-    """
-    solution = np.empty_like(targets)
-    definite = _safely_definite(systems, least)
-    if definite.any():
-        solved = np.linalg.solve(systems[definite], targets[definite][..., None])
-        solution[definite] = solved[..., 0]
-    if not definite.all():
-        eigenvalues, vectors = np.linalg.eigh(systems[~definite])
-        inverse = _inverse_or_zero(eigenvalues, n_terms)
-        coordinates = np.einsum("kji,kj->ki", vectors, targets[~definite])
-        solution[~definite] = np.einsum("kij,kj->ki", vectors, coordinates * inverse)
-    return solution
-
-
-def masked_systems(mask, design):
-    """Sum ``design_j design_j.T`` over the observed columns j of every row.
-
-    The products of all pairs of factors are laid out as columns, so that one matrix
-    product does the sums of all rows.
+def least_squares(
+    H,
+    indptr,
+    indices,
+    values,
+    weights,
+    row_bias,
+    column_bias,
+    ridge,
+    row_ridge,
+    W,
+    singular,
+    start,
+    stop,
+):
+    """Minimize ``sum_j s_ij (x_ij - c_j - w_i.g_j)^2 + row_ridge_i ridge.w_i^2``.
 
     Parameters
     ----------
-    mask : bool ndarray of shape (n_rows, n_columns)
-    design : float64 ndarray of shape (n_columns, r)
-
-    Returns
-    -------
-    systems : ndarray of shape (n_rows, r, r), float64
-    """
-    rank = design.shape[1]
-    upper = np.triu_indices(rank)
-    packed = np.zeros((mask.shape[0], upper[0].size))
-    for columns in blocks(mask.shape[1], mask.shape[0] + upper[0].size):
-        part = design[columns]
-        packed += mask[:, columns].astype(np.float64) @ (
-            part[:, upper[0]] * part[:, upper[1]]
-        )
-    position = np.empty((rank, rank), np.intp)
-    position[upper] = position[upper[::-1]] = np.arange(upper[0].size)
-    return packed[:, position]
-
-
-def masked_least_squares(values, mask, design, offset, ridge):
-    """Minimize ``sum_j mask_ij (values_ij - offset_j - w_i.design_j)^2 + ridge.w_i^2``.
-
-    Parameters
-    ----------
-    values : ndarray of shape (n_rows, n_columns)
-        Zero where not observed.
-    mask : bool ndarray of shape (n_rows, n_columns)
-    design : ndarray of shape (n_columns, r)
-    offset : ndarray of shape (n_columns,) or None
-    ridge : ndarray of shape (r,)
+    ridge : float64 ndarray of shape (r,)
         Penalty of each coefficient.
-
-    Returns
-    -------
-    solution : ndarray of shape (n_rows, r), dtype of `values`
-        The solution of minimum norm where a row's system is singular; zeros for a
-        row with nothing observed.
+    row_ridge : float64 ndarray of shape (n_rows,) or None
+        Factor of the penalties of each row.
+    W : ndarray of shape (n_rows, r)
+        Filled with the solution: of minimum norm where a row's system is singular,
+        zeros in a row without entries.
+    singular : uint8 ndarray of shape (n_rows,)
+        Filled with 0; the compiled twin, which does not solve singular systems, marks
+        them by 1.
     """
-    design = design.astype(np.float64, copy=False)
+    design, offset = regressors(H.astype(np.float64), row_bias, column_bias)
     rank = design.shape[1]
-    solution = np.empty((values.shape[0], rank), values.dtype)
-    with one_blas_thread():
-        for rows in blocks(values.shape[0], values.shape[1] + 4 * rank**2):
-            targets = values[rows].astype(np.float64) @ design
-            if offset is not None:
-                targets -= mask[rows].astype(np.float64) @ (offset[:, None] * design)
-            systems = masked_systems(mask[rows], design)
-            systems += np.diag(ridge)
-            least = ridge.min()
-            solution[rows] = solve_each(systems, targets, values.shape[1], least)
-    return solution
+    singular[start:stop] = 0
+    for block in blocks(stop - start, rank**2):
+        rows = range(start, stop)[block]
+        systems, targets = np.zeros((len(rows), rank, rank)), np.zeros((len(rows), rank))
+        with one_blas_thread():
+            for k, i in enumerate(rows):
+                own = slice(indptr[i], indptr[i + 1])
+                x = design[indices[own]]
+                y = values[own] - offset[indices[own]]
+                weighted = x if weights is None else weights[own, None] * x
+                systems[k] = weighted.T @ x
+                targets[k] = weighted.T @ y
+            penalty = np.tile(ridge, (len(rows), 1))
+            if row_ridge is not None:
+                penalty *= row_ridge[rows.start : rows.stop, None]
+            systems[:, np.arange(rank), np.arange(rank)] += penalty
+            least = penalty.min(initial=np.inf)
+            W[rows.start : rows.stop] = solve_each(systems, targets, len(H), least)
 
 
-def one_blas_thread():
-    """Context in which BLAS runs on one thread.
+def gradient(
+    H,
+    indptr,
+    indices,
+    values,
+    weights,
+    row_bias,
+    column_bias,
+    W,
+    gradient,
+    sums,
+    start,
+    stop,
+):
+    """Sum ``s_ij e_ij g_j`` over each row, and ``s_ij e_ij^2``, e = W G' + c - X.
 
-    Products of this size gain little from a second one, wait long for it where another
-    process holds its core, and give the same bits for any number of threads so.
+    Without W the values themselves take the place of e.
+
+    Parameters
+    ----------
+    W, gradient : ndarray of shape (n_rows, r)
+    sums : float64 ndarray of shape (n_rows,)
     """
-    return _blas().limit(limits=1, user_api="blas")
+    design, _ = regressors(H, row_bias, column_bias)
+    own = slice(indptr[start], indptr[stop])
+    error = values[own]
+    if W is not None:
+        error = _errors(H, indptr, indices, values, row_bias, column_bias, W, start, stop)
+    change = error if weights is None else error * weights[own]
+    pattern = indices[own], indptr[start : stop + 1] - indptr[start]
+    shape = (stop - start, len(H))
+    gradient[start:stop] = sparse.csr_array((change, *pattern), shape) @ design
+    squares = error.astype(np.float64) * change
+    sums[start:stop] = sparse.csr_array((squares, *pattern), shape).sum(axis=1)
 
 
-@cache
-def _blas():
-    return ThreadpoolController()
+def squares(
+    H, indptr, indices, values, weights, row_bias, column_bias, W, sums, start, stop
+):
+    """Sum ``s_ij e_ij^2`` over each row; without values ``s_ij (w_i.g_j)^2``.
 
-
-def entry_products(W, H, rows, columns):
-    """Multiply ``W[rows[k]] . H[columns[k]]`` for every k, in blocks."""
-    products = np.empty(len(rows), np.result_type(W, H))
-    for part in blocks(len(rows), W.shape[1]):
-        products[part] = np.einsum("ij,ij->i", W[rows[part]], H[columns[part]])
-    return products
-
-
-def blocks(length, width):
-    """Slices of ``range(length)``, each with about `BLOCK` numbers `width` a step."""
-    step = max(1, BLOCK // max(1, width))
-    return [slice(start, start + step) for start in range(0, length, step)]
-
-
-def _safely_definite(systems, least):
-    """Tell the rows whose eigenvalues all stay well above rounding.
-
-    The trace of an inverse is at least the inverse of the smallest eigenvalue; a small
-    known shift keeps the inversion from failing on singular rows.
+    Parameters
+    ----------
+    W : ndarray of shape (n_rows, r)
+    sums : float64 ndarray of shape (n_rows,)
     """
-    largest = np.diagonal(systems, axis1=1, axis2=2).max(axis=1)
-    shift = np.where(largest > NOTHING, SAFE * largest, 1.0)
-    if least > 10 * shift.max():
-        return np.ones(len(systems), bool)
-    inverse = np.linalg.inv(systems + shift[:, None, None] * np.eye(systems.shape[-1]))
-    return np.trace(inverse, axis1=1, axis2=2) * shift < 0.1
+    own = slice(indptr[start], indptr[stop])
+    error = _errors(H, indptr, indices, values, row_bias, column_bias, W, start, stop)
+    squares = np.square(error, dtype=np.float64)
+    if weights is not None:
+        squares *= weights[own]
+    pattern = indices[own], indptr[start : stop + 1] - indptr[start]
+    matrix = sparse.csr_array((squares, *pattern), (stop - start, len(H)))
+    sums[start:stop] = matrix.sum(axis=1)
 
 
-def _inverse_or_zero(eigenvalues, n_terms):
-    """Invert the eigenvalues that are not rounding, zero for the others."""
-    eps = np.finfo(np.float64).eps
-    share = max(n_terms, eigenvalues.shape[-1]) * eps
-    kept = eigenvalues > np.maximum(share * eigenvalues[..., -1:], NOTHING)
-    return np.divide(1.0, eigenvalues, out=np.zeros_like(eigenvalues), where=kept)
+def residuals(
+    H, indptr, indices, values, weights, row_bias, column_bias, W, out, start, stop
+):
+    """Write ``w_i.g_j + c_j - x_ij`` of each entry to `out`, (n_entries,)."""
+    own = slice(indptr[start], indptr[stop])
+    out[own] = _errors(
+        H, indptr, indices, values, row_bias, column_bias, W, start, stop
+    )
+
+
+def entry_products(W, H, rows, columns, out, start, stop):
+    """Multiply ``W[rows[k]] . H[columns[k]]`` for k from `start` to `stop`."""
+    for part in blocks(stop - start, W.shape[1]):
+        part = slice(start + part.start, min(start + part.stop, stop))
+        out[part] = np.einsum("ij,ij->i", W[rows[part]], H[columns[part]])
+
+
+def sgd(
+    rows,
+    columns,
+    values,
+    weights,
+    W,
+    H,
+    row_bias,
+    column_bias,
+    row_share,
+    column_share,
+    row_squares,
+    column_squares,
+    ridge,
+    bias_ridge,
+    eta,
+    bias_eta,
+    scale,
+    bias_scale,
+    start,
+    stop,
+):
+    """Step against the gradient of one entry after the other, from `start` to `stop`.
+
+    Entry (i, j) with the error e moves w_i by ``-eta (s_ij e h_j + ridge row_share_i
+    w_i)`` and h_j likewise, biases by the same with a factor of 1.
+
+    Parameters
+    ----------
+    rows, columns : int32 ndarray of shape (n_entries,)
+    W, H : ndarray
+        Changed in place.
+    row_share, column_share : ndarray of shape (n_rows,) and (n_columns,)
+        The part of the ridge that one entry of a row or column bears.
+    row_squares, column_squares : ndarray of shape (., 2), or None
+        Squared gradients summed so far, of factors and of biases. With them a step is
+        divided by ``sqrt(1 + scale * sum)`` [1]_.
+
+    References
+    ----------
+    .. [1] W.-S. Chin, Y. Zhuang, Y.-C. Juan, C.-J. Lin, "A Learning-Rate Schedule for
+       Stochastic Gradient Methods to Matrix Factorization", PAKDD 2015.
+    """
+    rank = H.shape[1] - column_bias
+    sides = (
+        (W, rows, row_bias, row_share, row_squares),
+        (H, columns, column_bias, column_share, column_squares),
+    )
+
+    def damped(eta, scale, squares, square):
+        """Length of a step, and what its gradient adds to the sum."""
+        if squares is None:
+            return eta
+        step = eta / np.sqrt(1 + scale * squares)
+        squares += square
+        return step
+
+    for k in range(start, stop):
+        w, h = W[rows[k]], H[columns[k]]
+        error = w[:rank] @ h[:rank] - values[k]
+        error += (w[rank] if row_bias else 0) + (h[rank] if column_bias else 0)
+        change = error if weights is None else error * weights[k]
+        others = h[:rank].copy(), w[:rank].copy()
+        for (factors, index, biased, share, squares), other in zip(
+            sides, others, strict=True
+        ):
+            own, share = factors[index[k]], share[index[k]]
+            sums = [None, None] if squares is None else np.split(squares[index[k]], 2)
+            step = damped(eta, scale, sums[0], change**2 * (other @ other))
+            own[:rank] -= step * (change * other + ridge * share * own[:rank])
+            if biased:
+                step = damped(bias_eta, bias_scale, sums[1], change**2)
+                own[rank] -= step * (change + bias_ridge * share * own[rank])
+
+
+def regressors(H, row_bias, column_bias):
+    """Split H into the regressors of a row, (n, r), and its offsets c, (n,)."""
+    design, offset = H, np.zeros(len(H), H.dtype)
+    if column_bias:
+        design, offset = H[:, :-1], H[:, -1]
+    if row_bias:
+        design = np.column_stack([design, np.ones(len(H), H.dtype)])
+    return design, offset
+
+
+def _errors(H, indptr, indices, values, row_bias, column_bias, W, start, stop):
+    """Approximation less data at the entries of rows `start` to `stop`."""
+    design, offset = regressors(H, row_bias, column_bias)
+    first, n_rows = indptr[start], stop - start
+    errors = np.empty(indptr[stop] - first, W.dtype)
+    dense = errors.size > DENSE * n_rows * len(H)
+    width = len(H) if dense else W.shape[1] * errors.size // max(1, n_rows)
+    for block in blocks(n_rows, width):
+        rows = range(start, stop)[block]
+        own = slice(indptr[rows.start], indptr[rows.stop])
+        here = np.repeat(np.arange(len(rows)), np.diff(indptr[rows.start : rows.stop + 1]))
+        pair = W[rows.start : rows.stop], design
+        if dense:
+            product = (pair[0] @ design.T)[here, indices[own]]
+        else:
+            product = np.einsum("ij,ij->i", pair[0][here], design[indices[own]])
+        if values is not None:
+            product += offset[indices[own]]
+            product -= values[own]
+        errors[own.start - first : own.stop - first] = product
+    return errors

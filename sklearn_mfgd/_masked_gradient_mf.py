@@ -186,8 +186,6 @@ class MaskedGradientMF(BaseMatrixFactorization):
     1.7
     """
 
-    _accept_sparse = False
-
     def __init__(
         self,
         rank=32,

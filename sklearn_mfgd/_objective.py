@@ -24,7 +24,8 @@ column bias c: row i sees the regressors ``g_j = [h_j, 1]`` and the target
 import numpy as np
 from scipy import sparse
 
-from ._kernels import blocks, masked_least_squares, solve_shared
+from . import _engine
+from ._linalg import blocks, solve_shared
 
 # Below this share of the data's own sum of squares, an error found as a difference of
 # large sums has lost half of its digits and is summed entry by entry instead.
@@ -71,6 +72,7 @@ class CompleteObjective(_Side):
 
     def _set(self, X, mean, row_bias, column_bias, total, sums):
         self.X, self.mean = X, mean
+        self.shape, self.dtype = X.shape, X.dtype
         self.row_bias, self.column_bias = row_bias, column_bias
         self.total, self._sums = total, sums
 
@@ -160,71 +162,82 @@ class _Deflated:
         return self.X @ V - np.outer(self.b, V.sum(axis=0)) - self.c @ V
 
 
-class MaskedObjective(_Side):
-    """Dense X with holes: residuals of the observed entries, in one work array.
+class ObservedObjective(_Side):
+    """Only the entries of a list are observed; nothing else is ever formed.
 
     Parameters
     ----------
-    X : ndarray of shape (m, n)
-        The mean already subtracted; zero in the holes.
-    mask : bool ndarray of shape (m, n)
-        True where observed.
+    rows : Rows
+        The entries by rows, the mean already subtracted.
+    columns : Rows, optional
+        The same entries by columns; made when first needed.
     row_bias, column_bias : bool
         Whether W, respectively H, ends in a column of biases.
     """
 
-    def __init__(self, X, mask, *, row_bias=False, column_bias=False):
-        total = float(_row_squares(X).sum(dtype=np.float64))
-        self._set(X, mask, np.empty_like(X), row_bias, column_bias, total)
-
-    def _set(self, X, mask, work, row_bias, column_bias, total):
-        self.X, self.mask, self._work, self.total = X, mask, work, total
+    def __init__(self, rows, columns=None, *, row_bias=False, column_bias=False):
+        self.rows, self._columns = rows, columns
         self.row_bias, self.column_bias = row_bias, column_bias
+        self.shape, self.dtype = rows.shape, rows.values.dtype
 
     @property
     def T(self):
-        """The same data with rows and columns exchanged, in the same memory."""
-        other = object.__new__(MaskedObjective)
-        flags = self.column_bias, self.row_bias
-        other._set(self.X.T, self.mask.T, self._work.T, *flags, self.total)
-        return other
+        """The same data with rows and columns exchanged."""
+        if self._columns is None:
+            self._columns = self.rows.transpose()
+        flags = {"row_bias": self.column_bias, "column_bias": self.row_bias}
+        return ObservedObjective(self._columns, self.rows, **flags)
 
-    def _residual(self, W, design, offset):
-        """Approximation minus data at the observed entries, zero in the holes."""
-        residual = np.matmul(W, design.T, out=self._work)
-        if offset is not None:
-            residual += offset
-        residual -= self.X
-        residual *= self.mask
-        return residual
+    @property
+    def total(self):
+        """Sum of the weighted squares of the data."""
+        values = self.rows.values.astype(np.float64)
+        weights = 1.0 if self.rows.weights is None else self.rows.weights
+        return float(np.sum(weights * values * values))
+
+    @property
+    def _biases(self):
+        return self.row_bias, self.column_bias
 
     def value(self, W, H):
         """Half the sum of squared residuals."""
-        residual = self._residual(W, *self._regressors(H))
-        return 0.5 * float(_row_squares(residual).sum(dtype=np.float64))
+        return _engine.loss(self.rows, W, H, self._biases)
 
     def value_and_gradient(self, W, H):
         """Half the sum of squared residuals and its gradient in W."""
-        design, offset = self._regressors(H)
-        residual = self._residual(W, design, offset)
-        value = 0.5 * float(_row_squares(residual).sum(dtype=np.float64))
-        return value, residual @ design
+        return _engine.loss_and_gradient(self.rows, W, H, self._biases)
 
     def curvature(self, D, H):
         """Second derivative along each row of D."""
-        change = np.matmul(D, self._regressors(H)[0].T, out=self._work)
-        change *= self.mask
-        return _row_squares(change)
+        return _engine.curvature(self.rows, D, H, self._biases)
 
     def least_squares(self, H, ridge):
-        """Exact rows, each with the system of its own observed columns."""
-        design, offset = self._regressors(H)
-        return masked_least_squares(self.X, self.mask, design, offset, ridge)
+        """Exact rows, each with the system of its own entries."""
+        return _engine.least_squares(self.rows, H, self._biases, ridge)
 
     def deflate(self, b, c):
-        """Subtract biases, (m, 0 or 1) and (n, 0 or 1); the next call overwrites it."""
-        residual = self._residual(b, *self._regressors(c))
-        return np.negative(residual, out=residual)
+        """Subtract biases, (m, 0 or 1) and (n, 0 or 1)."""
+        columns = self.T
+        by_rows = -_engine.residuals(self.rows, b, c, self._biases)
+        by_columns = -_engine.residuals(columns.rows, c, b, columns._biases)
+        return _Observed(
+            self.rows._replace(values=by_rows),
+            columns.rows._replace(values=by_columns),
+        )
+
+
+class _Observed:
+    """A sparse matrix by rows and by columns, for products on several threads."""
+
+    def __init__(self, rows, columns):
+        self.rows, self.columns, self.shape = rows, columns, rows.shape
+
+    @property
+    def T(self):
+        return _Observed(self.columns, self.rows)
+
+    def __matmul__(self, V):
+        return _engine.product(self.rows, V)
 
 
 def _row_squares(A):

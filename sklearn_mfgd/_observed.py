@@ -1,236 +1,212 @@
-"""What counts as observed, and the data in the units of the solvers.
+"""What counts as observed: NaN, mask, weights, and what a sparse matrix stores.
 
-Data are divided by a power of four near their largest value, so that no square over-
-or underflows; factors then differ by a power of two and nothing is rounded.
+Whatever X comes as, the observed entries end up as the same `Rows`, numbered row by row,
+or as one complete matrix where nothing is missing. So all that follows depends on the
+pattern of observed entries and not on the container.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils.random import sample_without_replacement
 
-from ._kernels import blocks, entry_products
-from ._objective import CompleteObjective, MaskedObjective
+from ._engine import Rows
 
-
-class Entries(NamedTuple):
-    """The observed entries of a matrix, scaled and centred."""
-
-    values: np.ndarray  # (m, n): dense, centred, zero in the holes; or sparse, raw
-    mask: np.ndarray | None  # (m, n) bool; None when every entry is observed
-    mean: float  # already subtracted from dense values, not from sparse ones
-
-    @property
-    def n_observed(self):
-        """Number of observed entries."""
-        m, n = self.values.shape
-        return m * n if self.mask is None else int(np.count_nonzero(self.mask))
-
-    def counts(self, axis):
-        """Observed entries of each column (axis 0) or row (axis 1)."""
-        if self.mask is None:
-            return np.full(self.values.shape[1 - axis], self.values.shape[axis])
-        return np.count_nonzero(self.mask, axis=axis)
-
-    def column_means(self):
-        """Mean of each column; the mean of all where a column was never observed."""
-        sums = np.asarray(self.values.sum(axis=0, dtype=np.float64)).ravel()
-        shift = 0.0 if sparse.issparse(self.values) else self.mean
-        return sums / np.maximum(self.counts(axis=0), 1) + shift
-
-    def objective(self, *, row_bias, column_bias):
-        """Squared error over these entries."""
-        biases = {"row_bias": row_bias, "column_bias": column_bias}
-        if self.mask is not None:
-            return MaskedObjective(self.values, self.mask, **biases)
-        mean = self.mean if sparse.issparse(self.values) else 0.0
-        return CompleteObjective(self.values, mean=mean, **biases)
-
-    def restrict(self, mask):
-        """Keep only the entries where `mask` is True, all of them observed."""
-        return Entries(np.where(mask, self.values, 0), mask, self.mean)
-
-    def columns(self, chosen):
-        """Keep only some columns of complete data."""
-        return Entries(self.values[:, chosen], None, self.mean)
+SPARSE_FORMATS = ("csr", "csc", "coo")
 
 
-def observed_mask(X, mask):
-    """Combine a mask with the NaN of X.
-
-    Returns
-    -------
-    mask : bool ndarray of shape (n_samples, n_features) or None
-        None when every entry is observed.
-
-    Raises
-    ------
-    ValueError
-        When `mask` is not boolean, has another shape than X or comes with sparse X,
-        and when sparse X stores NaN.
-    """
-    if sparse.issparse(X):
-        if mask is not None:
-            raise ValueError(
-                "mask needs a dense X: an entry that a sparse X does not store is an "
-                "observed zero. Pass X.toarray(), or mark missing entries as NaN there."
-            )
-        if np.isnan(X.data).any():
-            raise ValueError(
-                "Sparse X stores NaN, but its entries all count as observed (those not "
-                "stored are zeros). Pass a dense X, where NaN means missing."
-            )
-        return None
-    observed = np.isfinite(X)
-    if mask is not None:
-        mask = np.asarray(mask)
-        if mask.shape != X.shape:
-            raise ValueError(
-                f"mask has shape {mask.shape}, but X has shape {X.shape}; they must be "
-                "the same."
-            )
-        if mask.dtype != bool:
-            raise ValueError(
-                f"mask must be boolean, True where X is observed; got {mask.dtype}."
-            )
-        observed &= mask
-    return None if observed.all() else observed
-
-
-def scale_exponent(X, mask):
-    """Find k such that ``X / 4**k`` is of order one; 0 when X is all zeros."""
-    values = X.data if sparse.issparse(X) else X
-    where = True if mask is None else mask
-    largest = max(
-        float(values.max(initial=0, where=where)),
-        -float(values.min(initial=0, where=where)),
-    )
-    return round(np.log2(largest) / 2) if largest > 0 else 0
-
-
-def entries_of(X, mask, *, exponent, mean=None, centred=True):
-    """Copy X into the units of the solvers.
+def observe(X, mask, entry_weight, *, unstored_is_zero):
+    """Find the observed entries of X.
 
     Parameters
     ----------
-    X : ndarray or sparse matrix
-    mask : bool ndarray or None
-        As `observed_mask` returns it.
-    exponent : int
-        The result is X / 4**exponent.
-    mean : float, optional
-        Already in these units; the mean of the observed entries when not given.
-    centred : bool
-        False: nothing is subtracted.
-    """
-    if sparse.issparse(X):
-        values = X.copy()
-        values.sum_duplicates()
-        values.data = np.ldexp(values.data, -2 * exponent)
-        n_observed = values.shape[0] * values.shape[1]
-    else:
-        values = np.ldexp(X, -2 * exponent)
-        n_observed = values.size
-        if mask is not None:
-            values[~mask] = 0
-            n_observed = np.count_nonzero(mask)
-    if not centred:
-        return Entries(values, mask, 0.0)
-    if mean is None:
-        mean = float(values.sum(dtype=np.float64)) / n_observed
-    if not sparse.issparse(values):
-        np.subtract(values, mean, out=values, where=True if mask is None else mask)
-    return Entries(values, mask, mean)
-
-
-class HeldOut(NamedTuple):
-    """Entries that the solver does not see."""
-
-    rows: np.ndarray
-    columns: np.ndarray
-    values: np.ndarray
-
-
-def hold_out(entries, fraction, random_state):
-    """Hide a share of the observed entries, chosen among them in row-major order.
+    X : ndarray or sparse matrix of shape (m, n)
+        NaN means missing.
+    mask : array-like or sparse matrix of bool of shape (m, n), or None
+    entry_weight : array-like or sparse matrix of shape (m, n), or None
+        Zero means missing.
+    unstored_is_zero : bool
+        Whether entries that a sparse X does not store are observed zeros, or missing.
 
     Returns
     -------
-    training : Entries
-    held_out : HeldOut
+    observed : Rows, or X itself where every entry is observed with a weight of 1
     """
-    m, n = entries.values.shape
-    size = int(fraction * entries.n_observed)
-    if not 0 < size < entries.n_observed:
-        raise ValueError(
-            f"validation_fraction={fraction} of {entries.n_observed} observed entries "
-            f"leaves {size} to validate on and {entries.n_observed - size} to fit; use "
-            "another fraction or early_stopping=False."
-        )
-    chosen = np.sort(
-        sample_without_replacement(entries.n_observed, size, random_state=random_state)
+    if sparse.issparse(X) and unstored_is_zero:
+        return _complete_sparse(X, mask, entry_weight)
+    if sparse.issparse(X):
+        rows = _rows_of_sparse(X)
+        keep = ~np.isnan(rows.values)
+        if mask is not None:
+            keep &= _mask_at(rows, mask)
+        if entry_weight is not None:
+            weights = _weights_at(rows, entry_weight)
+            rows = rows._replace(weights=weights)
+            keep &= weights > 0
+        return rows if keep.all() else keep_entries(rows, keep)
+    observed = np.isfinite(X)
+    if mask is not None:
+        observed &= _dense_mask(mask, X.shape)
+    if entry_weight is None:
+        return X if observed.all() else rows_of(X, observed)
+    weights = _dense_weights(entry_weight, X.shape, X.dtype)
+    observed &= weights > 0
+    return rows_of(X, observed)._replace(weights=weights[observed])
+
+
+def rows_of(X, observed):
+    """List the entries of a dense X where `observed` is True."""
+    counts = np.count_nonzero(observed, axis=1)
+    numbers = np.arange(X.shape[1], dtype=np.int32)
+    return Rows(
+        indptr=np.concatenate([[0], np.cumsum(counts)]),
+        indices=np.broadcast_to(numbers, X.shape)[observed],
+        values=X[observed],
+        weights=None,
+        n_columns=X.shape[1],
     )
-    if entries.mask is None:
-        training, flat = np.ones((m, n), bool), chosen
-    else:
-        training, flat = entries.mask.copy(), _positions(entries.mask, chosen)
-    rows, columns = np.unravel_index(flat, (m, n))
-    training[rows, columns] = False
-    held_out = HeldOut(rows, columns, entries.values[rows, columns])
-    return entries.restrict(training), held_out
 
 
-def validation_error(held_out, biases):
-    """Root mean squared error of the held-out entries, as a function of the factors."""
-
-    def validate(W, H):
-        rank = H.shape[1] - biases.column
-        rows, columns = held_out.rows, held_out.columns
-        error = entry_products(W[:, :rank], H[:, :rank], rows, columns)
-        error -= held_out.values
-        if biases.row:
-            error += W[rows, -1]
-        if biases.column:
-            error += H[columns, -1]
-        return float(np.sqrt(np.mean(np.square(error, dtype=np.float64))))
-
-    return validate
+def keep_entries(rows, keep):
+    """Keep the entries where `keep` is True."""
+    dropped = np.flatnonzero(~keep)
+    return rows.select(keep, np.searchsorted(dropped, rows.indptr))
 
 
-def _positions(mask, chosen):
-    """Flat positions of chosen True entries of a mask, numbered row by row."""
-    flat, counted = [], 0
-    for rows in blocks(*mask.shape):
-        here = np.flatnonzero(mask[rows])
-        wanted = chosen[np.searchsorted(chosen, counted) :] - counted
-        flat.append(here[wanted[wanted < here.size]] + rows.start * mask.shape[1])
-        counted += here.size
-    return np.concatenate(flat)
+def refuse_format(X, name):
+    """Refuse sparse formats whose conversion would drop or invent stored zeros."""
+    if sparse.issparse(X) and X.format in ("dia", "bsr"):
+        raise TypeError(
+            f"{name} does not take a sparse X in {X.format.upper()} format, which cannot "
+            "tell a stored zero from padding. Pass CSR, CSC or COO."
+        )
 
 
-def folds(entries, n_folds=5):
-    """Split the entries of each row: its k-th observed one goes to fold k mod n_folds.
+def _complete_sparse(X, mask, entry_weight):
+    for name, given in (("mask", mask), ("entry_weight", entry_weight)):
+        if given is not None:
+            raise ValueError(
+                f"{name} needs a dense X: an entry that a sparse X does not store is an "
+                "observed zero here. Pass X.toarray(), or use MaskedGradientMF, where "
+                "such an entry is missing."
+            )
+    if np.isnan(X.data).any():
+        raise ValueError(
+            "Sparse X stores NaN, but its entries all count as observed (those not "
+            "stored are zeros). Pass a dense X, where NaN means missing, or use "
+            "MaskedGradientMF."
+        )
+    return X
 
-    Yields
-    ------
-    seen, hidden : Entries
-        Complementary. Complete data are split by columns, which is the same.
-    columns : pair of ndarray or slice
-        The columns that `seen` and `hidden` hold.
-    """
-    n = entries.values.shape[1]
-    if entries.mask is None:
-        turn = np.arange(n) % n_folds
-        for fold in range(min(n_folds, n)):
-            pair = np.flatnonzero(turn != fold), np.flatnonzero(turn == fold)
-            yield *(entries.columns(chosen) for chosen in pair), pair
-        return
-    turn = np.empty(entries.mask.shape, np.uint8)
-    for rows in blocks(*turn.shape):
-        turn[rows] = (np.cumsum(entries.mask[rows], axis=1) - 1) % n_folds
-    for fold in range(n_folds):
-        hidden = entries.mask & (turn == fold)
-        if hidden.any():
-            parts = entries.restrict(entries.mask & ~hidden), entries.restrict(hidden)
-            yield *parts, (slice(None), slice(None))
+
+def _rows_of_sparse(X, name="X"):
+    """List the stored entries by rows, sorted; X is left as it is."""
+    X = _check_pointers(X, name)
+    n_stored = X.nnz
+    X = X.tocsr()
+    inner = np.diff(X.indices)
+    ends = X.indptr[1:-1]
+    inner[ends[(ends > 0) & (ends < X.nnz)] - 1] = 1  # from one row to the next
+    if (inner < 0).any():
+        X = X.copy()
+        X.has_sorted_indices = False  # the flag may be out of date
+        X.sort_indices()
+        inner = np.diff(X.indices)
+        inner[ends[(ends > 0) & (ends < X.nnz)] - 1] = 1
+    if X.nnz < n_stored or (inner == 0).any():
+        raise ValueError(
+            f"{name} stores an entry more than once. Sum or drop the duplicates first: "
+            f"which of them is meant, only you can tell ({name}.sum_duplicates() sums)."
+        )
+    return Rows(
+        X.indptr.astype(np.int64), X.indices.astype(np.int32, copy=False),
+        X.data, None, X.shape[1],
+    )
+
+
+def _check_pointers(X, name):
+    """Refuse a matrix whose indices lead outside, before any code trusts them."""
+    try:
+        if X.format == "coo":
+            for index, length in zip(X.coords, X.shape, strict=True):
+                if index.size and not 0 <= index.min() <= index.max() < length:
+                    raise ValueError(f"an index lies outside [0, {length})")
+        elif X.format in ("csr", "csc"):
+            X.check_format(full_check=True)
+        else:
+            X = X.tocsr()
+    except ValueError as error:
+        raise ValueError(f"{name} is a malformed sparse matrix: {error}.") from error
+    return X
+
+
+def _dense_mask(mask, shape):
+    mask = mask.toarray() if sparse.issparse(mask) else np.asarray(mask)
+    if mask.shape != shape:
+        raise ValueError(
+            f"mask has shape {mask.shape}, but X has shape {shape}; they must be the "
+            "same."
+        )
+    if mask.dtype != bool:
+        raise ValueError(
+            f"mask must be boolean, True where X is observed; got {mask.dtype}."
+        )
+    return mask
+
+
+def _mask_at(rows, mask):
+    """Whether the mask is True, for each entry."""
+    if not sparse.issparse(mask):
+        return _dense_mask(mask, rows.shape)[rows.row_numbers, rows.indices]
+    if mask.shape != rows.shape or mask.dtype != bool:
+        _dense_mask(np.broadcast_to(mask.dtype.type(0), mask.shape), rows.shape)
+    numbers = np.arange(1, rows.indices.size + 1)
+    found = sparse.csr_array((numbers, rows.indices, rows.indptr), rows.shape)
+    found = found.multiply(mask.tocsr()).tocsr().data
+    keep = np.zeros(numbers.size + 1, bool)
+    keep[found] = True
+    return keep[1:]
+
+
+def _dense_weights(weights, shape, dtype):
+    weights = weights.toarray() if sparse.issparse(weights) else np.asarray(weights)
+    if weights.shape != shape:
+        raise ValueError(
+            f"entry_weight has shape {weights.shape}, but X has shape {shape}; they "
+            "must be the same."
+        )
+    return _checked_weights(weights, dtype, lambda k: np.unravel_index(k, shape))
+
+
+def _weights_at(rows, weights):
+    """Weight of each entry."""
+    if not sparse.issparse(weights):
+        numbers = rows.row_numbers
+        weights = np.asarray(weights)
+        if weights.shape == rows.shape:
+            weights = weights[numbers, rows.indices]
+            where = lambda k: (numbers[k], rows.indices[k])  # noqa: E731
+            return _checked_weights(weights, rows.values.dtype, where)
+        return _dense_weights(weights, rows.shape, rows.values.dtype)
+    refuse_format(weights, "entry_weight")
+    stored = _rows_of_sparse(weights, "entry_weight")
+    same = stored.shape == rows.shape and np.array_equal(stored.indptr, rows.indptr)
+    if not (same and np.array_equal(stored.indices, rows.indices)):
+        raise ValueError(
+            "A sparse entry_weight must store exactly the entries that X stores; got "
+            f"{stored.indices.size} in shape {stored.shape} for the "
+            f"{rows.indices.size} of X in shape {rows.shape}."
+        )
+    where = lambda k: (stored.row_numbers[k], stored.indices[k])  # noqa: E731
+    return _checked_weights(stored.values, rows.values.dtype, where)
+
+
+def _checked_weights(weights, dtype, where):
+    weights = weights.astype(dtype)
+    wrong = ~np.isfinite(weights) | (weights < 0)
+    if wrong.any():
+        k = int(np.argmax(wrong.ravel()))
+        i, j = where(k)
+        raise ValueError(
+            f"entry_weight must be finite and not negative; it is {weights.flat[k]} at "
+            f"({i}, {j}). Use 0 for a missing entry."
+        )
+    return weights

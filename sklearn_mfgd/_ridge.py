@@ -15,9 +15,9 @@ factors in units of its root.
 
 import numpy as np
 
+from ._entries import hold_out, validation_error
 from ._init import initial_biases, svd_factors
 from ._model import Ridge, sides_of
-from ._observed import hold_out, validation_error
 from ._solvers import descend
 
 SHARES = 2.0 ** np.arange(-7, 1)
@@ -38,13 +38,12 @@ def default_ridge(entries, biases, rank):
     Ridge
         In the units of `entries`.
     """
-    m, n = entries.values.shape
-    flags = {"row_bias": biases.row, "column_bias": biases.column}
-    deviation = np.sqrt(entries.objective(**flags).total / entries.n_observed)
+    m, n = entries.shape
+    deviation = np.sqrt(entries.mean_square())
     if deviation == 0:
         return Ridge(0.0, 0.0)
-    density = entries.n_observed / (m * n)
-    largest = np.sqrt(density) * (np.sqrt(m) + np.sqrt(n))
+    weight = np.sqrt(entries.sum_of_squared_weights() / (m * n))
+    largest = weight * (np.sqrt(m) + np.sqrt(n))
     if entries.n_observed < 2 / HIDDEN:  # too few to hide any
         return Ridge(deviation * largest / 10, largest / 10)
     rng = np.random.RandomState(0)

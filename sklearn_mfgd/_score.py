@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._observed import folds
+from ._entries import folds
 
 
 def explained_share(entries, H, ridge, column_means, biases):
@@ -10,7 +10,7 @@ def explained_share(entries, H, ridge, column_means, biases):
 
     Parameters
     ----------
-    entries : Entries
+    entries : CompleteEntries or ObservedEntries
     H : ndarray of shape (n_features, .)
     ridge : ndarray
         Penalty of each column of W.
@@ -29,7 +29,7 @@ def explained_share(entries, H, ridge, column_means, biases):
         W = seen.objective(**flags).least_squares(H[seen_columns], ridge)
         press += 2 * hidden.objective(**flags).value(W, H[hidden_columns])
     bare = entries.objective(row_bias=False, column_bias=True)
-    no_factors = np.zeros((entries.values.shape[0], 0), H.dtype)
+    no_factors = np.zeros((entries.shape[0], 0), H.dtype)
     total = 2 * bare.value(no_factors, column_means[:, None].astype(H.dtype))
     if total == 0:  # as sklearn.metrics.r2_score does
         return 1.0 if press == 0 else 0.0

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._kernels import solve_shared
+from ._linalg import solve_shared
 
 
 class Step(NamedTuple):

@@ -1,0 +1,231 @@
+"""Observed entries by rows, and the kernels on them: which twin, on which threads."""
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from . import _kernels
+from ._threads import OPERATIONS, share_out
+
+
+def _load():
+    """The compiled kernels, or those in NumPy where that is wanted or all there is."""
+    wanted = os.environ.get("SKLEARN_MFGD_KERNELS", "")
+    required = os.environ.get("SKLEARN_MFGD_REQUIRE_COMPILED", "") not in ("", "0")
+    if wanted == "numpy" and not required:
+        return _kernels
+    try:
+        from . import _kernels_fast
+    except ImportError as error:
+        if not (required or wanted):
+            return _kernels
+        raise ImportError(
+            "The compiled kernels of sklearn_mfgd, which SKLEARN_MFGD_REQUIRE_COMPILED "
+            "or SKLEARN_MFGD_KERNELS asks for, are not installed: install it where "
+            "there is a C compiler."
+        ) from error
+    if wanted == "numpy":
+        raise ImportError(
+            "SKLEARN_MFGD_KERNELS=numpy switches off what SKLEARN_MFGD_REQUIRE_COMPILED "
+            "asks for; unset one of them."
+        )
+    _kernels_fast.choose(wanted)
+    return _kernels_fast
+
+
+kernels = _load()
+
+
+def kernels_in_use():
+    """Name the kernels in use, for `show_versions`."""
+    if kernels is _kernels:
+        return "NumPy"
+    return f"compiled, {kernels.instructions()}"
+
+
+class Rows(NamedTuple):
+    """Observed entries, row by row."""
+
+    indptr: np.ndarray  # (n_rows + 1,) int64
+    indices: np.ndarray  # (n_entries,) int32
+    values: np.ndarray | None  # (n_entries,)
+    weights: np.ndarray | None  # (n_entries,), None where all are 1
+    n_columns: int
+
+    @property
+    def shape(self):
+        return len(self.indptr) - 1, self.n_columns
+
+    @property
+    def row_numbers(self):
+        """Row of each entry, int32."""
+        numbers = np.arange(self.shape[0], dtype=np.int32)
+        return np.repeat(numbers, np.diff(self.indptr))
+
+    def transpose(self):
+        """The same entries, column by column."""
+        values = self._transposed(self.values)
+        weights = None
+        if self.weights is not None:
+            weights = self._transposed(self.weights).data
+        indptr, indices = values.indptr.astype(np.int64), values.indices
+        indices = indices.astype(np.int32, copy=False)
+        return Rows(indptr, indices, values.data, weights, self.shape[0])
+
+    def _transposed(self, data):
+        # SciPy wants pointers and indices of one type; the smaller where it does.
+        indptr = self.indptr
+        if indptr[-1] <= np.iinfo(np.int32).max:
+            indptr = indptr.astype(np.int32)
+        return sparse.csr_array((data, self.indices, indptr), self.shape).tocsc()
+
+    def take(self, chosen):
+        """Some of the rows."""
+        counts = np.diff(self.indptr)[chosen]
+        indptr = np.concatenate([[0], np.cumsum(counts)])
+        entries = np.arange(indptr[-1])
+        entries += np.repeat(self.indptr[chosen] - indptr[:-1], counts)
+        weights = None if self.weights is None else self.weights[entries]
+        indices, values = self.indices[entries], self.values[entries]
+        return Rows(indptr, indices, values, weights, self.n_columns)
+
+    def select(self, keep, n_dropped):
+        """Some of the entries: `keep` is boolean, `n_dropped` counts before each row."""
+        return Rows(
+            self.indptr - n_dropped,
+            self.indices[keep],
+            self.values[keep],
+            None if self.weights is None else self.weights[keep],
+            self.n_columns,
+        )
+
+
+def least_squares(rows, H, biases, ridge, row_ridge=None):
+    """Minimize the penalized squared error of every row, (n_rows, r); see `_kernels`."""
+    width = H.shape[1] - biases[1] + biases[0]
+    W = np.empty((rows.shape[0], width), H.dtype)
+    singular = np.zeros(len(W), np.uint8)
+    arguments = *_arguments(rows, H, biases), np.asarray(ridge, np.float64), row_ridge
+    _share_rows(
+        rows,
+        width**2 + 20 * width,
+        width**3 / 3 + 100,
+        lambda *part: kernels.least_squares(*arguments, W, singular, *part),
+    )
+    chosen = np.flatnonzero(singular)
+    if chosen.size:  # in float64 and by eigenvalues
+        part = rows.take(chosen)
+        W_part = np.empty((chosen.size, width), H.dtype)
+        _kernels.least_squares(
+            *_arguments(part, H, biases),
+            arguments[-2],
+            None if row_ridge is None else row_ridge[chosen],
+            W_part,
+            np.empty(chosen.size, np.uint8),
+            0,
+            chosen.size,
+        )
+        W[chosen] = W_part
+    return W
+
+
+def loss_and_gradient(rows, W, H, biases):
+    """Half the sum of squared residuals, and its gradient in W."""
+    gradient = np.empty((rows.shape[0], H.shape[1] - biases[1] + biases[0]), H.dtype)
+    sums = np.empty(len(gradient))
+    arguments = _arguments(rows, H, biases)
+    W = np.ascontiguousarray(W)
+    _share_rows(
+        rows,
+        *_linear(H),
+        lambda *part: kernels.gradient(*arguments, W, gradient, sums, *part),
+    )
+    return 0.5 * float(sums.sum()), gradient
+
+
+def product(rows, V):
+    """Multiply the sparse matrix of the values by V, (n_columns, r)."""
+    out = np.empty((rows.shape[0], V.shape[1]), V.dtype)
+    sums = np.empty(len(out))
+    arguments = _arguments(rows._replace(weights=None), V, (False, False))
+    _share_rows(
+        rows,
+        *_linear(V),
+        lambda *part: kernels.gradient(*arguments, None, out, sums, *part),
+    )
+    return out
+
+
+def loss(rows, W, H, biases):
+    """Half the sum of squared residuals."""
+    return 0.5 * float(_squares(rows, W, H, biases).sum())
+
+
+def curvature(rows, D, H, biases):
+    """Sum of ``(d_i . g_j)^2`` over each row, (n_rows,)."""
+    return _squares(rows._replace(values=None), D, H, biases)
+
+
+def residuals(rows, W, H, biases):
+    """Approximation less data of each entry, (n_entries,)."""
+    out = np.empty(rows.indices.size, H.dtype)
+    arguments = _arguments(rows, H, biases)
+    W = np.ascontiguousarray(W)
+    _share_rows(
+        rows,
+        *_linear(H),
+        lambda *part: kernels.residuals(*arguments, W, out, *part),
+    )
+    return out
+
+
+def entry_products(W, H, rows, columns):
+    """Multiply ``W[rows[k]] . H[columns[k]]`` for every k."""
+    dtype = np.result_type(W, H)
+    W, H = (np.ascontiguousarray(factors, dtype) for factors in (W, H))
+    rows, columns = (np.ascontiguousarray(k, np.int64) for k in (rows, columns))
+    out = np.empty(len(rows), dtype)
+    step = max(1, int(OPERATIONS / (20 + H.shape[1])))
+    ranges = [(k, min(k + step, len(rows))) for k in range(0, len(rows), step)]
+    _share(
+        lambda *part: kernels.entry_products(W, H, rows, columns, out, *part), ranges
+    )
+    return out
+
+
+def _squares(rows, W, H, biases):
+    sums = np.empty(rows.shape[0])
+    arguments = _arguments(rows, H, biases)
+    W = np.ascontiguousarray(W)
+    _share_rows(
+        rows,
+        *_linear(H),
+        lambda *part: kernels.squares(*arguments, W, sums, *part),
+    )
+    return sums
+
+
+def _arguments(rows, H, biases):
+    return np.ascontiguousarray(H), *rows[:4], *map(bool, biases)
+
+
+def _linear(H):
+    """Cost of an entry and of a row where each entry costs a product or two."""
+    return 20 + 4 * H.shape[1], 100
+
+
+def _share_rows(rows, per_entry, per_row, work):
+    """Cut the rows into ranges of like cost and share them out."""
+    n_rows = rows.shape[0]
+    cost = rows.indptr * float(per_entry) + np.arange(n_rows + 1) * float(per_row)
+    count = int(np.ceil(cost[-1] / OPERATIONS))
+    cuts = np.searchsorted(cost, np.linspace(0, cost[-1], count + 1)[1:-1])
+    cuts = np.unique(np.concatenate([[0], cuts, [n_rows]])).tolist()
+    _share(work, list(zip(cuts[:-1], cuts[1:], strict=True)))
+
+
+def _share(work, ranges):
+    # Those in NumPy hold the GIL, and run BLAS.
+    share_out(work, ranges, limit=1 if kernels is _kernels else None)

@@ -1,0 +1,124 @@
+"""Small symmetric systems, many at once, and how BLAS is to run.
+
+Everything here works in float64 whatever the data: a Gram matrix summed in float32
+cannot tell a singular row from one that is merely ill-conditioned.
+"""
+
+from functools import cache
+from threading import Lock
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+# Numbers of float64 that a block of work arrays may hold (about 4 MB).
+BLOCK = 500_000
+
+# A row whose eigenvalues are all above this share of its largest diagonal entry is
+# solved as it stands; below, they are looked at one by one. The value settles who does
+# the work, not the answer.
+SAFE = 1e-10
+
+# A system without any larger entry says nothing about its row: the products in it have
+# underflowed, or soon would.
+NOTHING = 1e-200
+
+
+def solve_shared(system, targets, n_terms):
+    """Solve ``w_i @ system = targets_i`` for every row i, all with one system.
+
+    Parameters
+    ----------
+    system : ndarray of shape (r, r)
+        Symmetric positive semi-definite.
+    targets : ndarray of shape (n_rows, r)
+    n_terms : int
+        How many products were summed into `system`: what rounding can reach.
+
+    Returns
+    -------
+    solution : ndarray of shape (n_rows, r), float64
+        The solution of minimum norm where the system is singular.
+    """
+    eigenvalues, vectors = np.linalg.eigh(system)
+    inverse = _inverse_or_zero(eigenvalues, n_terms)
+    return ((targets @ vectors) * inverse) @ vectors.T
+
+
+def solve_each(systems, targets, n_terms, least=0.0):
+    """Solve ``systems_i @ w_i = targets_i``, each row with a system of its own.
+
+    Parameters and result are those of `solve_shared`, with `systems` of shape
+    (n_rows, r, r); `least` is a known lower bound of all eigenvalues.
+    """
+    solution = np.empty_like(targets)
+    definite = _safely_definite(systems, least)
+    if definite.any():
+        solved = np.linalg.solve(systems[definite], targets[definite][..., None])
+        solution[definite] = solved[..., 0]
+    if not definite.all():
+        eigenvalues, vectors = np.linalg.eigh(systems[~definite])
+        inverse = _inverse_or_zero(eigenvalues, n_terms)
+        coordinates = np.einsum("kji,kj->ki", vectors, targets[~definite])
+        solution[~definite] = np.einsum("kij,kj->ki", vectors, coordinates * inverse)
+    return solution
+
+
+class one_blas_thread:
+    """Context in which BLAS runs on one thread.
+
+    Products of this size gain little from a second one, wait long for it where another
+    process holds its core, and give the same bits for any number of threads so. The
+    number belongs to the process: of the contexts that are open at once, in whatever
+    thread, the first sets it and the last sets it back.
+    """
+
+    _lock, _open, _limit = Lock(), 0, None
+
+    def __enter__(self):
+        cls = one_blas_thread
+        with cls._lock:
+            if cls._open == 0:
+                cls._limit = _blas().limit(limits=1, user_api="blas")
+            cls._open += 1
+
+    def __exit__(self, *error):
+        cls = one_blas_thread
+        with cls._lock:
+            cls._open -= 1
+            if cls._open == 0:
+                cls._limit.restore_original_limits()
+
+
+@cache
+def _blas():
+    return ThreadpoolController()
+
+
+def blocks(length, width):
+    """Slices of ``range(length)``, each with about `BLOCK` numbers `width` a step."""
+    step = max(1, BLOCK // max(1, width))
+    return [slice(start, start + step) for start in range(0, length, step)]
+
+
+def _safely_definite(systems, least):
+    """Tell the rows whose eigenvalues all stay well above rounding.
+
+    The trace of an inverse is at least the inverse of the smallest eigenvalue; a small
+    known shift keeps the inversion from failing on singular rows.
+    """
+    if systems.shape[-1] == 0:
+        return np.ones(len(systems), bool)
+    largest = np.diagonal(systems, axis1=1, axis2=2).max(axis=1)
+    shift = np.where(largest > NOTHING, SAFE * largest, 1.0)
+    if least > 10 * shift.max(initial=0.0):
+        return np.ones(len(systems), bool)
+    inverse = np.linalg.inv(systems + shift[:, None, None] * np.eye(systems.shape[-1]))
+    return np.trace(inverse, axis1=1, axis2=2) * shift < 0.1
+
+
+def _inverse_or_zero(eigenvalues, n_terms):
+    """Invert the eigenvalues that are not rounding, zero for the others."""
+    eps = np.finfo(np.float64).eps
+    share = max(n_terms, eigenvalues.shape[-1]) * eps
+    kept = eigenvalues > np.maximum(share * eigenvalues[..., -1:], NOTHING)
+    return np.divide(1.0, eigenvalues, out=np.zeros_like(eigenvalues), where=kept)

@@ -1,0 +1,81 @@
+/* The kernels of one vector width, for each pair of types. Set before: WIDTH, its name;
+ * BYTES of a register, 0 in plain C; TILE_ROWS; TARGET. */
+
+#define NAME(x) JOIN(x, mixed, WIDTH)
+#define DATA float
+#define REAL double
+#define MIXED
+#define LANES (BYTES ? BYTES / 8 : 1)
+#define LEAST 1e-10
+#define NOTHING 1e-200
+#include "_row_kernels.h"
+#undef NAME
+#undef DATA
+#undef MIXED
+
+#define NAME(x) JOIN(x, double, WIDTH)
+#define DATA double
+#include "_row_kernels.h"
+#undef NAME
+#undef DATA
+#undef REAL
+#undef LANES
+#undef LEAST
+#undef NOTHING
+
+#define NAME(x) JOIN(x, float, WIDTH)
+#define DATA float
+#define REAL float
+#define LANES (BYTES ? BYTES / 4 : 1)
+#define LEAST 1e-4f
+#define NOTHING 1e-30f
+#include "_row_kernels.h"
+#undef NAME
+#undef DATA
+#undef REAL
+#undef LANES
+#undef LEAST
+#undef NOTHING
+
+/* Rows start .. stop of what is wanted: -1, or the first malformed row. */
+static int64_t JOIN(walk, float, WIDTH)(int wanted, const observed *of, double *work,
+                                        int64_t start, int64_t stop)
+{
+    for (int64_t i = start; i < stop; i++) {
+        if (is_malformed(of, i))
+            return i;
+        if (wanted == RESIDUALS)
+            JOIN(residuals, float, WIDTH)(of, i);
+        else if (wanted == GRADIENT)
+            JOIN(gradient, float, WIDTH)(of, i);
+        else if (wanted == SQUARES)
+            JOIN(squares, float, WIDTH)(of, i);
+        else /* single precision first; a row that needs more gets it */
+            of->singular[i] = !JOIN(solve_row, float, WIDTH)(of, i, (float *)work) &&
+                              !JOIN(solve_row, mixed, WIDTH)(of, i, work);
+    }
+    return -1;
+}
+
+static int64_t JOIN(walk, double, WIDTH)(int wanted, const observed *of, double *work,
+                                         int64_t start, int64_t stop)
+{
+    for (int64_t i = start; i < stop; i++) {
+        if (is_malformed(of, i))
+            return i;
+        if (wanted == RESIDUALS)
+            JOIN(residuals, double, WIDTH)(of, i);
+        else if (wanted == GRADIENT)
+            JOIN(gradient, double, WIDTH)(of, i);
+        else if (wanted == SQUARES)
+            JOIN(squares, double, WIDTH)(of, i);
+        else
+            of->singular[i] = !JOIN(solve_row, double, WIDTH)(of, i, work);
+    }
+    return -1;
+}
+
+#undef WIDTH
+#undef BYTES
+#undef TILE_ROWS
+#undef TARGET

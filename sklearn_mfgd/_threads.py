@@ -1,0 +1,65 @@
+"""Threads that share out ranges of work.
+
+Every range is done by one thread and writes to places of its own, so the result does not
+depend on their number. Threads live as long as one call: nothing is left behind that a
+fork could inherit half-way.
+"""
+
+import os
+import threading
+
+import joblib
+
+# What a range should hold: much more than it costs to hand it out, and so little that
+# Ctrl-C, which waits for its end, is prompt.
+OPERATIONS = 3e7
+
+
+def n_threads():
+    """Threads to use: ``OMP_NUM_THREADS`` where it is set, else one per processor.
+
+    The workers of joblib set it to their share.
+    """
+    limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return max(1, int(limit)) if limit.isdigit() else joblib.cpu_count()
+
+
+def share_out(work, ranges, limit=None):
+    """Call ``work(start, stop)`` for every range, on several threads.
+
+    An error ends the others after the range at hand, and is raised; so does Ctrl-C.
+
+    Parameters
+    ----------
+    work : callable
+    ranges : list of pairs
+    limit : int, optional
+        The largest number of threads, `n_threads` when not given.
+    """
+    remaining, errors = iter(ranges), []
+    lock = threading.Lock()
+
+    def run():
+        try:
+            while not errors:
+                with lock:
+                    bounds = next(remaining, None)
+                if bounds is None:
+                    return
+                work(*bounds)
+        except BaseException as error:
+            errors.append(error)
+
+    count = min(limit or n_threads(), len(ranges))
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(count - 1)]
+    for thread in threads:
+        thread.start()
+    run()
+    for thread in threads:
+        try:
+            thread.join()
+        except BaseException as error:  # Ctrl-C while waiting
+            errors.append(error)
+            thread.join()
+    if errors:
+        raise errors[0]
