@@ -17,7 +17,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._engine import entry_products
+from ._engine import Rows, entry_products
 from ._entries import entries_of, scale_exponent
 from ._factorize import factorize
 from ._model import Biases, Ridge, rescale, sides_of
@@ -34,7 +34,7 @@ class BaseMatrixFactorization(
     _parameter_constraints: dict = {
         "rank": [Interval(Integral, 1, None, closed="left")],
         "eta": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
-        "solver": [StrOptions({"auto", "gd", "scaled", "als"})],
+        "solver": [StrOptions({"auto", "gd", "scaled", "als", "sgd"})],
         "reg": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "fit_bias": ["boolean", StrOptions({"columns"})],
         "init": [StrOptions({"svd", "random"}), tuple, list],
@@ -254,11 +254,11 @@ class BaseMatrixFactorization(
             )
         X = self._validate(X, reset=True)
         observed = self._observe(X, mask, entry_weight)
+        if isinstance(observed, Rows) and observed.indices.size == 0:
+            raise ValueError("There is nothing to fit: every entry of X is missing.")
         biases = Biases(row=self.fit_bias is True, column=self.fit_bias is not False)
         exponent = scale_exponent(observed)
         entries = entries_of(observed, exponent=exponent, centred=biases.column)
-        if entries.n_observed == 0:
-            raise ValueError("There is nothing to fit: every entry of X is missing.")
         found = factorize(
             entries,
             self.get_params(deep=False),
@@ -292,8 +292,8 @@ class BaseMatrixFactorization(
         self.column_mean_ = (entries.column_means() * unit).astype(dtype)
         self.reg_, self.bias_reg_ = found.ridge
         self.eta_ = descent.step
-        if self.eta == "auto" and self.solver == "gd":  # back from the solver's units
-            self.eta_ /= unit
+        if self.eta == "auto" and self.solver in ("gd", "sgd"):
+            self.eta_ /= unit  # back from the units of the solver
         self.n_iter_ = descent.n_iter
         with np.errstate(over="ignore"):  # of squares of values near the largest float
             self.loss_curve_ = np.ldexp(descent.loss_curve, 4 * exponent).tolist()

@@ -195,6 +195,47 @@ def entry_products(W, H, rows, columns):
     return out
 
 
+def stochastic_steps(
+    entries, ranges, W, H, biases, shares, squares, *, ridges, etas, scales
+):
+    """Make the steps of ranges of entries that have no row or column in common.
+
+    Parameters
+    ----------
+    entries : tuple of ndarray
+        Rows, columns, values and weights (or None), in the order of the steps.
+    ranges : list of pairs
+    W, H : ndarray
+        Changed in place.
+    biases : pair of bool
+    shares, squares : pair of ndarray
+        For rows and for columns, as are `row_share` and so on of `_kernels.sgd`.
+    ridges, etas, scales : pair of float
+        For factors and for biases.
+    """
+    width = H.shape[1]
+    step = max(1, int(OPERATIONS / (40 + 8 * width)))
+
+    def work(start, stop):
+        for first in range(start, stop, step):  # so that Ctrl-C need not wait
+            kernels.sgd(
+                *entries,
+                W,
+                H,
+                *map(bool, biases),
+                *shares,
+                *squares,
+                *ridges,
+                *etas,
+                *scales,
+                first,
+                min(first + step, stop),
+            )
+
+    alone = sum(stop - start for start, stop in ranges) < step
+    share_out(work, ranges, limit=1 if alone or kernels is _kernels else None)
+
+
 def _squares(rows, W, H, biases):
     sums = np.empty(rows.shape[0])
     arguments = _arguments(rows, H, biases)

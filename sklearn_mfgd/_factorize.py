@@ -4,6 +4,7 @@ All in the units of the solvers, see `_model`.
 """
 
 from contextlib import nullcontext
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from ._linalg import one_blas_thread
 from ._model import Ridge, sides_of
 from ._ridge import default_ridge
 from ._solvers import Descent, descend
+from ._stochastic import stochastic_descend
 
 # "als" where few entries are observed, or where its exact rows cost little more than
 # the matrix products of "scaled": it depends less on the condition of the data.
@@ -76,6 +78,9 @@ def factorize(entries, params, *, biases, exponent, start, rng, monitor):
 
 
 def _factorize(entries, params, biases, exponent, start, rng, monitor):
+    if params["solver"] == "sgd":
+        _refuse_zeros(entries, "solver='sgd'")
+        entries = entries.listed()
     training, validate = entries, None
     if params["early_stopping"]:
         _refuse_zeros(entries, "early_stopping=True")
@@ -90,12 +95,15 @@ def _factorize(entries, params, biases, exponent, start, rng, monitor):
         ridge = ridge._replace(factors=float(np.ldexp(ridge.factors, 2 * exponent)))
     sides = sides_of(rank, biases, ridge, exponent)
     W, H = _starting_factors(training, objective, params, sides, exponent, start, rng)
-    descent = descend(
+    solver = choose_solver(params, entries)
+    method = partial(descend, solver=solver)
+    if solver == "sgd":
+        method = partial(stochastic_descend, rng=rng)
+    descent = method(
         objective,
         W,
         H,
         sides,
-        solver=choose_solver(params, entries),
         eta=params["eta"],
         max_iter=params["max_iter"],
         tol=params["tol"],

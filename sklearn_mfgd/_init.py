@@ -57,7 +57,9 @@ def svd_factors(objective, b, c, rank, share, shrink):
 
     Dividing by the observed share makes it an unbiased estimate of the complete matrix
     (Achlioptas & McSherry, JACM 2007). Singular values are shrunk by `shrink`, which
-    solves the complete problem exactly. Factors beyond the smaller side are zero.
+    solves the complete problem exactly. With holes, most of a singular value can be
+    noise: the product is scaled to fit the observed entries best. Factors beyond the
+    smaller side are zero.
     """
     m, n = len(b), len(c)
     A = objective.deflate(b, c)
@@ -71,7 +73,21 @@ def svd_factors(objective, b, c, rank, share, shrink):
     size = np.sqrt(np.maximum(singular - shrink, LEAST_SHARE * singular))
     W, H = np.zeros((m, rank), b.dtype), np.zeros((n, rank), c.dtype)
     W[:, : size.size], H[:, : size.size] = left * size, right * size
+    if share < 1:
+        scale = np.sqrt(_best_scale(objective, W, H, b, c)).astype(b.dtype)
+        W, H = scale * W, scale * H
     return W, H
+
+
+def _best_scale(objective, W, H, b, c):
+    """The t of least squared error of ``t W H' + b + c``."""
+    along = np.column_stack([W, np.zeros_like(b)])  # the biases stay as they are
+    gradient = objective.value_and_gradient(
+        np.column_stack([np.zeros_like(W), b]), np.column_stack([H, c])
+    )[1]
+    curvature = objective.curvature(along, np.column_stack([H, c])).sum()
+    slope = np.einsum("ij,ij->", along, gradient, dtype=np.float64)
+    return max(-slope / curvature, 0.0) if curvature > 0 else 1.0
 
 
 def _exact_svd(A, rank, dtype):

@@ -1,0 +1,212 @@
+r"""Stochastic gradient descent over the observed entries.
+
+Entry (i, j) with the error e moves both of its rows [1]_,
+
+.. math::
+
+    w_i \leftarrow w_i - \eta_i \left(s_{ij} e h_j + \frac{\mathrm{reg}}{n_i} w_i\right),
+    \qquad
+    h_j \leftarrow h_j - \eta_j \left(s_{ij} e w_i + \frac{\mathrm{reg}}{n_j} h_j\right),
+
+and biases likewise. The ridge is shared out among the n entries of a row, so that an
+epoch descends the same F as the other solvers.
+
+With ``eta="auto"`` every row has a step of its own, which shrinks with the gradients it
+has seen [2]_: in units in which the data have a standard deviation of 1, it is ``RATE /
+sqrt(1 + sum of squared gradients / rank)``. An epoch after which F is larger is taken
+back and the rate halved, so F never increases.
+
+Rows and columns are dealt out to a grid of blocks. Blocks in different rows and columns
+of the grid touch different factors and may run at the same time, in any order, with the
+same result [3]_. The grid depends on the shape of the data only.
+
+References
+----------
+.. [1] Y. Koren, R. Bell, C. Volinsky, "Matrix Factorization Techniques for Recommender
+   Systems", Computer 42 (2009).
+.. [2] W.-S. Chin, Y. Zhuang, Y.-C. Juan, C.-J. Lin, "A Learning-Rate Schedule for
+   Stochastic Gradient Methods to Matrix Factorization", PAKDD 2015.
+.. [3] R. Gemulla, E. Nijkamp, P. J. Haas, Y. Sismanis, "Large-Scale Matrix Factorization
+   with Distributed Stochastic Gradient Descent", KDD 2011.
+"""
+
+import numpy as np
+
+from . import _engine
+from ._solvers import LONGEST, PATIENCE, Descent, DivergenceError
+from ._steps import penalty
+
+RATE = 0.1
+HALVINGS = 10  # of the rate in a row without a gain: F is as low as it gets
+SMALLEST_BLOCK = 32  # rows and columns of a block of the grid, at least
+LARGEST_GRID = 16
+
+
+def stochastic_descend(
+    objective,
+    W,
+    H,
+    sides,
+    *,
+    eta,
+    max_iter,
+    tol,
+    rng,
+    validate=None,
+    n_iter_no_change=5,
+    monitor=None,
+):
+    """Run epochs until the penalized objective F, or the held-out error, stops falling.
+
+    Parameters and result are those of `descend`, with the generator that shuffles the
+    entries.
+
+    Raises
+    ------
+    DivergenceError
+        When a fixed step makes F non-finite, or keeps it above its start.
+    """
+
+    def penalized(W, H):
+        with np.errstate(over="ignore", invalid="ignore"):
+            loss = objective.value(W, H)
+            return loss + penalty(W, sides[0]) + penalty(H, sides[1])
+
+    epoch = _Epoch(objective, sides, W, H, eta, rng)
+    start = previous = penalized(W, H)
+    exact = (10 * np.finfo(W.dtype).eps) ** 2 * objective.total
+    lowest, best = (start, W, H), (np.inf, W, H)
+    loss_curve, validation_curve = [], []
+    gain, rising, stale, halvings, converged = np.inf, 0, 0, 0, False
+    while not converged and len(loss_curve) < max_iter:
+        earlier = W, H
+        W, H = epoch(W, H)
+        loss = penalized(W, H)
+        if eta == "auto" and not loss <= previous:
+            (W, H), loss = earlier, previous
+            epoch.halve()
+            halvings += 1
+        else:
+            halvings = 0
+        loss_curve.append(loss)
+        rising = rising + 1 if loss > start else 0
+        if not np.isfinite(loss) or rising == PATIENCE:
+            stable = _stable_step(*lowest[1:], sides, objective)
+            raise DivergenceError(eta, len(loss_curve), stable)
+        lowest = min(lowest, (loss, W, H), key=lambda iterate: iterate[0])
+        last_gain, gain = gain, previous - loss
+        if halvings:
+            converged = halvings == HALVINGS
+            gain = np.inf
+        else:
+            ratio = min(gain / last_gain, LONGEST) if last_gain > 0 < gain else 0.0
+            converged = 0 <= gain < (1 - ratio) * tol * loss or loss <= exact
+        previous = loss
+
+        if validate is not None:
+            validation_curve.append(validate(W, H))
+            stale += 1
+            if validation_curve[-1] < best[0] * (1 - tol):
+                best, stale = (validation_curve[-1], W, H), 0
+            converged = converged or stale >= n_iter_no_change
+        if monitor is not None:
+            monitor(loss_curve, validation_curve)
+
+    if validate is not None:
+        _, W, H = best
+    n_iter, step = len(loss_curve), epoch.median_step()
+    return Descent(W, H, n_iter, converged, step, loss_curve, validation_curve)
+
+
+class _Epoch:
+    """One pass over the entries in the order of the grid."""
+
+    def __init__(self, objective, sides, W, H, eta, rng):
+        rows = objective.rows
+        self._biases = objective.row_bias, objective.column_bias
+        self._ridge = tuple(float(sides[0].ridge[k]) for k in (0, -1))
+        if objective.column_bias and not objective.row_bias:
+            self._ridge = float(sides[1].ridge[0]), float(sides[1].ridge[-1])
+        self._rng, self._shape = rng, rows.shape
+        order, self._grid, self._bounds = _deal(rows, rng)
+        self._entries = tuple(
+            None if array is None else array[order]
+            for array in (rows.row_numbers, rows.indices, rows.values, rows.weights)
+        )
+        counts = (
+            np.diff(rows.indptr),
+            np.bincount(rows.indices, minlength=rows.n_columns),
+        )
+        self._shares = [(1 / np.maximum(n, 1)).astype(W.dtype) for n in counts]
+        self._squares, self._scales = [None, None], (0.0, 0.0)
+        if eta == "auto":
+            rank = max(1, H.shape[1] - objective.column_bias)
+            rms = np.sqrt(2 * objective.value(0 * W, 0 * H) / max(1, rows.indices.size))
+            rms = rms if rms > 0 else 1.0
+            self._squares = [np.zeros((n, 2), W.dtype) for n in rows.shape]
+            self._scales = 1 / (rank * rms**3), 1 / rms**2
+            self._etas = RATE / rms, RATE
+        else:
+            self._etas = eta * float(sides[0].unit[0]), eta
+
+    def __call__(self, W, H):
+        W, H = W.copy(), H.copy()
+        for shift in self._rng.permutation(self._grid):
+            # Blocks (k, k + shift): no two of them share a row or a column.
+            blocks = [
+                k * self._grid + (k + shift) % self._grid for k in range(self._grid)
+            ]
+            _engine.stochastic_steps(
+                self._entries,
+                [self._bounds[k : k + 2].tolist() for k in blocks],
+                W,
+                H,
+                self._biases,
+                self._shares,
+                self._squares,
+                ridges=self._ridge,
+                etas=self._etas,
+                scales=self._scales,
+            )
+        return W, H
+
+    def halve(self):
+        self._etas = tuple(eta / 2 for eta in self._etas)
+
+    def median_step(self):
+        """Median step of the factors of rows and columns."""
+        if self._squares[0] is None:
+            return self._etas[0]
+        seen = np.concatenate([squares[:, 0] for squares in self._squares])
+        return float(np.median(self._etas[0] / np.sqrt(1 + self._scales[0] * seen)))
+
+
+def _deal(rows, rng):
+    """Deal rows and columns out to a grid, and shuffle the entries of each block.
+
+    Returns
+    -------
+    order : ndarray of shape (n_entries,)
+        The entries block by block.
+    grid : int
+        Blocks on either side.
+    bounds : ndarray of shape (grid**2 + 1,)
+        Where the blocks begin in `order`.
+    """
+    grid = int(np.clip(min(rows.shape) // SMALLEST_BLOCK, 1, LARGEST_GRID))
+    hands = [(rng.permutation(n) % grid).astype(np.uint16) for n in rows.shape]
+    blocks = hands[0][rows.row_numbers] * np.uint16(grid) + hands[1][rows.indices]
+    order = rng.permutation(blocks.size)
+    order = order[np.argsort(blocks[order], kind="stable")]
+    counts = np.bincount(blocks, minlength=grid**2)
+    return order, grid, np.concatenate([[0], np.cumsum(counts)])
+
+
+def _stable_step(W, H, sides, objective):
+    """A step that no entry makes too long: half the inverse of its curvature."""
+    row_bias, column_bias = objective.row_bias, objective.column_bias
+    rank = W.shape[1] - row_bias
+    largest = [float(np.square(F[:, :rank]).sum(axis=1).max()) for F in (W, H)]
+    unit = float(sides[0].unit[0])
+    ridge = float(sides[0].ridge[0])
+    return 0.5 / (unit * (sum(largest) + ridge) + row_bias + column_bias)
