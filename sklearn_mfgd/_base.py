@@ -1,6 +1,7 @@
 """What the estimators share: parameters, conventions, and what factors are for."""
 
 import warnings
+from copy import copy
 from functools import partial
 from numbers import Integral, Real
 
@@ -17,6 +18,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ._callbacks import CallbackSupportMixin, FitTasks
 from ._engine import Rows, entry_products
 from ._entries import entries_of, scale_exponent
 from ._factorize import factorize
@@ -26,7 +28,10 @@ from ._score import explained_share
 
 
 class BaseMatrixFactorization(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
 ):
     """Fit, fold in, reconstruct and score; subclasses hold parameters and defaults."""
 
@@ -73,7 +78,7 @@ class BaseMatrixFactorization(
         DivergenceError
             When a fixed `eta` makes the objective grow.
         """
-        self._fit(X, mask, entry_weight)
+        self._fit(X, y, mask, entry_weight)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -94,7 +99,7 @@ class BaseMatrixFactorization(
         Z : ndarray of shape (n_samples, rank) or (n_samples, rank + 1)
             What ``fit(X).transform(X)`` returns.
         """
-        return self._fit(X, mask, entry_weight)
+        return self._fit(X, y, mask, entry_weight)
 
     def transform(self, X, *, mask=None, entry_weight=None):
         r"""Fold rows in: the least-squares row factors given `components_`.
@@ -236,17 +241,21 @@ class BaseMatrixFactorization(
     def _n_features_out(self):
         return len(self.components_) + self._biases.row
 
-    def _fit(self, X, mask, entry_weight):
+    def _fit(self, X, y, mask, entry_weight):
         """Fit, or leave the estimator as it was: an error or Ctrl-C changes nothing."""
+        # Outside of the guard, which would lose what ends the callbacks after an error.
+        tasks = None
+        if hasattr(self, "_skl_callbacks"):
+            tasks = FitTasks(self, X, y, {"mask": mask, "entry_weight": entry_weight})
         before = self.__dict__.copy()
         try:
-            return self._fit_unguarded(X, mask, entry_weight)
+            return self._fit_unguarded(X, mask, entry_weight, tasks)
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
 
-    def _fit_unguarded(self, X, mask, entry_weight):
+    def _fit_unguarded(self, X, mask, entry_weight, tasks):
         if self.reg == "auto" and self.solver in ("gd", "scaled", "sgd"):
             raise ValueError(
                 f"reg='auto' works with solver='als' or 'auto'; solver={self.solver!r} "
@@ -259,6 +268,7 @@ class BaseMatrixFactorization(
         biases = Biases(row=self.fit_bias is True, column=self.fit_bias is not False)
         exponent = scale_exponent(observed)
         entries = entries_of(observed, exponent=exponent, centred=biases.column)
+        monitor = partial(self._monitor, tasks, entries, biases, exponent)
         found = factorize(
             entries,
             self.get_params(deep=False),
@@ -266,9 +276,11 @@ class BaseMatrixFactorization(
             exponent=exponent,
             start=self._warm_start(X, biases, exponent) if self.warm_start else None,
             rng=check_random_state(self.random_state),
-            monitor=partial(_print_progress, 4.0**exponent) if self.verbose else None,
+            monitor=monitor if self.verbose or tasks is not None else None,
         )
         self._set_fitted(found, entries, biases, exponent)
+        if tasks is not None:
+            tasks.end()
         descent = found.descent
         if not descent.converged and self.tol > 0:
             warnings.warn(
@@ -278,6 +290,20 @@ class BaseMatrixFactorization(
                 stacklevel=3,
             )
         return rescale(found.W, biases.row, exponent)
+
+    def _monitor(self, tasks, entries, biases, exponent, descent, finish):
+        """Report a sweep; return whether a callback asks for the fit to end there."""
+        if self.verbose and descent.n_iter:
+            _print_progress(4.0**exponent, descent)
+        return tasks is not None and tasks.advance(
+            descent, lambda: self._fitted(finish(), entries, biases, exponent)
+        )
+
+    def _fitted(self, *found):
+        """What `_set_fitted` would make of the estimator, which stays as it is."""
+        model = copy(self)
+        model._set_fitted(*found)
+        return vars(model)
 
     def _set_fitted(self, found, entries, biases, exponent):
         """Store the factorization in the units of the data."""
@@ -371,10 +397,11 @@ class BaseMatrixFactorization(
         return Z
 
 
-def _print_progress(unit, loss_curve, validation_curve):
-    line = f"Sweep {len(loss_curve)}: objective {loss_curve[-1] * unit * unit:.6g}"
-    if validation_curve:
-        line += f", held-out error {validation_curve[-1] * unit:.6g}"
+def _print_progress(unit, descent):
+    loss = descent.loss_curve[-1] * unit * unit
+    line = f"Sweep {descent.n_iter}: objective {loss:.6g}"
+    if descent.validation_curve:
+        line += f", held-out error {descent.validation_curve[-1] * unit:.6g}"
     print(line)
 
 

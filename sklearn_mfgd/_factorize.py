@@ -62,8 +62,8 @@ def factorize(entries, params, *, biases, exponent, start, rng, monitor):
     start : ndarray of shape (n_features, .) or None
         Column factors to start from instead of ``params["init"]``.
     rng : RandomState
-    monitor : callable or None
-        See `descend`.
+    monitor : callable (Descent, finish) -> bool, or None
+        As in `descend`; ``finish()`` is the Factorization if the descent ended there.
 
     Returns
     -------
@@ -95,6 +95,17 @@ def _factorize(entries, params, biases, exponent, start, rng, monitor):
         ridge = ridge._replace(factors=float(np.ldexp(ridge.factors, 2 * exponent)))
     sides = sides_of(rank, biases, ridge, exponent)
     W, H = _starting_factors(training, objective, params, sides, exponent, start, rng)
+
+    def finish(descent):
+        if params["early_stopping"]:
+            flags = {"row_bias": biases.row, "column_bias": biases.column}
+            everything = entries.objective(**flags)
+        else:
+            everything = objective
+        W = everything.least_squares(descent.H, sides[0].ridge)
+        loss = everything.value(W, descent.H)
+        return Factorization(W, descent.H, ridge, loss, descent)
+
     solver = choose_solver(params, entries)
     method = partial(descend, solver=solver)
     if solver == "sgd":
@@ -109,13 +120,11 @@ def _factorize(entries, params, biases, exponent, start, rng, monitor):
         tol=params["tol"],
         validate=validate,
         n_iter_no_change=params["n_iter_no_change"],
-        monitor=monitor,
+        monitor=monitor and (lambda now: monitor(now, partial(finish, now))),
     )
     if params["early_stopping"]:
         del objective, training  # make room: the next one is as large
-        objective = entries.objective(row_bias=biases.row, column_bias=biases.column)
-    W = objective.least_squares(descent.H, sides[0].ridge)
-    return Factorization(W, descent.H, ridge, objective.value(W, descent.H), descent)
+    return finish(descent)
 
 
 def _starting_factors(entries, objective, params, sides, exponent, start, rng):

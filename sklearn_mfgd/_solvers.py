@@ -83,10 +83,55 @@ class Descent(NamedTuple):
     W: np.ndarray
     H: np.ndarray
     n_iter: int
-    converged: bool
+    converged: bool  # or ended on purpose, by `validate` or `monitor`
     step: float  # the fixed one, or the median of the last sweep's exact ones
     loss_curve: list  # F after each sweep
     validation_curve: list  # held-out error after each sweep, empty without
+
+
+class Track:
+    """What is kept of the sweeps: the curves, the best iterate, and who is told.
+
+    Parameters
+    ----------
+    W, H : ndarray
+        Where the descent starts.
+    tol, validate, n_iter_no_change, monitor
+        See `descend`.
+    """
+
+    def __init__(self, W, H, *, tol, validate, n_iter_no_change, monitor):
+        self._tol, self._patience = tol, n_iter_no_change
+        self._validate, self._monitor = validate, monitor
+        self._losses, self._errors = [], []
+        self._best, self._stale = (np.inf, W, H), 0
+        self._now, self.converged, self._sizes = (W, H), False, lambda: np.zeros(0)
+        if monitor is not None:
+            monitor(self.descent())
+
+    def add(self, W, H, loss, sizes, converged):
+        """Note a sweep; `sizes` () are the lengths of its steps."""
+        self._now, self._sizes, self.converged = (W, H), sizes, converged
+        self._losses.append(loss)
+        if self._validate is not None:
+            self._errors.append(self._validate(W, H))
+            self._stale += 1
+            if self._errors[-1] < self._best[0] * (1 - self._tol):
+                self._best, self._stale = (self._errors[-1], W, H), 0
+            self.converged = converged or self._stale >= self._patience
+        if self._monitor is not None:
+            self.converged = self._monitor(self.descent()) or self.converged
+
+    def descent(self):
+        """What to return if it ended here."""
+        factors = self._now if self._validate is None else self._best[1:]
+        sizes = self._sizes()
+        taken = sizes[sizes > 0]
+        step = float(np.median(taken)) if taken.size else 0.0
+        n_iter = len(self._losses)
+        return Descent(
+            *factors, n_iter, self.converged, step, self._losses, self._errors
+        )
 
 
 def descend(
@@ -124,8 +169,9 @@ def descend(
         error is returned, and `n_iter_no_change` sweeps without improvement end the
         descent.
     n_iter_no_change : int
-    monitor : callable (loss_curve, validation_curve) -> None, optional
-        Called after each sweep.
+    monitor : callable (Descent) -> bool, optional
+        Called before the first sweep and after each, with what would be returned if
+        the descent ended there. It ends when this returns True.
 
     Returns
     -------
@@ -147,11 +193,17 @@ def descend(
     patience = PROBATION if too_long else 0
     sweep = partial(_sweep, objective, sides, STEPS[solver], eta)
     accelerate = eta == "auto" and solver != "gd"
-    lowest, best = (start, W, H), (np.inf, W, H)
-    loss_curve, validation_curve = [], []
-    before, previous, gain, run = (W, H), start, np.inf, 0
-    rising, stale, converged = 0, 0, False
-    while not converged and len(loss_curve) < max_iter:
+    lowest = start, W, H
+    before, previous, gain, run, rising = (W, H), start, np.inf, 0, 0
+    track = Track(
+        W,
+        H,
+        tol=tol,
+        validate=validate,
+        n_iter_no_change=n_iter_no_change,
+        monitor=monitor,
+    )
+    for n_iter in range(1, max_iter + 1):
         (W, H), earlier = _extrapolate((W, H), before, run), (W, H)
         W, H, loss, sizes = sweep(W, H)
         if run and not loss <= previous:  # overshot: restart from where it was
@@ -160,31 +212,18 @@ def descend(
         elif accelerate and (run or previous - loss > SLOW * gain):
             run += 1
         before, last_gain, gain = earlier, gain, previous - loss
-        loss_curve.append(loss)
         rising = rising + 1 if loss > start * (1 + np.sqrt(eps)) else 0
         if not np.isfinite(loss) or rising == PATIENCE:
             stable = _stable_step(objective, *lowest[1:], sides, solver)
-            raise DivergenceError(eta, len(loss_curve), stable)
+            raise DivergenceError(eta, n_iter, stable)
         lowest = min(lowest, (loss, W, H), key=lambda iterate: iterate[0])
         ratio = min(max(gain, 0) / last_gain, LONGEST) if last_gain > 0 else 0.0
         converged = -slack * loss < gain < (1 - ratio) * tol * loss or loss <= exact
-        converged = converged and len(loss_curve) > patience
         previous = loss
-
-        if validate is not None:
-            validation_curve.append(validate(W, H))
-            stale += 1
-            if validation_curve[-1] < best[0] * (1 - tol):
-                best, stale = (validation_curve[-1], W, H), 0
-            converged = converged or stale >= n_iter_no_change
-        if monitor is not None:
-            monitor(loss_curve, validation_curve)
-
-    if validate is not None:
-        _, W, H = best
-    n_iter, taken = len(loss_curve), sizes[sizes > 0]
-    step = float(np.median(taken)) if taken.size else 0.0
-    return Descent(W, H, n_iter, converged, step, loss_curve, validation_curve)
+        track.add(W, H, loss, partial(np.asarray, sizes), converged and n_iter > patience)
+        if track.converged:
+            break
+    return track.descent()
 
 
 def _extrapolate(iterate, before, run):

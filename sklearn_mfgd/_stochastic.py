@@ -33,7 +33,7 @@ References
 import numpy as np
 
 from . import _engine
-from ._solvers import LONGEST, PATIENCE, Descent, DivergenceError
+from ._solvers import LONGEST, PATIENCE, DivergenceError, Track
 from ._steps import penalty
 
 RATE = 0.1
@@ -75,47 +75,39 @@ def stochastic_descend(
     epoch = _Epoch(objective, sides, W, H, eta, rng)
     start = previous = penalized(W, H)
     exact = (10 * np.finfo(W.dtype).eps) ** 2 * objective.total
-    lowest, best = (start, W, H), (np.inf, W, H)
-    loss_curve, validation_curve = [], []
-    gain, rising, stale, halvings, converged = np.inf, 0, 0, 0, False
-    while not converged and len(loss_curve) < max_iter:
+    lowest = start, W, H
+    gain, rising, halvings = np.inf, 0, 0
+    track = Track(
+        W,
+        H,
+        tol=tol,
+        validate=validate,
+        n_iter_no_change=n_iter_no_change,
+        monitor=monitor,
+    )
+    for n_iter in range(1, max_iter + 1):
         earlier = W, H
         W, H = epoch(W, H)
-        loss = penalized(W, H)
-        if eta == "auto" and not loss <= previous:
-            (W, H), loss = earlier, previous
+        loss, last_gain = penalized(W, H), gain
+        if eta == "auto" and not loss <= previous:  # take it back
+            (W, H), loss, gain = earlier, previous, np.inf
             epoch.halve()
             halvings += 1
+            converged = halvings == HALVINGS
         else:
-            halvings = 0
-        loss_curve.append(loss)
+            halvings, gain = 0, previous - loss
+            ratio = min(gain / last_gain, LONGEST) if last_gain > 0 < gain else 0.0
+            converged = 0 <= gain < (1 - ratio) * tol * loss or loss <= exact
         rising = rising + 1 if loss > start else 0
         if not np.isfinite(loss) or rising == PATIENCE:
             stable = _stable_step(*lowest[1:], sides, objective)
-            raise DivergenceError(eta, len(loss_curve), stable)
+            raise DivergenceError(eta, n_iter, stable)
         lowest = min(lowest, (loss, W, H), key=lambda iterate: iterate[0])
-        last_gain, gain = gain, previous - loss
-        if halvings:
-            converged = halvings == HALVINGS
-            gain = np.inf
-        else:
-            ratio = min(gain / last_gain, LONGEST) if last_gain > 0 < gain else 0.0
-            converged = 0 <= gain < (1 - ratio) * tol * loss or loss <= exact
         previous = loss
-
-        if validate is not None:
-            validation_curve.append(validate(W, H))
-            stale += 1
-            if validation_curve[-1] < best[0] * (1 - tol):
-                best, stale = (validation_curve[-1], W, H), 0
-            converged = converged or stale >= n_iter_no_change
-        if monitor is not None:
-            monitor(loss_curve, validation_curve)
-
-    if validate is not None:
-        _, W, H = best
-    n_iter, step = len(loss_curve), epoch.median_step()
-    return Descent(W, H, n_iter, converged, step, loss_curve, validation_curve)
+        track.add(W, H, loss, epoch.steps, converged)
+        if track.converged:
+            break
+    return track.descent()
 
 
 class _Epoch:
@@ -173,12 +165,12 @@ class _Epoch:
     def halve(self):
         self._etas = tuple(eta / 2 for eta in self._etas)
 
-    def median_step(self):
-        """Median step of the factors of rows and columns."""
+    def steps(self):
+        """Steps of the factors, of rows and columns."""
         if self._squares[0] is None:
-            return self._etas[0]
+            return np.array(self._etas[:1])
         seen = np.concatenate([squares[:, 0] for squares in self._squares])
-        return float(np.median(self._etas[0] / np.sqrt(1 + self._scales[0] * seen)))
+        return self._etas[0] / np.sqrt(1 + self._scales[0] * seen)
 
 
 def _deal(rows, rng):
