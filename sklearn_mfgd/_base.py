@@ -6,7 +6,6 @@ from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -59,12 +58,16 @@ class BaseMatrixFactorization(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The matrix; NaN means missing.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The matrix; NaN means missing. What a sparse X does not store is missing
+            too in MaskedGradientMF, an observed zero in GradientMF.
         y : Ignored
             Not used, present for API consistency by convention.
         mask : array-like of bool of shape (n_samples, n_features), default=None
             True where X is observed, in addition to NaN.
+        entry_weight : array-like of shape (n_samples, n_features), default=None
+            Weight of the squared error of each entry; 0 means missing. For a sparse X
+            also sparse, with the same entries stored.
 
         Returns
         -------
@@ -87,12 +90,16 @@ class BaseMatrixFactorization(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The matrix; NaN means missing.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The matrix; NaN means missing. What a sparse X does not store is missing
+            too in MaskedGradientMF, an observed zero in GradientMF.
         y : Ignored
             Not used, present for API consistency by convention.
         mask : array-like of bool of shape (n_samples, n_features), default=None
             True where X is observed, in addition to NaN.
+        entry_weight : array-like of shape (n_samples, n_features), default=None
+            Weight of the squared error of each entry; 0 means missing. For a sparse X
+            also sparse, with the same entries stored.
 
         Returns
         -------
@@ -108,19 +115,23 @@ class BaseMatrixFactorization(
 
         .. math::
 
-            \tfrac12 \sum_{j \text{ observed}} (x_j - \mu - c_j - b - w \cdot h_j)^2
+            \tfrac12 \sum_{j \text{ observed}} s_j (x_j - \mu - c_j - b - w \cdot h_j)^2
             + \tfrac12 \, \mathrm{reg} \, (\|w\|^2 + b^2)
 
-        by itself, so neither the other rows nor their order matter. Where many row
+        (s the weights, 1 by default) by itself, so neither the other rows nor their
+        order matter. Where many row
         factors do, the one of least norm is taken, in units in which the data of `fit`
         are of order one; a row with nothing observed gets zeros.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows seen in `fit` or new ones; NaN means missing.
         mask : array-like of bool of shape (n_samples, n_features), default=None
             True where X is observed, in addition to NaN.
+        entry_weight : array-like of shape (n_samples, n_features), default=None
+            Weight of the squared error of each entry; 0 means missing. For a sparse X
+            also sparse, with the same entries stored.
 
         Returns
         -------
@@ -200,12 +211,15 @@ class BaseMatrixFactorization(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows, best such as `fit` has not seen; NaN means missing.
         y : Ignored
             Not used, present for API consistency by convention.
         mask : array-like of bool of shape (n_samples, n_features), default=None
             True where X is observed, in addition to NaN.
+        entry_weight : array-like of shape (n_samples, n_features), default=None
+            Weight of the squared error of each entry; 0 means missing. For a sparse X
+            also sparse, with the same entries stored.
 
         Returns
         -------

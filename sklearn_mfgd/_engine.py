@@ -1,6 +1,7 @@
 """Observed entries by rows, and the kernels on them: which twin, on which threads."""
 
 import os
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -28,8 +29,8 @@ def _load():
         ) from error
     if wanted == "numpy":
         raise ImportError(
-            "SKLEARN_MFGD_KERNELS=numpy switches off what SKLEARN_MFGD_REQUIRE_COMPILED "
-            "asks for; unset one of them."
+            "SKLEARN_MFGD_KERNELS=numpy switches off the kernels that "
+            "SKLEARN_MFGD_REQUIRE_COMPILED asks for; unset one of them."
         )
     _kernels_fast.choose(wanted)
     return _kernels_fast
@@ -92,7 +93,7 @@ class Rows(NamedTuple):
         return Rows(indptr, indices, values, weights, self.n_columns)
 
     def select(self, keep, n_dropped):
-        """Some of the entries: `keep` is boolean, `n_dropped` counts before each row."""
+        """Some of the entries; `n_dropped` are not kept before each row."""
         return Rows(
             self.indptr - n_dropped,
             self.indices[keep],
@@ -103,7 +104,7 @@ class Rows(NamedTuple):
 
 
 def least_squares(rows, H, biases, ridge, row_ridge=None):
-    """Minimize the penalized squared error of every row, (n_rows, r); see `_kernels`."""
+    """Minimize the penalized squared error of every row, (n_rows, r)."""
     width = H.shape[1] - biases[1] + biases[0]
     W = np.empty((rows.shape[0], width), H.dtype)
     singular = np.zeros(len(W), np.uint8)
@@ -264,7 +265,7 @@ def _share_rows(rows, per_entry, per_row, work):
     count = int(np.ceil(cost[-1] / OPERATIONS))
     cuts = np.searchsorted(cost, np.linspace(0, cost[-1], count + 1)[1:-1])
     cuts = np.unique(np.concatenate([[0], cuts, [n_rows]])).tolist()
-    _share(work, list(zip(cuts[:-1], cuts[1:], strict=True)))
+    _share(work, list(pairwise(cuts)))
 
 
 def _share(work, ranges):

@@ -40,7 +40,9 @@ class CompleteEntries(NamedTuple):
     def column_means(self):
         """Mean of each column."""
         sums = np.asarray(self.values.sum(axis=0, dtype=np.float64)).ravel()
-        return sums / self.shape[0] + (0.0 if sparse.issparse(self.values) else self.mean)
+        return sums / self.shape[0] + (
+            0.0 if sparse.issparse(self.values) else self.mean
+        )
 
     def sum_of_squared_weights(self):
         """Sum of the squared weights of the entries, which are 1."""

@@ -18,10 +18,9 @@ from ._ridge import default_ridge
 from ._solvers import Descent, descend
 from ._stochastic import stochastic_descend
 
-# "als" where few entries are observed, or where its exact rows cost little more than
-# the matrix products of "scaled": it depends less on the condition of the data.
-FEW_OBSERVED = 0.5
-SMALL_RANK = 20
+# "als" where its exact rows cost no more than the sweeps that they save: it depends
+# less on the condition of the data than "scaled" does.
+CHEAP_RANK = 40
 
 # Below this many operations a product of data and factors is for one thread.
 SMALL_PRODUCT = 1e8
@@ -41,11 +40,14 @@ def choose_solver(params, entries):
     """Settle ``solver="auto"`` from the pattern of observed entries and the rank."""
     if params["solver"] != "auto":
         return params["solver"]
-    m, n = entries.shape
-    if params["reg"] == "auto" or entries.n_observed < FEW_OBSERVED * m * n:
+    if params["reg"] == "auto":
         return "als"
-    has_holes = not isinstance(entries, CompleteEntries)
-    return "als" if has_holes and params["rank"] <= SMALL_RANK else "scaled"
+    if isinstance(entries, CompleteEntries):  # one system for all rows: products only
+        return "scaled"
+    # Operations of "als" per entry and factor: for the system, and to solve it.
+    per_row = 2 * entries.n_observed / sum(entries.shape)
+    cost = params["rank"] * (1 + params["rank"] / (3 * per_row))
+    return "als" if cost <= CHEAP_RANK else "scaled"
 
 
 def factorize(entries, params, *, biases, exponent, start, rng, monitor):

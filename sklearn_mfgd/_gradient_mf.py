@@ -16,7 +16,7 @@ class GradientMF(BaseMatrixFactorization):
         + \tfrac12 \, \mathrm{reg} \left(\|W\|_F^2 + \|H\|_F^2\right)
 
     A missing entry, NaN or False in `mask`, has no part in it; an entry that a sparse X
-    does not store is an observed zero. With `fit_bias` a mean and biases are added to
+    does not store is an observed zero (:class:`MaskedGradientMF` takes it as missing). With `fit_bias` a mean and biases are added to
     :math:`w_i \cdot h_j`. The factors may have either sign.
 
     Read more in the :ref:`user guide <the-model>`.
@@ -31,14 +31,15 @@ class GradientMF(BaseMatrixFactorization):
         Length of the steps.
 
         - "auto": every row takes the step that minimizes F along its direction, and
-          "scaled" and "als" are accelerated where they gain slowly. F never increases,
+          "scaled" and "als" are accelerated where they gain slowly; with "sgd" the
+          step of a row shrinks with the gradients it has seen. F never increases,
           there is nothing to tune, and the units of X do not matter.
         - A positive number: that step, always. For ``solver="gd"`` it multiplies the
-          gradient of F in the units of X; for "scaled" and "als" it is a fraction of
-          the full step, which is 1. A step that is too long ends in a
+          gradient of F in the units of X, for "sgd" that of a single entry; for
+          "scaled" and "als" it is a fraction of the full step, which is 1. A step that is too long ends in a
           :class:`DivergenceError` that names one that works.
 
-    solver : {"auto", "gd", "scaled", "als"}, default="auto"
+    solver : {"auto", "gd", "scaled", "als", "sgd"}, default="auto"
         Direction of the steps.
 
         - "gd": the gradient.
@@ -46,8 +47,11 @@ class GradientMF(BaseMatrixFactorization):
           the rows share [1]_ [2]_. Cheap where most entries are observed.
         - "als": each row goes to its exact least-squares solution. Fewer sweeps, each
           of which costs more.
-        - "auto": "als" when `reg` is "auto", when less than half of X is observed, or
-          when X has holes and `rank` is at most 20; otherwise "scaled".
+        - "sgd": stochastic gradient, one step for every observed entry [3]_. For what
+          it is known for; the others are as fast and more exact.
+        - "auto": "als" when `reg` is "auto", or when X has holes and ``rank * (1 + rank
+          / (3 * n))`` is at most 40, n the mean number of entries of a row or column;
+          otherwise "scaled".
 
     reg : "auto" or float, default=0.0
         Ridge: the weight of the squared factors in F, in units of X. Larger values
@@ -78,8 +82,8 @@ class GradientMF(BaseMatrixFactorization):
         `max_iter`, or until F is rounding error, without a warning.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of ``init="random"`` and of the entries that `early_stopping` holds out.
-        Nothing else is random.
+        Seed of ``init="random"``, of the entries that `early_stopping` holds out, and
+        of the order in which "sgd" visits the entries. Nothing else is random.
 
     verbose : int, default=0
         If not 0, print the objective after each sweep.
@@ -107,7 +111,7 @@ class GradientMF(BaseMatrixFactorization):
         returns; they are not stored.
 
     mean_ : float
-        Mean of the observed entries, 0.0 with ``fit_bias=False``.
+        Weighted mean of the observed entries, 0.0 with ``fit_bias=False``.
 
     column_bias_ : ndarray of shape (n_features,)
         Column biases, zeros with ``fit_bias=False``.
@@ -171,6 +175,8 @@ class GradientMF(BaseMatrixFactorization):
     .. [2] T. Hastie, R. Mazumder, J. D. Lee, R. Zadeh, "Matrix Completion and Low-Rank
        SVD via Fast Alternating Least Squares", Journal of Machine Learning Research 16
        (2015).
+    .. [3] Y. Koren, R. Bell, C. Volinsky, "Matrix Factorization Techniques for
+       Recommender Systems", Computer 42 (2009).
 
     Examples
     --------

@@ -57,7 +57,10 @@ def least_squares(
     singular[start:stop] = 0
     for block in blocks(stop - start, rank**2):
         rows = range(start, stop)[block]
-        systems, targets = np.zeros((len(rows), rank, rank)), np.zeros((len(rows), rank))
+        systems, targets = (
+            np.zeros((len(rows), rank, rank)),
+            np.zeros((len(rows), rank)),
+        )
         with one_blas_thread():
             for k, i in enumerate(rows):
                 own = slice(indptr[i], indptr[i + 1])
@@ -101,7 +104,9 @@ def gradient(
     own = slice(indptr[start], indptr[stop])
     error = values[own]
     if W is not None:
-        error = _errors(H, indptr, indices, values, row_bias, column_bias, W, start, stop)
+        error = _errors(
+            H, indptr, indices, values, row_bias, column_bias, W, start, stop
+        )
     change = error if weights is None else error * weights[own]
     pattern = indices[own], indptr[start : stop + 1] - indptr[start]
     shape = (stop - start, len(H))
@@ -242,7 +247,9 @@ def _errors(H, indptr, indices, values, row_bias, column_bias, W, start, stop):
     for block in blocks(n_rows, width):
         rows = range(start, stop)[block]
         own = slice(indptr[rows.start], indptr[rows.stop])
-        here = np.repeat(np.arange(len(rows)), np.diff(indptr[rows.start : rows.stop + 1]))
+        here = np.repeat(
+            np.arange(len(rows)), np.diff(indptr[rows.start : rows.stop + 1])
+        )
         pair = W[rows.start : rows.stop], design
         if dense:
             product = (pair[0] @ design.T)[here, indices[own]]

@@ -9,8 +9,6 @@ reports what C found to be malformed; threads are the caller's affair.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uintptr_t
 from libc.stdlib cimport free, malloc
 
-import os
-
 ctypedef fused real:
     float
     double
@@ -65,8 +63,12 @@ cdef extern from "_kernels_fast.h" nogil:
     ctypedef int64_t (*walk_function)(
         int, const observed *, double *, int64_t, int64_t
     ) noexcept nogil
-    ctypedef int64_t (*products_function)(const pairs *, int64_t, int64_t) noexcept nogil
-    ctypedef int64_t (*sgd_function)(const stochastic *, int64_t, int64_t) noexcept nogil
+    ctypedef int64_t (*products_function)(
+        const pairs *, int64_t, int64_t
+    ) noexcept nogil
+    ctypedef int64_t (*sgd_function)(
+        const stochastic *, int64_t, int64_t
+    ) noexcept nogil
 
     ctypedef struct engine:
         const char *name
@@ -190,7 +192,9 @@ def least_squares(
     Py_ssize_t start,
     Py_ssize_t stop,
 ):
-    cdef observed of = by_rows(H, indptr, indices, values, weights, row_bias, column_bias)
+    cdef observed of = by_rows(
+        H, indptr, indices, values, weights, row_bias, column_bias
+    )
     check_shape("ridge", ridge, (of.row_stride,))
     check_shape("W", W, (of.n_rows, of.row_stride))
     check_shape("singular", singular, (of.n_rows,))
@@ -218,7 +222,9 @@ def gradient(
     Py_ssize_t start,
     Py_ssize_t stop,
 ):
-    cdef observed of = by_rows(H, indptr, indices, values, weights, row_bias, column_bias)
+    cdef observed of = by_rows(
+        H, indptr, indices, values, weights, row_bias, column_bias
+    )
     check_shape("gradient", gradient, (of.n_rows, of.row_stride))
     check_shape("sums", sums, (of.n_rows,))
     if W is not None:
@@ -244,7 +250,9 @@ def squares(
     Py_ssize_t start,
     Py_ssize_t stop,
 ):
-    cdef observed of = by_rows(H, indptr, indices, values, weights, row_bias, column_bias)
+    cdef observed of = by_rows(
+        H, indptr, indices, values, weights, row_bias, column_bias
+    )
     check_shape("W", W, (of.n_rows, of.row_stride))
     check_shape("sums", sums, (of.n_rows,))
     if W.shape[0] == 0:
@@ -267,7 +275,9 @@ def residuals(
     Py_ssize_t start,
     Py_ssize_t stop,
 ):
-    cdef observed of = by_rows(H, indptr, indices, values, weights, row_bias, column_bias)
+    cdef observed of = by_rows(
+        H, indptr, indices, values, weights, row_bias, column_bias
+    )
     check_shape("W", W, (of.n_rows, of.row_stride))
     check_shape("out", out, (of.n_entries,))
     if of.n_entries == 0 or W.shape[0] == 0:

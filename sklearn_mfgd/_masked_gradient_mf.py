@@ -23,7 +23,8 @@ class MaskedGradientMF(BaseMatrixFactorization):
         + \tfrac12 \, \mathrm{reg}_b \left(\|b\|^2 + \|c\|^2\right)
 
     This is the biased factorization of recommender systems [1]_. It also fills in
-    tables: scale the columns first, as their errors are summed up.
+    tables: scale the columns first, as their errors are summed up. An entry that a
+    sparse X does not store is missing (:class:`GradientMF` takes it as a zero).
 
     Read more in the :ref:`user guide <which-estimator>`.
 
@@ -37,8 +38,8 @@ class MaskedGradientMF(BaseMatrixFactorization):
         Length of the steps: the best one for every row, or a fixed one. See
         :class:`GradientMF`.
 
-    solver : {"auto", "gd", "scaled", "als"}, default="auto"
-        Direction of the steps. "gd" and "scaled" need a number for `reg`. See
+    solver : {"auto", "gd", "scaled", "als", "sgd"}, default="auto"
+        Direction of the steps. "gd", "scaled" and "sgd" need a number for `reg`. See
         :class:`GradientMF`.
 
     reg : "auto" or float, default="auto"
@@ -67,8 +68,8 @@ class MaskedGradientMF(BaseMatrixFactorization):
         `max_iter`, or until F is rounding error, without a warning.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of ``init="random"`` and of the entries that `early_stopping` holds out.
-        Nothing else is random.
+        Seed of ``init="random"``, of the entries that `early_stopping` holds out, and
+        of the order in which "sgd" visits the entries. Nothing else is random.
 
     verbose : int, default=0
         If not 0, print the objective after each sweep.
@@ -96,7 +97,7 @@ class MaskedGradientMF(BaseMatrixFactorization):
         returns; they are not stored.
 
     mean_ : float
-        Mean of the observed entries, 0.0 with ``fit_bias=False``.
+        Weighted mean of the observed entries, 0.0 with ``fit_bias=False``.
 
     column_bias_ : ndarray of shape (n_features,)
         Column biases, zeros with ``fit_bias=False``. Row biases are the last column of
@@ -143,7 +144,9 @@ class MaskedGradientMF(BaseMatrixFactorization):
 
     Notes
     -----
-    X is dense; missing is what is NaN or False in `mask`. Sparse X is refused.
+    Missing is what is NaN, False in `mask`, of weight 0, or not stored in a sparse X
+    (CSR, CSC or COO; a stored zero is an observed zero). Time and memory grow with the
+    number of observed entries: nothing of the size of X is made.
 
     Only the observed entries count, so the model is right about the others as far as
     what is missing does not depend on the value it has.
@@ -184,6 +187,14 @@ class MaskedGradientMF(BaseMatrixFactorization):
     >>> error = (np.nanmean(X, axis=0) - truth)[hidden]
     >>> print(f"{np.sqrt(np.mean(error**2)):.1f}")
     1.7
+
+    The same as a sparse matrix, of which only the observed entries are stored:
+
+    >>> from scipy.sparse import csr_array
+    >>> rows, columns = np.nonzero(~hidden)
+    >>> S = csr_array((X[rows, columns], (rows, columns)), shape=X.shape)
+    >>> bool(np.allclose(model.transform(S), Z))
+    True
     """
 
     def __init__(

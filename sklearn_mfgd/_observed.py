@@ -1,8 +1,8 @@
 """What counts as observed: NaN, mask, weights, and what a sparse matrix stores.
 
-Whatever X comes as, the observed entries end up as the same `Rows`, numbered row by row,
-or as one complete matrix where nothing is missing. So all that follows depends on the
-pattern of observed entries and not on the container.
+Whatever X comes as, the observed entries end up as the same `Rows`, numbered row by
+row, or as one complete matrix where nothing is missing. So all that follows depends on
+the pattern of observed entries and not on the container.
 """
 
 import numpy as np
@@ -75,8 +75,8 @@ def refuse_format(X, name):
     """Refuse sparse formats whose conversion would drop or invent stored zeros."""
     if sparse.issparse(X) and X.format in ("dia", "bsr"):
         raise TypeError(
-            f"{name} does not take a sparse X in {X.format.upper()} format, which cannot "
-            "tell a stored zero from padding. Pass CSR, CSC or COO."
+            f"{name} does not take sparse data in {X.format.upper()} format, which "
+            "cannot tell a stored zero from padding. Pass CSR, CSC or COO."
         )
 
 
@@ -84,9 +84,9 @@ def _complete_sparse(X, mask, entry_weight):
     for name, given in (("mask", mask), ("entry_weight", entry_weight)):
         if given is not None:
             raise ValueError(
-                f"{name} needs a dense X: an entry that a sparse X does not store is an "
-                "observed zero here. Pass X.toarray(), or use MaskedGradientMF, where "
-                "such an entry is missing."
+                f"{name} needs a dense X: an entry that a sparse X does not store is "
+                "an observed zero here. Pass X.toarray(), or use MaskedGradientMF, "
+                "where such an entry is missing."
             )
     if np.isnan(X.data).any():
         raise ValueError(
@@ -117,8 +117,11 @@ def _rows_of_sparse(X, name="X"):
             f"which of them is meant, only you can tell ({name}.sum_duplicates() sums)."
         )
     return Rows(
-        X.indptr.astype(np.int64), X.indices.astype(np.int32, copy=False),
-        X.data, None, X.shape[1],
+        X.indptr.astype(np.int64),
+        X.indices.astype(np.int32, copy=False),
+        X.data,
+        None,
+        X.shape[1],
     )
 
 

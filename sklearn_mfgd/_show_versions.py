@@ -5,12 +5,16 @@ import platform
 
 import threadpoolctl
 
+from ._engine import kernels_in_use
+from ._threads import n_threads
+
 
 def show_versions():
     """Print what a report of a bug should say about the installation.
 
     These are the versions of Python, of this package and of those it depends on, the
-    platform, and the libraries that run threads, with their number of threads.
+    platform, the kernels in use (compiled, with their vector instructions, or those in
+    NumPy) with their number of threads, and the libraries that run threads.
 
     Examples
     --------
@@ -23,6 +27,7 @@ def show_versions():
     scipy          ...
     scikit-learn   ...
     threadpoolctl  ...
+    kernels        ...
     """
     from . import __version__
 
@@ -33,6 +38,7 @@ def show_versions():
     ]
     for package in ("numpy", "scipy", "scikit-learn", "threadpoolctl"):
         lines.append((package, importlib.metadata.version(package)))
+    lines.append(("kernels", f"{kernels_in_use()}, {n_threads()} threads"))
     for pool in threadpoolctl.threadpool_info():
         library = f"{pool['internal_api']} {pool['version'] or ''}".strip()
         if "architecture" in pool:

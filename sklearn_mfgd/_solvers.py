@@ -220,7 +220,9 @@ def descend(
         ratio = min(max(gain, 0) / last_gain, LONGEST) if last_gain > 0 else 0.0
         converged = -slack * loss < gain < (1 - ratio) * tol * loss or loss <= exact
         previous = loss
-        track.add(W, H, loss, partial(np.asarray, sizes), converged and n_iter > patience)
+        track.add(
+            W, H, loss, partial(np.asarray, sizes), converged and n_iter > patience
+        )
         if track.converged:
             break
     return track.descent()

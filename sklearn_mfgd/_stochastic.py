@@ -4,9 +4,9 @@ Entry (i, j) with the error e moves both of its rows [1]_,
 
 .. math::
 
-    w_i \leftarrow w_i - \eta_i \left(s_{ij} e h_j + \frac{\mathrm{reg}}{n_i} w_i\right),
+    w_i \leftarrow w_i - \eta_i \left(s_{ij} e h_j + \mathrm{reg}\, w_i / n_i\right),
     \qquad
-    h_j \leftarrow h_j - \eta_j \left(s_{ij} e w_i + \frac{\mathrm{reg}}{n_j} h_j\right),
+    h_j \leftarrow h_j - \eta_j \left(s_{ij} e w_i + \mathrm{reg}\, h_j / n_j\right),
 
 and biases likewise. The ridge is shared out among the n entries of a row, so that an
 epoch descends the same F as the other solvers.
@@ -26,8 +26,8 @@ References
    Systems", Computer 42 (2009).
 .. [2] W.-S. Chin, Y. Zhuang, Y.-C. Juan, C.-J. Lin, "A Learning-Rate Schedule for
    Stochastic Gradient Methods to Matrix Factorization", PAKDD 2015.
-.. [3] R. Gemulla, E. Nijkamp, P. J. Haas, Y. Sismanis, "Large-Scale Matrix Factorization
-   with Distributed Stochastic Gradient Descent", KDD 2011.
+.. [3] R. Gemulla, E. Nijkamp, P. J. Haas, Y. Sismanis, "Large-Scale Matrix
+   Factorization with Distributed Stochastic Gradient Descent", KDD 2011.
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
 """Threads that share out ranges of work.
 
-Every range is done by one thread and writes to places of its own, so the result does not
-depend on their number. Threads live as long as one call: nothing is left behind that a
-fork could inherit half-way.
+Every range is done by one thread and writes to places of its own, so the result does
+not depend on their number. Threads live as long as one call: nothing is left behind
+that a fork could inherit half-way.
 """
 
 import os
