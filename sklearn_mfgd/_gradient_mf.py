@@ -16,8 +16,9 @@ class GradientMF(BaseMatrixFactorization):
         + \tfrac12 \, \mathrm{reg} \left(\|W\|_F^2 + \|H\|_F^2\right)
 
     A missing entry, NaN or False in `mask`, has no part in it; an entry that a sparse X
-    does not store is an observed zero (:class:`MaskedGradientMF` takes it as missing). With `fit_bias` a mean and biases are added to
-    :math:`w_i \cdot h_j`. The factors may have either sign.
+    does not store is an observed zero (:class:`MaskedGradientMF` takes it as missing).
+    With `fit_bias` a mean and biases are added to :math:`w_i \cdot h_j`. The factors
+    may have either sign.
 
     Read more in the :ref:`user guide <the-model>`.
 
@@ -36,8 +37,8 @@ class GradientMF(BaseMatrixFactorization):
           there is nothing to tune, and the units of X do not matter.
         - A positive number: that step, always. For ``solver="gd"`` it multiplies the
           gradient of F in the units of X, for "sgd" that of a single entry; for
-          "scaled" and "als" it is a fraction of the full step, which is 1. A step that is too long ends in a
-          :class:`DivergenceError` that names one that works.
+          "scaled" and "als" it is a fraction of the full step, which is 1. A step that
+          is too long ends in a :class:`DivergenceError` that names one that works.
 
     solver : {"auto", "gd", "scaled", "als", "sgd"}, default="auto"
         Direction of the steps.
