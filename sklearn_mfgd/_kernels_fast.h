@@ -99,7 +99,7 @@ static int is_malformed(const observed *of, int64_t i)
 static int64_t work_size(int64_t rank)
 {
     int64_t ld = rank / 16 * 16 + 16, chunk = PANEL / (4 * ld) + 16;
-    return ld * ld + 2 * ld + chunk * (ld + 2);
+    return ld * ld + 3 * ld + chunk * (ld + 2);
 }
 
 /* Vectors of 16 bytes where the compiler has them at all, else plain C. */

@@ -229,11 +229,16 @@ def gradient(
     check_shape("sums", sums, (of.n_rows,))
     if W is not None:
         check_shape("W", W, (of.n_rows, of.row_stride))
-    if gradient.shape[0] == 0 or gradient.shape[1] == 0:
+    if gradient.shape[0] == 0:
         return
-    of.gradient, of.sums = &gradient[0, 0], &sums[0]
+    # Without columns there is nothing to point at, but W is there all the same.
+    of.sums, of.gradient = &sums[0], &sums[0]
     if W is not None:
-        of.rows = <void *> &W[0, 0]
+        of.rows = &sums[0]
+    if gradient.shape[1]:
+        of.gradient = &gradient[0, 0]
+        if W is not None:
+            of.rows = <void *> &W[0, 0]
     walk(GRADIENT, &of, real is float, start, stop)
 
 

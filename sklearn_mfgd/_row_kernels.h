@@ -7,6 +7,7 @@
  *   TILE_ROWS  rows of a register tile; a tile is up to three vectors wide
  *   TARGET     function attribute that allows the instructions, or nothing
  *   NAME(x)    x with a suffix of its own
+ *   SQRT(x)    square root of a REAL
  *   LEAST      a pivot below this share of the largest diagonal entry is not trusted
  *   NOTHING    a system without any larger entry says nothing about its row
  */
@@ -93,10 +94,10 @@ INLINE TARGET void NAME(add_scaled)(REAL a, const REAL *x, REAL *y, int64_t star
         STORE(y + c, LOAD(y + c) + a * LOAD(x + c));
 }
 
-/* Factorize system = U'U in place and replace targets b by the z of U'z = b.
- * Returns 0 where a pivot is not above limit. */
-TARGET static int NAME(cholesky)(int64_t size, int64_t ld, REAL *system, REAL limit, REAL *target,
-                                 REAL *border)
+/* Factorize system = U'U in place, inverses of the diagonal apart, and replace targets b
+ * by the z of U'z = b. Returns 0 where a pivot is not above limit. */
+TARGET static int NAME(cholesky)(int64_t size, int64_t ld, REAL *system, REAL limit,
+                                 REAL *inverses, REAL *target, REAL *border)
 {
     for (int64_t block = 0; block < size; block += TILE_ROWS) {
         int64_t stop = block + TILE_ROWS < size ? block + TILE_ROWS : size;
@@ -105,7 +106,7 @@ TARGET static int NAME(cholesky)(int64_t size, int64_t ld, REAL *system, REAL li
             REAL *row = system + k * ld, solved;
             if (!(row[k] > limit))
                 return 0;
-            REAL inverse = 1 / (REAL)sqrt((double)row[k]);
+            REAL inverse = inverses[k] = 1 / SQRT(row[k]);
             for (int64_t c = FLOOR(k); c < ld; c += LANES)
                 STORE(row + c, LOAD(row + c) * inverse);
             for (int64_t c = FLOOR(k); c < k; c++)
@@ -126,17 +127,32 @@ TARGET static int NAME(cholesky)(int64_t size, int64_t ld, REAL *system, REAL li
 }
 
 /* x of U x = z, in place of z; both are zero in the padding. */
-TARGET static void NAME(back_substitute)(int64_t size, int64_t ld, const REAL *factor, REAL *z)
+TARGET static void NAME(back_substitute)(int64_t size, int64_t ld, const REAL *factor,
+                                         const REAL *inverses, REAL *z)
 {
-    for (int64_t k = size - 1; k >= 0; k--) {
-        const REAL *row = factor + k * ld;
-        REAL right = z[k];
-        VEC sum = (VEC){0};
-        z[k] = 0;
-        for (int64_t c = FLOOR(k); c < ld; c += LANES)
-            sum += LOAD(row + c) * LOAD(z + c);
-        /* What lies left of k in its vector meets the zeros of the factor. */
-        z[k] = (right - NAME(sum)(sum)) / row[k];
+    for (int64_t block = (size - 1) / TILE_ROWS * TILE_ROWS; block >= 0; block -= TILE_ROWS) {
+        int rows = (int)(size - block < TILE_ROWS ? size - block : TILE_ROWS);
+        const REAL *row = factor + block * ld;
+        VEC sum[TILE_ROWS];
+        REAL right[TILE_ROWS];
+        UNROLL for (int a = 0; a < TILE_ROWS; a++)
+        {
+            sum[a] = (VEC){0};
+            right[a] = z[block + a];
+            z[block + a] = 0;
+        }
+        /* Left of its diagonal the factor is zero, and so is z within the block for now. */
+        for (int64_t c = FLOOR(block); c < ld; c += LANES) {
+            VEC x = LOAD(z + c);
+            UNROLL for (int a = 0; a < TILE_ROWS; a++)
+                sum[a] += LOAD(row + a * ld + c) * x;
+        }
+        for (int a = rows - 1; a >= 0; a--) {
+            REAL x = right[a] - NAME(sum)(sum[a]);
+            for (int b = a + 1; b < rows; b++)
+                x -= row[a * ld + block + b] * z[block + b];
+            z[block + a] = x * inverses[block + a];
+        }
     }
 }
 
@@ -151,7 +167,7 @@ INLINE TARGET void NAME(gather)(const observed *of, int64_t first, int64_t n, in
         if (j + AHEAD < n)
             PREFETCH(columns + of->indices[k + AHEAD] * of->column_stride,
                      of->rank * sizeof(DATA));
-        REAL s = weights ? (REAL)sqrt((double)weights[k]) : 1;
+        REAL s = weights ? SQRT((REAL)weights[k]) : 1;
         int64_t c = 0;
         if (sizeof(DATA) == sizeof(REAL))
             for (; c + LANES <= of->rank; c += LANES)
@@ -171,7 +187,8 @@ TARGET static int NAME(solve_row)(const observed *of, int64_t i, REAL *work)
     int64_t rank = of->rank, ld = rank ? (rank + PADDING - 1) / PADDING * PADDING : PADDING;
     int64_t chunk = PANEL / (ld * (int64_t)sizeof(REAL));
     chunk = chunk < 16 ? 16 : chunk;
-    REAL *system = work, *b = system + ld * ld, *s = b + ld, *panel = s + ld;
+    REAL *system = work, *b = system + ld * ld, *s = b + ld, *inverses = s + ld;
+    REAL *panel = inverses + ld;
     REAL *target = panel + chunk * ld, *root = target + chunk;
     REAL sum_target = 0, sum_weight = 0, largest = 0;
     memset(system, 0, (size_t)(ld * ld + 2 * ld) * sizeof(REAL));
@@ -210,7 +227,7 @@ TARGET static int NAME(solve_row)(const observed *of, int64_t i, REAL *work)
     }
     REAL limit = LEAST * largest, bias = 0;
     if (!(largest > NOTHING) ||
-        !NAME(cholesky)(rank, ld, system, limit, b, of->row_bias ? s : NULL))
+        !NAME(cholesky)(rank, ld, system, limit, inverses, b, of->row_bias ? s : NULL))
         return 0;
     if (of->row_bias) {
         for (int64_t k = 0; k < rank; k++) {
@@ -222,7 +239,7 @@ TARGET static int NAME(solve_row)(const observed *of, int64_t i, REAL *work)
         bias = sum_target / sum_weight;
         NAME(add_scaled)(-bias, s, b, 0, ld);
     }
-    NAME(back_substitute)(rank, ld, system, b);
+    NAME(back_substitute)(rank, ld, system, inverses, b);
     DATA *out = (DATA *)of->rows + i * of->row_stride;
     for (int64_t k = 0; k < rank; k++)
         out[k] = (DATA)b[k];
@@ -365,7 +382,7 @@ INLINE TARGET REAL NAME(step)(REAL *sum, REAL square, REAL eta, REAL scale)
 {
     if (!sum)
         return eta;
-    REAL length = eta / (REAL)sqrt((double)(1 + scale * *sum));
+    REAL length = eta / SQRT(1 + scale * *sum);
     *sum += square;
     return length;
 }

@@ -4,6 +4,7 @@
 #define NAME(x) JOIN(x, mixed, WIDTH)
 #define DATA float
 #define REAL double
+#define SQRT sqrt
 #define MIXED
 #define LANES (BYTES ? BYTES / 8 : 1)
 #define LEAST 1e-10
@@ -19,12 +20,14 @@
 #undef NAME
 #undef DATA
 #undef REAL
+#undef SQRT
 #undef LANES
 #undef LEAST
 #undef NOTHING
 
 #define NAME(x) JOIN(x, float, WIDTH)
 #define DATA float
+#define SQRT sqrtf
 #define REAL float
 #define LANES (BYTES ? BYTES / 4 : 1)
 #define LEAST 1e-4f
@@ -33,6 +36,7 @@
 #undef NAME
 #undef DATA
 #undef REAL
+#undef SQRT
 #undef LANES
 #undef LEAST
 #undef NOTHING
