@@ -20,7 +20,9 @@ from ._init import initial_biases, svd_factors
 from ._model import Ridge, sides_of
 from ._solvers import descend
 
-SHARES = 2.0 ** np.arange(-7, 1)
+# From large to small: a fit with a small ridge is slow from anywhere but one with a
+# slightly larger.
+SHARES = 2.0 ** -np.arange(8)
 HIDDEN = 0.1  # share of the entries that is hidden
 N_SWEEPS = 3  # of least squares for each share, each starting where the last one ended
 ENOUGH = 1000  # hidden entries; fewer are drawn again, at most `MAX_DRAWS` times
@@ -57,7 +59,7 @@ def default_ridge(entries, biases, rank):
 
 
 def _error_path(training, held_out, biases, rank, deviation, largest):
-    """Squared error on the hidden entries for each share, from small to large."""
+    """Squared error on the hidden entries for each share."""
     objective = training.objective(row_bias=biases.row, column_bias=biases.column)
     validate = validation_error(held_out, biases)
     errors, factors = [], None
