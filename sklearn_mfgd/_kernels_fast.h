@@ -123,6 +123,15 @@ static int64_t work_size(int64_t rank)
 #include "_row_types.h"
 #endif
 
+/* For tests: the tiles of avx512 in vectors that the compiler puts together. */
+#ifdef SKLEARN_MFGD_EMULATE
+#define WIDTH emulated
+#define BYTES 64
+#define TILE_ROWS 8
+#define TARGET
+#include "_row_types.h"
+#endif
+
 typedef struct {
     const char *name;
     int64_t (*walk[2])(int, const observed *, double *, int64_t, int64_t);
@@ -143,6 +152,9 @@ static const engine engines[] = {
     ENGINE(avx2),
 #endif
     ENGINE(base),
+#ifdef SKLEARN_MFGD_EMULATE
+    ENGINE(emulated),
+#endif
 };
 
 static int has(const engine *candidate)
