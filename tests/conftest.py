@@ -4,11 +4,16 @@ Fixtures return functions, so that a test says which data it wants; they hold no
 and can be used together with hypothesis.
 """
 
+import importlib
+import os
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
+
+from sklearn_mfgd._objective import ObservedObjective
+from sklearn_mfgd._observed import rows_of
 
 
 class Planted(NamedTuple):
@@ -42,6 +47,29 @@ def planted():
         return Planted(np.where(mask, complete, np.nan), complete, signal, mask, W, H)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def compiled_kernels():
+    """Return the compiled kernels, which a build may lack unless they are required."""
+    name = "sklearn_mfgd._kernels_fast"
+    if os.environ.get("SKLEARN_MFGD_REQUIRE_COMPILED", "") not in ("", "0"):
+        kernels = importlib.import_module(name)
+    else:
+        kernels = pytest.importorskip(name, exc_type=ModuleNotFoundError)
+    wanted = os.environ.get("SKLEARN_MFGD_KERNELS", "")
+    kernels.choose("" if wanted == "numpy" else wanted)
+    return kernels
+
+
+@pytest.fixture(scope="module")
+def observed_objective():
+    """Return ``observed_objective(X, mask, **flags)``: X is seen where mask is True."""
+
+    def objective(X, mask, **flags):
+        return ObservedObjective(rows_of(np.where(mask, X, 0), mask), **flags)
+
+    return objective
 
 
 @pytest.fixture(scope="module")

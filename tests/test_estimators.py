@@ -745,7 +745,7 @@ def interrupt(monkeypatch):
 
     def press(after=3):
         calls = []
-        original = _objective.MaskedObjective.value_and_gradient
+        original = _objective.ObservedObjective.value_and_gradient
 
         def value_and_gradient(self, W, H):
             calls.append(1)
@@ -754,7 +754,7 @@ def interrupt(monkeypatch):
             return original(self, W, H)
 
         monkeypatch.setattr(
-            _objective.MaskedObjective, "value_and_gradient", value_and_gradient
+            _objective.ObservedObjective, "value_and_gradient", value_and_gradient
         )
 
     return press

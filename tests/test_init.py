@@ -8,7 +8,7 @@ from scipy import sparse
 from sklearn_mfgd import _init
 from sklearn_mfgd._init import initial_biases, random_factors, svd_factors
 from sklearn_mfgd._model import Biases, Ridge, sides_of
-from sklearn_mfgd._objective import CompleteObjective, MaskedObjective
+from sklearn_mfgd._objective import CompleteObjective
 
 NO_BIAS = np.zeros((60, 0)), np.zeros((40, 0))
 
@@ -68,18 +68,42 @@ def test_factors_beyond_the_smaller_side_are_zero(way):
     assert_allclose(W @ H.T, X, atol=1e-8)
 
 
-def test_dividing_by_the_share_corrects_for_the_holes(planted, way):
-    """On average over patterns the start is the complete matrix."""
-    data = planted(m=60, n=40, rank=1, noise=0)
-    rng = np.random.RandomState(0)
-    products = []
-    for _ in range(50):
-        mask = rng.uniform(size=(60, 40)) < 0.5
-        objective = MaskedObjective(np.where(mask, data.X, 0), mask)
-        W, H = svd_factors(objective, *NO_BIAS, 1, mask.mean(), 0.0)
-        products.append(W @ H.T)
-    slope = np.vdot(np.mean(products, axis=0), data.X) / np.vdot(data.X, data.X)
-    assert slope == pytest.approx(1, abs=0.05)
+@pytest.fixture
+def start_with_holes(planted, observed_objective, way):
+    """Return ``start_with_holes(biased)``: objective, factors, and biases at random."""
+
+    def make(biased):
+        data = planted(m=60, n=40, rank=4, noise=0.5, share_missing=0.5)
+        flags = {"row_bias": biased, "column_bias": biased}
+        objective = observed_objective(data.complete, data.mask, **flags)
+        rng = np.random.RandomState(1)
+        b, c = (rng.standard_normal((size, int(biased))) for size in (60, 40))
+        factors = svd_factors(objective, b, c, 3, data.mask.mean(), 0.0)
+        return data, objective, factors, (b, c)
+
+    return make
+
+
+@pytest.mark.parametrize("biased", [False, True], ids=["no biases", "biases"])
+def test_with_holes_the_start_is_a_multiple_of_the_svd_of_what_is_seen(
+    start_with_holes, biased
+):
+    data, _, (W, H), (b, c) = start_with_holes(biased)
+    deflated = data.complete - b.sum(axis=1)[:, None] - c.sum(axis=1)
+    direction = svd(np.where(data.mask, deflated, 0), 3)[0]
+    multiple = np.vdot(W @ H.T, direction) / np.vdot(direction, direction)
+    assert multiple > 0
+    assert_allclose(W @ H.T, multiple * direction, atol=0.05)
+
+
+@pytest.mark.parametrize("biased", [False, True], ids=["no biases", "biases"])
+def test_with_holes_no_multiple_of_the_start_fits_better(start_with_holes, biased):
+    _, objective, (W, H), (b, c) = start_with_holes(biased)
+
+    def value(multiple):
+        return objective.value(np.hstack([multiple * W, b]), np.hstack([H, c]))
+
+    assert value(1) < min(value(0.99), value(1.01), value(0))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -112,12 +136,14 @@ def test_random_factors_have_a_product_of_a_quarter_of_the_size_of_the_data(plan
 
 
 @pytest.mark.parametrize("share_missing", [0.0, 0.3])
-def test_biases_start_at_their_ridge_solution(planted, share_missing):
+def test_biases_start_at_their_ridge_solution(
+    planted, observed_objective, share_missing
+):
     data = planted(m=60, n=40, share_missing=share_missing)
     rng = np.random.RandomState(1)
     b, c = rng.standard_normal(60), rng.standard_normal(40)
-    X = np.where(data.mask, b[:, None] + c, 0)
-    objective = MaskedObjective(X, data.mask, row_bias=True, column_bias=True)
+    X, flags = b[:, None] + c, {"row_bias": True, "column_bias": True}
+    objective = observed_objective(X, data.mask, **flags)
     sides = sides_of(1, Biases(True, True), Ridge(0.0, 0.0))
     found_b, found_c = initial_biases(objective, sides, n_rounds=100)
     assert_allclose(found_b + found_c.T, b[:, None] + c, atol=1e-8)

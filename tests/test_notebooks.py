@@ -154,6 +154,26 @@ class TestRatings:
         error = np.sqrt(np.mean((prediction - ratings)[observed] ** 2))
         assert error <= 0.4045
 
+    @pytest.mark.parametrize("init", ["svd", "random"])
+    @pytest.mark.parametrize("eta", ["auto", 0.01])
+    def test_stochastic_descent_gets_there_in_the_epochs_of_the_notebook(
+        self, ratings, eta, init
+    ):
+        observed = ratings > 0
+        model = MaskedGradientMF(
+            3,
+            solver="sgd",
+            eta=eta,
+            init=init,
+            fit_bias=True,
+            reg=0.001,
+            max_iter=420,
+            random_state=0,
+        )
+        Z = model.fit_transform(ratings, mask=observed)
+        residual = (model.inverse_transform(Z) - ratings)[observed]
+        assert np.sqrt(np.mean(residual**2)) <= 0.4045
+
 
 class TestThreeByThree:
     """Notebook 4: 3 x 3, rank 2, 1000 epochs of stochastic gradient descent: 0.1222.
@@ -176,6 +196,25 @@ class TestThreeByThree:
         Z = model.fit_transform(three_by_three, mask=mask)
         residual = model.inverse_transform(Z) - three_by_three
         assert np.abs(residual[mask]).max() <= 1e-6
+
+    @pytest.mark.parametrize("init", ["svd", "random"])
+    def test_stochastic_descent_gets_there_in_the_epochs_of_the_notebook(
+        self, three_by_three, init
+    ):
+        model = GradientMF(
+            2, solver="sgd", init=init, max_iter=1000, tol=0, random_state=0
+        )
+        assert model.fit(three_by_three).reconstruction_err_ ** 2 <= 0.1222
+
+    def test_stochastic_descent_fits_the_others_with_two_entries_really_hidden(
+        self, three_by_three
+    ):
+        mask = np.ones((3, 3), bool)
+        mask[[1, 2], [0, 1]] = False
+        model = GradientMF(2, solver="sgd", tol=0, max_iter=5000, random_state=0)
+        Z = model.fit_transform(three_by_three, mask=mask)
+        residual = model.inverse_transform(Z) - three_by_three
+        assert np.abs(residual[mask]).max() <= 1e-3
 
 
 class TestThreeByFour:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy import sparse
 
-from sklearn_mfgd._objective import CompleteObjective, MaskedObjective
+from sklearn_mfgd._objective import CompleteObjective, ObservedObjective
+from sklearn_mfgd._observed import rows_of
 
 BIASES = [(False, False), (True, False), (False, True), (True, True)]
 KINDS = [
@@ -15,8 +16,9 @@ KINDS = [
     "sparse",
     "dense with mean",
     "sparse with mean",
-    "masked",
-    "full mask",
+    "observed",
+    "observed, weighted",
+    "all observed",
 ]
 
 
@@ -28,29 +30,37 @@ class Case:
     ):
         rng = np.random.RandomState(seed)
         self.X = rng.standard_normal((m, n)).astype(dtype)
-        self.mask = np.ones((m, n), bool)
         self.mean = 0.7 if "mean" in kind else 0.0
-        if kind == "masked":
-            self.mask = rng.uniform(size=(m, n)) < 0.6
+        self.weights = np.ones((m, n), dtype)
+        if kind.startswith("observed"):
+            self.weights[rng.uniform(size=(m, n)) >= 0.6] = 0
+        if "weighted" in kind:
+            self.weights *= rng.uniform(0.2, 4, (m, n)).astype(dtype)
         if "sparse" in kind:
             self.X[rng.uniform(size=(m, n)) < 0.6] = 0
-        self.X[~self.mask] = 0
+        self.X[self.weights == 0] = 0
         self.row_bias, self.column_bias = row_bias, column_bias
-        flags = {"row_bias": row_bias, "column_bias": column_bias}
-        if "mask" in kind:
-            self.objective = MaskedObjective(self.X, self.mask, **flags)
-        else:
-            X = sparse.csr_array(self.X) if "sparse" in kind else self.X
-            self.objective = CompleteObjective(X, mean=self.mean, **flags)
+        self.objective = self.objective_of(kind, self.X)
         self.W = rng.standard_normal((m, rank + row_bias)).astype(dtype)
         self.H = rng.standard_normal((n, rank + column_bias)).astype(dtype)
         self.D = rng.standard_normal(self.W.shape).astype(dtype)
+
+    def objective_of(self, kind, X):
+        """Return what `kind` says of X."""
+        flags = {"row_bias": self.row_bias, "column_bias": self.column_bias}
+        if "observed" in kind:
+            seen = self.weights > 0
+            weights = self.weights[seen] if "weighted" in kind else None
+            rows = rows_of(X, seen)._replace(weights=weights)
+            return ObservedObjective(rows, **flags)
+        X = sparse.csr_array(X) if "sparse" in kind else X
+        return CompleteObjective(X, mean=self.mean, **flags)
 
     @property
     def T(self):
         """The same case seen from the columns."""
         other = object.__new__(Case)
-        other.X, other.mask, other.mean = self.X.T, self.mask.T, self.mean
+        other.X, other.weights, other.mean = self.X.T, self.weights.T, self.mean
         other.row_bias, other.column_bias = self.column_bias, self.row_bias
         other.objective = self.objective.T
         other.W, other.H = self.H, self.W
@@ -66,25 +76,31 @@ class Case:
         return float(self.X[i, j]) - self.mean - self.column_bias * self.H[j, -1]
 
     def observed(self, i):
-        return np.flatnonzero(self.mask[i])
+        return np.flatnonzero(self.weights[i])
 
     def value(self, W):
         return 0.5 * sum(
-            (self.target(i, j) - W[i] @ self.regressors(j)) ** 2
+            self.weights[i, j] * (self.target(i, j) - W[i] @ self.regressors(j)) ** 2
             for i in range(len(W))
             for j in self.observed(i)
         )
 
     def curvature(self):
         return [
-            sum((self.D[i] @ self.regressors(j)) ** 2 for j in self.observed(i))
+            sum(
+                self.weights[i, j] * (self.D[i] @ self.regressors(j)) ** 2
+                for j in self.observed(i)
+            )
             for i in range(len(self.D))
         ]
 
     def system(self, i):
+        """Regressors and targets whose squared error is that of row i."""
+        roots = np.sqrt(self.weights[i, self.observed(i)])
         design = np.array([self.regressors(j) for j in self.observed(i)])
         target = np.array([self.target(i, j) for j in self.observed(i)])
-        return design.reshape(len(target), self.W.shape[1]), target
+        design = design.reshape(len(target), self.W.shape[1])
+        return roots[:, None] * design, roots * target
 
 
 @pytest.fixture(
@@ -150,15 +166,15 @@ def test_deflated_data_are_the_data_without_biases(case):
     b = np.linspace(-1, 1, len(case.W))[:, None][:, : int(case.row_bias)]
     c = np.linspace(2, 3, len(case.H))[:, None][:, : int(case.column_bias)]
     expected = case.X - case.mean - b.sum(axis=1)[:, None] - c.sum(axis=1)
-    expected = np.where(case.mask, expected, 0)
+    expected = np.where(case.weights > 0, expected, 0)
     A = case.objective.deflate(b, c)
     assert A.shape == case.X.shape
     assert_allclose(A @ np.eye(A.shape[1]), expected, atol=1e-12)
     assert_allclose(A.T @ np.eye(A.shape[0]), expected.T, atol=1e-12)
 
 
-def test_total_is_the_sum_of_the_squared_data(case):
-    assert case.objective.total == pytest.approx((case.X**2).sum())
+def test_total_is_the_weighted_sum_of_the_squared_data(case):
+    assert case.objective.total == pytest.approx((case.weights * case.X**2).sum())
 
 
 def test_transposing_twice_is_the_objective_itself(case):
@@ -189,27 +205,101 @@ def test_single_precision_stays_single_and_agrees(kind_and_biases):
     assert_allclose(rows, expected, rtol=1e-3, atol=1e-4)
 
 
+def assert_same_answers(first, second, W, H):
+    """Both objectives say the same, and so do their other sides."""
+    for (one, other), factors in (
+        ((first, second), (W, H)),
+        ((first.T, second.T), (H, W)),
+    ):
+        ridge = np.full(factors[0].shape[1], 0.3)
+        for ours, theirs in (
+            (one.total, other.total),
+            *zip(
+                one.value_and_gradient(*factors),
+                other.value_and_gradient(*factors),
+                strict=True,
+            ),
+            (one.value(*factors), other.value(*factors)),
+            (one.curvature(*factors), other.curvature(*factors)),
+            (
+                one.least_squares(factors[1], ridge),
+                other.least_squares(factors[1], ridge),
+            ),
+        ):
+            assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("row_bias, column_bias", BIASES)
-def test_a_full_mask_is_no_mask(row_bias, column_bias):
-    masked = Case("full mask", row_bias, column_bias)
+def test_a_complete_matrix_may_be_listed(row_bias, column_bias):
+    listed = Case("all observed", row_bias, column_bias)
     complete = Case("dense", row_bias, column_bias)
-    W, H, D = masked.W, masked.H, masked.D
-    ridge = np.full(W.shape[1], 0.3)
-    pairs = zip(
-        (
-            *masked.objective.value_and_gradient(W, H),
-            masked.objective.curvature(D, H),
-            masked.objective.least_squares(H, ridge),
-        ),
-        (
-            *complete.objective.value_and_gradient(W, H),
-            complete.objective.curvature(D, H),
-            complete.objective.least_squares(H, ridge),
-        ),
-        strict=True,
-    )
-    for ours, theirs in pairs:
-        assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)
+    assert_same_answers(listed.objective, complete.objective, listed.W, listed.H)
+
+
+class TestWeights:
+    @pytest.fixture(params=BIASES, ids=str)
+    def case(self, request):
+        return Case("observed", *request.param)
+
+    @pytest.fixture
+    def counts(self, case):
+        """Return how often each entry counts: 0 to 3 times."""
+        rng = np.random.RandomState(3)
+        return rng.randint(4, size=case.objective.rows.indices.size)
+
+    def weighted(self, case, weights):
+        rows = case.objective.rows
+        weights = np.asarray(weights, rows.values.dtype)
+        flags = {"row_bias": case.row_bias, "column_bias": case.column_bias}
+        return ObservedObjective(rows._replace(weights=weights), **flags)
+
+    def repeated(self, case, counts):
+        """List every entry as often as it counts."""
+        rows = case.objective.rows
+        ends = np.concatenate([[0], np.cumsum(counts)])
+        rows = rows._replace(
+            indptr=ends[rows.indptr],
+            indices=np.repeat(rows.indices, counts),
+            values=np.repeat(rows.values, counts),
+        )
+        flags = {"row_bias": case.row_bias, "column_bias": case.column_bias}
+        return ObservedObjective(rows, **flags)
+
+    def test_of_one_are_none(self, case, counts):
+        weighted = self.weighted(case, np.ones(len(counts)))
+        assert_same_answers(weighted, case.objective, case.W, case.H)
+
+    def test_of_zero_leave_the_entry_out(self, case, counts):
+        kept = counts > 0
+        weighted, left = self.weighted(case, kept), self.repeated(case, kept)
+        assert_same_answers(weighted, left, case.W, case.H)
+
+    def test_that_are_whole_repeat_the_entry(self, case, counts):
+        weighted, repeated = self.weighted(case, counts), self.repeated(case, counts)
+        assert_same_answers(weighted, repeated, case.W, case.H)
+
+    def test_all_alike_scale_the_objective(self, case, counts):
+        weighted = self.weighted(case, np.full(len(counts), 2.5))
+        pairs = zip(
+            weighted.value_and_gradient(case.W, case.H),
+            case.objective.value_and_gradient(case.W, case.H),
+            strict=True,
+        )
+        for ours, theirs in pairs:
+            assert_allclose(ours, 2.5 * theirs, rtol=1e-10, atol=1e-12)
+        ridge = np.full(case.W.shape[1], 0.3)
+        assert_allclose(
+            weighted.least_squares(case.H, 2.5 * ridge),
+            case.objective.least_squares(case.H, ridge),
+            rtol=1e-10,
+            atol=1e-12,
+        )
+
+    def test_leave_the_deflated_data_alone(self, case, counts):
+        b = np.ones((len(case.W), int(case.row_bias)))
+        c = np.ones((len(case.H), int(case.column_bias)))
+        ours = self.weighted(case, counts).deflate(b, c) @ np.eye(len(c))
+        assert_allclose(ours, case.objective.deflate(b, c) @ np.eye(len(c)))
 
 
 @given(
@@ -231,7 +321,9 @@ def test_value_and_curvature_hold_for_any_shape(kind, biases, m, n, rank, seed):
 
 
 @pytest.mark.parametrize("row_bias, column_bias", BIASES)
-@pytest.mark.parametrize("kind", ["dense", "dense with mean", "masked"])
+@pytest.mark.parametrize(
+    "kind", ["dense", "dense with mean", "observed", "observed, weighted"]
+)
 @pytest.mark.parametrize("noise", [1e-3, 1e-6, 1e-9])
 def test_the_value_of_a_nearly_perfect_fit_has_six_digits(
     kind, row_bias, column_bias, noise
@@ -240,12 +332,8 @@ def test_the_value_of_a_nearly_perfect_fit_has_six_digits(
     design = np.array([case.regressors(j) for j in range(len(case.H))])
     exact = case.W @ design.T + case.mean + case.column_bias * case.H[:, -1]
     rng = np.random.RandomState(2)
-    X = np.where(case.mask, exact + noise * rng.standard_normal(exact.shape), 0)
-    flags = {"row_bias": row_bias, "column_bias": column_bias}
-    if kind == "masked":
-        objective = MaskedObjective(X, case.mask, **flags)
-    else:
-        objective = CompleteObjective(X, mean=case.mean, **flags)
-    expected = 0.5 * ((X - exact)[case.mask] ** 2).sum()
+    X = exact + noise * rng.standard_normal(exact.shape)
+    objective = case.objective_of(kind, X)
+    expected = 0.5 * (case.weights * (X - exact) ** 2).sum()
     assert objective.value(case.W, case.H) == pytest.approx(expected, rel=1e-6)
     assert objective.T.value(case.H, case.W) == pytest.approx(expected, rel=1e-6)

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.base import clone
 
-from sklearn_mfgd import GradientMF, MaskedGradientMF
+from sklearn_mfgd import GradientMF
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -172,14 +172,6 @@ def test_the_automatic_ridge_is_refused(counts, model):
     model.set_params(reg="auto")
     with pytest.raises((ValueError, TypeError), match=r"(?i)dense"):
         model.fit(sparse.csr_array(counts))
-
-
-def test_the_masked_estimator_refuses_sparse_data(counts):
-    with pytest.raises(
-        TypeError,
-        match=r"needs a dense X, with NaN where it is missing.*use GradientMF",
-    ):
-        MaskedGradientMF(3, reg=0.1).fit(sparse.csr_array(counts))
 
 
 # Memory

@@ -1,0 +1,197 @@
+"""Small systems against `numpy.linalg.lstsq`, and BLAS on one thread."""
+
+from threading import Event, Thread
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from sklearn_mfgd._linalg import blocks, one_blas_thread, solve_each, solve_shared
+
+RANKS = [1, 2, 5, 17]
+
+
+def gram_of(rng, rank, n_terms, scale=1.0):
+    """Return a system that is singular where it has fewer terms than the rank."""
+    design = scale * rng.standard_normal((n_terms, rank))
+    return design.T @ design
+
+
+def minimum_norm(system, target):
+    return np.linalg.lstsq(system, target, rcond=1e-11)[0]
+
+
+@pytest.mark.parametrize("rank", RANKS)
+@pytest.mark.parametrize("share", [0.4, 1, 3], ids=["singular", "square", "regular"])
+@pytest.mark.parametrize("scale", [1e-60, 1.0, 1e60])
+def test_solve_shared_is_least_squares_of_minimum_norm(rank, share, scale):
+    rng = np.random.RandomState(rank)
+    n_terms = max(1, int(share * rank))
+    system = gram_of(rng, rank, n_terms, scale)
+    targets = rng.standard_normal((4, rank)) @ system  # consistent
+    found = solve_shared(system, targets, n_terms)
+    expected = np.array([minimum_norm(system, target) for target in targets])
+    assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("rank", RANKS)
+@pytest.mark.parametrize("scale", [1e-60, 1.0, 1e60])
+def test_solve_each_mixes_regular_and_singular_systems(rank, scale):
+    rng = np.random.RandomState(rank)
+    n_terms = [0, max(1, rank // 2), 2 * rank, 5 * rank, max(1, rank - 1)]
+    systems = np.array([gram_of(rng, rank, n, scale) for n in n_terms])
+    targets = np.einsum("ijk,ik->ij", systems, rng.standard_normal((5, rank)))
+    found = solve_each(systems, targets, 5 * rank)
+    expected = [minimum_norm(*pair) for pair in zip(systems, targets, strict=True)]
+    assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_systems_of_zero_are_solved_by_zero():
+    targets = np.ones((3, 2))
+    assert_array_equal(solve_shared(np.zeros((2, 2)), targets, 5), np.zeros((3, 2)))
+    each = solve_each(np.zeros((3, 2, 2)), targets, 5)
+    assert_array_equal(each, np.zeros((3, 2)))
+
+
+@pytest.mark.parametrize("condition", [1e3, 1e6, 1e9, 1e12])
+def test_badly_conditioned_systems_are_solved_and_not_cut(condition):
+    rng = np.random.RandomState(0)
+    basis = np.linalg.qr(rng.standard_normal((4, 4))).Q
+    system = basis * np.geomspace(1, 1 / condition, 4) @ basis.T
+    solution = rng.standard_normal((1, 4))
+    tolerance = 1e-14 * condition
+    target = solution @ system
+    assert_allclose(solve_shared(system, target, 4), solution, atol=tolerance)
+    assert_allclose(solve_each(system[None], target, 4), solution, atol=tolerance)
+
+
+def test_scales_of_rows_do_not_mix():
+    systems = np.array([1e-100, 1.0, 1e100])[:, None, None] * np.diag([2.0, 1.0])
+    targets = np.array([1e-100, 1.0, 1e100])[:, None] * [[2.0, 3.0]]
+    assert_allclose(solve_each(systems, targets, 2), [[1, 3]] * 3, rtol=1e-12)
+
+
+@pytest.mark.parametrize("least", [0.0, 0.5])
+def test_a_known_bound_of_the_eigenvalues_changes_nothing(least):
+    rng = np.random.RandomState(0)
+    systems = np.array([gram_of(rng, 3, n_terms) for n_terms in (1, 4, 9)])
+    systems += 0.5 * np.eye(3)
+    targets = rng.standard_normal((3, 3))
+    expected = [minimum_norm(*pair) for pair in zip(systems, targets, strict=True)]
+    assert_allclose(solve_each(systems, targets, 9, least), expected, rtol=1e-10)
+
+
+def test_systems_without_unknowns_have_solutions_without_any():
+    assert solve_shared(np.zeros((0, 0)), np.zeros((4, 0)), 5).shape == (4, 0)
+    assert solve_each(np.zeros((4, 0, 0)), np.zeros((4, 0)), 5).shape == (4, 0)
+
+
+@pytest.mark.parametrize("length, width", [(0, 3), (1, 1), (10, 0), (10, 10**9)])
+def test_blocks_cover_the_range_once(length, width):
+    covered = [i for part in blocks(length, width) for i in range(length)[part]]
+    assert covered == list(range(length))
+
+
+def blas_threads():
+    """Threads of each BLAS that is loaded."""
+    return [
+        library["num_threads"]
+        for library in threadpool_info()
+        if library["user_api"] == "blas"
+    ]
+
+
+class TestOneBlasThread:
+    @pytest.fixture(autouse=True)
+    def two_threads(self):
+        """Let BLAS have two threads, as if nobody had ever set their number.
+
+        threadpoolctl heeds only the thread that set it, as long as that lives: a thread
+        that ends sets it here.
+        """
+        limits = []
+
+        def in_a_thread(function):
+            with threadpool_limits(None):
+                pass  # lets go of what this thread has set
+            thread = Thread(target=function)
+            thread.start()
+            thread.join()
+
+        in_a_thread(lambda: limits.append(threadpool_limits(2, user_api="blas")))
+        yield
+        in_a_thread(limits[0].restore_original_limits)
+
+    def test_is_one_inside_and_what_it_was_afterwards(self):
+        before = blas_threads()
+        with one_blas_thread():
+            assert set(blas_threads()) <= {1}
+        assert blas_threads() == before
+
+    def test_may_be_nested(self):
+        before = blas_threads()
+        with one_blas_thread():
+            with one_blas_thread():
+                pass
+            assert set(blas_threads()) <= {1}
+        assert blas_threads() == before
+
+    def test_ends_with_an_error(self):
+        before = blas_threads()
+        with pytest.raises(ZeroDivisionError), one_blas_thread():
+            raise ZeroDivisionError
+        assert blas_threads() == before
+
+    @pytest.mark.parametrize("first", ["main", "other"])
+    def test_lasts_until_the_last_thread_leaves(self, first):
+        before, seen = blas_threads(), []
+        entered, may_leave = Event(), Event()
+
+        def stay():
+            with one_blas_thread():
+                entered.set()
+                may_leave.wait(60)
+                seen.extend(blas_threads())
+
+        other = Thread(target=stay)
+        if first == "other":
+            other.start()
+            entered.wait(60)
+        with one_blas_thread():
+            if first == "main":
+                other.start()
+                entered.wait(60)
+        may_leave.set()
+        other.join()
+        assert set(seen) <= {1} and len(seen) == len(before)
+        assert blas_threads() == before
+
+    def test_lets_other_threads_set_the_number_afterwards(self):
+        with one_blas_thread():
+            pass
+        seen = []
+
+        def limit():
+            with threadpool_limits(1, user_api="blas"):
+                seen.extend(blas_threads())
+
+        other = Thread(target=limit)
+        other.start()
+        other.join()
+        assert set(seen) <= {1}
+
+    def test_is_set_back_after_many_threads_came_and_went(self):
+        before = blas_threads()
+
+        def come_and_go():
+            for _ in range(50):
+                with one_blas_thread():
+                    np.ones((20, 20)) @ np.ones((20, 20))
+
+        threads = [Thread(target=come_and_go) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert blas_threads() == before

@@ -1,0 +1,195 @@
+"""Sharing out ranges of work among threads."""
+
+import signal
+import threading
+from collections import Counter
+from time import sleep
+
+import joblib
+import pytest
+
+from sklearn_mfgd._threads import n_threads, share_out
+
+RANGES = [(k, k + 3) for k in range(0, 60, 3)]
+
+
+class Interruption(BaseException):
+    """Neither an error nor Ctrl-C."""
+
+
+class TestNumberOfThreads:
+    @pytest.mark.parametrize(
+        "limit, expected", [("3", 3), ("1", 1), ("2,1", 2), ("7,3,1", 7), ("0", 1)]
+    )
+    def test_is_the_limit_of_openmp(self, monkeypatch, limit, expected):
+        monkeypatch.setenv("OMP_NUM_THREADS", limit)
+        assert n_threads() == expected
+
+    @pytest.mark.parametrize("limit", ["", "abc", "-2", "1.5", ",2", "²"])
+    def test_is_that_of_the_processors_where_the_limit_says_nothing(
+        self, monkeypatch, limit
+    ):
+        monkeypatch.setenv("OMP_NUM_THREADS", limit)
+        assert n_threads() == joblib.cpu_count()
+
+    def test_is_that_of_the_processors_without_a_limit(self, monkeypatch):
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        assert n_threads() == joblib.cpu_count()
+
+
+@pytest.fixture(params=[1, 2, 3, 4])
+def limit(request):
+    return request.param
+
+
+class TestRanges:
+    def test_are_done_once_each(self, limit):
+        done = []
+        share_out(lambda *bounds: done.append(bounds), RANGES, limit)
+        assert Counter(done) == Counter(RANGES)
+
+    def test_are_done_once_each_by_as_many_threads_as_the_environment_says(
+        self, monkeypatch, limit
+    ):
+        """Every thread waits until all of them have a range."""
+        monkeypatch.setenv("OMP_NUM_THREADS", str(limit))
+        all_at_work, done = threading.Barrier(limit, timeout=60), []
+
+        def work(*bounds):
+            all_at_work.wait()
+            done.append((bounds, threading.get_ident()))
+
+        share_out(work, RANGES[: 3 * limit])
+        assert Counter(bounds for bounds, _ in done) == Counter(RANGES[: 3 * limit])
+        assert len({thread for _, thread in done}) == limit
+
+    def test_are_begun_in_their_order(self):
+        begun = []
+        share_out(lambda *bounds: begun.append(bounds), RANGES, 1)
+        assert begun == RANGES
+
+    def test_may_be_fewer_than_threads(self, limit):
+        for ranges in ([], RANGES[:1], RANGES[:2]):
+            done = []
+            share_out(lambda *bounds, done=done: done.append(bounds), ranges, limit)
+            assert sorted(done) == ranges
+
+    def test_leave_no_thread_behind(self, limit):
+        before = threading.active_count()
+        share_out(lambda *bounds: None, RANGES, limit)
+        assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, Interruption])
+class TestErrors:
+    def test_are_raised(self, limit, error):
+        def work(start, stop):
+            if start == 30:
+                raise error("in the middle")
+
+        with pytest.raises(error, match="in the middle"):
+            share_out(work, RANGES, limit)
+
+    def test_end_what_comes_after(self, error):
+        done = []
+
+        def work(*bounds):
+            done.append(bounds)
+            if len(done) == 4:
+                raise error
+
+        with pytest.raises(error):
+            share_out(work, RANGES, 1)
+        assert done == RANGES[:4]
+
+    def test_of_one_thread_let_the_others_end_the_range_at_hand(self, error):
+        """Here this thread has a range until the other one is gone."""
+        before, done = set(threading.enumerate()), []
+
+        def work(*bounds):
+            if threading.current_thread() not in before:
+                raise error
+            for other in set(threading.enumerate()) - before:
+                other.join()
+            done.append(bounds)
+
+        with pytest.raises(error):
+            share_out(work, RANGES, 2)
+        assert len(done) <= 1
+
+    def test_of_several_threads_are_raised_once(self, error):
+        all_at_work = threading.Barrier(3, timeout=60)
+
+        def work(start, stop):
+            all_at_work.wait()
+            raise error(f"at {start}")
+
+        with pytest.raises(error, match=r"at [036]"):
+            share_out(work, RANGES, 3)
+
+    def test_leave_no_thread_behind(self, limit, error):
+        before = threading.active_count()
+
+        def work(*bounds):
+            raise error
+
+        with pytest.raises(error):
+            share_out(work, RANGES, limit)
+        assert threading.active_count() == before
+
+
+class Endless:
+    """So many ranges that nobody waits for the last one."""
+
+    def __len__(self):
+        return 10_000_000
+
+    def __iter__(self):
+        return ((k, k + 1) for k in range(len(self)))
+
+
+@pytest.mark.skipif(
+    not hasattr(signal, "pthread_kill"), reason="this system cannot send itself Ctrl-C"
+)
+class TestControlC:
+    @pytest.fixture(autouse=True)
+    def heeded(self):
+        """Raise KeyboardInterrupt even in a process that was started to ignore it."""
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+        signal.signal(signal.SIGINT, before)
+
+    def test_waits_for_the_ranges_at_hand(self):
+        """It comes while the first thread has nothing left but to wait for another."""
+        main, done = threading.main_thread(), []
+        other_at_work = threading.Event()
+
+        def work(*bounds):
+            if threading.current_thread() is main:
+                other_at_work.wait(60)
+                return
+            other_at_work.set()
+            sleep(0.2)  # until the first thread waits
+            signal.pthread_kill(main.ident, signal.SIGINT)
+            sleep(0.2)
+            done.append(bounds)
+
+        with pytest.raises(KeyboardInterrupt):
+            share_out(work, RANGES[:2], 2)
+        assert len(done) == 1
+
+    def test_ends_the_work_of_all_threads(self, limit):
+        """It comes while the first thread is at work."""
+        main, done = threading.main_thread(), []
+        main_at_work = threading.Event()
+
+        def work(*bounds):
+            if threading.current_thread() is main:
+                main_at_work.set()
+                signal.pthread_kill(main.ident, signal.SIGINT)
+            main_at_work.wait(60)
+            done.append(bounds)
+
+        with pytest.raises(KeyboardInterrupt):
+            share_out(work, Endless(), limit)
+        assert len(done) < len(Endless())

@@ -1,0 +1,690 @@
+"""The compiled kernels against those in NumPy, which specify them."""
+
+import contextlib
+import importlib
+import os
+import sys
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import sklearn_mfgd
+from sklearn_mfgd import _engine, _kernels
+
+# Around the widths of registers (2 to 16 numbers), of tiles (4, 8) and of three tiles.
+RANKS = [0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 25, 31, 32, 33, 47, 48, 49]
+RANKS += [63, 64, 65, 95, 96, 97, 100, 127, 128, 130]
+BIASES = [(False, False), (True, False), (False, True), (True, True)]
+FLAGS = [(*biases, weighted) for biases in BIASES for weighted in (False, True)]
+
+# Sums of about a thousand terms differ in their order alone; so do systems, magnified
+# by their condition, which is below 1000 here. Neither is near a last digit.
+TOLERANCE = {np.float64: 1e-10, np.float32: 1e-4}
+OF_SYSTEMS = {np.float64: 1e-10, np.float32: 1e-3}
+
+GUARD = 77  # value of what no kernel may write to
+MARGIN = 33  # numbers on either side of an array: no multiple of a register
+
+
+INSTRUCTIONS = ["base", "avx2", "avx512"]
+
+
+def available(names):
+    """Return those that this processor and this build have; `names` without a build."""
+    try:
+        kernels = importlib.import_module("sklearn_mfgd._kernels_fast")
+    except ImportError:
+        return names
+    found = []
+    for name in names:
+        with contextlib.suppress(ImportError):
+            kernels.choose(name)
+            found.append(name)
+    if _engine.kernels is kernels:  # as it was
+        kernels.choose(os.environ.get("SKLEARN_MFGD_KERNELS", ""))
+    return found
+
+
+@pytest.fixture(scope="module", params=available([*INSTRUCTIONS, "emulated"]))
+def compiled(request, compiled_kernels):
+    """Return the compiled kernels, with each of the vector instructions in turn."""
+    before = compiled_kernels.instructions()
+    compiled_kernels.choose(request.param)
+    yield compiled_kernels
+    compiled_kernels.choose(before)
+
+
+@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
+def dtype(request):
+    return request.param
+
+
+def shifted(array):
+    """Copy an array to where no register is aligned; it may not be changed."""
+    copy = np.empty(array.size + MARGIN, array.dtype)[MARGIN:].reshape(array.shape)
+    copy[...] = array
+    copy.flags.writeable = False
+    return copy
+
+
+def guarded(shape, dtype, fill=GUARD):
+    """Return an array that is a part of a larger one."""
+    size = int(np.prod(shape))
+    array = np.full(size + 2 * MARGIN, GUARD, dtype)[MARGIN : size + MARGIN]
+    array[...] = fill if np.isscalar(fill) else fill.ravel()
+    return array.reshape(shape)
+
+
+def assert_guards_stand(*arrays):
+    for array in arrays:
+        whole = array.base
+        assert whole.size == array.size + 2 * MARGIN
+        assert_array_equal(whole[:MARGIN], GUARD)
+        assert_array_equal(whole[-MARGIN:], GUARD)
+
+
+def assert_near(found, expected, tolerance, what=""):
+    """Compare to the largest number of each row."""
+    scale = np.abs(expected).max(axis=-1, keepdims=True, initial=1e-30)
+    error = np.abs(found - expected) / scale
+    assert error.max(initial=0) <= tolerance, what
+
+
+class Rows:
+    """Entries, factors and penalties, and calls of every kernel on rows of them.
+
+    A row lists as many entries as `counts` says, some of them more than once where
+    there are not as many columns; the last column has none.
+    """
+
+    def __init__(self, rank, row_bias, column_bias, weighted, dtype, counts=None):
+        rng = np.random.RandomState(rank)
+        width, n = rank + row_bias, 3 * rank + 20
+        if counts is None:
+            counts = [0, 3 * width + 5, 1, 0, 1100, width, 3, 2 * width + 7, 0]
+        self.biases, self.dtype = (row_bias, column_bias), dtype
+        self.n_rows, n_entries = len(counts), sum(counts)
+        listed = [rng.permutation(np.arange(count) % (n - 1)) for count in counts]
+        self.H = shifted(rng.standard_normal((n, rank + column_bias)).astype(dtype))
+        self.W = shifted(rng.standard_normal((self.n_rows, width)).astype(dtype))
+        self.indptr = shifted(np.cumsum([0, *counts]))
+        indices = np.concatenate([[], *listed]).astype(np.int32)
+        self.indices = shifted(indices)
+        self.values = shifted(rng.standard_normal(n_entries).astype(dtype))
+        self.weights = None
+        if weighted:
+            weights = rng.uniform(0.5, 2, n_entries)
+            self.weights = shifted(weights.astype(dtype))
+        self.ridge = shifted(rng.uniform(0.5, 1, width))
+        self.row_ridge = shifted(rng.uniform(0.5, 2, self.n_rows))
+
+    @property
+    def entries(self):
+        return (
+            self.H,
+            self.indptr,
+            self.indices,
+            self.values,
+            self.weights,
+            *self.biases,
+        )
+
+    def least_squares(self, kernels, start=0, stop=None, ridge=None, row_ridge=None):
+        W = guarded(self.W.shape, self.dtype)
+        singular = guarded(self.n_rows, np.uint8)
+        ridge = self.ridge if ridge is None else ridge
+        stop = self.n_rows if stop is None else stop
+        kernels.least_squares(*self.entries, ridge, row_ridge, W, singular, start, stop)
+        return W, singular
+
+    def gradient(self, kernels, start=0, stop=None, with_factors=True):
+        gradient = guarded(self.W.shape, self.dtype)
+        sums = guarded(self.n_rows, float)
+        stop = self.n_rows if stop is None else stop
+        W = self.W if with_factors else None
+        kernels.gradient(*self.entries, W, gradient, sums, start, stop)
+        return gradient, sums[:, None]
+
+    def squares(self, kernels, start=0, stop=None, with_values=True):
+        sums = guarded(self.n_rows, float)
+        entries = list(self.entries)
+        if not with_values:
+            entries[3] = None
+        stop = self.n_rows if stop is None else stop
+        kernels.squares(*entries, self.W, sums, start, stop)
+        return (sums[:, None],)
+
+    def residuals(self, kernels, start=0, stop=None):
+        out = guarded(self.indices.size, self.dtype)
+        stop = self.n_rows if stop is None else stop
+        kernels.residuals(*self.entries, self.W, out, start, stop)
+        return (out,)
+
+
+CALLS = ["least_squares", "gradient", "squares", "residuals"]
+
+
+@pytest.fixture(params=RANKS)
+def of_rank(request, dtype):
+    """Return all kinds of rows of a rank."""
+    return [Rows(request.param, *flags, dtype) for flags in FLAGS]
+
+
+class TestEveryRank:
+    @pytest.mark.parametrize("own_ridges", [False, True], ids=["", "own ridges"])
+    def test_least_squares(self, compiled, of_rank, dtype, own_ridges):
+        for rows in of_rank:
+            row_ridge = rows.row_ridge if own_ridges else None
+            W, singular = rows.least_squares(compiled, row_ridge=row_ridge)
+            expected, _ = rows.least_squares(_kernels, row_ridge=row_ridge)
+            assert_near(W, expected, OF_SYSTEMS[dtype], rows.biases)
+            if W.shape[1]:
+                assert_array_equal(singular, 0)
+            assert_guards_stand(W, singular)
+
+    def test_regular_rows_without_a_ridge(self, compiled, of_rank, dtype):
+        """Rows without enough entries are marked, and left to others."""
+        for rows in of_rank:
+            width = rows.W.shape[1]
+            if width == 0:
+                continue
+            none, counts = np.zeros(width), np.diff(rows.indptr)
+            W, singular = rows.least_squares(compiled, ridge=none)
+            expected, _ = rows.least_squares(_kernels, ridge=none)
+            regular = counts > 2 * width
+            assert_near(W[regular], expected[regular], OF_SYSTEMS[dtype], rows.biases)
+            assert_array_equal(singular[regular], 0)
+            assert_array_equal(singular[counts < width], 1)
+            assert set(singular) <= {0, 1}
+            assert_guards_stand(W, singular)
+
+    @pytest.mark.parametrize("with_factors", [True, False], ids=["", "product"])
+    def test_gradient(self, compiled, of_rank, dtype, with_factors):
+        for rows in of_rank:
+            found = rows.gradient(compiled, with_factors=with_factors)
+            expected = rows.gradient(_kernels, with_factors=with_factors)
+            for pair in zip(found, expected, strict=True):
+                assert_near(*pair, TOLERANCE[dtype], rows.biases)
+            assert_guards_stand(found[0], found[1][:, 0])
+
+    @pytest.mark.parametrize("with_values", [True, False], ids=["", "curvature"])
+    def test_squares(self, compiled, of_rank, dtype, with_values):
+        for rows in of_rank:
+            (found,) = rows.squares(compiled, with_values=with_values)
+            (expected,) = rows.squares(_kernels, with_values=with_values)
+            assert_near(found, expected, TOLERANCE[dtype], rows.biases)
+
+    def test_residuals(self, compiled, of_rank, dtype):
+        for rows in of_rank:
+            (found,), (expected,) = rows.residuals(compiled), rows.residuals(_kernels)
+            assert_near(found, expected, TOLERANCE[dtype], rows.biases)
+            assert_guards_stand(found)
+
+    def test_entry_products(self, compiled, of_rank, dtype):
+        rows = of_rank[0]
+        rng = np.random.RandomState(0)
+        i = shifted(rng.randint(len(rows.W), size=200))
+        j = shifted(rng.randint(len(rows.H), size=200))
+        found, expected = guarded(200, dtype), guarded(200, dtype)
+        compiled.entry_products(rows.W, rows.H, i, j, found, 0, 200)
+        _kernels.entry_products(rows.W, rows.H, i, j, expected, 0, 200)
+        assert_near(found, expected, TOLERANCE[dtype])
+        assert_guards_stand(found)
+
+
+class Steps:
+    """Entries in random order, and a call of the kernel that changes the factors."""
+
+    def __init__(self, rank, row_bias, column_bias, weighted, dtype, m=7, n=6, size=40):
+        rng = np.random.RandomState(rank)
+        self.dtype, self.biases = dtype, (row_bias, column_bias)
+        self.i = shifted(rng.randint(m, size=size).astype(np.int32))
+        self.j = shifted(rng.randint(n, size=size).astype(np.int32))
+        self.values = shifted(rng.standard_normal(size).astype(dtype))
+        self.weights = None
+        if weighted:
+            self.weights = shifted(rng.uniform(0, 2, size).astype(dtype))
+        scale = 1 / np.sqrt(rank + 1)
+        self.W = scale * rng.standard_normal((m, rank + row_bias))
+        self.H = scale * rng.standard_normal((n, rank + column_bias))
+        self.shares = [
+            shifted(rng.uniform(0, 1, side).astype(dtype)) for side in (m, n)
+        ]
+        self.sums = [rng.uniform(0, 1, (side, 2)) for side in (m, n)]
+
+    def sgd(self, kernels, adaptive, start=0, stop=None):
+        """Return what was changed."""
+        W, H = (guarded(A.shape, self.dtype, A) for A in (self.W, self.H))
+        squares = None, None
+        if adaptive:
+            squares = tuple(guarded(A.shape, self.dtype, A) for A in self.sums)
+        kernels.sgd(
+            self.i,
+            self.j,
+            self.values,
+            self.weights,
+            W,
+            H,
+            *self.biases,
+            *self.shares,
+            *squares,
+            *(0.3, 0.7, 0.05, 0.1, 2.0, 0.5),
+            start,
+            len(self.i) if stop is None else stop,
+        )
+        return [W, H, *squares] if adaptive else [W, H]
+
+
+class TestStochasticSteps:
+    @pytest.mark.parametrize("adaptive", [False, True], ids=["fixed", "adaptive"])
+    @pytest.mark.parametrize("rank", RANKS)
+    def test_are_the_same_at_every_rank(self, compiled, rank, dtype, adaptive):
+        for flags in FLAGS:
+            steps = Steps(rank, *flags, dtype)
+            found = steps.sgd(compiled, adaptive)
+            expected = steps.sgd(_kernels, adaptive)
+            for pair in zip(found, expected, strict=True):
+                assert_near(*pair, TOLERANCE[dtype], flags)
+            assert_guards_stand(*found)
+
+    @pytest.mark.parametrize("adaptive", [False, True], ids=["fixed", "adaptive"])
+    def test_are_made_from_start_to_stop(self, compiled, dtype, adaptive):
+        steps = Steps(5, True, True, True, dtype)
+        found = steps.sgd(compiled, adaptive, 7, 19)
+        expected = steps.sgd(_kernels, adaptive, 7, 19)
+        for pair in zip(found, expected, strict=True):
+            assert_near(*pair, TOLERANCE[dtype])
+
+    def test_of_an_empty_range_change_nothing(self, compiled, dtype):
+        for size in (0, 5):
+            steps = Steps(5, True, True, True, dtype, size=size)
+            start = [A.astype(dtype) for A in (steps.W, steps.H, *steps.sums)]
+            for pair in zip(steps.sgd(compiled, True, size, size), start, strict=True):
+                assert_array_equal(*pair)
+
+
+@pytest.fixture(params=[_kernels, "compiled"], ids=["NumPy", "compiled"])
+def either(request):
+    """Return either twin."""
+    if request.param is _kernels:
+        return _kernels
+    return request.getfixturevalue("compiled_kernels")
+
+
+class TestRanges:
+    @pytest.mark.parametrize("call", CALLS)
+    @pytest.mark.parametrize("start, stop", [(0, 0), (0, 4), (2, 5), (4, 9), (9, 9)])
+    def test_are_filled_and_nothing_else_is(self, either, call, dtype, start, stop):
+        rows = Rows(5, True, True, True, dtype)
+        found = getattr(rows, call)(either, start, stop)
+        whole = getattr(rows, call)(either)
+        found, whole = ([np.asarray(A, float) for A in pair] for pair in (found, whole))
+        for part, every in zip(found, whole, strict=True):
+            filled = slice(start, stop)
+            if call == "residuals":
+                filled = slice(rows.indptr[start], rows.indptr[stop])
+            tolerance = OF_SYSTEMS[dtype] if either is _kernels else 0
+            assert_near(part[filled], every[filled], tolerance)
+            outside = np.delete(part, filled, axis=0)
+            assert_array_equal(outside, GUARD)
+
+    def test_of_entries_are_filled_and_nothing_else_is(self, either, dtype):
+        rows, (i, j) = Rows(5, False, False, False, dtype), np.ones((2, 9), int)
+        out = guarded(9, dtype)
+        either.entry_products(rows.W, rows.H, i, j, out, 3, 5)
+        assert_allclose(out[3:5], rows.W[1] @ rows.H[1], rtol=1e-5)
+        assert_array_equal(np.delete(out, [3, 4]), GUARD)
+
+
+class TestNothing:
+    """No rows, no columns, no entries, no factors."""
+
+    @pytest.mark.parametrize("flags", FLAGS)
+    @pytest.mark.parametrize("call", CALLS)
+    @pytest.mark.parametrize("rank", [0, 3])
+    @pytest.mark.parametrize("counts", [[], [0], [0, 0, 0]], ids=str)
+    def test_has_answers_of_zero(self, compiled, counts, rank, call, flags, dtype):
+        rows = Rows(rank, *flags, dtype, counts)
+        for found in getattr(rows, call)(compiled):
+            if found.dtype != np.uint8:
+                assert_array_equal(found, 0)
+            assert len(found) == (0 if call == "residuals" else len(counts))
+
+    @pytest.mark.parametrize("call", CALLS)
+    def test_is_left_of_a_matrix_without_columns(self, compiled, call, dtype):
+        rows = Rows(3, True, True, True, dtype, counts=[0, 0])
+        rows.H = shifted(np.zeros((0, 4), dtype))
+        for found in getattr(rows, call)(compiled):
+            assert_array_equal(found, 0)
+
+    def test_may_be_asked_of_no_entries(self, compiled, dtype):
+        none, out = np.zeros(0, int), guarded(0, dtype)
+        for shape in ((0, 3), (4, 0), (0, 0)):
+            W = np.zeros(shape, dtype)
+            compiled.entry_products(W, W, none, none, out, 0, 0)
+
+
+def test_systems_of_any_scale_are_solved_or_marked(compiled, dtype):
+    """What leaves the range of single precision is solved in double."""
+    large = 1e12 if dtype == np.float32 else 1e60
+    for scale in (1 / large, large):
+        rows = Rows(9, False, True, False, dtype)
+        rows.H, rows.values = shifted(rows.H * dtype(scale)), rows.values * dtype(scale)
+        ridge = rows.ridge * scale**2
+        W, singular = rows.least_squares(compiled, ridge=ridge)
+        expected, _ = rows.least_squares(_kernels, ridge=ridge)
+        assert_array_equal(singular, 0)
+        assert_near(W, expected, OF_SYSTEMS[dtype])
+
+
+def test_what_single_precision_cannot_solve_is_solved_in_double(compiled):
+    """Systems of a condition of 1e8, whose factorization single precision loses."""
+    rows = Rows(6, True, True, True, np.float32)
+    rows.H = shifted(rows.H * np.geomspace(1, 1e-4, 7).astype(np.float32))
+    none = np.zeros(7)
+    W, singular = rows.least_squares(compiled, ridge=none)
+    expected, _ = rows.least_squares(_kernels, ridge=none)
+    regular = np.diff(rows.indptr) > 14
+    assert_array_equal(singular[regular], 0)
+    assert_near(W[regular], expected[regular], OF_SYSTEMS[np.float32])
+
+
+MALFORMED = {
+    "index too large": ("indices", lambda rows, k: k.__setitem__(-3, len(rows.H))),
+    "index far too large": ("indices", lambda rows, k: k.__setitem__(-3, 2**31 - 1)),
+    "negative index": ("indices", lambda rows, k: k.__setitem__(0, -1)),
+    "smallest index": ("indices", lambda rows, k: k.__setitem__(5, -(2**31))),
+    "decreasing pointers": ("indptr", lambda rows, p: p.__setitem__(2, 0)),
+    "negative pointer": ("indptr", lambda rows, p: p.__setitem__(0, -1)),
+    "negative pointers": ("indptr", lambda rows, p: p.__isub__(2**40)),
+    "pointer beyond the entries": (
+        "indptr",
+        lambda rows, p: p.__setitem__(-1, rows.indices.size + 1),
+    ),
+    "pointers beyond the entries": ("indptr", lambda rows, p: p.__iadd__(2**40)),
+    "largest pointer": ("indptr", lambda rows, p: p.__setitem__(-1, 2**63 - 1)),
+}
+
+
+@pytest.fixture(params=FLAGS[::7], ids=["plain", "biased and weighted"])
+def well_formed(request, dtype):
+    """Return rows that the tests below break in one place."""
+    return Rows(5, *request.param, dtype, counts=[8, 0, 12, 9, 20])
+
+
+def broken(rows, name, change):
+    """Change a copy of one of the arrays."""
+    array = np.array(getattr(rows, name))
+    change(rows, array)
+    setattr(rows, name, array)
+    return rows
+
+
+@pytest.mark.parametrize("call", CALLS)
+class TestMalformedRows:
+    @pytest.mark.parametrize("name, change", MALFORMED.values(), ids=MALFORMED)
+    def test_are_refused(self, compiled, well_formed, call, name, change):
+        """Even where the memory beyond the entries looks like more of them."""
+        rows = broken(well_formed, name, change)
+        rows.indices = np.append(rows.indices, np.zeros(9, np.int32))[:-9]
+        with pytest.raises(ValueError, match="malformed"):
+            getattr(rows, call)(compiled)
+
+    def test_are_named(self, compiled, well_formed, call):
+        rows = broken(well_formed, "indices", lambda rows, k: k.__setitem__(25, -1))
+        with pytest.raises(ValueError, match=r"Row 3 .* malformed"):
+            getattr(rows, call)(compiled)
+
+    def test_do_no_harm_outside_of_the_range(self, compiled, well_formed, call):
+        rows = broken(well_formed, "indices", lambda rows, k: k.__setitem__(0, -1))
+        getattr(rows, call)(compiled, 1, 5)
+
+    def test_may_lead_to_entries_where_there_are_none(self, compiled, call, dtype):
+        rows = Rows(3, True, True, True, dtype, counts=[0, 0])
+        rows.indptr = np.array([0, 0, 4])
+        with pytest.raises(ValueError, match="malformed"):
+            getattr(rows, call)(compiled)
+
+    def test_may_lead_to_columns_where_there_are_none(self, compiled, call, dtype):
+        rows = Rows(3, True, True, True, dtype, counts=[2, 2])
+        rows.H = np.zeros((0, 4), dtype)
+        with pytest.raises(ValueError, match="malformed"):
+            getattr(rows, call)(compiled)
+
+    @pytest.mark.parametrize("start, stop", [(-1, 2), (3, 2), (0, 6), (2**40, 2**41)])
+    def test_have_no_ranges_outside(self, compiled, well_formed, call, start, stop):
+        with pytest.raises(ValueError, match="There are 5 rows"):
+            getattr(well_formed, call)(compiled, start, stop)
+
+    @pytest.mark.parametrize("name", ["values", "weights"])
+    @pytest.mark.parametrize("size", [0, 48, 50])
+    def test_have_arrays_of_one_length(self, compiled, call, dtype, name, size):
+        rows = Rows(5, True, True, True, dtype, counts=[8, 0, 12, 9, 20])
+        setattr(rows, name, np.zeros(size, dtype))
+        with pytest.raises(ValueError, match=f"{name} has {size} entries"):
+            getattr(rows, call)(compiled)
+
+    def test_have_pointers(self, compiled, well_formed, call):
+        well_formed.indptr = np.zeros(0, int)
+        with pytest.raises(ValueError, match="indptr must not be empty"):
+            getattr(well_formed, call)(compiled)
+
+    def test_have_factors_of_columns_with_room_for_biases(self, compiled, call, dtype):
+        rows = Rows(0, True, True, False, dtype, counts=[4, 0, 2])
+        rows.H = np.zeros((20, 0), dtype)
+        with pytest.raises(ValueError, match="H must hold the column biases"):
+            getattr(rows, call)(compiled)
+
+    @pytest.mark.parametrize("wrong", ["too few", "too many", "too wide"])
+    def test_have_results_of_their_shape(
+        self, monkeypatch, compiled, well_formed, call, wrong
+    ):
+        """One after the other, each array that the kernel writes is of a wrong one."""
+        for k in range(len(getattr(well_formed, call)(compiled))):
+            made = iter(range(10))
+
+            def misshapen(shape, dtype, k=k, made=made):
+                shape = list(np.atleast_1d(shape))
+                if next(made) == k:
+                    shape[-1 if wrong == "too wide" else 0] += (
+                        -1 if wrong == "too few" else 1
+                    )
+                return np.zeros(shape, dtype)
+
+            monkeypatch.setitem(globals(), "guarded", misshapen)
+            with pytest.raises(ValueError, match="must have shape"):
+                getattr(well_formed, call)(compiled)
+
+    @pytest.mark.parametrize("change", [np.asfortranarray, lambda H: H[:, ::-1]])
+    def test_need_factors_row_by_row(self, compiled, well_formed, call, change):
+        """The engine sees to that."""
+        well_formed.H = change(well_formed.H)
+        with pytest.raises(ValueError, match="contiguous"):
+            getattr(well_formed, call)(compiled)
+
+    def test_need_all_numbers_of_one_type(self, compiled, well_formed, call, dtype):
+        other = np.float32 if dtype == np.float64 else np.float64
+        well_formed.values = well_formed.values.astype(other)
+        with pytest.raises((TypeError, ValueError)):
+            getattr(well_formed, call)(compiled)
+
+
+class TestWrongFactors:
+    """Arguments that only some of the kernels take."""
+
+    @pytest.mark.parametrize("call", ["gradient", "squares", "residuals"])
+    @pytest.mark.parametrize("shape", [(4, 6), (6, 6), (5, 5), (5, 7), (0, 6)])
+    def test_of_rows_are_refused(self, compiled, call, shape, dtype):
+        rows = Rows(5, True, True, False, dtype, counts=[8, 0, 12, 9, 20])
+        rows_as_they_are = rows.W.shape
+        W, rows.W = np.zeros(shape, dtype), np.zeros(rows_as_they_are, dtype)
+        results = {
+            "gradient": (guarded((5, 6), dtype), guarded(5, float)),
+            "squares": (guarded(5, float),),
+            "residuals": (guarded(49, dtype),),
+        }
+        with pytest.raises(ValueError, match="W must have shape"):
+            getattr(compiled, call)(*rows.entries, W, *results[call], 0, 5)
+
+    @pytest.mark.parametrize("name, size", [("ridge", 5), ("ridge", 7)])
+    def test_of_the_penalty_are_refused(self, compiled, name, size, dtype):
+        rows = Rows(5, True, True, False, dtype)
+        with pytest.raises(ValueError, match="ridge must have shape"):
+            rows.least_squares(compiled, ridge=np.zeros(size))
+
+    @pytest.mark.parametrize("size", [0, 8, 10])
+    def test_of_the_rows_own_penalties_are_refused(self, compiled, size, dtype):
+        rows = Rows(5, True, True, False, dtype)
+        with pytest.raises(ValueError, match="row_ridge must have shape"):
+            rows.least_squares(compiled, row_ridge=np.zeros(size))
+
+
+class TestEntriesOutside:
+    @pytest.mark.parametrize("side", [0, 1])
+    @pytest.mark.parametrize("index", [-1, 6, 2**62, -(2**63)])
+    def test_have_no_product(self, compiled, dtype, side, index):
+        factors = np.ones((6, 3), dtype)
+        pair, out = [np.zeros(5, int), np.zeros(5, int)], guarded(5, dtype)
+        pair[side][3] = index
+        with pytest.raises(IndexError, match="Entry 3 lies outside"):
+            compiled.entry_products(factors, factors, *pair, out, 0, 5)
+        compiled.entry_products(factors, factors, *pair, out, 0, 3)
+        assert_guards_stand(out)
+
+    @pytest.mark.parametrize("side", ["i", "j"])
+    @pytest.mark.parametrize("index", [-1, 7, 2**31 - 1, -(2**31)])
+    def test_move_nothing(self, compiled, dtype, side, index):
+        steps = Steps(5, True, True, True, dtype)
+        broken(steps, side, lambda _, k: k.__setitem__(3, index))
+        with pytest.raises(IndexError, match="Entry 3 lies outside"):
+            steps.sgd(compiled, adaptive=True)
+        steps.sgd(compiled, True, 0, 3)
+        steps.sgd(compiled, True, 4)
+
+    @pytest.mark.parametrize("start, stop", [(-1, 2), (3, 2), (0, 6)])
+    def test_are_in_no_range(self, compiled, dtype, start, stop):
+        factors, pair = np.ones((6, 3), dtype), np.zeros((2, 5), int)
+        out = guarded(5, dtype)
+        with pytest.raises(ValueError, match="There are 5 entries"):
+            compiled.entry_products(factors, factors, *pair, out, start, stop)
+        steps = Steps(5, True, True, True, dtype, size=5)
+        with pytest.raises(ValueError, match="There are 5 entries"):
+            steps.sgd(compiled, True, start, stop)
+
+    def test_have_factors_of_one_rank(self, compiled, dtype):
+        W, H, pair = (
+            np.ones((6, 3), dtype),
+            np.ones((6, 4), dtype),
+            np.zeros((2, 5), int),
+        )
+        with pytest.raises(ValueError, match="H must have shape"):
+            compiled.entry_products(W, H, *pair, guarded(5, dtype), 0, 5)
+
+    @pytest.mark.parametrize("size", [0, 4, 6])
+    def test_have_arrays_of_one_length(self, compiled, dtype, size):
+        W, pair = np.ones((6, 3), dtype), np.zeros((2, 5), int)
+        with pytest.raises(ValueError, match="out must have shape"):
+            compiled.entry_products(W, W, *pair, guarded(size, dtype), 0, 5)
+        with pytest.raises(ValueError, match="columns must have shape"):
+            compiled.entry_products(
+                W, W, pair[0], np.zeros(size, int), guarded(5, dtype), 0, 5
+            )
+
+    @pytest.mark.parametrize("size", [0, 4, 6])
+    @pytest.mark.parametrize("name", ["j", "values", "weights"])
+    def test_make_steps_with_arrays_of_one_length(self, compiled, dtype, name, size):
+        steps = Steps(5, True, True, True, dtype, size=5)
+        setattr(steps, name, np.zeros(size, np.int32 if name == "j" else dtype))
+        with pytest.raises(ValueError, match="must have shape"):
+            steps.sgd(compiled, adaptive=False)
+
+    @pytest.mark.parametrize("shape", [(6, 5), (6, 7)])
+    def test_make_steps_with_factors_of_one_rank(self, compiled, dtype, shape):
+        steps = Steps(5, True, True, True, dtype)
+        steps.H = np.zeros(shape)
+        with pytest.raises(ValueError, match="H must have shape"):
+            steps.sgd(compiled, adaptive=False)
+
+    @pytest.mark.parametrize("side", [0, 1])
+    @pytest.mark.parametrize("change", [-1, 1])
+    def test_make_steps_with_shares_and_sums_of_each_row(
+        self, compiled, dtype, side, change
+    ):
+        size = (7, 6)[side] + change
+        name = ("row", "column")[side]
+        steps = Steps(5, True, True, True, dtype)
+        steps.sums[side] = np.zeros((size, 2))
+        with pytest.raises(ValueError, match=f"{name}_squares must have shape"):
+            steps.sgd(compiled, adaptive=True)
+        steps.sums[side] = np.zeros((size - change, 3))
+        with pytest.raises(ValueError, match=f"{name}_squares must have shape"):
+            steps.sgd(compiled, adaptive=True)
+        steps.shares[side] = np.zeros(size, dtype)
+        with pytest.raises(ValueError, match=f"{name}_share must have shape"):
+            steps.sgd(compiled, adaptive=False)
+
+
+class TestWhichTwin:
+    """``SKLEARN_MFGD_KERNELS`` and ``SKLEARN_MFGD_REQUIRE_COMPILED`` settle it."""
+
+    @pytest.fixture
+    def load(self, monkeypatch, compiled_kernels):
+        """Return ``load(wanted, required)``, which leaves everything as it was."""
+        before = compiled_kernels.instructions()
+
+        def load(wanted="", required=""):
+            monkeypatch.setenv("SKLEARN_MFGD_KERNELS", wanted)
+            monkeypatch.setenv("SKLEARN_MFGD_REQUIRE_COMPILED", required)
+            return _engine._load()
+
+        yield load
+        compiled_kernels.choose(before)
+
+    @pytest.fixture
+    def absent(self, monkeypatch):
+        """Hide the compiled kernels."""
+        name = "sklearn_mfgd._kernels_fast"
+        monkeypatch.setitem(sys.modules, name, None)
+        monkeypatch.delattr(sklearn_mfgd, "_kernels_fast", raising=False)
+
+    @pytest.mark.parametrize("required", ["", "0", "1"])
+    def test_the_compiled_one_where_there_is_one(
+        self, load, compiled_kernels, required
+    ):
+        assert load(required=required) is compiled_kernels
+
+    def test_the_one_in_numpy_where_that_is_wanted(self, load):
+        assert load("numpy") is _kernels
+
+    @pytest.mark.parametrize("name", INSTRUCTIONS)
+    def test_the_instructions_that_are_wanted(self, load, compiled_kernels, name):
+        if name not in available(INSTRUCTIONS):
+            pytest.skip(f"{name} is nothing that this processor or this build has")
+        assert load(name) is compiled_kernels
+        assert compiled_kernels.instructions() == name
+
+    def test_not_the_one_in_numpy_where_the_other_is_required(self, load):
+        with pytest.raises(ImportError, match="unset one of them"):
+            load("numpy", required="1")
+
+    def test_none_where_the_instructions_have_no_such_name(self, load):
+        with pytest.raises(ImportError, match="'sse9'"):
+            load("sse9")
+
+    def test_the_one_in_numpy_where_there_is_no_other(self, load, absent):
+        assert load() is load("numpy") is _kernels
+
+    @pytest.mark.parametrize("asked", [{"required": "1"}, {"wanted": "base"}], ids=str)
+    def test_none_where_the_compiled_one_is_asked_for_and_absent(
+        self, load, absent, asked
+    ):
+        with pytest.raises(ImportError, match="not installed"):
+            load(**asked)
+
+    def test_is_told(self, monkeypatch, compiled_kernels):
+        monkeypatch.setattr(_engine, "kernels", _kernels)
+        assert _engine.kernels_in_use() == "NumPy"
+        monkeypatch.setattr(_engine, "kernels", compiled_kernels)
+        told = f"compiled, {compiled_kernels.instructions()}"
+        assert _engine.kernels_in_use() == told
