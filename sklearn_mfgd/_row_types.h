@@ -42,43 +42,31 @@
 #undef NOTHING
 
 /* Rows start .. stop of what is wanted: -1, or the first malformed row. */
-static int64_t JOIN(walk, float, WIDTH)(int wanted, const observed *of, double *work,
-                                        int64_t start, int64_t stop)
-{
-    for (int64_t i = start; i < stop; i++) {
-        if (is_malformed(of, i))
-            return i;
-        if (wanted == RESIDUALS)
-            JOIN(residuals, float, WIDTH)(of, i);
-        else if (wanted == GRADIENT)
-            JOIN(gradient, float, WIDTH)(of, i);
-        else if (wanted == SQUARES)
-            JOIN(squares, float, WIDTH)(of, i);
-        else /* single precision first; a row that needs more gets it */
-            of->singular[i] = !JOIN(solve_row, float, WIDTH)(of, i, (float *)work) &&
-                              !JOIN(solve_row, mixed, WIDTH)(of, i, work);
+#define WALK(type, solved)                                                                 \
+    static int64_t JOIN(walk, type, WIDTH)(int wanted, const observed *of, double *work,   \
+                                           int64_t start, int64_t stop)                    \
+    {                                                                                      \
+        for (int64_t i = start; i < stop; i++) {                                           \
+            if (is_malformed(of, i))                                                       \
+                return i;                                                                  \
+            if (wanted == RESIDUALS)                                                       \
+                JOIN(residuals, type, WIDTH)(of, i);                                       \
+            else if (wanted == GRADIENT)                                                   \
+                JOIN(gradient, type, WIDTH)(of, i);                                        \
+            else if (wanted == SQUARES)                                                    \
+                JOIN(squares, type, WIDTH)(of, i);                                         \
+            else                                                                           \
+                of->singular[i] = !(solved);                                               \
+        }                                                                                  \
+        return -1;                                                                         \
     }
-    return -1;
-}
 
-static int64_t JOIN(walk, double, WIDTH)(int wanted, const observed *of, double *work,
-                                         int64_t start, int64_t stop)
-{
-    for (int64_t i = start; i < stop; i++) {
-        if (is_malformed(of, i))
-            return i;
-        if (wanted == RESIDUALS)
-            JOIN(residuals, double, WIDTH)(of, i);
-        else if (wanted == GRADIENT)
-            JOIN(gradient, double, WIDTH)(of, i);
-        else if (wanted == SQUARES)
-            JOIN(squares, double, WIDTH)(of, i);
-        else
-            of->singular[i] = !JOIN(solve_row, double, WIDTH)(of, i, work);
-    }
-    return -1;
-}
+WALK(double, JOIN(solve_row, double, WIDTH)(of, i, work))
+/* Single precision first; a row that needs more gets it. */
+WALK(float, JOIN(solve_row, float, WIDTH)(of, i, (float *)work) ||
+                JOIN(solve_row, mixed, WIDTH)(of, i, work))
 
+#undef WALK
 #undef WIDTH
 #undef BYTES
 #undef TILE_ROWS
