@@ -44,13 +44,13 @@ class CompleteEntries(NamedTuple):
             0.0 if sparse.issparse(self.values) else self.mean
         )
 
-    def sum_of_squared_weights(self):
-        """Sum of the squared weights of the entries, which are 1."""
+    def weight(self, power=1):
+        """Sum of a power of the weights of the entries, which are 1."""
         return float(self.n_observed)
 
     def mean_square(self):
         """Mean square of the centred values."""
-        return self.objective(row_bias=False, column_bias=False).total / self.n_observed
+        return self.objective(row_bias=False, column_bias=False).total / self.weight()
 
     def objective(self, *, row_bias, column_bias):
         """Squared error over these entries."""
@@ -107,18 +107,16 @@ class ObservedEntries(NamedTuple):
         sums = np.bincount(indices, values, minlength=self.shape[1])
         return sums / np.where(totals > 0, totals, 1) + self.mean
 
-    def sum_of_squared_weights(self):
-        """Sum of the squared weights of the entries."""
+    def weight(self, power=1):
+        """Sum of a power of the weights of the entries."""
         weights = self.rows.weights
         if weights is None:
             return float(self.n_observed)
-        return float(np.square(weights, dtype=np.float64).sum())
+        return float(np.power(weights, power, dtype=np.float64).sum())
 
     def mean_square(self):
         """Weighted mean square of the centred values."""
-        weights = self.rows.weights
-        count = self.n_observed if weights is None else weights.sum(dtype=np.float64)
-        return self.objective(row_bias=False, column_bias=False).total / count
+        return self.objective(row_bias=False, column_bias=False).total / self.weight()
 
     def objective(self, *, row_bias, column_bias):
         """Squared error over these entries."""

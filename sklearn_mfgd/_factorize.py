@@ -138,10 +138,11 @@ def _starting_factors(entries, objective, params, sides, exponent, start, rng):
     if isinstance(init, (tuple, list)):
         W, H = _given_factors(init, (len(b), rank), (len(c), rank), b.dtype, exponent)
     elif init == "random":
-        W, H = random_factors(objective, b, c, rank, entries.n_observed, rng)
+        W, H = random_factors(objective, b, c, rank, entries.weight(), rng)
     else:
         share = entries.n_observed / (len(b) * len(c))
-        W, H = svd_factors(objective, b, c, rank, share, sides[0].ridge[0])
+        shrink = sides[0].ridge[0] * entries.n_observed / entries.weight()
+        W, H = svd_factors(objective, b, c, rank, share, shrink)
     # What was never observed stays at its prior: no gradient would ever move it.
     W[entries.counts(axis=1) == 0] = 0
     H[entries.counts(axis=0) == 0] = 0

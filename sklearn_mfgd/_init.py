@@ -40,12 +40,12 @@ def initial_biases(objective, sides, n_rounds=3):
     return b, c
 
 
-def random_factors(objective, b, c, rank, n_observed, rng):
+def random_factors(objective, b, c, rank, weight, rng):
     """Gaussian factors whose product is a quarter of the size of the data.
 
     Smaller than the solution: a fixed step that is stable there is stable on the way.
     """
-    square = 2 * objective.value(b, c) / n_observed
+    square = 2 * objective.value(b, c) / weight
     size = 0.5 * (square / rank) ** 0.25
     m, n = len(b), len(c)
     W, H = (size * rng.standard_normal((rows, rank)) for rows in (m, n))

@@ -9,7 +9,8 @@ applied to either side. The contract, with ``W`` (m, .) and ``H`` (n, .):
 ``value_and_gradient(W, H)``         the same with dF/dW, which shares its residuals
 ``curvature(D, H)``                  sum_j (d_i . g_j)^2 of each row, (m,)
 ``least_squares(H, ridge)``          the W that minimizes F + 1/2 sum ridge * W^2
-``gram(H)``                          sum_j g_j g_j' over *all* columns, float64
+``gram(H)``                          sum_j g_j g_j' over *all* columns, float64, times
+                                     the largest weight of an entry
 ``deflate(b, c)``                    the data without biases, zero in the holes; it
                                      knows ``@``, ``.T`` and ``.shape``
 ``total``                            sum of the squared data
@@ -20,6 +21,8 @@ With biases the last column of ``W`` is the row bias b and the last column of ``
 column bias c: row i sees the regressors ``g_j = [h_j, 1]`` and the target
 ``x_ij - mean - c_j``.
 """
+
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
@@ -37,6 +40,7 @@ class _Side:
 
     row_bias: bool
     column_bias: bool
+    largest_weight = 1.0
 
     def _regressors(self, H):
         """Split H into the regressors of a row, (n, r), and the offset c or None."""
@@ -46,9 +50,9 @@ class _Side:
         return factors, offset
 
     def gram(self, H):
-        """Sum the outer products of the regressors over all columns, (r, r)."""
+        """Bound the second derivative of every row from above, (r, r)."""
         design = self._regressors(H)[0].astype(np.float64, copy=False)
-        return design.T @ design
+        return self.largest_weight * (design.T @ design)
 
 
 class CompleteObjective(_Side):
@@ -179,6 +183,12 @@ class ObservedObjective(_Side):
         self.rows, self._columns = rows, columns
         self.row_bias, self.column_bias = row_bias, column_bias
         self.shape, self.dtype = rows.shape, rows.values.dtype
+
+    @cached_property
+    def largest_weight(self):
+        """The largest weight of an entry."""
+        weights = self.rows.weights
+        return 1.0 if weights is None else float(weights.max(initial=0))
 
     @property
     def T(self):

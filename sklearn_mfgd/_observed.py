@@ -203,7 +203,10 @@ def _weights_at(rows, weights):
 
 
 def _checked_weights(weights, dtype, where):
-    weights = weights.astype(dtype)
+    if weights.dtype.kind not in "biuf":
+        raise ValueError(f"entry_weight must be real numbers; got {weights.dtype}.")
+    with np.errstate(over="ignore"):  # refused as infinite below
+        weights = weights.astype(dtype)
     wrong = ~np.isfinite(weights) | (weights < 0)
     if wrong.any():
         k = int(np.argmax(wrong.ravel()))

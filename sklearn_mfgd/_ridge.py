@@ -44,7 +44,7 @@ def default_ridge(entries, biases, rank):
     deviation = np.sqrt(entries.mean_square())
     if deviation == 0:
         return Ridge(0.0, 0.0)
-    weight = np.sqrt(entries.sum_of_squared_weights() / (m * n))
+    weight = np.sqrt(entries.weight(power=2) / (m * n))
     largest = weight * (np.sqrt(m) + np.sqrt(n))
     if entries.n_observed < 2 / HIDDEN:  # too few to hide any
         return Ridge(deviation * largest / 10, largest / 10)

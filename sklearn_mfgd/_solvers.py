@@ -270,7 +270,8 @@ def _stable_step(objective, W, H, sides, solver):
         lipschitz = max(lipschitz, largest)
     rank = W.shape[1] - objective.row_bias
     A = objective.deflate(W[:, rank:], H[:, rank:])
-    lipschitz += sides[0].unit[0] * _largest_singular_value(A, W.dtype)
+    slope = objective.largest_weight * _largest_singular_value(A, W.dtype)
+    lipschitz += sides[0].unit[0] * slope
     return 1.0 / lipschitz if lipschitz > 0 else np.inf
 
 

@@ -64,7 +64,7 @@ def stochastic_descend(
     Raises
     ------
     DivergenceError
-        When a fixed step makes F non-finite, or keeps it above its start.
+        When a fixed step makes F non-finite, or keeps it above that of no factors.
     """
 
     def penalized(W, H):
@@ -74,6 +74,9 @@ def stochastic_descend(
 
     epoch = _Epoch(objective, sides, W, H, eta, rng)
     start = previous = penalized(W, H)
+    # A fixed step ends up hovering about a minimum. What diverges soon leaves behind
+    # factors of zero, too.
+    ceiling = max(start, 0.5 * objective.total)
     exact = (10 * np.finfo(W.dtype).eps) ** 2 * objective.total
     lowest = start, W, H
     gain, rising, halvings = np.inf, 0, 0
@@ -98,7 +101,7 @@ def stochastic_descend(
             halvings, gain = 0, previous - loss
             ratio = min(gain / last_gain, LONGEST) if last_gain > 0 < gain else 0.0
             converged = 0 <= gain < (1 - ratio) * tol * loss or loss <= exact
-        rising = rising + 1 if loss > start else 0
+        rising = rising + 1 if loss > ceiling else 0
         if not np.isfinite(loss) or rising == PATIENCE:
             stable = _stable_step(*lowest[1:], sides, objective)
             raise DivergenceError(eta, n_iter, stable)
@@ -119,7 +122,7 @@ class _Epoch:
         self._ridge = tuple(float(sides[0].ridge[k]) for k in (0, -1))
         if objective.column_bias and not objective.row_bias:
             self._ridge = float(sides[1].ridge[0]), float(sides[1].ridge[-1])
-        self._rng, self._shape = rng, rows.shape
+        self._rng, self._given = rng, eta
         order, self._grid, self._bounds = _deal(rows, rng)
         self._entries = tuple(
             None if array is None else array[order]
@@ -133,11 +136,13 @@ class _Epoch:
         self._squares, self._scales = [None, None], (0.0, 0.0)
         if eta == "auto":
             rank = max(1, H.shape[1] - objective.column_bias)
-            rms = np.sqrt(2 * objective.value(0 * W, 0 * H) / max(1, rows.indices.size))
-            rms = rms if rms > 0 else 1.0
+            weight = 1.0 if rows.weights is None else rows.weights.mean(dtype=float)
+            square = objective.total / (weight * rows.indices.size)
+            rms = np.sqrt(square) if square > 0 else 1.0
+            # Steps and gradients of data of mean square 1, in the units of these data.
             self._squares = [np.zeros((n, 2), W.dtype) for n in rows.shape]
-            self._scales = 1 / (rank * rms**3), 1 / rms**2
-            self._etas = RATE / rms, RATE
+            self._scales = 1 / (rank * rms**3 * weight**2), 1 / (rms * weight) ** 2
+            self._etas = RATE / (rms * weight), RATE / weight
         else:
             self._etas = eta * float(sides[0].unit[0]), eta
 
@@ -168,7 +173,7 @@ class _Epoch:
     def steps(self):
         """Steps of the factors, of rows and columns."""
         if self._squares[0] is None:
-            return np.array(self._etas[:1])
+            return np.array([self._given])
         seen = np.concatenate([squares[:, 0] for squares in self._squares])
         return self._etas[0] / np.sqrt(1 + self._scales[0] * seen)
 
@@ -198,7 +203,7 @@ def _stable_step(W, H, sides, objective):
     """A step that no entry makes too long: half the inverse of its curvature."""
     row_bias, column_bias = objective.row_bias, objective.column_bias
     rank = W.shape[1] - row_bias
-    largest = [float(np.square(F[:, :rank]).sum(axis=1).max()) for F in (W, H)]
-    unit = float(sides[0].unit[0])
-    ridge = float(sides[0].ridge[0])
-    return 0.5 / (unit * (sum(largest) + ridge) + row_bias + column_bias)
+    largest = sum(float(np.square(F[:, :rank]).sum(axis=1).max()) for F in (W, H))
+    unit, ridge = float(sides[0].unit[0]), float(sides[0].ridge[0])
+    weight = objective.largest_weight
+    return 0.5 / (unit * (weight * largest + ridge) + weight * (row_bias + column_bias))

@@ -155,8 +155,8 @@ def test_least_squares_lowers_the_value_and_ends_the_gradient(case):
     assert_allclose(gradient, 0, atol=1e-10)
 
 
-def test_gram_sums_over_all_columns(case):
-    expected = sum(
+def test_gram_sums_over_all_columns_with_the_largest_weight(case):
+    expected = case.weights.max() * sum(
         np.outer(case.regressors(j), case.regressors(j)) for j in range(len(case.H))
     )
     assert_allclose(case.objective.gram(case.H), expected, rtol=1e-12)

@@ -248,10 +248,19 @@ def test_out_of_sweeps_is_not_convergence(problem):
     assert not run(problem(), "als", tol=1e-9, max_iter=2).converged
 
 
-def test_the_monitor_sees_every_sweep(problem):
-    seen = []
-    run(problem(), "als", max_iter=4, monitor=lambda loss, _: seen.append(len(loss)))
-    assert seen == [1, 2, 3, 4]
+def test_the_monitor_sees_the_start_and_every_sweep(problem):
+    seen, case = [], problem()
+    descent = run(case, "als", max_iter=4, monitor=seen.append)
+    assert [now.n_iter for now in seen] == [0, 1, 2, 3, 4]
+    assert_allclose(seen[0].W, case.W)
+    assert_allclose(seen[-1].W, descent.W)
+    assert seen[-1].loss_curve == descent.loss_curve
+
+
+def test_the_monitor_may_end_the_descent(problem):
+    descent = run(problem(), "als", monitor=lambda now: now.n_iter == 2)
+    assert descent.n_iter == 2
+    assert descent.converged
 
 
 def test_the_iterate_of_least_held_out_error_is_returned(problem):

@@ -32,11 +32,11 @@ INSTRUCTIONS = ["base", "avx2", "avx512"]
 
 
 def available(names):
-    """Return those that this processor and this build have; `names` without a build."""
+    """Return those that the processor and the build have; without a build the first."""
     try:
         kernels = importlib.import_module("sklearn_mfgd._kernels_fast")
     except ImportError:
-        return names
+        return names[:1]
     found = []
     for name in names:
         with contextlib.suppress(ImportError):

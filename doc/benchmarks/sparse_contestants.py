@@ -70,10 +70,11 @@ def cmfrec_fit(X, n_sweeps, **settings):
 
 def implicit_fit(X, rank, n_sweeps):
     """Fit implicit, which minimizes over all entries, the unstored ones as zeros."""
-    model = peer("implicit.als").AlternatingLeastSquares(
-        rank, iterations=n_sweeps, num_threads=N_THREADS, use_gpu=False, random_state=0
-    )
+    settings = dict(num_threads=N_THREADS, use_gpu=False, random_state=0)
     with threadpool_limits(1, "blas"):  # as it asks for in a warning
+        model = peer("implicit.als").AlternatingLeastSquares(
+            rank, iterations=n_sweeps, **settings
+        )
         model.fit(X, show_progress=False)
 
 
