@@ -11,6 +11,7 @@ from scipy import sparse
 from sklearn.utils.random import sample_without_replacement
 
 from ._engine import Rows, entry_products
+from ._linalg import BLOCK
 from ._objective import CompleteObjective, ObservedObjective
 from ._observed import keep_entries, rows_of
 
@@ -94,18 +95,28 @@ class ObservedEntries(NamedTuple):
         """Observed entries of each column (axis 0) or row (axis 1)."""
         if axis:
             return np.diff(self.rows.indptr)
-        return np.bincount(self.rows.indices, minlength=self.shape[1])
+        return self._sum_by_column(None).astype(np.int64)
 
     def column_means(self):
         """Mean of each column; the mean of all where a column was never observed."""
-        indices, values, weights = self.rows[1:4]
-        if weights is None:
-            totals = self.counts(axis=0)
-        else:
-            values = values * weights.astype(np.float64)
-            totals = np.bincount(indices, weights, minlength=self.shape[1])
-        sums = np.bincount(indices, values, minlength=self.shape[1])
+        values, weights = self.rows.values, self.rows.weights
+        totals = self._sum_by_column(weights)
+        sums = self._sum_by_column(values if weights is None else weights * values)
         return sums / np.where(totals > 0, totals, 1) + self.mean
+
+    def _sum_by_column(self, values):
+        """Sum values of the entries, or 1, over each column.
+
+        By parts, as the types that NumPy counts with take more room than the entries.
+        """
+        indices, n = self.rows.indices, self.shape[1]
+        sums = np.zeros(n)
+        step = max(BLOCK, n)
+        for start in range(0, indices.size, step):
+            part = slice(start, start + step)
+            own = None if values is None else values[part]
+            sums += np.bincount(indices[part], own, minlength=n)
+        return sums
 
     def weight(self, power=1):
         """Sum of a power of the weights of the entries."""

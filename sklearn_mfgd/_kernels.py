@@ -69,7 +69,7 @@ def least_squares(
                 weighted = x if weights is None else weights[own, None] * x
                 systems[k] = weighted.T @ x
                 targets[k] = weighted.T @ y
-            penalty = np.tile(ridge, (len(rows), 1))
+            penalty = np.repeat(ridge[None], len(rows), axis=0)
             if row_ridge is not None:
                 penalty *= row_ridge[rows.start : rows.stop, None]
             systems[:, np.arange(rank), np.arange(rank)] += penalty
@@ -201,12 +201,12 @@ def sgd(
         (H, columns, column_bias, column_share, column_squares),
     )
 
-    def damped(eta, scale, squares, square):
+    def damped(eta, scale, squares, place, square):
         """Length of a step, and what its gradient adds to the sum."""
         if squares is None:
             return eta
-        step = eta / np.sqrt(1 + scale * squares)
-        squares += square
+        step = eta / np.sqrt(1 + scale * squares[place])
+        squares[place] += square
         return step
 
     for k in range(start, stop):
@@ -218,12 +218,12 @@ def sgd(
         for (factors, index, biased, share, squares), other in zip(
             sides, others, strict=True
         ):
-            own, share = factors[index[k]], share[index[k]]
-            sums = [None, None] if squares is None else np.split(squares[index[k]], 2)
-            step = damped(eta, scale, sums[0], change**2 * (other @ other))
+            i = index[k]
+            own, share = factors[i], share[i]
+            step = damped(eta, scale, squares, (i, 0), change**2 * (other @ other))
             own[:rank] -= step * (change * other + ridge * share * own[:rank])
             if biased:
-                step = damped(bias_eta, bias_scale, sums[1], change**2)
+                step = damped(bias_eta, bias_scale, squares, (i, 1), change**2)
                 own[rank] -= step * (change + bias_ridge * share * own[rank])
 
 

@@ -154,6 +154,11 @@ cdef observed by_rows(
     return of
 
 
+cdef check_given(values):
+    if values is None:
+        raise ValueError("values must be given.")
+
+
 cdef check_shape(name, array, shape):
     if tuple(array.shape[:array.ndim]) != shape:
         raise ValueError(f"{name} must have shape {shape}.")
@@ -202,6 +207,7 @@ def least_squares(
         check_shape("row_ridge", row_ridge, (of.n_rows,))
     if W.shape[0] == 0 or W.shape[1] == 0:
         return
+    check_given(values)
     of.ridge, of.rows, of.singular = &ridge[0], &W[0, 0], &singular[0]
     if row_ridge is not None:
         of.row_ridge = &row_ridge[0]
@@ -231,6 +237,7 @@ def gradient(
         check_shape("W", W, (of.n_rows, of.row_stride))
     if gradient.shape[0] == 0:
         return
+    check_given(values)
     # Without columns there is nothing to point at, but W is there all the same.
     of.sums, of.gradient = &sums[0], &sums[0]
     if W is not None:
@@ -285,9 +292,10 @@ def residuals(
     )
     check_shape("W", W, (of.n_rows, of.row_stride))
     check_shape("out", out, (of.n_entries,))
-    if of.n_entries == 0 or W.shape[0] == 0:
+    if W.shape[0] == 0:
         return
-    of.entries = &out[0]
+    check_given(values)
+    of.entries = &out[0] if out.shape[0] else NULL
     of.rows = <void *> &W[0, 0] if W.shape[1] else NULL
     walk(RESIDUALS, &of, real is float, start, stop)
 
@@ -346,6 +354,7 @@ def sgd(
     cdef stochastic of
     cdef int64_t outside
     n_entries = rows.shape[0]
+    check_given(values)
     for name, array in (("columns", columns), ("values", values), ("weights", weights)):
         if array is not None:
             check_shape(name, array, (n_entries,))
@@ -375,3 +384,6 @@ def sgd(
         outside = chosen.sgd[0 if real is float else 1](&of, start, stop)
     if outside >= 0:
         raise IndexError(f"Entry {outside} lies outside the matrix.")
+
+
+choose()

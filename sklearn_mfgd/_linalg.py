@@ -8,6 +8,7 @@ from functools import cache
 from threading import Lock
 
 import numpy as np
+import threadpoolctl
 from threadpoolctl import ThreadpoolController
 
 # Numbers of float64 that a block of work arrays may hold (about 4 MB).
@@ -78,7 +79,8 @@ class one_blas_thread:
         cls = one_blas_thread
         with cls._lock:
             if cls._open == 0:
-                cls._limit = _blas().limit(limits=1, user_api="blas")
+                _let_any_thread_set_limits()
+                cls._limit = _blas().limit(limits=1)
             cls._open += 1
 
     def __exit__(self, *error):
@@ -86,12 +88,21 @@ class one_blas_thread:
         with cls._lock:
             cls._open -= 1
             if cls._open == 0:
+                _let_any_thread_set_limits()
                 cls._limit.restore_original_limits()
+                _let_any_thread_set_limits()
 
 
 @cache
 def _blas():
-    return ThreadpoolController()
+    return ThreadpoolController().select(user_api="blas")
+
+
+def _let_any_thread_set_limits():
+    """Undo that threadpoolctl 3.8 heeds only the first thread that sets a limit."""
+    clear = getattr(threadpoolctl.OpenBLASController, "clear_controlling_thread", None)
+    if clear is not None:
+        clear(force=True)
 
 
 def blocks(length, width):

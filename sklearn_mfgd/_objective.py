@@ -201,9 +201,10 @@ class ObservedObjective(_Side):
     @property
     def total(self):
         """Sum of the weighted squares of the data."""
-        values = self.rows.values.astype(np.float64)
-        weights = 1.0 if self.rows.weights is None else self.rows.weights
-        return float(np.sum(weights * values * values))
+        values, weights = self.rows.values, self.rows.weights
+        factors = (values, values) if weights is None else (values, values, weights)
+        terms = "i,i->" if weights is None else "i,i,i->"
+        return float(np.einsum(terms, *factors, dtype=np.float64))
 
     @property
     def _biases(self):

@@ -21,7 +21,7 @@ def n_threads():
     The workers of joblib set it to their share.
     """
     limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    return max(1, int(limit)) if limit.isdigit() else joblib.cpu_count()
+    return max(1, int(limit)) if limit.isdecimal() else joblib.cpu_count()
 
 
 def share_out(work, ranges, limit=None):
@@ -37,7 +37,7 @@ def share_out(work, ranges, limit=None):
         The largest number of threads, `n_threads` when not given.
     """
     remaining, errors = iter(ranges), []
-    lock = threading.Lock()
+    lock, done = threading.Lock(), threading.Semaphore(0)
 
     def run():
         try:
@@ -50,16 +50,29 @@ def share_out(work, ranges, limit=None):
         except BaseException as error:
             errors.append(error)
 
-    count = min(limit or n_threads(), len(ranges))
-    threads = [threading.Thread(target=run, daemon=True) for _ in range(count - 1)]
-    for thread in threads:
-        thread.start()
-    run()
-    for thread in threads:
+    def run_aside():
         try:
-            thread.join()
+            run()
+        finally:
+            done.release()
+
+    count = min(limit or n_threads(), len(ranges))
+    threads = [
+        threading.Thread(target=run_aside, daemon=True) for _ in range(count - 1)
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        run()
+    except BaseException as error:  # Ctrl-C between two lines
+        errors.append(error)
+    # Not by join: interrupted once, it takes a thread for ended that is not.
+    unfinished = sum(thread.ident is not None for thread in threads)
+    while unfinished:
+        try:
+            done.acquire()
+            unfinished -= 1
         except BaseException as error:  # Ctrl-C while waiting
             errors.append(error)
-            thread.join()
     if errors:
         raise errors[0]

@@ -66,8 +66,11 @@ def compiled_kernels():
 def observed_objective():
     """Return ``observed_objective(X, mask, **flags)``: X is seen where mask is True."""
 
-    def objective(X, mask, **flags):
-        return ObservedObjective(rows_of(np.where(mask, X, 0), mask), **flags)
+    def objective(X, mask, weights=None, **flags):
+        rows = rows_of(np.where(mask, X, 0), mask)
+        if weights is not None:
+            rows = rows._replace(weights=weights[mask])
+        return ObservedObjective(rows, **flags)
 
     return objective
 

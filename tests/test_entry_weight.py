@@ -18,8 +18,10 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 ESTIMATORS = [GradientMF, MaskedGradientMF]
 SOLVERS = ["als", "scaled", "gd", "sgd"]
 BIASES = [False, True, "columns"]
-METHODS = ["fit", "fit_transform", "transform", "score"]
 FORMS = [np.asarray, sparse.csr_array, sparse.csc_array, sparse.coo_array]
+# GradientMF takes sparse data without weights only.
+FORMS_OF = [(GradientMF, np.asarray), *((MaskedGradientMF, form) for form in FORMS)]
+METHODS = ["fit", "fit_transform", "transform", "score"]
 
 
 @pytest.fixture
@@ -85,7 +87,7 @@ def test_loss_curve_ends_at_the_weighted_objective(
 
 
 def test_loss_curve_of_sgd_ends_at_the_weighted_objective(holes, weights, model):
-    model.set_params(solver="sgd", max_iter=400, tol=1e-7)
+    model.set_params(solver="sgd", max_iter=200, tol=1e-7)
     Z = model.fit_transform(holes, entry_weight=weights)
     F = objective(model, holes, weights, Z, model.components_.T, model.column_bias_)
     assert model.loss_curve_[-1] == pytest.approx(F, rel=1e-3)
@@ -202,13 +204,14 @@ def test_reconstruction_err_is_the_root_of_the_weighted_squares(
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_validation_curve_is_a_weighted_error(planted, solver):
     """Garbage that weighs next to nothing is held out like all else."""
-    data, rng = planted(m=100, n=30, noise=0.1), np.random.RandomState(0)
+    data, rng = planted(m=60, n=20, noise=0.1), np.random.RandomState(0)
     garbage = rng.uniform(size=data.X.shape) < 0.3
     X = np.where(garbage, 1000 * rng.standard_normal(data.X.shape), data.X)
     model = MaskedGradientMF(
         3,
         solver=solver,
         reg=0.1,
+        max_iter=10,
         fit_bias=False,
         early_stopping=True,
         init=(data.W, data.H),
@@ -320,13 +323,13 @@ def test_weights_of_one_are_no_weights(
     [
         {},
         {"early_stopping": True},
-        {"solver": "sgd", "reg": 0.5, "early_stopping": True},
+        {"solver": "sgd", "reg": 0.5, "early_stopping": True, "max_iter": 10},
     ],
     ids=str,
 )
 @pytest.mark.parametrize("form", FORMS)
 def test_weights_of_one_are_no_weights_to_the_defaults(planted, params, form):
-    X = planted(m=100, n=30, share_missing=0.3).X
+    X = planted(m=60, n=20, share_missing=0.3).X
     model = MaskedGradientMF(random_state=0, **params)
     X, entry_weight = pair_of(form, X, np.ones(X.shape))
     expected = clone(model).fit_transform(X)
@@ -406,9 +409,9 @@ def test_the_automatic_ridge_takes_up_a_factor_on_all_weights(planted, factor):
 def test_sgd_reaches_the_weighted_optimum_whatever_the_size_of_the_weights(
     planted, factor
 ):
-    X = planted(m=100, n=30, share_missing=0.3).X
+    X = planted(m=24, n=12, share_missing=0.3).X
     weights = factor * np.random.RandomState(1).uniform(0.2, 3, size=X.shape)
-    model = MaskedGradientMF(3, reg=factor, tol=1e-6, max_iter=500, random_state=0)
+    model = MaskedGradientMF(3, reg=factor, tol=1e-6, max_iter=300, random_state=0)
     optimum = clone(model).fit(X, entry_weight=weights).loss_curve_[-1]
     model.set_params(solver="sgd").fit(X, entry_weight=weights)
     assert model.loss_curve_[-1] <= 1.01 * optimum
@@ -420,7 +423,7 @@ def test_sgd_reaches_the_weighted_optimum_whatever_the_size_of_the_weights(
 def test_the_step_that_a_divergence_names_descends_with_weights_too(
     planted, solver, eta, factor, fit_bias
 ):
-    X = planted(m=100, n=30, share_missing=0.3).X
+    X = planted(m=24, n=12, share_missing=0.3).X
     weights = factor * np.random.RandomState(1).uniform(0.2, 3, size=X.shape)
     model = MaskedGradientMF(
         3,
@@ -446,8 +449,8 @@ def test_the_step_that_a_divergence_names_descends_with_weights_too(
 @pytest.mark.parametrize(
     "params",
     [
-        *({"solver": solver, "reg": 1.0} for solver in SOLVERS),
-        {"solver": "sgd", "reg": 1.0, "eta": 2e-4},
+        *({"solver": solver, "reg": 1.0, "max_iter": 30} for solver in SOLVERS),
+        {"solver": "sgd", "reg": 1.0, "eta": 2e-4, "max_iter": 30},
         {"early_stopping": True, "reg": 1.0},
         {"reg": "auto"},
         {"reg": "auto", "early_stopping": True},
@@ -455,7 +458,7 @@ def test_the_step_that_a_divergence_names_descends_with_weights_too(
     ids=str,
 )
 def test_entries_of_little_noise_are_worth_more_when_they_weigh_more(planted, params):
-    data = planted(m=200, n=40, noise=0)
+    data = planted(m=80, n=30, noise=0)
     rng = np.random.RandomState(1)
     deviation = np.where(rng.uniform(size=data.X.shape) < 0.5, 0.1, 3.0)
     X = data.X + deviation * rng.standard_normal(data.X.shape)
@@ -607,13 +610,10 @@ def test_weights_are_not_broadcast(holes, weights, model, form, entry_weight):
 
 @pytest.mark.parametrize("value", [-0.5, np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("Estimator", ESTIMATORS)
+@pytest.mark.parametrize("Estimator, form", FORMS_OF)
 def test_negative_and_infinite_weights_and_nan(
     holes, weights, Estimator, form, method, value
 ):
-    if Estimator is GradientMF and form is not np.asarray:
-        pytest.skip("takes sparse data without weights only")
     row, column = np.argwhere(~np.isnan(holes))[77]
     weights[row, column] = value
     X, entry_weight = pair_of(form, holes, weights)
@@ -742,13 +742,10 @@ def test_weights_are_routed_through_a_pipeline(labelled, Estimator):
     assert_allclose(predicted, by_hand.predict_proba(Z), rtol=1e-6)
 
 
-@pytest.mark.parametrize("form", [np.asarray, sparse.csr_array])
-@pytest.mark.parametrize("Estimator", ESTIMATORS)
+@pytest.mark.parametrize("Estimator, form", FORMS_OF[:3])
 def test_a_grid_search_gives_every_fold_the_weights_of_its_rows(
     labelled, Estimator, form
 ):
-    if Estimator is GradientMF and form is not np.asarray:
-        pytest.skip("takes sparse data without weights only")
     data, _, weights, mask = labelled
     X, entry_weight = pair_of(form, data.X, weights)
     model, folds = Estimator(reg=0.5, max_iter=10), KFold(3)

@@ -162,6 +162,11 @@ def test_gram_sums_over_all_columns_with_the_largest_weight(case):
     assert_allclose(case.objective.gram(case.H), expected, rtol=1e-12)
 
 
+def test_gram_bounds_the_second_derivative_of_every_row(case):
+    bound = np.einsum("ij,ij->i", case.D @ case.objective.gram(case.H), case.D)
+    assert (case.curvature() <= (1 + 1e-12) * bound).all()
+
+
 def test_deflated_data_are_the_data_without_biases(case):
     b = np.linspace(-1, 1, len(case.W))[:, None][:, : int(case.row_bias)]
     c = np.linspace(2, 3, len(case.H))[:, None][:, : int(case.column_bias)]

@@ -29,15 +29,25 @@ def share_missing(request):
     return request.param
 
 
+@pytest.fixture(params=["complete", "holes", "holes, weighted"])
+def kind(request):
+    return request.param
+
+
 @pytest.fixture
-def problem(planted, observed_objective, share_missing):
+def problem(planted, observed_objective, kind):
     """Return ``problem(biases, ridge)``: an objective, a random start, F itself."""
 
     def make(biases=BIASES[1], ridge=0.5, rank=3):
+        share_missing = 0.4 if "holes" in kind else 0.0
         data = planted(m=30, n=20, noise=0.5, share_missing=share_missing)
         flags = {"row_bias": biases.row, "column_bias": biases.column}
+        weights = data.mask.astype(float)
+        if "weighted" in kind:
+            weights *= np.random.RandomState(1).uniform(0.2, 4, weights.shape)
         if share_missing:
-            objective = observed_objective(data.complete, data.mask, **flags)
+            given = weights if "weighted" in kind else None
+            objective = observed_objective(data.complete, data.mask, given, **flags)
         else:
             objective = CompleteObjective(data.complete, **flags)
         sides = sides_of(rank, biases, Ridge(ridge, ridge))
@@ -56,6 +66,7 @@ def problem(planted, observed_objective, share_missing):
             sides=sides,
             penalized=penalized,
             data=data,
+            weights=weights,
         )
 
     return make
@@ -133,7 +144,10 @@ def test_a_scaled_step_solves_with_the_gram_matrix(problem):
 
 @pytest.mark.parametrize("biases", BIASES)
 def test_the_full_scaled_step_is_that_of_soft_impute_als(problem, biases):
-    """Fill the holes with the model, then solve the complete ridge problem."""
+    """Fill the holes with the model, then solve the complete ridge problem.
+
+    An entry of less than the largest weight is a hole by the share that it lacks.
+    """
     case = problem(biases)
     design, offset = case.H, np.zeros(20)
     if biases.column:
@@ -141,9 +155,10 @@ def test_the_full_scaled_step_is_that_of_soft_impute_als(problem, biases):
     if biases.row:
         design = np.column_stack([design, np.ones(20)])
     model = case.W @ design.T + offset
-    target = np.where(case.data.mask, case.data.complete, model) - offset
-    system = design.T @ design + 0.5 * np.eye(design.shape[1])
-    expected = np.linalg.solve(system, design.T @ target.T).T
+    largest = case.weights.max()
+    target = model + case.weights / largest * (case.data.complete - model) - offset
+    system = largest * design.T @ design + 0.5 * np.eye(design.shape[1])
+    expected = np.linalg.solve(system, largest * design.T @ target.T).T
     moved = scaled_step(case.objective, case.W, case.H, case.sides[0], 1.0)
     assert_allclose(moved.factors, expected, rtol=1e-8)
 
@@ -160,12 +175,12 @@ def test_a_fixed_als_step_goes_that_part_of_the_way(problem):
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("size", [1e-120, 1e-30, 1e30])
 def test_a_step_survives_gradients_of_any_size(
-    problem, observed_objective, share_missing, step, size
+    problem, observed_objective, kind, step, size
 ):
     case, X = problem(BIASES[0], ridge=0.0), np.full((30, 20), size)
     case.objective = CompleteObjective(X)
-    if share_missing:
-        case.objective = observed_objective(X, case.data.mask)
+    if "holes" in kind:
+        case.objective = observed_objective(X, case.data.mask, case.weights)
     start = case.W * 0 + np.sqrt(size) / 2, case.H * 0 + np.sqrt(size) / 2
     W = step(case.objective, *start, case.sides[0], "auto").factors
     assert np.isfinite(W).all()

@@ -543,64 +543,52 @@ import numpy as np
 from scipy import sparse
 from sklearn_mfgd import GradientMF, MaskedGradientMF
 
-X = sparse.random_array((30, 20), density=0.3, rng=np.random.default_rng(0))
-X = X.asformat({container!r})
-masked = MaskedGradientMF(2, reg=0.1, max_iter=2).fit(X)
-complete = GradientMF(2, reg=0.1, max_iter=2).fit(X)
+rng = np.random.RandomState(0)
+table = np.where(rng.uniform(size=(30, 20)) < 0.3, rng.uniform(1, 5, (30, 20)), 0)
+masked = MaskedGradientMF(2, reg=0.1, max_iter=2).fit(sparse.csr_array(table))
+complete = GradientMF(2, reg=0.1, max_iter=2).fit(table)
 
 
 def damaged(X):
     X = X.copy()
-    {damage}
+    array, value = damage
+    getattr(X, array)[3] = value
     return X
 
 
-def refused(method, *arguments, **options):
-    try:
-        method(*arguments, **options)
-    except ValueError:
-        print("ValueError")
-
-
-if {which!r} == "mask":
-    mask = damaged(X.astype(bool))
-    for method in (masked.fit, masked.transform, masked.score):
-        refused(method, X, mask=mask)
-if {which!r} == "weight":
-    weight = damaged(X)
-    for method in (masked.fit, masked.transform, masked.score):
-        refused(method, X, entry_weight=weight)
-if {which!r} == "integers":
-    for method in (masked.fit, masked.transform, masked.score):
-        refused(method, damaged((10 * X).astype(int)))
-if {which!r} == "complete":
-    for method in (complete.fit, complete.transform, complete.score):
-        refused(method, damaged(X))
+for container in (sparse.csr_array, sparse.csc_array):
+    X = container(table)
+    for damage in (("indices", 10**8), ("indices", -(10**8)), ("indptr", 10**8)):
+        for name in ("fit", "transform", "score"):
+            ours, theirs = getattr(masked, name), getattr(complete, name)
+            try:
+                CALL
+            except ValueError:
+                print("refused", flush=True)
+            else:
+                print(container.__name__, damage, name, "not refused", flush=True)
 """
 
 
 @pytest.mark.parametrize(
-    "damage",
-    ["X.indices[3] = 10**8", "X.indices[3] = -(10**8)", "X.indptr[3] = 10**8"],
+    "call",
+    [
+        "ours(damaged(X.astype(int)))",
+        "ours(X, mask=damaged(X.astype(bool)))",
+        "ours(X, entry_weight=damaged(X))",
+        "theirs(damaged(X))",
+    ],
 )
-@pytest.mark.parametrize("container", ["csr", "csc"])
-@pytest.mark.parametrize("which", ["integers", "mask", "weight", "complete"])
-def test_damage_elsewhere_is_an_error_and_no_crash(which, container, damage):
+def test_damage_elsewhere_is_an_error_and_no_crash(call):
     """In X of integers, in mask or entry_weight, and where unstored is zero."""
     done = subprocess.run(
-        [
-            sys.executable,
-            "-W",
-            "ignore",
-            "-c",
-            DAMAGED.format(which=which, container=container, damage=damage),
-        ],
+        [sys.executable, "-W", "ignore", "-c", DAMAGED.replace("CALL", call)],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, f"{done.returncode} {done.stderr}"
-    assert done.stdout.split() == 3 * ["ValueError"]
+    assert done.stdout.splitlines() == 18 * ["refused"]
 
 
 # Memory

@@ -23,8 +23,8 @@ SHAPES = [(1, 1), (3, 3), (40, 15), (64, 100), (600, 500), (2000, 40), (900, 700
 
 @pytest.fixture
 def holes(planted):
-    """A table of 40 x 15 with 30 % missing."""
-    return planted(share_missing=0.3).X + 2
+    """A table of 24 x 12 with 30 % missing."""
+    return planted(m=24, n=12, share_missing=0.3).X + 2
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def pattern():
 def test_it_comes_within_a_hundredth_of_the_objective_of_als(
     planted, Estimator, fit_bias, share_missing, init
 ):
-    X = planted(share_missing=share_missing).X + 2
+    X = planted(m=24, n=12, share_missing=share_missing).X + 2
     model = Estimator(3, reg=2.0, fit_bias=fit_bias, init=init, random_state=0)
     optimum = clone(model).set_params(solver="als", tol=1e-8).fit(X).loss_curve_[-1]
     model.set_params(solver="sgd").fit(X)
@@ -61,7 +61,7 @@ def test_it_comes_within_a_hundredth_of_the_objective_of_als(
 
 
 def test_it_recovers_a_planted_matrix_behind_the_holes(planted):
-    data = planted(m=100, n=40, noise=0, share_missing=0.3)
+    data = planted(m=30, n=20, noise=0, share_missing=0.2)
     model = GradientMF(3, solver="sgd", tol=1e-10, random_state=0)
     recovered = model.inverse_transform(model.fit_transform(data.X))
     assert_allclose(recovered, data.signal, atol=1e-4)
@@ -96,8 +96,8 @@ def test_loss_curve_is_the_penalized_objective(holes, model, naive_objective):
 
 
 def test_it_ends_where_the_objective_no_longer_falls(holes, model, recwarn):
-    model.set_params(max_iter=2000, tol=1e-3).fit(holes)
-    assert model.n_iter_ == len(model.loss_curve_) < 2000
+    model.set_params(max_iter=500, tol=1e-3).fit(holes)
+    assert model.n_iter_ == len(model.loss_curve_) < 500
     assert not recwarn.list
 
 
@@ -172,14 +172,14 @@ def test_an_automatic_ridge_is_refused(holes, Estimator):
 @pytest.mark.parametrize("eta", ["auto", 0.01])
 @pytest.mark.parametrize("Estimator", ESTIMATORS)
 def test_rows_and_columns_without_entries_stay_at_the_prior(holes, Estimator, eta):
-    holes[[0, 20]], holes[:, [3, 14]] = np.nan, np.nan
+    holes[[0, 20]], holes[:, [3, 11]] = np.nan, np.nan
     model = Estimator(
         2, solver="sgd", eta=eta, reg=0.5, fit_bias=True, random_state=0, max_iter=5
     )
     Z = model.fit_transform(holes)
     assert_array_equal(Z[[0, 20]], np.zeros((2, 3)))
-    assert_array_equal(model.components_[:, [3, 14]], np.zeros((2, 2)))
-    assert_array_equal(model.column_bias_[[3, 14]], np.zeros(2))
+    assert_array_equal(model.components_[:, [3, 11]], np.zeros((2, 2)))
+    assert_array_equal(model.column_bias_[[3, 11]], np.zeros(2))
 
 
 @pytest.mark.parametrize("fit_bias", BIASES)
@@ -247,7 +247,7 @@ def test_the_eta_that_was_found_is_in_units_of_the_data(holes, model):
 def test_the_step_that_a_divergence_names_descends(
     planted, init, fit_bias, reg, share_missing
 ):
-    X = planted(share_missing=share_missing).X
+    X = planted(m=24, n=12, share_missing=share_missing).X
     model = GradientMF(
         3,
         solver="sgd",
@@ -270,7 +270,7 @@ def test_the_step_that_a_divergence_names_descends(
 
 @pytest.mark.parametrize("eta", [1e-4, 1e-3, 1e-2])
 def test_a_step_that_hovers_about_the_optimum_does_not_diverge(planted, eta):
-    X = planted().X  # complete: the SVD is the optimum
+    X = planted(m=24, n=12).X  # complete: the SVD is the optimum
     model = GradientMF(3, solver="sgd", eta=eta, tol=0, max_iter=30, random_state=0)
     curve = np.array(model.fit(X).loss_curve_)
     assert (curve <= 1.2 * GradientMF(3).fit(X).loss_curve_[-1]).all()
