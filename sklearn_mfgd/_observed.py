@@ -102,16 +102,13 @@ def _rows_of_sparse(X, name="X"):
     X = _check_pointers(X, name)
     n_stored = X.nnz
     X = X.tocsr()
-    inner = np.diff(X.indices)
-    ends = X.indptr[1:-1]
-    inner[ends[(ends > 0) & (ends < X.nnz)] - 1] = 1  # from one row to the next
-    if (inner < 0).any():
+    least = _least_step(X)
+    if least < 0:
         X = X.copy()
         X.has_sorted_indices = False  # the flag may be out of date
         X.sort_indices()
-        inner = np.diff(X.indices)
-        inner[ends[(ends > 0) & (ends < X.nnz)] - 1] = 1
-    if X.nnz < n_stored or (inner == 0).any():
+        least = _least_step(X)
+    if X.nnz < n_stored or least == 0:
         raise ValueError(
             f"{name} stores an entry more than once. Sum or drop the duplicates first: "
             f"which of them is meant, only you can tell ({name}.sum_duplicates() sums)."
@@ -123,6 +120,14 @@ def _rows_of_sparse(X, name="X"):
         None,
         X.shape[1],
     )
+
+
+def _least_step(X):
+    """Least difference from one column index to the next within a row."""
+    steps = np.diff(X.indices)
+    ends = X.indptr[1:-1]
+    steps[ends[(ends > 0) & (ends < X.nnz)] - 1] = 1  # from one row to the next
+    return steps.min(initial=1)
 
 
 def _check_pointers(X, name):

@@ -289,6 +289,15 @@ def test_room_for_more_entries_does_not_matter(holes, model):
     assert_same(model, X, holes)
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("container", COMPRESSED)
+def test_arrays_that_are_not_contiguous_are_accepted(holes, model, container, solver):
+    X = stored(holes, container)
+    X.data, X.indices, X.indptr = (np.repeat(a, 2)[::2] for a in arrays_of(X))
+    assert not (X.data.flags.c_contiguous or X.indices.flags.c_contiguous)
+    assert_same(model.set_params(solver=solver, random_state=0), X, holes)
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("container", CONTAINERS)
@@ -511,14 +520,13 @@ MALFORMED = [
 ]
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("damage", MALFORMED)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["fit", "transform", "score"])
 @pytest.mark.parametrize("container", COMPRESSED)
 def test_a_damaged_matrix_is_an_error_and_no_crash(
-    holes, model, container, method, damage, dtype
+    holes, model, container, method, damage
 ):
-    X = stored(holes, container).astype(dtype)
+    X = stored(holes, container)
     assert (np.diff(X.indptr[:4]) > 0).all()
     damage(X)
     with pytest.raises(ValueError, match=r"malformed|ind(ex|ices)"):
