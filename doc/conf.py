@@ -37,7 +37,8 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"{project} {release}"
 html_show_sourcelink = False
 html_sidebars = {
-    page: [] for page in ("install", "user_guide", "contributing", "changes")
+    page: []
+    for page in ("install", "user_guide", "performance", "contributing", "changes")
 }
 
 

@@ -4,6 +4,7 @@ Everything here works in float64 whatever the data: a Gram matrix summed in floa
 cannot tell a singular row from one that is merely ill-conditioned.
 """
 
+import os
 from functools import cache
 from threading import Lock
 
@@ -86,11 +87,21 @@ class one_blas_thread:
     def __exit__(self, *error):
         cls = one_blas_thread
         with cls._lock:
-            cls._open -= 1
-            if cls._open == 0:
+            cls._open = max(cls._open - 1, 0)
+            if cls._open == 0 and cls._limit is not None:
                 _let_any_thread_set_limits()
                 cls._limit.restore_original_limits()
+                cls._limit = None
                 _let_any_thread_set_limits()
+
+    @classmethod
+    def forget(cls):
+        """Start anew in a forked child, where the threads that were inside are gone."""
+        cls._lock, cls._open, cls._limit = Lock(), 0, None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=one_blas_thread.forget)
 
 
 @cache
