@@ -22,7 +22,7 @@ from ._engine import Rows, entry_products
 from ._entries import entries_of, scale_exponent
 from ._factorize import factorize
 from ._model import Biases, Ridge, rescale, sides_of
-from ._observed import SPARSE_FORMATS, observe, refuse_format
+from ._observed import SPARSE_FORMATS, check_sparse, observe
 from ._score import explained_share
 
 
@@ -358,13 +358,13 @@ class BaseMatrixFactorization(
         return self._column_factors(X.dtype, exponent)
 
     def _validate(self, X, *, reset):
-        if not self._unstored_is_zero:
-            refuse_format(X, type(self).__name__)
+        unstored_is_zero = self._unstored_is_zero
+        check_sparse(X, type(self).__name__, unstored_is_zero=unstored_is_zero)
         return validate_data(
             self,
             X,
             reset=reset,
-            accept_sparse=("csr", "csc") if self._unstored_is_zero else SPARSE_FORMATS,
+            accept_sparse=("csr", "csc") if unstored_is_zero else SPARSE_FORMATS,
             dtype=[np.float64, np.float32],
             ensure_all_finite="allow-nan",
         )

@@ -71,6 +71,19 @@ def keep_entries(rows, keep):
     return rows.select(keep, np.searchsorted(dropped, rows.indptr))
 
 
+def check_sparse(X, name, *, unstored_is_zero):
+    """Refuse what no conversion may touch: it could crash, or lose what was stored."""
+    if not sparse.issparse(X):
+        return
+    if not unstored_is_zero:
+        refuse_format(X, name)
+    X = _check_pointers(X, "X")
+    if not unstored_is_zero and X.dtype not in (np.float32, np.float64):
+        if X.format == "coo":  # of some types SciPy makes no CSR
+            X = sparse.coo_array((np.ones(X.nnz, np.float32), X.coords), X.shape)
+        _rows_of_sparse(X)  # SciPy sums duplicates when it converts the type
+
+
 def refuse_format(X, name):
     """Refuse sparse formats whose conversion would drop or invent stored zeros."""
     if sparse.issparse(X) and X.format in ("dia", "bsr"):
@@ -137,10 +150,8 @@ def _check_pointers(X, name):
             for index, length in zip(X.coords, X.shape, strict=True):
                 if index.size and not 0 <= index.min() <= index.max() < length:
                     raise ValueError(f"an index lies outside [0, {length})")
-        elif X.format in ("csr", "csc"):
+        elif X.format in ("csr", "csc", "bsr"):
             X.check_format(full_check=True)
-        else:
-            X = X.tocsr()
     except ValueError as error:
         raise ValueError(f"{name} is a malformed sparse matrix: {error}.") from error
     return X
@@ -166,9 +177,11 @@ def _mask_at(rows, mask):
         return _dense_mask(mask, rows.shape)[rows.row_numbers, rows.indices]
     if mask.shape != rows.shape or mask.dtype != bool:
         _dense_mask(np.broadcast_to(mask.dtype.type(0), mask.shape), rows.shape)
+    mask = _check_pointers(mask, "mask").tocsr().copy()
+    mask.sum_duplicates()
     numbers = np.arange(1, rows.indices.size + 1)
     found = sparse.csr_array((numbers, rows.indices, rows.indptr), rows.shape)
-    found = found.multiply(mask.tocsr()).tocsr().data
+    found = found.multiply(mask).tocsr().data
     keep = np.zeros(numbers.size + 1, bool)
     keep[found] = True
     return keep[1:]

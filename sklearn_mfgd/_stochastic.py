@@ -90,7 +90,8 @@ def stochastic_descend(
     )
     for n_iter in range(1, max_iter + 1):
         earlier = W, H
-        W, H = epoch(W, H)
+        with np.errstate(over="ignore", invalid="ignore"):
+            W, H = epoch(W, H)
         loss, last_gain = penalized(W, H), gain
         if eta == "auto" and not loss <= previous:  # take it back
             (W, H), loss, gain = earlier, previous, np.inf
