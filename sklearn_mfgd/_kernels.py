@@ -9,7 +9,7 @@ With ``row_bias`` the last column of W is a bias b of each row, with ``column_bi
 last column of H a bias c of each column, so that row i has the regressors ``g_j = [h_j,
 1]`` and the targets ``x_ij - c_j``.
 
-`_kernels_fast` has the same functions, several times as fast.
+`_kernels_fast` has the same functions, compiled.
 """
 
 import numpy as np
