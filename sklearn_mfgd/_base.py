@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._callbacks import CallbackSupportMixin, FitTasks
 from ._engine import Rows, entry_products
-from ._entries import entries_of, scale_exponent
+from ._entries import entries_of, scale_exponent, to_unit_variance
 from ._factorize import factorize
 from ._model import Biases, Ridge, rescale, sides_of
 from ._observed import SPARSE_FORMATS, check_sparse, observe
@@ -40,6 +40,7 @@ class BaseMatrixFactorization(
         "eta": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "solver": [StrOptions({"auto", "gd", "scaled", "als", "sgd"})],
         "reg": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+        "noise": [StrOptions({"column", "shared"})],
         "fit_bias": ["boolean", StrOptions({"columns"})],
         "init": [StrOptions({"svd", "random"}), tuple, list],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -238,7 +239,8 @@ class BaseMatrixFactorization(
             raise ValueError("There is nothing to score: every entry of X is missing.")
         H = self._column_factors(entries.dtype)
         centre = np.ldexp(self.column_mean_, -2 * self._exponent) - entries.mean
-        return explained_share(entries, H, self._sides()[0].ridge, centre, self._biases)
+        fold_in = partial(self._row_factors, H=H)
+        return explained_share(entries, H, fold_in, centre, self._biases)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -275,6 +277,11 @@ class BaseMatrixFactorization(
                 f"reg='auto' works with solver='als' or 'auto'; solver={self.solver!r} "
                 "needs a number for reg."
             )
+        if self.reg == "auto" and self.eta != "auto":
+            raise ValueError(
+                f"reg='auto' has no steps to choose; eta={self.eta!r} needs a number "
+                "for reg."
+            )
         X = self._validate(X, reset=True)
         observed = self._observe(X, mask, entry_weight)
         if isinstance(observed, Rows) and observed.indices.size == 0:
@@ -282,6 +289,8 @@ class BaseMatrixFactorization(
         biases = Biases(row=self.fit_bias is True, column=self.fit_bias is not False)
         exponent = scale_exponent(observed)
         entries = entries_of(observed, exponent=exponent, centred=biases.column)
+        if self.reg == "auto":
+            entries, exponent = to_unit_variance(entries, exponent)
         monitor = partial(self._monitor, tasks, entries, biases, exponent)
         found = factorize(
             entries,
@@ -325,12 +334,13 @@ class BaseMatrixFactorization(
         H = rescale(found.H, biases.column, exponent)
         unit = np.ldexp(1.0, 2 * exponent)
         self._biases, self._exponent = biases, exponent
-        self.components_ = np.ascontiguousarray(H[:, : self.rank].T)
+        self.rank_ = H.shape[1] - biases.column
+        self.components_ = np.ascontiguousarray(H[:, : self.rank_].T)
         bias = H[:, -1] if biases.column else np.zeros(len(H), dtype)
         self.column_bias_ = bias.copy()
         self.mean_ = entries.mean * unit
         self.column_mean_ = (entries.column_means() * unit).astype(dtype)
-        self.reg_, self.bias_reg_ = found.ridge
+        self._set_learned(found.learned, unit)
         self.eta_ = descent.step
         if self.eta == "auto" and self.solver in ("gd", "sgd"):
             self.eta_ /= unit  # back from the units of the solver
@@ -344,11 +354,26 @@ class BaseMatrixFactorization(
         )
         self.reconstruction_err_ = float(np.sqrt(2 * found.loss)) * unit
 
+    def _set_learned(self, learned, unit):
+        """Store what was learned besides the factors, None without."""
+        self._learned = learned
+        self.noise_variance_ = self.row_precision_ = self.column_precision_ = None
+        if learned is None:
+            return
+        variance = unit * unit / learned.noise_precision
+        self.noise_variance_ = variance
+        if self.noise == "shared":
+            self.noise_variance_ = float(variance[0])
+        self.row_precision_ = learned.row_precision[: self.rank_] / unit
+        self.column_precision_ = learned.column_precision[: self.rank_] / unit
+
     def _warm_start(self, X, biases, exponent):
         """Column factors of the last fit, or None before the first."""
         if not self.__sklearn_is_fitted__():
             return None
-        if self.components_.shape != (self.rank, X.shape[1]) or self._biases != biases:
+        rank, n = self.components_.shape
+        same_rank = rank == self.rank or (self.reg == "auto" and rank < self.rank)
+        if not same_rank or n != X.shape[1] or self._biases != biases:
             raise ValueError(
                 "warm_start=True continues a fit with components_ of shape "
                 f"{self.components_.shape} and fit_bias of the same kind; got rank="
@@ -390,16 +415,22 @@ class BaseMatrixFactorization(
             H = np.column_stack([H, self.column_bias_])
         return rescale(H.astype(dtype), self._biases.column, -exponent)
 
-    def _sides(self):
-        ridge = Ridge(self.reg_, self.bias_reg_)
-        return sides_of(len(self.components_), self._biases, ridge, self._exponent)
+    def _row_factors(self, entries, columns, *, H):
+        """Rows folded in from some of the columns, in the units of the solvers."""
+        row, column = self._biases
+        if self._learned is not None:
+            learned = self._learned.astype(entries.dtype).take(columns)
+            return learned.fold_in(entries.listed().rows)[0]
+        sides = sides_of(
+            self.rank_, self._biases, Ridge(self.reg, self.reg), self._exponent
+        )
+        objective = entries.objective(row_bias=row, column_bias=column)
+        return objective.least_squares(H[columns], sides[0].ridge)
 
     def _fold_in(self, entries):
-        row, column = self._biases
         H = self._column_factors(entries.dtype)
-        objective = entries.objective(row_bias=row, column_bias=column)
-        W = objective.least_squares(H, self._sides()[0].ridge)
-        return rescale(W, row, self._exponent)
+        W = self._row_factors(entries, slice(None), H=H)
+        return rescale(W, self._biases.row, self._exponent)
 
     def _check_factors(self, Z):
         Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")

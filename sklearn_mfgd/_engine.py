@@ -67,20 +67,23 @@ class Rows(NamedTuple):
 
     def transpose(self):
         """The same entries, column by column."""
-        values = self._transposed(self.values)
-        weights = None
-        if self.weights is not None:
-            weights = self._transposed(self.weights).data
-        indptr, indices = values.indptr.astype(np.int64), values.indices
-        indices = indices.astype(np.int32, copy=False)
-        return Rows(indptr, indices, values.data, weights, self.shape[0])
-
-    def _transposed(self, data):
+        given = [array for array in (self.values, self.weights) if array is not None]
         # SciPy wants pointers and indices of one type; the smaller where it does.
         indptr = self.indptr
         if indptr[-1] <= np.iinfo(np.int32).max:
             indptr = indptr.astype(np.int32)
-        return sparse.csr_array((data, self.indices, indptr), self.shape).tocsc()
+        found = []
+        for data in given or [np.ones(self.indices.size, np.int8)]:
+            matrix = sparse.csr_array((data, self.indices, indptr), self.shape).tocsc()
+            found.append(matrix.data)
+        found = iter(found)
+        return Rows(
+            matrix.indptr.astype(np.int64),
+            matrix.indices.astype(np.int32, copy=False),
+            None if self.values is None else next(found),
+            None if self.weights is None else next(found),
+            self.shape[0],
+        )
 
     def take(self, chosen):
         """Some of the rows."""
@@ -88,9 +91,8 @@ class Rows(NamedTuple):
         indptr = np.concatenate([[0], np.cumsum(counts)])
         entries = np.arange(indptr[-1])
         entries += np.repeat(self.indptr[chosen] - indptr[:-1], counts)
-        weights = None if self.weights is None else self.weights[entries]
-        indices, values = self.indices[entries], self.values[entries]
-        return Rows(indptr, indices, values, weights, self.n_columns)
+        taken = (a if a is None else a[entries] for a in (self.values, self.weights))
+        return Rows(indptr, self.indices[entries], *taken, self.n_columns)
 
     def select(self, keep, n_dropped):
         """Some of the entries; `n_dropped` are not kept before each row."""
@@ -147,7 +149,7 @@ def loss_and_gradient(rows, W, H, biases):
 
 
 def product(rows, V):
-    """Multiply the sparse matrix of the values by V, (n_columns, r)."""
+    """Multiply the sparse matrix of the values, 1 without, by V, (n_columns, r)."""
     out = np.empty((rows.shape[0], V.shape[1]), V.dtype)
     sums = np.empty(len(out))
     arguments = _arguments(rows._replace(weights=None), V, (False, False))
@@ -157,6 +159,54 @@ def product(rows, V):
         lambda *part: kernels.gradient(*arguments, None, out, sums, *part),
     )
     return out
+
+
+class Posteriors(NamedTuple):
+    """What the entries say about the coefficients of every row."""
+
+    means: np.ndarray  # (n_rows, q)
+    moments: np.ndarray  # (n_rows, size), see `_moments`
+    covariances: np.ndarray | None  # (n_rows, q * (q + 1) / 2), packed
+    logdets: np.ndarray  # (n_rows,), of the covariances
+    gains: np.ndarray  # (n_rows,), mean times right-hand side
+
+
+def posterior(sums, which, targets, scale, prior, biases, *, with_covariances=False):
+    """Posteriors of the rows, see `_kernels.posterior`.
+
+    Returns
+    -------
+    Posteriors
+    """
+    row_bias, column_bias = map(bool, biases)
+    n_rows, q = len(which), round(np.sqrt(2 * prior.size + 0.25) - 0.5)
+    rank = q - row_bias
+    matrix = np.zeros((q, q))
+    matrix[np.tril_indices(q)] = prior
+    least = np.linalg.eigvalsh(matrix).min(initial=np.inf)
+    means = np.empty((n_rows, q), sums.dtype)
+    size = (rank + 1) * (rank + 2) // 2 + row_bias * (rank + 2)
+    moments = np.empty((n_rows, size), sums.dtype)
+    logdets, gains = np.empty(n_rows), np.empty(n_rows)
+    singular = np.zeros(n_rows, np.uint8)
+    given = sums, which, targets, scale
+    shared = prior, least, row_bias, column_bias
+    covariances = None
+    if with_covariances:
+        covariances = np.empty((n_rows, prior.size), sums.dtype)
+    found = means, moments, covariances, logdets, gains, singular
+    step = max(1, int(OPERATIONS / (2 * q**3 + 200)))
+    ranges = [(k, min(k + step, n_rows)) for k in range(0, n_rows, step)]
+    _share(lambda *part: kernels.posterior(*given, *shared, *found, *part), ranges)
+    chosen = np.flatnonzero(singular)
+    if chosen.size:  # by eigenvalues
+        part = [None if array is None else array[chosen] for array in found]
+        own = sums, which[chosen], targets[chosen], scale[chosen]
+        _kernels.posterior(*own, *shared, *part, 0, chosen.size)
+        for whole, few in zip(found, part, strict=True):
+            if whole is not None:
+                whole[chosen] = few
+    return Posteriors(*found[:-1])
 
 
 def loss(rows, W, H, biases):

@@ -197,6 +197,24 @@ def entries_of(observed, *, exponent, mean=None, centred=True):
     return CompleteEntries(values, mean)
 
 
+def to_unit_variance(entries, exponent):
+    """Change the units, by a power of four, to those of unit mean square or nearly so.
+
+    Returns
+    -------
+    entries : CompleteEntries or ObservedEntries
+    exponent : int
+    """
+    square = entries.mean_square()
+    if square == 0:
+        return entries, exponent
+    change = round(np.log2(square) / 4)
+    held = entries.rows if isinstance(entries, ObservedEntries) else entries.values
+    values = _values(held)
+    values *= values.dtype.type(4.0**-change)
+    return entries._replace(mean=entries.mean * 4.0**-change), exponent + change
+
+
 def _values(observed):
     if isinstance(observed, Rows):
         return observed.values

@@ -12,15 +12,20 @@ from scipy import sparse
 
 from ._entries import CompleteEntries, hold_out, validation_error
 from ._init import initial_biases, random_factors, svd_factors
+from ._learned import Learned
 from ._linalg import one_blas_thread
 from ._model import Ridge, sides_of
-from ._ridge import default_ridge
-from ._solvers import Descent, descend
+from ._solvers import Descent, Track, descend
 from ._stochastic import stochastic_descend
+from ._variational import first_state, problem_of, turn, variational
 
 # "als" where its exact rows cost no more than the sweeps that they save: it depends
 # less on the condition of the data than "scaled" does.
 CHEAP_RANK = 40
+
+# Of the biases and factors that the learning of regularization starts from; the data
+# have unit variance there.
+FIRST_RIDGE = Ridge(0.1, 3.0)
 
 # Below this many operations a product of data and factors is for one thread.
 SMALL_PRODUCT = 1e8
@@ -31,7 +36,7 @@ class Factorization(NamedTuple):
 
     W: np.ndarray  # folded in: all observed entries given H
     H: np.ndarray
-    ridge: Ridge
+    learned: Learned | None  # with reg="auto"
     loss: float  # data term at (W, H)
     descent: Descent
 
@@ -40,8 +45,6 @@ def choose_solver(params, entries):
     """Settle ``solver="auto"`` from the pattern of observed entries and the rank."""
     if params["solver"] != "auto":
         return params["solver"]
-    if params["reg"] == "auto":
-        return "als"
     if isinstance(entries, CompleteEntries):  # one system for all rows: products only
         return "scaled"
     # Operations of "als" per entry and factor: for the system, and to solve it.
@@ -80,33 +83,48 @@ def factorize(entries, params, *, biases, exponent, start, rng, monitor):
 
 
 def _factorize(entries, params, biases, exponent, start, rng, monitor):
-    if params["solver"] == "sgd":
-        _refuse_zeros(entries, "solver='sgd'")
-        entries = entries.listed()
+    for name, value in (("solver", "sgd"), ("reg", "auto")):
+        if params[name] == value:
+            _refuse_zeros(entries, f"{name}={value!r}")
+            entries = entries.listed()
     training, validate = entries, None
     if params["early_stopping"]:
         _refuse_zeros(entries, "early_stopping=True")
         training, held_out = hold_out(entries, params["validation_fraction"], rng)
         validate = validation_error(held_out, biases)
-    objective = training.objective(row_bias=biases.row, column_bias=biases.column)
-    rank = params["rank"]
+    method = _learn if params["reg"] == "auto" else _descend
+    return method(
+        entries,
+        training,
+        params,
+        biases,
+        exponent,
+        start,
+        rng,
+        validate=validate,
+        n_iter_no_change=params["n_iter_no_change"],
+        tol=params["tol"],
+        monitor=monitor,
+    )
+
+
+def _descend(
+    entries, training, params, biases, exponent, start, rng, *, monitor, **ending
+):
+    """Minimize the objective with a given ridge."""
+    flags = {"row_bias": biases.row, "column_bias": biases.column}
+    objective = training.objective(**flags)
     ridge = Ridge(params["reg"], params["reg"])
-    if params["reg"] == "auto":
-        _refuse_zeros(training, "reg='auto'")
-        ridge = default_ridge(training, biases, rank)
-        ridge = ridge._replace(factors=float(np.ldexp(ridge.factors, 2 * exponent)))
-    sides = sides_of(rank, biases, ridge, exponent)
+    sides = sides_of(params["rank"], biases, ridge, exponent)
     W, H = _starting_factors(training, objective, params, sides, exponent, start, rng)
 
     def finish(descent):
+        everything = objective
         if params["early_stopping"]:
-            flags = {"row_bias": biases.row, "column_bias": biases.column}
             everything = entries.objective(**flags)
-        else:
-            everything = objective
         W = everything.least_squares(descent.H, sides[0].ridge)
         loss = everything.value(W, descent.H)
-        return Factorization(W, descent.H, ridge, loss, descent)
+        return Factorization(W, descent.H, None, loss, descent)
 
     solver = choose_solver(params, entries)
     method = partial(descend, solver=solver)
@@ -119,14 +137,52 @@ def _factorize(entries, params, biases, exponent, start, rng, monitor):
         sides,
         eta=params["eta"],
         max_iter=params["max_iter"],
-        tol=params["tol"],
-        validate=validate,
-        n_iter_no_change=params["n_iter_no_change"],
         monitor=monitor and (lambda now: monitor(now, partial(finish, now))),
+        **ending,
     )
     if params["early_stopping"]:
         del objective, training  # make room: the next one is as large
     return finish(descent)
+
+
+def _learn(
+    entries, training, params, biases, exponent, start, rng, *, monitor, tol, **ending
+):
+    """Learn factors and what regularizes them."""
+    flags = {"row_bias": biases.row, "column_bias": biases.column}
+    objective = training.objective(**flags)
+    weight = training.weight() / training.n_observed
+    ridge = Ridge(*(weight * number for number in FIRST_RIDGE))
+    rank = params["rank"] if start is None else start.shape[1] - biases.column
+    sides = sides_of(rank, biases, ridge)
+    W, H = _starting_factors(training, objective, params, sides, exponent, start, rng)
+    del objective
+    problem = problem_of(training.rows, rank, biases, params["noise"])
+    state = first_state(problem, W, H, training.rows)
+
+    def finish(descent):
+        state = turn(problem, descent.state)
+        learned = Learned(
+            state.H,
+            state.covariances,
+            state.alpha,
+            state.row_precision,
+            state.column_precision,
+            biases,
+        )
+        W, _ = learned.fold_in(entries.rows)
+        loss = entries.objective(**flags).value(W, state.H)
+        return Factorization(W, state.H, learned, loss, descent)
+
+    track = Track(
+        W,
+        H,
+        tol=tol,
+        monitor=monitor and (lambda now: monitor(now, partial(finish, now))),
+        **ending,
+    )
+    variational(problem, state, track, max_iter=params["max_iter"], tol=tol)
+    return finish(track.descent())
 
 
 def _starting_factors(entries, objective, params, sides, exponent, start, rng):

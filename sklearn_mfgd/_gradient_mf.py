@@ -209,6 +209,7 @@ class GradientMF(BaseMatrixFactorization):
         eta="auto",
         solver="auto",
         reg=0.0,
+        noise="column",
         fit_bias=False,
         init="svd",
         max_iter=200,
@@ -224,6 +225,7 @@ class GradientMF(BaseMatrixFactorization):
         self.eta = eta
         self.solver = solver
         self.reg = reg
+        self.noise = noise
         self.fit_bias = fit_bias
         self.init = init
         self.max_iter = max_iter

@@ -93,7 +93,7 @@ def gradient(
 ):
     """Sum ``s_ij e_ij g_j`` over each row, and ``s_ij e_ij^2``, e = W G' + c - X.
 
-    Without W the values themselves take the place of e.
+    Without W the values themselves take the place of e, and 1 without values.
 
     Parameters
     ----------
@@ -102,8 +102,10 @@ def gradient(
     """
     design, _ = regressors(H, row_bias, column_bias)
     own = slice(indptr[start], indptr[stop])
-    error = values[own]
-    if W is not None:
+    if W is None:
+        error = np.ones(indptr[stop] - indptr[start], H.dtype)
+        error = error if values is None else values[own]
+    else:
         error = _errors(
             H, indptr, indices, values, row_bias, column_bias, W, start, stop
         )
@@ -225,6 +227,103 @@ def sgd(
             if biased:
                 step = damped(bias_eta, bias_scale, squares, (i, 1), change**2)
                 own[rank] -= step * (change + bias_ridge * share * own[rank])
+
+
+def posterior(
+    sums,
+    which,
+    targets,
+    scale,
+    prior,
+    least,
+    row_bias,
+    column_bias,
+    means,
+    moments,
+    covariances,
+    logdets,
+    gains,
+    singular,
+    start,
+    stop,
+):
+    """Gaussian posterior of the coefficients z = [w, b] of every row.
+
+    With the moments of the other side summed over the entries of the row, see
+    `_moments`, the precision of z is ``P = prior + scale * E[g g']``, g = [h, 1], and
+    its mean solves ``P z = scale * (sum of x g - E[c g])``.
+
+    Parameters
+    ----------
+    sums : ndarray of shape (n_systems, size)
+        Sums of packed moments of [h, 1, c].
+    which : int64 ndarray of shape (n_rows,)
+        The system of each row.
+    targets : ndarray of shape (n_rows, rank + 1 or + 2)
+        Sums of ``x [h, 1, c]``.
+    scale : float64 ndarray of shape (n_rows,)
+    prior : float64 ndarray of shape (q * (q + 1) / 2,)
+        Packed precision of z before any entry.
+    least : float
+        Its smallest eigenvalue. No entry takes away from what the prior knows, so where
+        P has a smaller one, that is rounding.
+    means : ndarray of shape (n_rows, q)
+        Filled with the mean.
+    moments : ndarray of shape (n_rows, size of this side)
+        Filled with the packed moments of [w, 1, b].
+    covariances : ndarray of shape (n_rows, q * (q + 1) / 2) or None
+        Filled with the packed covariance of z.
+    logdets, gains : float64 ndarray of shape (n_rows,)
+        Filled with the logarithm of the determinant of the covariance, and with the
+        product of the mean and the right-hand side.
+    singular : uint8 ndarray of shape (n_rows,)
+        Filled with 0; the compiled twin marks by 1 what it leaves to this one: rows
+        whose P rounding made indefinite.
+    """
+    q = means.shape[1]
+    rank = q - row_bias
+    lower = np.tril_indices(q)
+    singular[start:stop] = 0
+    for block in blocks(stop - start, 4 * q * q):
+        rows = slice(start + block.start, min(start + block.stop, stop))
+        system = sums[which[rows]].astype(np.float64)
+        factor = scale[rows, None]
+        right = targets[rows, :q].astype(np.float64)
+        if column_bias:
+            right -= system[:, -(rank + 2) :][:, :q]
+        right *= factor
+        P = np.empty((len(right), q, q))
+        P[:, lower[0], lower[1]] = prior + factor * system[:, : prior.size]
+        P[:, lower[1], lower[0]] = P[:, lower[0], lower[1]]
+        S, logdets[rows] = _invert(P, least)
+        mean = np.einsum("kab,kb->ka", S, right)
+        second = S + mean[:, :, None] * mean[:, None]
+        packed = np.ones((len(right), moments.shape[1]))
+        factors = np.tril_indices(rank)
+        n_pairs = factors[0].size
+        packed[:, :n_pairs] = second[:, factors[0], factors[1]]
+        packed[:, n_pairs : n_pairs + rank] = mean[:, :rank]
+        if row_bias:
+            packed[:, -(rank + 2) : -2] = second[:, rank, :rank]
+            packed[:, -2], packed[:, -1] = mean[:, rank], second[:, rank, rank]
+        means[rows], moments[rows] = mean, packed
+        if covariances is not None:
+            covariances[rows] = S[:, lower[0], lower[1]]
+        gains[rows] = np.einsum("ka,ka->k", mean, right)
+
+
+def _invert(P, least):
+    """Inverses of P and the logarithms of their determinants."""
+    try:
+        diagonals = np.diagonal(np.linalg.cholesky(P), axis1=1, axis2=2)
+        if not (diagonals**2 < least / 2).any():
+            return np.linalg.inv(P), -2 * np.log(diagonals).sum(axis=1)
+    except np.linalg.LinAlgError:
+        pass
+    values, vectors = np.linalg.eigh(P)
+    values = np.maximum(values, least)
+    S = (vectors / values[:, None]) @ vectors.transpose(0, 2, 1)
+    return S, -np.log(values).sum(axis=1)
 
 
 def regressors(H, row_bias, column_bias):

@@ -64,6 +64,19 @@ typedef struct {
     void *out;
 } pairs;
 
+/* Summed moments of the other side, and the posteriors that follow from them. */
+typedef struct {
+    const int64_t *which; /* the system of each row */
+    int64_t rank, size, own_size, target_stride;
+    int row_bias, column_bias;
+    const void *sums, *targets;
+    const double *scale, *prior;
+    double least;
+    void *means, *moments, *covariances;
+    double *logdets, *gains;
+    uint8_t *singular;
+} posteriors;
+
 /* Entries in the order of their steps. */
 typedef struct {
     int64_t n_rows, n_columns;
@@ -102,6 +115,13 @@ static int64_t work_size(int64_t rank)
     return ld * ld + 3 * ld + chunk * (ld + 2);
 }
 
+/* The same for posteriors; room for vectors that reach past the end. */
+static int64_t posterior_work_size(int64_t rank)
+{
+    int64_t ld = (rank + 1) / 16 * 16 + 16;
+    return 3 * ld * ld + 4 * ld + 16;
+}
+
 /* Vectors of 16 bytes where the compiler has them at all, else plain C. */
 #define WIDTH base
 #define BYTES (16 * VECTORS)
@@ -137,6 +157,7 @@ typedef struct {
     int64_t (*walk[2])(int, const observed *, double *, int64_t, int64_t);
     int64_t (*products[2])(const pairs *, int64_t, int64_t);
     int64_t (*sgd[2])(const stochastic *, int64_t, int64_t);
+    void (*posterior[2])(const posteriors *, int64_t, int64_t, double *);
 } engine;
 
 #define ENGINE(width)                                                                      \
@@ -144,6 +165,7 @@ typedef struct {
         #width, {walk_float_##width, walk_double_##width},                                 \
             {products_float_##width, products_double_##width},                             \
             {sgd_float_##width, sgd_double_##width},                                       \
+            {posteriors_mixed_##width, posteriors_double_##width},                         \
     }
 
 static const engine engines[] = {

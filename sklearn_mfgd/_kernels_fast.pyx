@@ -43,6 +43,22 @@ cdef extern from "_kernels_fast.h" nogil:
         const void *columns
         void *out
 
+    ctypedef struct posteriors:
+        const int64_t *which
+        int64_t rank, size, own_size, target_stride
+        bint row_bias, column_bias
+        const void *sums
+        const void *targets
+        const double *scale
+        const double *prior
+        double least
+        void *means
+        void *moments
+        void *covariances
+        double *logdets
+        double *gains
+        uint8_t *singular
+
     ctypedef struct stochastic:
         int64_t n_rows, n_columns
         const int32_t *i
@@ -70,14 +86,20 @@ cdef extern from "_kernels_fast.h" nogil:
         const stochastic *, int64_t, int64_t
     ) noexcept nogil
 
+    ctypedef void (*posterior_function)(
+        const posteriors *, int64_t, int64_t, double *
+    ) noexcept nogil
+
     ctypedef struct engine:
         const char *name
         walk_function walk[2]
         products_function products[2]
         sgd_function sgd[2]
+        posterior_function posterior[2]
 
     const engine *find_engine(const char *name)
     int64_t work_size(int64_t rank)
+    int64_t posterior_work_size(int64_t rank)
 
 cdef const engine *chosen = NULL
 
@@ -237,7 +259,8 @@ def gradient(
         check_shape("W", W, (of.n_rows, of.row_stride))
     if gradient.shape[0] == 0:
         return
-    check_given(values)
+    if W is not None:
+        check_given(values)
     # Without columns there is nothing to point at, but W is there all the same.
     of.sums, of.gradient = &sums[0], &sums[0]
     if W is not None:
@@ -384,6 +407,66 @@ def sgd(
         outside = chosen.sgd[0 if real is float else 1](&of, start, stop)
     if outside >= 0:
         raise IndexError(f"Entry {outside} lies outside the matrix.")
+
+
+def posterior(
+    const real[:, ::1] sums,
+    const int64_t[::1] which,
+    const real[:, ::1] targets,
+    const double[::1] scale,
+    const double[::1] prior,
+    double least,
+    bint row_bias,
+    bint column_bias,
+    real[:, ::1] means,
+    real[:, ::1] moments,
+    real[:, ::1] covariances,
+    double[::1] logdets,
+    double[::1] gains,
+    uint8_t[::1] singular,
+    Py_ssize_t start,
+    Py_ssize_t stop,
+):
+    cdef posteriors of
+    cdef Py_ssize_t n_rows = which.shape[0], q = means.shape[1], rank = q - row_bias
+    if rank < 0:
+        raise ValueError("means must hold the row biases.")
+    n_pairs = (rank + 1) * (rank + 2) // 2
+    of.size = n_pairs + (rank + 2 if column_bias else 0)
+    of.own_size = n_pairs + (rank + 2 if row_bias else 0)
+    of.target_stride = rank + 1 + column_bias
+    check_shape("sums", sums, (sums.shape[0], of.size))
+    check_shape("targets", targets, (n_rows, of.target_stride))
+    check_shape("means", means, (n_rows, q))
+    check_shape("moments", moments, (n_rows, of.own_size))
+    check_shape("prior", prior, (q * (q + 1) // 2,))
+    for name, array in (("scale", scale), ("logdets", logdets), ("gains", gains)):
+        check_shape(name, array, (n_rows,))
+    check_shape("singular", singular, (n_rows,))
+    if not 0 <= start <= stop <= n_rows:
+        raise ValueError(f"There are {n_rows} rows, not {start} to {stop}.")
+    if covariances is not None:
+        check_shape("covariances", covariances, (n_rows, q * (q + 1) // 2))
+    if start == stop:
+        return
+    for i in range(start, stop):
+        if not 0 <= which[i] < sums.shape[0]:
+            raise IndexError(f"Row {i} has the system {which[i]}, which does not exist.")
+    of.which, of.rank = &which[0], rank
+    of.row_bias, of.column_bias = row_bias, column_bias
+    of.sums, of.targets = &sums[0, 0], &targets[0, 0]
+    of.scale, of.least = &scale[0], least
+    of.prior = &prior[0] if q else NULL
+    of.means = &means[0, 0] if q else NULL
+    of.moments, of.logdets, of.gains = &moments[0, 0], &logdets[0], &gains[0]
+    of.covariances = NULL
+    if covariances is not None and q:
+        of.covariances = &covariances[0, 0]
+    of.singular = &singular[0]
+    memory = Aligned(posterior_work_size(rank))
+    cdef double *work = memory.start
+    with nogil:
+        chosen.posterior[0 if real is float else 1](&of, start, stop, work)
 
 
 choose()

@@ -204,10 +204,11 @@ class MaskedGradientMF(BaseMatrixFactorization):
         eta="auto",
         solver="auto",
         reg="auto",
+        noise="column",
         fit_bias=True,
         init="svd",
         max_iter=200,
-        tol=1e-4,
+        tol=1e-3,
         random_state=None,
         verbose=0,
         warm_start=False,
@@ -219,6 +220,7 @@ class MaskedGradientMF(BaseMatrixFactorization):
         self.eta = eta
         self.solver = solver
         self.reg = reg
+        self.noise = noise
         self.fit_bias = fit_bias
         self.init = init
         self.max_iter = max_iter

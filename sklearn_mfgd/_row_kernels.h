@@ -9,6 +9,7 @@
  *   NAME(x)    x with a suffix of its own
  *   SQRT(x)    square root of a REAL
  *   LEAST      a pivot below this share of the largest diagonal entry is not trusted
+ *   PRECISE    whether REAL is double: what the posterior is computed in
  *   NOTHING    a system without any larger entry says nothing about its row
  */
 
@@ -248,6 +249,107 @@ TARGET static int NAME(solve_row)(const observed *of, int64_t i, REAL *work)
     return 1;
 }
 
+/* ---- Posterior of a row ------------------------------------------------------------- */
+
+#if PRECISE
+
+/* Y = inverse of U', for U as `cholesky` leaves it: row c of Y ends at column c. */
+TARGET static void NAME(invert)(int64_t size, int64_t ld, const REAL *factor,
+                                const REAL *inverses, REAL *inverse)
+{
+    memset(inverse, 0, (size_t)(size * ld) * sizeof(REAL));
+    for (int64_t c = 0; c < size; c++) {
+        REAL *row = inverse + c * ld;
+        row[c] = 1;
+        for (int64_t k = 0; k < c; k++)
+            NAME(add_scaled)(-factor[k * ld + c], inverse + k * ld, row, 0, k + 1);
+        for (int64_t a = 0; a <= c; a += LANES)
+            STORE(row + a, LOAD(row + a) * inverses[c]);
+    }
+}
+
+/* Posterior of row i, see `_kernels`; `fresh`: the work memory holds another system than
+ * the one of this row. Returns 0 where rounding made it indefinite. */
+TARGET static int NAME(posterior)(const posteriors *of, int64_t i, int fresh, REAL *work)
+{
+    int64_t q = of->rank + of->row_bias, rank = of->rank;
+    int64_t ld = q ? (q + PADDING - 1) / PADDING * PADDING : PADDING;
+    const DATA *sums = (const DATA *)of->sums + of->which[i] * of->size;
+    const DATA *target = (const DATA *)of->targets + i * of->target_stride;
+    const DATA *cross = of->column_bias ? sums + of->size - (rank + 2) : NULL;
+    REAL scale = of->scale[i], *system = work, *covariance = system + ld * ld;
+    REAL *inverse = covariance + ld * ld, *right = inverse + ld * ld;
+    REAL *z = right + ld, *inverses = z + ld;
+    for (int64_t k = 0; k < ld; k++)
+        z[k] = right[k] = 0;
+    for (int64_t k = 0; k < q; k++)
+        right[k] = z[k] = scale * ((REAL)target[k] - (cross ? (REAL)cross[k] : 0));
+    if (fresh) {
+        REAL logdet = 0;
+        const double *prior = of->prior;
+        memset(system, 0, (size_t)(2 * ld * ld) * sizeof(REAL));
+        for (int64_t a = 0; a < q; a++) {
+            for (int64_t b = 0; b <= a; b++)
+                system[b * ld + a] = *prior++ + scale * (REAL)*sums++;
+        }
+        if (!NAME(cholesky)(q, ld, system, of->least / 2, inverses, covariance, NULL))
+            return 0;
+        for (int64_t k = 0; k < q; k++)
+            logdet += log(inverses[k]);
+        inverses[ld] = 2 * logdet;
+        memset(covariance, 0, (size_t)(ld * ld) * sizeof(REAL));
+        NAME(invert)(q, ld, system, inverses, inverse);
+        NAME(add_products)(q, inverse, ld, covariance);
+    }
+    of->logdets[i] = inverses[ld];
+    /* U'y = right, then U z = y */
+    for (int64_t k = 0; k < q; k++) {
+        REAL solved = z[k] * inverses[k];
+        NAME(add_scaled)(-solved, system + k * ld, z, k, ld);
+        z[k] = solved;
+    }
+    NAME(back_substitute)(q, ld, system, inverses, z);
+    REAL gain = 0;
+    DATA *mean = (DATA *)of->means + i * q;
+    for (int64_t k = 0; k < q; k++) {
+        gain += z[k] * right[k];
+        mean[k] = (DATA)z[k];
+    }
+    of->gains[i] = gain;
+    if (of->covariances) {
+        DATA *spread = (DATA *)of->covariances + i * (q * (q + 1) / 2);
+        for (int64_t a = 0; a < q; a++)
+            for (int64_t b = 0; b <= a; b++)
+                *spread++ = (DATA)covariance[b * ld + a];
+    }
+    DATA *out = (DATA *)of->moments + i * of->own_size;
+    for (int64_t a = 0; a < rank; a++)
+        for (int64_t b = 0; b <= a; b++)
+            *out++ = (DATA)(covariance[b * ld + a] + z[a] * z[b]);
+    for (int64_t k = 0; k < rank; k++)
+        *out++ = (DATA)z[k];
+    *out++ = 1;
+    if (of->row_bias) {
+        for (int64_t k = 0; k < q; k++) {
+            if (k == rank)
+                *out++ = (DATA)z[rank];
+            *out++ = (DATA)(covariance[k * ld + rank] + z[k] * z[rank]);
+        }
+    }
+    return 1;
+}
+
+TARGET static void NAME(posteriors)(const posteriors *of, int64_t start, int64_t stop, double *work)
+{
+    for (int64_t i = start; i < stop; i++) {
+        int fresh = i == start || of->singular[i - 1] || of->which[i] != of->which[i - 1] ||
+                    of->scale[i] != of->scale[i - 1];
+        of->singular[i] = !NAME(posterior)(of, i, fresh, work);
+    }
+}
+
+#endif
+
 #ifndef MIXED
 
 /* ---- Residuals ---------------------------------------------------------------------- */
@@ -326,7 +428,7 @@ TARGET static void NAME(gradient)(const observed *of, int64_t i)
             if (k + AHEAD < stop)
                 PREFETCH((const REAL *)of->columns + of->indices[k + AHEAD] * of->column_stride,
                          of->rank * sizeof(REAL));
-            REAL e = w ? NAME(residual)(of, w, k) : values[k];
+            REAL e = w ? NAME(residual)(of, w, k) : values ? values[k] : 1;
             change[a] = weights ? weights[k] * e : e;
             loss += (double)change[a] * e;
             total += change[a];

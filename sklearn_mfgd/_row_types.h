@@ -9,6 +9,7 @@
 #define LANES (BYTES ? BYTES / 8 : 1)
 #define LEAST 1e-10
 #define NOTHING 1e-200
+#define PRECISE 1
 #include "_row_kernels.h"
 #undef NAME
 #undef DATA
@@ -24,6 +25,7 @@
 #undef LANES
 #undef LEAST
 #undef NOTHING
+#undef PRECISE
 
 #define NAME(x) JOIN(x, float, WIDTH)
 #define DATA float
@@ -32,6 +34,7 @@
 #define LANES (BYTES ? BYTES / 4 : 1)
 #define LEAST 1e-4f
 #define NOTHING 1e-30f
+#define PRECISE 0
 #include "_row_kernels.h"
 #undef NAME
 #undef DATA
@@ -40,6 +43,7 @@
 #undef LANES
 #undef LEAST
 #undef NOTHING
+#undef PRECISE
 
 /* Rows start .. stop of what is wanted: -1, or the first malformed row. */
 #define WALK(type, solved)                                                                 \

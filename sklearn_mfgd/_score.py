@@ -5,15 +5,15 @@ import numpy as np
 from ._entries import folds
 
 
-def explained_share(entries, H, ridge, column_means, biases):
+def explained_share(entries, H, fold_in, column_means, biases):
     """Share of the variance of hidden entries that folding in the others explains.
 
     Parameters
     ----------
     entries : CompleteEntries or ObservedEntries
     H : ndarray of shape (n_features, .)
-    ridge : ndarray
-        Penalty of each column of W.
+    fold_in : callable (entries, columns) -> W
+        Row factors given some of the columns.
     column_means : ndarray of shape (n_features,)
         What the prediction is compared with, less ``entries.mean``.
     biases : Biases
@@ -26,7 +26,7 @@ def explained_share(entries, H, ridge, column_means, biases):
     flags = {"row_bias": biases.row, "column_bias": biases.column}
     press = 0.0
     for seen, hidden, (seen_columns, hidden_columns) in folds(entries):
-        W = seen.objective(**flags).least_squares(H[seen_columns], ridge)
+        W = fold_in(seen, seen_columns)
         press += 2 * hidden.objective(**flags).value(W, H[hidden_columns])
     bare = entries.objective(row_bias=False, column_bias=True)
     no_factors = np.zeros((entries.shape[0], 0), H.dtype)

@@ -87,6 +87,7 @@ class Descent(NamedTuple):
     step: float  # the fixed one, or the median of the last sweep's exact ones
     loss_curve: list  # F after each sweep
     validation_curve: list  # held-out error after each sweep, empty without
+    state: tuple | None = None  # what else the method knows at (W, H)
 
 
 class Track:
@@ -104,34 +105,34 @@ class Track:
         self._tol, self._patience = tol, n_iter_no_change
         self._validate, self._monitor = validate, monitor
         self._losses, self._errors = [], []
-        self._best, self._stale = (np.inf, W, H), 0
-        self._now, self.converged, self._sizes = (W, H), False, lambda: np.zeros(0)
+        self._best, self._stale = (np.inf, W, H, None), 0
+        self._now, self.converged = (W, H, None), False
+        self._sizes = lambda: np.zeros(0)
         if monitor is not None:
             monitor(self.descent())
 
-    def add(self, W, H, loss, sizes, converged):
+    def add(self, W, H, loss, sizes, converged, state=None):
         """Note a sweep; `sizes` () are the lengths of its steps."""
-        self._now, self._sizes, self.converged = (W, H), sizes, converged
+        self._now, self._sizes, self.converged = (W, H, state), sizes, converged
         self._losses.append(loss)
         if self._validate is not None:
             self._errors.append(self._validate(W, H))
             self._stale += 1
             if self._errors[-1] < self._best[0] * (1 - self._tol):
-                self._best, self._stale = (self._errors[-1], W, H), 0
+                self._best, self._stale = (self._errors[-1], W, H, state), 0
             self.converged = converged or self._stale >= self._patience
         if self._monitor is not None:
             self.converged = self._monitor(self.descent()) or self.converged
 
     def descent(self):
         """What to return if it ended here."""
-        factors = self._now if self._validate is None else self._best[1:]
+        *factors, state = self._now if self._validate is None else self._best[1:]
         sizes = self._sizes()
         taken = sizes[sizes > 0]
         step = float(np.median(taken)) if taken.size else 0.0
         n_iter = len(self._losses)
-        return Descent(
-            *factors, n_iter, self.converged, step, self._losses, self._errors
-        )
+        curves = self._losses, self._errors
+        return Descent(*factors, n_iter, self.converged, step, *curves, state)
 
 
 def descend(

@@ -85,8 +85,8 @@ def naive_objective():
         total = 0.0
         for i, j in zip(*np.nonzero(~np.isnan(X)), strict=True):
             total += (X[i, j] - model.mean_ - b[i] - c[j] - W[i] @ H[j]) ** 2
-        total += model.reg_ * ((W**2).sum() + (H**2).sum())
-        return 0.5 * (total + model.bias_reg_ * (b @ b + c @ c))
+        total += model.reg * ((W**2).sum() + (H**2).sum())
+        return 0.5 * (total + model.reg * (b @ b + c @ c))
 
     return objective
 

@@ -60,10 +60,10 @@ def pair_of(form, X, weights):
 def objective(model, X, weights, Z, H, c):
     """Evaluate F as the documentation of the estimators states it, with weights."""
     W, b = Z[:, : model.rank], np.zeros(len(Z))
-    penalty = model.reg_ * (np.sum(W**2) + np.sum(H**2))
+    penalty = model.reg * (np.sum(W**2) + np.sum(H**2))
     if model.fit_bias is True:
         b = Z[:, -1]
-    penalty += model.bias_reg_ * (b @ b + c @ c)
+    penalty += model.reg * (b @ b + c @ c)
     error = model.mean_ + b[:, None] + c + W @ H.T - X
     return 0.5 * (np.nansum(weights * error**2) + penalty)
 

@@ -1,0 +1,126 @@
+"""What a fit with learned regularization knows of the columns, and how rows fold in."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from . import _engine
+from ._linalg import blocks
+from ._model import Biases
+from ._moments import (
+    BLOCK,
+    diagonal,
+    expectations,
+    moments_of,
+    n_pairs,
+    packed_size,
+    rows_between,
+    unpack,
+)
+
+
+class Learned(NamedTuple):
+    """Posterior of the columns, and the precisions of the rest."""
+
+    H: np.ndarray  # means of [h, c]
+    covariances: np.ndarray  # of [h, c], packed
+    noise_precision: np.ndarray  # (n,)
+    row_precision: np.ndarray  # of [w, b]
+    column_precision: np.ndarray
+    biases: Biases
+
+    def astype(self, dtype):
+        """The same in another precision."""
+        return self._replace(
+            H=self.H.astype(dtype, copy=False),
+            covariances=self.covariances.astype(dtype, copy=False),
+        )
+
+    def take(self, columns):
+        """The same for some of the columns."""
+        return self._replace(
+            H=self.H[columns],
+            covariances=self.covariances[columns],
+            noise_precision=self.noise_precision[columns],
+        )
+
+    def fold_in(self, rows, *, with_covariances=False):
+        """Posterior of rows, each by itself.
+
+        Parameters
+        ----------
+        rows : Rows
+            Centred entries.
+
+        Returns
+        -------
+        W : ndarray of shape (n_rows, q)
+            Means of [w, b].
+        covariances : ndarray of shape (n_rows, q * (q + 1) / 2) or None
+            Packed.
+        """
+        m, q = rows.shape[0], len(self.row_precision)
+        rank = q - self.biases.row
+        W = np.empty((m, q), self.H.dtype)
+        covariances = None
+        if with_covariances:
+            covariances = np.empty((m, n_pairs(q)), W.dtype)
+        moments = moments_of(self.H, self.covariances, self.biases.column)
+        moments *= self.noise_precision.astype(W.dtype)[:, None]
+        linear = expectations(moments, rank)
+        prior = np.zeros(n_pairs(q))
+        prior[diagonal(q)] = self.row_precision
+        step = max(1, BLOCK // packed_size(rank, True))
+        for start in range(0, m, step):
+            part = slice(start, min(start + step, m))
+            own = rows_between(rows, part.start, part.stop)
+            pattern, values = own._replace(values=own.weights, weights=None), own.values
+            if own.weights is not None:
+                values = values * own.weights
+            found = _engine.posterior(
+                _engine.product(pattern, moments),
+                np.arange(own.shape[0]),
+                _engine.product(own._replace(values=values), linear),
+                np.ones(own.shape[0]),
+                prior,
+                self.biases,
+                with_covariances=with_covariances,
+            )
+            W[part] = found.means
+            if with_covariances:
+                covariances[part] = found.covariances
+        return W, covariances
+
+    def variances(self, W, covariances, rows, columns):
+        """Variance of entries: of the noise, of the row, of the column.
+
+        Parameters
+        ----------
+        W : ndarray of shape (m, q)
+        covariances : ndarray of shape (m, q, q)
+            Of the rows.
+        rows, columns : ndarray of shape (n_entries,)
+
+        Returns
+        -------
+        variances : ndarray of shape (n_entries,), float64
+        """
+        row_bias, column_bias = self.biases
+        rank = W.shape[1] - row_bias
+        result = 1 / self.noise_precision[columns]
+        for part in blocks(len(rows), 2 * (rank + 1) ** 2):
+            i, j = rows[part], columns[part]
+            of_rows = covariances[i].astype(np.float64)
+            of_columns = unpack(
+                self.covariances[j].astype(np.float64), rank + column_bias
+            )
+            w = np.ones((len(i), rank + column_bias))
+            h = np.ones((len(i), rank + row_bias))
+            w[:, :rank], h[:, :rank] = W[i, :rank], self.H[j, :rank]
+            own = result[part]
+            own += np.einsum("ka,kab,kb->k", h, of_rows, h, optimize=True)
+            own += np.einsum("ka,kab,kb->k", w, of_columns, w, optimize=True)
+            pair = of_rows[:, :rank, :rank], of_columns[:, :rank, :rank]
+            own += np.einsum("kab,kab->k", *pair)
+            result[part] = own
+        return result

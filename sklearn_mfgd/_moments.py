@@ -1,0 +1,211 @@
+"""Second moments of factors and biases, and their sums over observed entries.
+
+A column with the factors h and the bias c has the vector v = [h, 1, c], without biases
+[h, 1]. Its moments E[v v'] are kept as the lower triangle, row by row, in one row of an
+array: first the pairs of factors, then E[h] and 1, then E[h c], E[c] and E[c^2]. What a
+row needs of its columns is linear in them:
+
+    precision of [w, b]   the leading pairs, summed over the entries of the row
+    right-hand side       sum of x E[v], less the moments with c
+
+so that a row update is a sum over entries followed by a Cholesky factorization. Rows
+are summed block by block: what is kept of them all is only what the columns need.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from . import _engine
+from ._engine import Rows
+
+# Numbers that the moments of a block of rows may take.
+BLOCK = 2**21
+
+# Where more than this share is observed, the holes are counted instead.
+COUNT_HOLES = 0.5
+
+
+def n_pairs(length):
+    """Entries of a lower triangle."""
+    return length * (length + 1) // 2
+
+
+def packed_size(rank, biased):
+    """Numbers in the moments of one row or column."""
+    return n_pairs(rank + 1 + biased)
+
+
+def unpack(moments, length):
+    """Symmetric matrices of the leading `length` rows, (..., length, length)."""
+    lower = np.tril_indices(length)
+    matrices = np.empty((*moments.shape[:-1], length, length), moments.dtype)
+    matrices[..., lower[0], lower[1]] = moments[..., : lower[0].size]
+    matrices[..., lower[1], lower[0]] = moments[..., : lower[0].size]
+    return matrices
+
+
+def pack(matrices):
+    """Lower triangles of symmetric matrices."""
+    lower = np.tril_indices(matrices.shape[-1])
+    return matrices[..., lower[0], lower[1]]
+
+
+def diagonal(length):
+    """Places of the diagonal in a packed triangle."""
+    k = np.arange(length)
+    return k * (k + 3) // 2
+
+
+def expectations(moments, rank):
+    """E[v] out of packed moments, (n, rank + 1 or + 2)."""
+    start = n_pairs(rank)
+    linear = moments[:, start : start + rank + 1]
+    if moments.shape[1] == packed_size(rank, False):
+        return np.ascontiguousarray(linear)
+    return np.column_stack([linear, moments[:, -2]])
+
+
+def moments_of(means, covariances, biased):
+    """Moments of columns of which mean and covariance of [h, c] are known."""
+    n, q = means.shape
+    rank = q - biased
+    a, b = np.tril_indices(q)
+    products = covariances + means[:, a] * means[:, b]
+    moments = np.ones((n, packed_size(rank, biased)), means.dtype)
+    pairs = n_pairs(rank)
+    moments[:, :pairs] = products[:, :pairs]
+    moments[:, pairs : pairs + rank] = means[:, :rank]
+    if biased:
+        moments[:, -(rank + 2) : -2] = products[:, pairs:-1]
+        moments[:, -2], moments[:, -1] = means[:, -1], products[:, -1]
+    return moments
+
+
+def total(moments):
+    """Sum of the moments of all rows, float64."""
+    ones = np.ones(len(moments), moments.dtype)
+    return (ones @ moments).astype(np.float64)
+
+
+class Block(NamedTuple):
+    """Some of the rows, and how to sum over their entries."""
+
+    rows: slice | np.ndarray
+    by_rows: Rows  # values times weights
+    by_columns: Rows
+    which: np.ndarray  # the pattern of each row
+    row_pattern: Rows  # of each pattern, entries or holes
+    column_pattern: Rows
+
+    def sum_over_columns(self, moments, everything):
+        """Moments of the columns, summed over the entries of each pattern of rows.
+
+        Parameters
+        ----------
+        moments : ndarray of shape (n_columns, size)
+        everything : ndarray of shape (size,) or None
+            Their sum, where the holes are to be taken away from it.
+        """
+        return _sums(self.row_pattern, moments, everything)
+
+    def sum_over_rows(self, moments, everything):
+        """Moments of the rows, summed over the entries of each column."""
+        return _sums(self.column_pattern, moments, everything)
+
+
+def _sums(pattern, moments, everything):
+    if everything is None:
+        return _engine.product(pattern, moments)
+    whole = everything.astype(moments.dtype)
+    if pattern.indices.size == 0:
+        return np.repeat(whole[None], pattern.shape[0], axis=0)
+    sums = _engine.product(pattern, moments)
+    return np.subtract(whole, sums, out=sums)
+
+
+def blocks_of(rows, size):
+    """Cut the observed entries into blocks of rows whose moments are of a fixed size.
+
+    Parameters
+    ----------
+    rows : Rows
+    size : int
+        Numbers that the moments of a row take.
+
+    Returns
+    -------
+    blocks : list of Block
+    holes : bool
+        Whether the patterns hold the holes.
+    """
+    m, n = rows.shape
+    holes = rows.weights is None and rows.indices.size > COUNT_HOLES * m * n
+    step = max(1, BLOCK // size)
+    found = []
+    for start in range(0, m, step):
+        part = slice(start, min(start + step, m))
+        found.append(_block(rows, part, holes))
+    return found, holes
+
+
+def _block(rows, part, holes):
+    own = rows_between(rows, part.start, part.stop)
+    weights = own.weights
+    if weights is not None:
+        own = own._replace(values=own.values * weights, weights=None)
+    which = np.arange(own.shape[0])
+    if not holes:
+        pattern = own._replace(values=weights)
+        columns = own.transpose()
+        column_pattern = columns._replace(values=None)
+        if weights is not None:
+            column_pattern = pattern.transpose()
+        return Block(part, own, columns, which, pattern, column_pattern)
+    pattern = _complement(own)
+    which, representatives = _shared_patterns(pattern)
+    order = np.argsort(which, kind="stable")  # rows of a pattern one after the other
+    own, by_rows = own.take(order), pattern.take(representatives)
+    by_columns = pattern.take(order).transpose()
+    part, which = part.start + order, which[order]
+    return Block(part, own, own.transpose(), which, by_rows, by_columns)
+
+
+def rows_between(rows, start, stop):
+    """A range of rows; the entries are not copied."""
+    indptr = rows.indptr[start : stop + 1]
+    entries = slice(indptr[0], indptr[-1])
+    weights = None if rows.weights is None else rows.weights[entries]
+    return Rows(
+        indptr - indptr[0],
+        rows.indices[entries],
+        rows.values[entries],
+        weights,
+        rows.n_columns,
+    )
+
+
+def _complement(rows):
+    """The entries that are not observed."""
+    missing = np.ones(rows.shape, bool)
+    missing[rows.row_numbers, rows.indices] = False
+    counts = np.count_nonzero(missing, axis=1)
+    indices = np.nonzero(missing)[1].astype(np.int32)
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    return Rows(indptr, indices, None, None, rows.n_columns)
+
+
+def _shared_patterns(rows):
+    """Number the patterns of the rows: that of each row, and a row of each.
+
+    Rows are told apart by sums of random numbers of their columns: two patterns would
+    be taken for one once in 2^64 pairs.
+    """
+    rng = np.random.RandomState(0)
+    numbers = rng.randint(0, 2**63, size=rows.n_columns, dtype=np.uint64) * 2 + 1
+    sums = np.concatenate([[0], np.cumsum(numbers[rows.indices], dtype=np.uint64)])
+    keys = sums[rows.indptr[1:]] - sums[rows.indptr[:-1]]
+    _, representatives, which = np.unique(keys, return_index=True, return_inverse=True)
+    if len(representatives) > 0.8 * len(keys):
+        return np.arange(len(keys)), np.arange(len(keys))
+    return which, representatives

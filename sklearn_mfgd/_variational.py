@@ -1,0 +1,431 @@
+r"""Learned regularization: mean-field variational Bayes on the row update.
+
+The model is
+
+.. math::
+
+    x_{ij} = \mu + b_i + c_j + w_i \cdot h_j + \epsilon_{ij}, \quad
+    \epsilon_{ij} \sim N(0, 1 / (s_{ij} \alpha_j)), \quad
+    w_i \sim N(0, \Lambda_w^{-1}), \; h_j \sim N(0, \Lambda_h^{-1})
+
+and the posterior of ``[w_i, b_i]`` and of ``[h_j, c_j]`` is taken to be independent and
+Gaussian, with full covariances [1]_, [2]_. A sweep updates all rows, all columns, then
+the precisions by their maximum, and never lowers the bound
+
+.. math::
+
+    L = \sum_{ij} E \log p(x_{ij}) - \sum_i KL(w_i, b_i) - \sum_j KL(h_j, c_j)
+      + \log p(\Lambda, \alpha).
+
+Mean-field factors turn slowly into the axes along which they can be pruned. So after
+each sweep the precisions are taken along the axes of a basis Q, w' = Q w, in which the
+second moments of both sides are diagonal [3]_: nothing but the priors has to be turned.
+
+References
+----------
+.. [1] Y. J. Lim, Y. W. Teh, "Variational Bayesian Approach to Movie Rating Prediction",
+   KDD Cup and Workshop 2007.
+.. [2] A. Ilin, T. Raiko, "Practical Approaches to Principal Component Analysis in the
+   Presence of Missing Values", Journal of Machine Learning Research 11 (2010).
+.. [3] J. Luttinen, A. Ilin, "Transformations in Variational Bayesian Factor Analysis to
+   Speed up Learning", Neurocomputing 73 (2010).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from . import _engine
+from ._linalg import blocks
+from ._moments import (
+    blocks_of,
+    diagonal,
+    expectations,
+    moments_of,
+    n_pairs,
+    pack,
+    packed_size,
+    total,
+    unpack,
+)
+from ._pruning import prune
+
+# Shape, less one, and rate of the Gamma prior of a precision: it says next to nothing.
+VAGUE = 1e-3
+
+# The noise of a column counts for as much as this many observations of it.
+STRENGTH = 2.0
+
+# Least variance of the noise, the data having one of order one: where nothing is left
+# to explain, sums of squares are rounding.
+LEAST_NOISE = {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 1e-6}
+
+# Precision of the factors in the first sweep, over what their start suggests. With all
+# of it weak factors are given up before they have shown what they explain.
+FIRST_PRIOR = 0.1
+
+
+class Problem(NamedTuple):
+    """The data and what never changes about them."""
+
+    blocks: list  # of `_moments.Block`
+    holes: bool
+    shape: tuple
+    row_bias: bool
+    column_bias: bool
+    noise: str
+    counts: np.ndarray  # weight of the entries of each column
+    squares: np.ndarray  # their weighted sum of squares
+    dtype: np.dtype
+    vague: float = VAGUE
+
+    @property
+    def weight(self):
+        """Weight of all entries."""
+        return self.counts.sum()
+
+
+class State(NamedTuple):
+    """What is known after a sweep. Factors are in any basis, precisions in Q's."""
+
+    W: np.ndarray  # means of [w, b]
+    H: np.ndarray  # means of [h, c]
+    moments: np.ndarray  # of the columns, packed
+    covariances: np.ndarray  # of [h, c], packed
+    basis: np.ndarray  # Q
+    row_precision: np.ndarray  # of Q w and b
+    column_precision: np.ndarray  # of inv(Q') h and c
+    alpha: np.ndarray  # precision of the noise of each column
+    level: float  # what the noise of columns is drawn to
+
+
+class Sums(NamedTuple):
+    """What a sweep adds up on its way."""
+
+    rows: np.ndarray  # E[v v'] of all rows, v = [w, 1, b]
+    columns: np.ndarray
+    row_logdet: float  # of the covariances
+    column_logdet: float
+    squares: np.ndarray  # expected squared error of each column
+    systems: np.ndarray  # moments of the rows summed for each column
+    targets: np.ndarray
+    # Sums of the logarithms of the conditional precisions of every factor.
+    row_evidence: np.ndarray
+    column_evidence: np.ndarray
+
+
+def problem_of(rows, rank, biases, noise):
+    """Prepare centred entries of about unit variance."""
+    found, holes = blocks_of(rows, packed_size(rank, biases.row))
+    m, n = rows.shape
+    counts, squares = np.zeros(n), np.zeros(n)
+    for block in found:
+        columns = block.by_columns
+        values = columns.values.astype(np.float64)
+        weights = None
+        if rows.weights is not None:
+            weights = block.column_pattern.values.astype(np.float64)
+            values = values**2 / weights
+        else:
+            values **= 2
+        numbers = columns.row_numbers
+        counts += np.bincount(numbers, weights, minlength=n)
+        squares += np.bincount(numbers, values, minlength=n)
+    return Problem(
+        found, holes, (m, n), *biases, noise, counts, squares, rows.values.dtype
+    )
+
+
+def first_state(problem, W, H, rows):
+    """Start from factors and biases."""
+    m, n = problem.shape
+    rank = H.shape[1] - problem.column_bias
+    errors = _engine.residuals(rows, W, H, (problem.row_bias, problem.column_bias))
+    squares = np.square(errors, dtype=np.float64)
+    level = max(float(np.average(squares, weights=rows.weights)), 1e-3)
+    alpha = np.full(n, 1 / level)
+    row_squares, column_squares = (np.square(F, dtype=np.float64) for F in (W, H))
+    row_precision = FIRST_PRIOR * _precisions(row_squares.sum(axis=0), m)
+    column_precision = _precisions(column_squares.sum(axis=0), n)
+    seen = np.append(row_squares[:, :rank].mean(axis=0), np.ones(int(problem.column_bias)))
+    variances = 1 / (column_precision + np.outer(alpha * problem.counts, seen))
+    covariances = np.zeros((n, n_pairs(H.shape[1])), problem.dtype)
+    covariances[:, diagonal(H.shape[1])] = variances
+    moments = moments_of(H, covariances, problem.column_bias)
+    precisions = row_precision, column_precision
+    return State(W, H, moments, covariances, np.eye(rank), *precisions, alpha, level)
+
+
+def sweep(problem, state):
+    """Update all rows, then all columns, then the noise.
+
+    Returns
+    -------
+    state : State
+    sums : Sums
+    """
+    rank = len(state.basis)
+    row_prior, column_prior = _priors(problem, state)
+    W = np.empty((problem.shape[0], len(row_prior)), problem.dtype)
+    scaled = state.moments * state.alpha.astype(problem.dtype)[:, None]
+    linear, everything = expectations(scaled, rank), None
+    if problem.holes:
+        everything = total(scaled)
+    size = packed_size(rank, problem.row_bias)
+    systems = np.zeros((problem.shape[1], size), problem.dtype)
+    targets = np.zeros((len(systems), rank + 1 + problem.row_bias), problem.dtype)
+    rows, logdet, evidence = np.zeros(size), 0.0, np.zeros(rank)
+    biases = problem.row_bias, problem.column_bias
+    for block in problem.blocks:
+        own = block.sum_over_columns(scaled, everything)
+        of_rows = _engine.posterior(
+            own,
+            block.which,
+            _engine.product(block.by_rows, linear),
+            np.ones(len(block.which)),
+            pack(row_prior),
+            biases,
+        )
+        W[block.rows] = of_rows.means
+        own_total = total(of_rows.moments)
+        rows += own_total
+        logdet += of_rows.logdets.sum()
+        precisions = own[:, diagonal(rank)] + np.diag(row_prior)[:rank]
+        patterns = np.bincount(block.which, minlength=len(own))
+        evidence += patterns @ np.log(precisions)
+        systems += block.sum_over_rows(
+            of_rows.moments, own_total if problem.holes else None
+        )
+        linear_of_rows = expectations(of_rows.moments, rank)
+        targets += _engine.product(block.by_columns, linear_of_rows)
+    found = _engine.posterior(
+        systems,
+        np.arange(len(systems)),
+        targets,
+        state.alpha,
+        pack(column_prior),
+        biases[::-1],
+        with_covariances=True,
+    )
+    squares = _squared_errors(problem, state, found, column_prior, systems, targets)
+    place = diagonal(rank)
+    precisions = state.alpha[:, None] * systems[:, place]
+    precisions += np.diag(column_prior)[:rank]
+    sums = Sums(
+        unpack(rows, rank + 1 + problem.row_bias),
+        unpack(total(found.moments), rank + 1 + problem.column_bias),
+        logdet,
+        float(found.logdets.sum()),
+        squares,
+        systems,
+        targets,
+        evidence,
+        np.log(precisions).sum(axis=0),
+    )
+    alpha, level = _noise(problem, state, squares)
+    state = state._replace(
+        W=W,
+        H=found.means,
+        moments=found.moments,
+        covariances=found.covariances,
+        alpha=alpha,
+        level=level,
+    )
+    return state, sums
+
+
+def bound(problem, state, sums):
+    """The evidence lower bound, up to constants of the priors."""
+    weight, alpha = problem.counts, state.alpha
+    value = weight @ np.log(alpha / (2 * np.pi)) - alpha @ sums.squares
+    turned = 2 * np.linalg.slogdet(state.basis)[1]
+    for count, precision, second, logdet in (
+        (
+            problem.shape[0],
+            state.row_precision,
+            second_moments(sums.rows, state.basis),
+            sums.row_logdet + problem.shape[0] * turned,
+        ),
+        (
+            problem.shape[1],
+            state.column_precision,
+            second_moments(sums.columns, np.linalg.inv(state.basis).T),
+            sums.column_logdet - problem.shape[1] * turned,
+        ),
+    ):
+        value += logdet + count * (len(precision) + np.log(precision).sum())
+        value -= precision @ second
+        value += 2 * VAGUE * (np.log(precision) - precision).sum()
+    if problem.noise == "shared":
+        value += 2 * VAGUE * (np.log(alpha[0]) - alpha[0])
+    else:
+        level = state.level
+        value += STRENGTH * (np.log(alpha * level) - level * alpha).sum()
+    return 0.5 * float(value)
+
+
+def align(problem, state, sums):
+    """Maximize the bound in the basis and the precisions."""
+    m, n = problem.shape
+    rank = len(state.basis)
+    found = []
+    bases = [state.basis]
+    turned = diagonalizing_basis(
+        sums.rows[:rank, :rank], sums.columns[:rank, :rank], m, n
+    )
+    if turned is not None:
+        bases.append(turned)
+    for basis in bases:
+        rows = second_moments(sums.rows, basis)
+        columns = second_moments(sums.columns, np.linalg.inv(basis).T)
+        candidate = state._replace(
+            basis=basis,
+            row_precision=_precisions(rows, m),
+            column_precision=_precisions(columns, n),
+        )
+        found.append((bound(problem, candidate, sums), candidate))
+    value, state = max(found, key=lambda pair: pair[0])
+    return state, value
+
+
+def diagonalizing_basis(rows, columns, m, n):
+    """The Q in which both second moments are diagonal and of the best size.
+
+    Multiplying a factor by the root of u on one side and dividing it on the other
+    changes the bound by that of the logarithms of u, of its moments and of the
+    determinants: its maximum is the positive root of a quadratic equation.
+    """
+    try:
+        L = np.linalg.cholesky(rows)
+    except np.linalg.LinAlgError:  # rounding: stay
+        return None
+    sizes, U = np.linalg.eigh(L.T @ columns @ L)
+    sizes, U = np.maximum(sizes[::-1], np.finfo(float).tiny), U[:, ::-1]
+    a, b, c = n + 2 * VAGUE, VAGUE * (n - m), -(m + 2 * VAGUE) * sizes
+    u = (np.sqrt(b**2 - a * c) - b) / a
+    return np.sqrt(u)[:, None] * np.linalg.solve(L.T, U).T
+
+
+def second_moments(total_moments, basis):
+    """E[z^2] summed over a side, of turned factors and of the bias if there is one."""
+    rank = len(basis)
+    own = np.einsum("ka,ab,kb->k", basis, total_moments[:rank, :rank], basis)
+    return np.append(own, np.diag(total_moments)[rank + 1 :])
+
+
+def turn(problem, state):
+    """The same state with the factors themselves in the basis of the precisions."""
+    Q, rank = state.basis, len(state.basis)
+    T = np.linalg.inv(Q).T
+    W, H = state.W.copy(), state.H.copy()
+    W[:, :rank], H[:, :rank] = W[:, :rank] @ Q.T, H[:, :rank] @ T.T
+    whole = np.eye(H.shape[1])
+    whole[:rank, :rank] = T
+    whole = whole.astype(problem.dtype)
+    covariances = np.empty_like(state.covariances)
+    for part in blocks(len(H), len(whole) ** 2):
+        old = unpack(state.covariances[part], len(whole))
+        covariances[part] = pack(whole @ old @ whole.T)
+    moments = moments_of(H, covariances, problem.column_bias)
+    return state._replace(
+        W=W, H=H, moments=moments, covariances=covariances, basis=np.eye(rank)
+    )
+
+
+def _priors(problem, state):
+    """Precision matrices of [w, b] and of [h, c]."""
+    rank, Q = len(state.basis), state.basis
+    T = np.linalg.inv(Q).T
+    found = []
+    for basis, precision in ((Q, state.row_precision), (T, state.column_precision)):
+        prior = np.diag(precision)
+        prior[:rank, :rank] = (basis.T * precision[:rank]) @ basis
+        found.append(prior)
+    return found
+
+
+def _precisions(second, count):
+    return (count + 2 * VAGUE) / (second + 2 * VAGUE)
+
+
+def _squared_errors(problem, state, found, prior, systems, targets):
+    """Expected squared error of each column, from the update that just was made.
+
+    At its optimum E[z'Az] - 2 E[z]'B is q - E[z' prior z] - z'B, for z = [h, c] and the
+    sums A and B of its entries.
+    """
+    rank, q = len(state.basis), len(prior)
+    twice = 2 * prior - np.diag(np.diag(prior))
+    pairs = n_pairs(rank)
+    penalty = found.moments[:, :pairs] @ pack(twice[:rank, :rank])
+    if problem.column_bias:
+        penalty = penalty + prior[rank, rank] * found.moments[:, -1]
+    squares = problem.squares + (q - penalty - found.gains) / state.alpha
+    if problem.row_bias:
+        squares += systems[:, -1].astype(np.float64) - 2.0 * targets[:, -1]
+    return np.maximum(squares, 0.0)
+
+
+def _noise(problem, state, squares):
+    """Precision of the noise of each column, and the level they share."""
+    largest, level = 1 / LEAST_NOISE[problem.dtype], state.level
+    if problem.noise == "shared":
+        alpha = (problem.weight + 2 * VAGUE) / (squares.sum() + 2 * VAGUE)
+        return np.full(len(squares), min(alpha, largest)), level
+    alpha = state.alpha
+    for _ in range(3):
+        level = len(alpha) / alpha.sum()
+        alpha = (problem.counts + STRENGTH) / (squares + STRENGTH * level)
+        alpha = np.minimum(alpha, largest)
+    return alpha, level
+
+
+def maximize_precisions(problem, state, sums):
+    """Precisions of largest bound in the basis of the factors themselves."""
+    rank = len(state.basis)
+    return state._replace(
+        basis=np.eye(rank),
+        row_precision=_precisions(second_moments(sums.rows, np.eye(rank)), problem.shape[0]),
+        column_precision=_precisions(
+            second_moments(sums.columns, np.eye(rank)), problem.shape[1]
+        ),
+    )
+
+
+def variational(problem, state, track, *, max_iter, tol):
+    """Sweep until the bound rises by less than `tol` for each entry.
+
+    Then factors are told apart, and dropped where the bound is better without; it ends
+    when there are no more of these.
+
+    Parameters
+    ----------
+    problem : Problem
+    state : State
+        Where to start.
+    track : Track
+        Told of every sweep; its state is what to return.
+    max_iter : int
+    tol : float
+    """
+    last, telling_apart = -np.inf, False
+    for _ in range(max_iter):
+        if telling_apart:
+            state = turn(problem, state)
+        rank = len(state.basis)
+        state, sums = sweep(problem, state)
+        if telling_apart:
+            state = maximize_precisions(problem, state, sums)
+            state, sums = prune(problem, state, sums)
+        state, value = align(problem, state, sums)
+        settled = value - last < tol * problem.weight
+        ended = settled and telling_apart and len(state.basis) == rank
+        telling_apart, last = telling_apart or settled, value
+        track.add(state.W, state.H, value, no_steps, ended, state)
+        if track.converged:
+            break
+
+
+def no_steps():
+    """Lengths of the steps: those of least squares, the full ones."""
+    return np.ones(1)
