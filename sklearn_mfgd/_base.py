@@ -22,8 +22,11 @@ from ._engine import Rows, entry_products
 from ._entries import entries_of, scale_exponent, to_unit_variance
 from ._factorize import factorize
 from ._model import Biases, Ridge, rescale, sides_of
+from ._moments import unpack
 from ._observed import SPARSE_FORMATS, check_sparse, observe
 from ._score import explained_share
+
+FLOATS = [np.float64, np.float32]
 
 
 class BaseMatrixFactorization(
@@ -41,6 +44,7 @@ class BaseMatrixFactorization(
         "solver": [StrOptions({"auto", "gd", "scaled", "als", "sgd"})],
         "reg": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "noise": [StrOptions({"column", "shared"})],
+        "n_draws": [Interval(Integral, 0, None, closed="left")],
         "fit_bias": ["boolean", StrOptions({"columns"})],
         "init": [StrOptions({"svd", "random"}), tuple, list],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -109,10 +113,11 @@ class BaseMatrixFactorization(
         """
         return self._fit(X, y, mask, entry_weight)
 
-    def transform(self, X, *, mask=None, entry_weight=None):
-        r"""Fold rows in: the least-squares row factors given `components_`.
+    def transform(self, X, *, mask=None, entry_weight=None, return_cov=False):
+        r"""Fold rows in: the row factors given `components_`.
 
-        Each row minimizes
+        With ``reg="auto"`` these are the means of their posterior, given the posterior
+        of the columns. With a number each row minimizes
 
         .. math::
 
@@ -133,16 +138,31 @@ class BaseMatrixFactorization(
         entry_weight : array-like of shape (n_samples, n_features), default=None
             Weight of the squared error of each entry; 0 means missing. For a sparse X
             also sparse, with the same entries stored.
+        return_cov : bool, default=False
+            Whether to return how uncertain the factors are, too. Only with
+            ``reg="auto"``.
 
         Returns
         -------
         Z : ndarray of shape (n_samples, rank) or (n_samples, rank + 1)
             Row factors. With row biases (``fit_bias=True``) the last column is the
             bias of the row.
+        covariance : ndarray of shape (n_samples, Z.shape[1], Z.shape[1])
+            Posterior covariance of each row of Z. Only with ``return_cov=True``.
         """
         check_is_fitted(self)
+        if return_cov:
+            self._check_learned("return_cov=True")
         entries = self._entries(X, mask, entry_weight)
-        return self._fold_in(entries)
+        if not return_cov:
+            return self._fold_in(entries)
+        rows = entries.listed().rows
+        learned = self._learned.astype(entries.dtype)
+        W, packed = learned.fold_in(rows, with_covariances=True)
+        covariance = unpack(packed, W.shape[1])
+        unit = np.ldexp(1.0, self._exponent * self._orders())
+        covariance *= np.outer(unit, unit).astype(covariance.dtype)
+        return rescale(W, self._biases.row, self._exponent), covariance
 
     def inverse_transform(self, Z):
         """Reconstruct the complete rows: ``mean + column biases + W @ components_``.
@@ -165,7 +185,9 @@ class BaseMatrixFactorization(
             X += Z[:, -1:]
         return X
 
-    def predict_entries(self, Z, rows, columns):
+    def predict_entries(
+        self, Z, rows, columns, *, covariance=None, return_std=False
+    ):
         """Reconstruct chosen entries, for matrices too large to be written out.
 
         Parameters
@@ -174,11 +196,19 @@ class BaseMatrixFactorization(
             Row factors as `transform` returns them.
         rows, columns : array-like of int of shape (n_entries,)
             Which entries: ``inverse_transform(Z)[rows, columns]``.
+        covariance : array-like of shape (n_samples, Z.shape[1], Z.shape[1])
+            What ``transform(X, return_cov=True)`` returns with Z. Needed for
+            `return_std`.
+        return_std : bool, default=False
+            Whether to return how far observed entries are expected to be off, too.
 
         Returns
         -------
         x : ndarray of shape (n_entries,)
             The reconstructed entries.
+        std : ndarray of shape (n_entries,)
+            Standard deviation of an observation of each entry: of the noise, of the
+            row factors and of the column factors. Only with ``return_std=True``.
         """
         check_is_fitted(self)
         Z = self._check_factors(Z)
@@ -194,7 +224,27 @@ class BaseMatrixFactorization(
         x += (self.mean_ + self.column_bias_).astype(Z.dtype)[columns]
         if self._biases.row:
             x += Z[rows, -1]
-        return x
+        if not return_std:
+            return x
+        return x, self._deviations(Z, rows, columns, covariance)
+
+    def _deviations(self, Z, rows, columns, covariance):
+        self._check_learned("return_std=True")
+        shape = (len(Z), Z.shape[1], Z.shape[1])
+        if covariance is None or np.shape(covariance) != shape:
+            raise ValueError(
+                f"return_std=True needs the covariance of shape {shape} that "
+                "transform(X, return_cov=True) returns with Z; got "
+                f"{None if covariance is None else np.shape(covariance)}."
+            )
+        covariance = check_array(
+            covariance, dtype=FLOATS, allow_nd=True, input_name="covariance"
+        )
+        unit = np.ldexp(1.0, -self._exponent * self._orders())
+        covariance = covariance * np.outer(unit, unit)
+        variances = self._learned.variances(Z * unit, covariance, rows, columns)
+        deviations = np.ldexp(np.sqrt(variances), 2 * self._exponent)
+        return deviations.astype(Z.dtype, copy=False)
 
     def score(self, X, y=None, *, mask=None, entry_weight=None):
         r"""Predict entries of X that were hidden, and return the share explained.
@@ -277,6 +327,13 @@ class BaseMatrixFactorization(
                 f"reg='auto' works with solver='als' or 'auto'; solver={self.solver!r} "
                 "needs a number for reg."
             )
+        if self.n_draws and self.reg != "auto":
+            raise ValueError(
+                f"n_draws={self.n_draws} draws from what reg='auto' learns; with "
+                f"reg={self.reg!r} use n_draws=0."
+            )
+        if self.n_draws and self.warm_start:
+            raise ValueError("warm_start=True continues one fit, not draws: use n_draws=0.")
         if self.reg == "auto" and self.eta != "auto":
             raise ValueError(
                 f"reg='auto' has no steps to choose; eta={self.eta!r} needs a number "
@@ -334,13 +391,16 @@ class BaseMatrixFactorization(
         H = rescale(found.H, biases.column, exponent)
         unit = np.ldexp(1.0, 2 * exponent)
         self._biases, self._exponent = biases, exponent
-        self.rank_ = H.shape[1] - biases.column
-        self.components_ = np.ascontiguousarray(H[:, : self.rank_].T)
+        n_factors = H.shape[1] - biases.column
+        self.components_ = np.ascontiguousarray(H[:, :n_factors].T)
+        learned = found.learned
+        self.rank_ = n_factors if learned is None else learned.rank
         bias = H[:, -1] if biases.column else np.zeros(len(H), dtype)
         self.column_bias_ = bias.copy()
         self.mean_ = entries.mean * unit
         self.column_mean_ = (entries.column_means() * unit).astype(dtype)
-        self._set_learned(found.learned, unit)
+        self._draws = found.draws
+        self._set_learned(learned, unit)
         self.eta_ = descent.step
         if self.eta == "auto" and self.solver in ("gd", "sgd"):
             self.eta_ /= unit  # back from the units of the solver
@@ -390,7 +450,7 @@ class BaseMatrixFactorization(
             X,
             reset=reset,
             accept_sparse=("csr", "csc") if unstored_is_zero else SPARSE_FORMATS,
-            dtype=[np.float64, np.float32],
+            dtype=FLOATS,
             ensure_all_finite="allow-nan",
         )
 
@@ -418,12 +478,14 @@ class BaseMatrixFactorization(
     def _row_factors(self, entries, columns, *, H):
         """Rows folded in from some of the columns, in the units of the solvers."""
         row, column = self._biases
+        if self._draws is not None:
+            draws = self._draws.astype(entries.dtype).take(columns)
+            return draws.fold_in(entries.listed().rows)
         if self._learned is not None:
             learned = self._learned.astype(entries.dtype).take(columns)
             return learned.fold_in(entries.listed().rows)[0]
-        sides = sides_of(
-            self.rank_, self._biases, Ridge(self.reg, self.reg), self._exponent
-        )
+        ridge = Ridge(self.reg, self.reg)
+        sides = sides_of(self.rank_, self._biases, ridge, self._exponent)
         objective = entries.objective(row_bias=row, column_bias=column)
         return objective.least_squares(H[columns], sides[0].ridge)
 
@@ -432,8 +494,20 @@ class BaseMatrixFactorization(
         W = self._row_factors(entries, slice(None), H=H)
         return rescale(W, self._biases.row, self._exponent)
 
+    def _orders(self):
+        """Powers of the unit in which the columns of Z count: factors 1, biases 2."""
+        return np.append(np.ones(self.rank_, int), [2] * self._biases.row)
+
+    def _check_learned(self, what):
+        if self._learned is None or self._draws is not None:
+            raise ValueError(
+                f"{what} needs a fit with reg='auto' and n_draws=0, which learns how "
+                f"uncertain its factors are; this one had reg={self.reg!r} and "
+                f"n_draws={self.n_draws}."
+            )
+
     def _check_factors(self, Z):
-        Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
+        Z = check_array(Z, dtype=FLOATS, input_name="Z")
         if Z.shape[1] != self._n_features_out:
             raise ValueError(
                 f"Z must have {self._n_features_out} columns, as transform returns "

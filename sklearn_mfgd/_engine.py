@@ -105,12 +105,18 @@ class Rows(NamedTuple):
         )
 
 
-def least_squares(rows, H, biases, ridge, row_ridge=None):
-    """Minimize the penalized squared error of every row, (n_rows, r)."""
+def least_squares(rows, H, biases, ridge, draws=None):
+    """Minimize the penalized squared error of every row, (n_rows, r).
+
+    The ridge is one of each coefficient, (r,), or of each row besides, (n_rows, r).
+    With `draws`, standard normal numbers of that shape, draw the rows from the Gaussian
+    of which this is minus the logarithm of the density.
+    """
     width = H.shape[1] - biases[1] + biases[0]
     W = np.empty((rows.shape[0], width), H.dtype)
     singular = np.zeros(len(W), np.uint8)
-    arguments = *_arguments(rows, H, biases), np.asarray(ridge, np.float64), row_ridge
+    ridge = np.atleast_2d(np.asarray(ridge, np.float64))
+    arguments = *_arguments(rows, H, biases), ridge, draws
     _share_rows(
         rows,
         width**2 + 20 * width,
@@ -123,8 +129,8 @@ def least_squares(rows, H, biases, ridge, row_ridge=None):
         W_part = np.empty((chosen.size, width), H.dtype)
         _kernels.least_squares(
             *_arguments(part, H, biases),
-            arguments[-2],
-            None if row_ridge is None else row_ridge[chosen],
+            ridge if len(ridge) == 1 else ridge[chosen],
+            None if draws is None else draws[chosen],
             W_part,
             np.empty(chosen.size, np.uint8),
             0,
@@ -209,14 +215,27 @@ def posterior(sums, which, targets, scale, prior, biases, *, with_covariances=Fa
     return Posteriors(*found[:-1])
 
 
+def squares(rows, W, H, biases):
+    """Sum of the squared residuals of each row, (n_rows,)."""
+    sums = np.empty(rows.shape[0])
+    arguments = _arguments(rows, H, biases)
+    W = np.ascontiguousarray(W)
+    _share_rows(
+        rows,
+        *_linear(H),
+        lambda *part: kernels.squares(*arguments, W, sums, *part),
+    )
+    return sums
+
+
 def loss(rows, W, H, biases):
     """Half the sum of squared residuals."""
-    return 0.5 * float(_squares(rows, W, H, biases).sum())
+    return 0.5 * float(squares(rows, W, H, biases).sum())
 
 
 def curvature(rows, D, H, biases):
     """Sum of ``(d_i . g_j)^2`` over each row, (n_rows,)."""
-    return _squares(rows._replace(values=None), D, H, biases)
+    return squares(rows._replace(values=None), D, H, biases)
 
 
 def residuals(rows, W, H, biases):
@@ -285,18 +304,6 @@ def stochastic_steps(
 
     alone = sum(stop - start for start, stop in ranges) < step
     share_out(work, ranges, limit=1 if alone or kernels is _kernels else None)
-
-
-def _squares(rows, W, H, biases):
-    sums = np.empty(rows.shape[0])
-    arguments = _arguments(rows, H, biases)
-    W = np.ascontiguousarray(W)
-    _share_rows(
-        rows,
-        *_linear(H),
-        lambda *part: kernels.squares(*arguments, W, sums, *part),
-    )
-    return sums
 
 
 def _arguments(rows, H, biases):

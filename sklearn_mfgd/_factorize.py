@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from ._entries import CompleteEntries, hold_out, validation_error
+from ._gibbs import Draws, draw
 from ._init import initial_biases, random_factors, svd_factors
 from ._learned import Learned
 from ._linalg import one_blas_thread
@@ -37,6 +38,7 @@ class Factorization(NamedTuple):
     W: np.ndarray  # folded in: all observed entries given H
     H: np.ndarray
     learned: Learned | None  # with reg="auto"
+    draws: Draws | None  # with n_draws > 0
     loss: float  # data term at (W, H)
     descent: Descent
 
@@ -119,12 +121,13 @@ def _descend(
     W, H = _starting_factors(training, objective, params, sides, exponent, start, rng)
 
     def finish(descent):
-        everything = objective
         if params["early_stopping"]:
             everything = entries.objective(**flags)
+        else:
+            everything = objective
         W = everything.least_squares(descent.H, sides[0].ridge)
         loss = everything.value(W, descent.H)
-        return Factorization(W, descent.H, None, loss, descent)
+        return Factorization(W, descent.H, None, None, loss, descent)
 
     solver = choose_solver(params, entries)
     method = partial(descend, solver=solver)
@@ -160,7 +163,7 @@ def _learn(
     problem = problem_of(training.rows, rank, biases, params["noise"])
     state = first_state(problem, W, H, training.rows)
 
-    def finish(descent):
+    def finish(descent, draws=None):
         state = turn(problem, descent.state)
         learned = Learned(
             state.H,
@@ -170,9 +173,12 @@ def _learn(
             state.column_precision,
             biases,
         )
-        W, _ = learned.fold_in(entries.rows)
-        loss = entries.objective(**flags).value(W, state.H)
-        return Factorization(W, state.H, learned, loss, descent)
+        if draws is None:
+            H, W = state.H, learned.fold_in(entries.rows)[0]
+        else:
+            H, W = draws.H, draws.fold_in(entries.rows)
+        loss = entries.objective(**flags).value(W, H)
+        return Factorization(W, H, learned, draws, loss, descent)
 
     track = Track(
         W,
@@ -181,8 +187,21 @@ def _learn(
         monitor=monitor and (lambda now: monitor(now, partial(finish, now))),
         **ending,
     )
-    variational(problem, state, track, max_iter=params["max_iter"], tol=tol)
-    return finish(track.descent())
+    unpruned = variational(
+        problem, state, track, max_iter=params["max_iter"], tol=tol
+    )
+    if params["n_draws"] == 0:
+        return finish(track.descent())
+    numbers = np.random.default_rng(rng.randint(2**31))
+    draws = draw(
+        entries.rows,
+        turn(problem, unpruned),
+        biases,
+        params["noise"],
+        params["n_draws"],
+        numbers,
+    )
+    return finish(track.descent(), draws)
 
 
 def _starting_factors(entries, objective, params, sides, exponent, start, rng):

@@ -210,6 +210,7 @@ class GradientMF(BaseMatrixFactorization):
         solver="auto",
         reg=0.0,
         noise="column",
+        n_draws=0,
         fit_bias=False,
         init="svd",
         max_iter=200,
@@ -226,6 +227,7 @@ class GradientMF(BaseMatrixFactorization):
         self.solver = solver
         self.reg = reg
         self.noise = noise
+        self.n_draws = n_draws
         self.fit_bias = fit_bias
         self.init = init
         self.max_iter = max_iter

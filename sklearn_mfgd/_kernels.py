@@ -31,20 +31,21 @@ def least_squares(
     row_bias,
     column_bias,
     ridge,
-    row_ridge,
+    draws,
     W,
     singular,
     start,
     stop,
 ):
-    """Minimize ``sum_j s_ij (x_ij - c_j - w_i.g_j)^2 + row_ridge_i ridge.w_i^2``.
+    """Minimize ``sum_j s_ij (x_ij - c_j - w_i.g_j)^2 + ridge_i.w_i^2`` of every row.
 
     Parameters
     ----------
-    ridge : float64 ndarray of shape (r,)
-        Penalty of each coefficient.
-    row_ridge : float64 ndarray of shape (n_rows,) or None
-        Factor of the penalties of each row.
+    ridge : float64 ndarray of shape (1, r) or (n_rows, r)
+        Penalty of each coefficient, of all rows or of each.
+    draws : ndarray of shape (n_rows, r) or None
+        Standard normal numbers: with them the solution is drawn from the Gaussian whose
+        precision is the system, U'U, by adding ``inv(U) draws``.
     W : ndarray of shape (n_rows, r)
         Filled with the solution: of minimum norm where a row's system is singular,
         zeros in a row without entries.
@@ -69,12 +70,14 @@ def least_squares(
                 weighted = x if weights is None else weights[own, None] * x
                 systems[k] = weighted.T @ x
                 targets[k] = weighted.T @ y
-            penalty = np.repeat(ridge[None], len(rows), axis=0)
-            if row_ridge is not None:
-                penalty *= row_ridge[rows.start : rows.stop, None]
+            penalty = np.broadcast_to(ridge, (len(W), rank))[rows.start : rows.stop]
             systems[:, np.arange(rank), np.arange(rank)] += penalty
             least = penalty.min(initial=np.inf)
-            W[rows.start : rows.stop] = solve_each(systems, targets, len(H), least)
+            own = slice(rows.start, rows.stop)
+            W[own] = solve_each(systems, targets, len(H), least)
+            if draws is not None:
+                roots = np.linalg.cholesky(systems).transpose(0, 2, 1)
+                W[own] += np.linalg.solve(roots, draws[own, :, None])[..., 0]
 
 
 def gradient(

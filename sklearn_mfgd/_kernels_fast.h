@@ -47,10 +47,11 @@ typedef struct {
     const void *values, *weights;
     int64_t rank; /* without biases */
     int row_bias, column_bias;
-    const void *columns;
+    const void *columns, *draws;
     void *rows, *gradient, *entries;
     int64_t row_stride, column_stride, gradient_stride;
-    const double *ridge, *row_ridge; /* (rank + row_bias,), (n_rows,) */
+    const double *ridge; /* (rank + row_bias,), of row 0 */
+    int64_t ridge_stride;
     double *sums;
     uint8_t *singular;
 } observed;

@@ -25,12 +25,13 @@ cdef extern from "_kernels_fast.h" nogil:
         int64_t rank
         bint row_bias, column_bias
         const void *columns
+        const void *draws
         void *rows
         void *gradient
         void *entries
         int64_t row_stride, column_stride, gradient_stride
         const double *ridge
-        const double *row_ridge
+        int64_t ridge_stride
         double *sums
         uint8_t *singular
 
@@ -158,9 +159,9 @@ cdef observed by_rows(
     of.n_rows, of.n_entries = indptr.shape[0] - 1, indices.shape[0]
     of.n_columns, of.rank = H.shape[0], H.shape[1] - column_bias
     of.indptr, of.indices = &indptr[0], NULL
-    of.values = of.weights = of.columns = NULL
+    of.values = of.weights = of.columns = of.draws = NULL
     of.rows = of.gradient = of.entries = NULL
-    of.ridge = of.row_ridge = of.sums = NULL
+    of.ridge = of.sums = NULL
     of.singular = NULL
     if of.n_entries:
         of.indices = &indices[0]
@@ -212,8 +213,8 @@ def least_squares(
     const real[::1] weights,
     bint row_bias,
     bint column_bias,
-    const double[::1] ridge,
-    const double[::1] row_ridge,
+    const double[:, ::1] ridge,
+    const real[:, ::1] draws,
     real[:, ::1] W,
     uint8_t[::1] singular,
     Py_ssize_t start,
@@ -222,17 +223,21 @@ def least_squares(
     cdef observed of = by_rows(
         H, indptr, indices, values, weights, row_bias, column_bias
     )
-    check_shape("ridge", ridge, (of.row_stride,))
+    if ridge.shape[0] == 1:
+        check_shape("ridge", ridge, (1, of.row_stride))
+    else:
+        check_shape("ridge", ridge, (of.n_rows, of.row_stride))
     check_shape("W", W, (of.n_rows, of.row_stride))
     check_shape("singular", singular, (of.n_rows,))
-    if row_ridge is not None:
-        check_shape("row_ridge", row_ridge, (of.n_rows,))
+    if draws is not None:
+        check_shape("draws", draws, (of.n_rows, of.row_stride))
     if W.shape[0] == 0 or W.shape[1] == 0:
         return
     check_given(values)
-    of.ridge, of.rows, of.singular = &ridge[0], &W[0, 0], &singular[0]
-    if row_ridge is not None:
-        of.row_ridge = &row_ridge[0]
+    of.ridge, of.rows, of.singular = &ridge[0, 0], &W[0, 0], &singular[0]
+    of.ridge_stride = of.row_stride if ridge.shape[0] > 1 else 0
+    if draws is not None:
+        of.draws = &draws[0, 0]
     walk(LEAST_SQUARES, &of, real is float, start, stop)
 
 

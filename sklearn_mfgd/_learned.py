@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import _engine
+from . import _diagonal, _engine
 from ._linalg import blocks
 from ._model import Biases
 from ._moments import (
@@ -23,11 +23,16 @@ class Learned(NamedTuple):
     """Posterior of the columns, and the precisions of the rest."""
 
     H: np.ndarray  # means of [h, c]
-    covariances: np.ndarray  # of [h, c], packed
+    covariances: np.ndarray  # of [h, c], packed or diagonal
     noise_precision: np.ndarray  # (n,)
     row_precision: np.ndarray  # of [w, b]
     column_precision: np.ndarray
     biases: Biases
+
+    @property
+    def rank(self):
+        """Number of factors."""
+        return self.H.shape[1] - self.biases.column
 
     def astype(self, dtype):
         """The same in another precision."""
@@ -59,6 +64,8 @@ class Learned(NamedTuple):
         covariances : ndarray of shape (n_rows, q * (q + 1) / 2) or None
             Packed.
         """
+        if not self._full:
+            return self._fold_in_independent(rows, with_covariances)
         m, q = rows.shape[0], len(self.row_precision)
         rank = q - self.biases.row
         W = np.empty((m, q), self.H.dtype)
@@ -91,6 +98,26 @@ class Learned(NamedTuple):
                 covariances[part] = found.covariances
         return W, covariances
 
+    @property
+    def _full(self):
+        return self.covariances.shape[1] == n_pairs(self.H.shape[1])
+
+    def _fold_in_independent(self, rows, with_covariances):
+        weights = self.noise_precision.astype(self.H.dtype)[rows.indices]
+        if rows.weights is not None:
+            weights *= rows.weights
+        found = _diagonal.update(
+            rows._replace(weights=weights),
+            self.H,
+            self.covariances,
+            np.ones(rows.shape[0]),
+            self.row_precision,
+            self.biases,
+        )
+        if not with_covariances:
+            return found.means, None
+        return found.means, _packed_diagonal(found.variances)
+
     def variances(self, W, covariances, rows, columns):
         """Variance of entries: of the noise, of the row, of the column.
 
@@ -111,9 +138,9 @@ class Learned(NamedTuple):
         for part in blocks(len(rows), 2 * (rank + 1) ** 2):
             i, j = rows[part], columns[part]
             of_rows = covariances[i].astype(np.float64)
-            of_columns = unpack(
-                self.covariances[j].astype(np.float64), rank + column_bias
-            )
+            packed = self.covariances[j].astype(np.float64)
+            packed = packed if self._full else _packed_diagonal(packed)
+            of_columns = unpack(packed, rank + column_bias)
             w = np.ones((len(i), rank + column_bias))
             h = np.ones((len(i), rank + row_bias))
             w[:, :rank], h[:, :rank] = W[i, :rank], self.H[j, :rank]
@@ -124,3 +151,10 @@ class Learned(NamedTuple):
             own += np.einsum("kab,kab->k", *pair)
             result[part] = own
         return result
+
+
+def _packed_diagonal(variances):
+    q = variances.shape[1]
+    packed = np.zeros((len(variances), n_pairs(q)), variances.dtype)
+    packed[:, diagonal(q)] = variances
+    return packed

@@ -205,6 +205,7 @@ class MaskedGradientMF(BaseMatrixFactorization):
         solver="auto",
         reg="auto",
         noise="column",
+        n_draws=0,
         fit_bias=True,
         init="svd",
         max_iter=200,
@@ -221,6 +222,7 @@ class MaskedGradientMF(BaseMatrixFactorization):
         self.solver = solver
         self.reg = reg
         self.noise = noise
+        self.n_draws = n_draws
         self.fit_bias = fit_bias
         self.init = init
         self.max_iter = max_iter

@@ -192,6 +192,7 @@ TARGET static int NAME(solve_row)(const observed *of, int64_t i, REAL *work)
     REAL *panel = inverses + ld;
     REAL *target = panel + chunk * ld, *root = target + chunk;
     REAL sum_target = 0, sum_weight = 0, largest = 0;
+    const DATA *draws = of->draws ? (const DATA *)of->draws + i * of->row_stride : NULL;
     memset(system, 0, (size_t)(ld * ld + 2 * ld) * sizeof(REAL));
     for (int64_t first = of->indptr[i]; first < of->indptr[i + 1]; first += chunk) {
         int64_t n = of->indptr[i + 1] - first;
@@ -216,14 +217,14 @@ TARGET static int NAME(solve_row)(const observed *of, int64_t i, REAL *work)
         sum_target += t;
         sum_weight += w;
     }
-    double share = of->row_ridge ? of->row_ridge[i] : 1.0;
+    const double *ridge = of->ridge + i * of->ridge_stride;
     for (int64_t k = 0; k < rank; k++) {
         REAL *diagonal = system + k * ld + k;
-        *diagonal += (REAL)(share * of->ridge[k]);
+        *diagonal += (REAL)ridge[k];
         largest = *diagonal > largest ? *diagonal : largest;
     }
     if (of->row_bias) {
-        sum_weight += (REAL)(share * of->ridge[rank]);
+        sum_weight += (REAL)ridge[rank];
         largest = sum_weight > largest ? sum_weight : largest;
     }
     REAL limit = LEAST * largest, bias = 0;
@@ -238,8 +239,12 @@ TARGET static int NAME(solve_row)(const observed *of, int64_t i, REAL *work)
         if (!(sum_weight > limit))
             return 0;
         bias = sum_target / sum_weight;
+        if (draws)
+            bias += draws[rank] / SQRT(sum_weight);
         NAME(add_scaled)(-bias, s, b, 0, ld);
     }
+    for (int64_t k = 0; draws && k < rank; k++)
+        b[k] += draws[k];
     NAME(back_substitute)(rank, ld, system, inverses, b);
     DATA *out = (DATA *)of->rows + i * of->row_stride;
     for (int64_t k = 0; k < rank; k++)

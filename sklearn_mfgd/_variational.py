@@ -35,8 +35,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import _engine
-from ._linalg import blocks
+from . import _diagonal, _engine
+from ._linalg import BLOCK, blocks
 from ._moments import (
     blocks_of,
     diagonal,
@@ -68,7 +68,8 @@ FIRST_PRIOR = 0.1
 class Problem(NamedTuple):
     """The data and what never changes about them."""
 
-    blocks: list  # of `_moments.Block`
+    blocks: list | None  # of `_moments.Block`; None: covariances are diagonal
+    entries: tuple | None  # or all of them by rows and by columns
     holes: bool
     shape: tuple
     row_bias: bool
@@ -90,8 +91,8 @@ class State(NamedTuple):
 
     W: np.ndarray  # means of [w, b]
     H: np.ndarray  # means of [h, c]
-    moments: np.ndarray  # of the columns, packed
-    covariances: np.ndarray  # of [h, c], packed
+    moments: np.ndarray | None  # of the columns, packed
+    covariances: np.ndarray  # of [h, c], packed or diagonal
     basis: np.ndarray  # Q
     row_precision: np.ndarray  # of Q w and b
     column_precision: np.ndarray  # of inv(Q') h and c
@@ -116,24 +117,20 @@ class Sums(NamedTuple):
 
 def problem_of(rows, rank, biases, noise):
     """Prepare centred entries of about unit variance."""
-    found, holes = blocks_of(rows, packed_size(rank, biases.row))
-    m, n = rows.shape
-    counts, squares = np.zeros(n), np.zeros(n)
-    for block in found:
-        columns = block.by_columns
-        values = columns.values.astype(np.float64)
-        weights = None
-        if rows.weights is not None:
-            weights = block.column_pattern.values.astype(np.float64)
-            values = values**2 / weights
-        else:
-            values **= 2
-        numbers = columns.row_numbers
-        counts += np.bincount(numbers, weights, minlength=n)
-        squares += np.bincount(numbers, values, minlength=n)
-    return Problem(
-        found, holes, (m, n), *biases, noise, counts, squares, rows.values.dtype
-    )
+    found, entries, holes = None, None, False
+    if rows.shape[1] * packed_size(rank, biases.row) > _diagonal.LARGEST:
+        entries = rows, rows.transpose()
+    else:
+        found, holes = blocks_of(rows, packed_size(rank, biases.row))
+    counts, squares = np.zeros((2, rows.shape[1]))
+    for start in range(0, rows.indices.size, BLOCK):
+        part = slice(start, start + BLOCK)
+        columns, values = rows.indices[part], rows.values[part].astype(np.float64)
+        weights = np.ones_like(values) if rows.weights is None else rows.weights[part]
+        counts += np.bincount(columns, weights, minlength=len(counts))
+        squares += np.bincount(columns, weights * values**2, minlength=len(counts))
+    about = rows.shape, *biases, noise, counts, squares, rows.values.dtype
+    return Problem(found, entries, holes, *about)
 
 
 def first_state(problem, W, H, rows):
@@ -149,10 +146,13 @@ def first_state(problem, W, H, rows):
     column_precision = _precisions(column_squares.sum(axis=0), n)
     seen = np.append(row_squares[:, :rank].mean(axis=0), np.ones(int(problem.column_bias)))
     variances = 1 / (column_precision + np.outer(alpha * problem.counts, seen))
+    precisions = row_precision, column_precision
+    if problem.blocks is None:
+        variances = variances.astype(problem.dtype)
+        return State(W, H, None, variances, np.eye(rank), *precisions, alpha, level)
     covariances = np.zeros((n, n_pairs(H.shape[1])), problem.dtype)
     covariances[:, diagonal(H.shape[1])] = variances
     moments = moments_of(H, covariances, problem.column_bias)
-    precisions = row_precision, column_precision
     return State(W, H, moments, covariances, np.eye(rank), *precisions, alpha, level)
 
 
@@ -164,6 +164,8 @@ def sweep(problem, state):
     state : State
     sums : Sums
     """
+    if problem.blocks is None:
+        return _diagonal_sweep(problem, state)
     rank = len(state.basis)
     row_prior, column_prior = _priors(problem, state)
     W = np.empty((problem.shape[0], len(row_prior)), problem.dtype)
@@ -207,7 +209,15 @@ def sweep(problem, state):
         biases[::-1],
         with_covariances=True,
     )
-    squares = _squared_errors(problem, state, found, column_prior, systems, targets)
+    second = found.moments
+    twice = 2 * column_prior - np.diag(np.diag(column_prior))
+    penalties = second[:, : n_pairs(rank)] @ pack(twice[:rank, :rank])
+    if problem.column_bias:
+        penalties = penalties + column_prior[rank, rank] * second[:, -1]
+    squares = _squared_errors(problem, state, found, column_prior, penalties)
+    if problem.row_bias:
+        squares += systems[:, -1].astype(np.float64) - 2.0 * targets[:, -1]
+    squares = np.maximum(squares, 0.0)
     place = diagonal(rank)
     precisions = state.alpha[:, None] * systems[:, place]
     precisions += np.diag(column_prior)[:rank]
@@ -232,6 +242,72 @@ def sweep(problem, state):
         level=level,
     )
     return state, sums
+
+
+def _diagonal_sweep(problem, state):
+    """The same where every coefficient is independent of the others."""
+    rank, (rows, columns) = len(state.basis), problem.entries
+    biases = problem.row_bias, problem.column_bias
+    ones, alpha = np.ones(rows.shape[0]), state.alpha.astype(problem.dtype)
+    weights = alpha[rows.indices]
+    if rows.weights is not None:
+        weights *= rows.weights
+    of_rows = _diagonal.update(
+        rows._replace(weights=weights),
+        state.H,
+        state.covariances,
+        ones,
+        state.row_precision,
+        biases,
+    )
+    del weights
+    found = _diagonal.update(
+        columns,
+        of_rows.means,
+        of_rows.variances,
+        state.alpha,
+        state.column_precision,
+        biases[::-1],
+    )
+    second = found.variances + np.square(found.means, dtype=np.float64)
+    penalties = second @ state.column_precision
+    prior = np.diag(state.column_precision)
+    squares = _squared_errors(problem, state, found, prior, penalties)
+    if problem.row_bias:
+        bias = of_rows.means[:, rank].astype(np.float64)
+        pairs = np.column_stack([bias**2 + of_rows.variances[:, rank], bias])
+        weighted = columns._replace(values=columns.weights, weights=None)
+        squares += _engine.product(weighted, pairs.astype(problem.dtype))[:, 0]
+        values = columns.values
+        if columns.weights is not None:
+            values = values * columns.weights
+        weighted = columns._replace(values=values, weights=None)
+        squares -= 2.0 * _engine.product(weighted, pairs.astype(problem.dtype))[:, 1]
+    sums = Sums(
+        *(_independent_moments(*side) for side in (
+            (of_rows, rank, problem.row_bias), (found, rank, problem.column_bias)
+        )),
+        of_rows.logdet,
+        found.logdet,
+        np.maximum(squares, 0.0),
+        *4 * [None],
+    )
+    alpha, level = _noise(problem, state, sums.squares)
+    state = state._replace(
+        W=of_rows.means,
+        H=found.means,
+        covariances=found.variances,
+        alpha=alpha,
+        level=level,
+    )
+    return state, sums
+
+
+def _independent_moments(of, rank, biased):
+    """Diagonal of the sum of E[v v'], v = [w, 1, b]."""
+    second = of.variances.sum(axis=0, dtype=np.float64)
+    second += np.square(of.means, dtype=np.float64).sum(axis=0)
+    return np.diag(np.insert(second, rank, len(of.means)))
 
 
 def bound(problem, state, sums):
@@ -270,11 +346,10 @@ def align(problem, state, sums):
     rank = len(state.basis)
     found = []
     bases = [state.basis]
-    turned = diagonalizing_basis(
-        sums.rows[:rank, :rank], sums.columns[:rank, :rank], m, n
-    )
-    if turned is not None:
-        bases.append(turned)
+    if problem.blocks is not None:
+        second = sums.rows[:rank, :rank], sums.columns[:rank, :rank]
+        turned = diagonalizing_basis(*second, m, n)
+        bases += [] if turned is None else [turned]
     for basis in bases:
         rows = second_moments(sums.rows, basis)
         columns = second_moments(sums.columns, np.linalg.inv(basis).T)
@@ -315,6 +390,8 @@ def second_moments(total_moments, basis):
 
 def turn(problem, state):
     """The same state with the factors themselves in the basis of the precisions."""
+    if problem.blocks is None:
+        return state
     Q, rank = state.basis, len(state.basis)
     T = np.linalg.inv(Q).T
     W, H = state.W.copy(), state.H.copy()
@@ -348,22 +425,14 @@ def _precisions(second, count):
     return (count + 2 * VAGUE) / (second + 2 * VAGUE)
 
 
-def _squared_errors(problem, state, found, prior, systems, targets):
-    """Expected squared error of each column, from the update that just was made.
+def _squared_errors(problem, state, found, prior, penalties):
+    """Expected squared error of each column, but for what the row biases add.
 
-    At its optimum E[z'Az] - 2 E[z]'B is q - E[z' prior z] - z'B, for z = [h, c] and the
+    At the optimum E[z'Az] - 2 E[z]'B is q - E[z' prior z] - z'B, for z = [h, c] and the
     sums A and B of its entries.
     """
-    rank, q = len(state.basis), len(prior)
-    twice = 2 * prior - np.diag(np.diag(prior))
-    pairs = n_pairs(rank)
-    penalty = found.moments[:, :pairs] @ pack(twice[:rank, :rank])
-    if problem.column_bias:
-        penalty = penalty + prior[rank, rank] * found.moments[:, -1]
-    squares = problem.squares + (q - penalty - found.gains) / state.alpha
-    if problem.row_bias:
-        squares += systems[:, -1].astype(np.float64) - 2.0 * targets[:, -1]
-    return np.maximum(squares, 0.0)
+    explained = len(prior) - penalties - found.gains
+    return problem.squares + explained / state.alpha
 
 
 def _noise(problem, state, squares):
@@ -404,17 +473,24 @@ def variational(problem, state, track, *, max_iter, tol):
     state : State
         Where to start.
     track : Track
-        Told of every sweep; its state is what to return.
+        Told of every sweep; it knows where this ended.
     max_iter : int
     tol : float
+
+    Returns
+    -------
+    unpruned : State
+        Before any factor was dropped.
     """
-    last, telling_apart = -np.inf, False
+    last, telling_apart, unpruned = -np.inf, False, state
     for _ in range(max_iter):
         if telling_apart:
             state = turn(problem, state)
         rank = len(state.basis)
         state, sums = sweep(problem, state)
-        if telling_apart:
+        if not telling_apart:
+            unpruned = state
+        elif problem.blocks is not None:
             state = maximize_precisions(problem, state, sums)
             state, sums = prune(problem, state, sums)
         state, value = align(problem, state, sums)
@@ -424,6 +500,7 @@ def variational(problem, state, track, *, max_iter, tol):
         track.add(state.W, state.H, value, no_steps, ended, state)
         if track.converged:
             break
+    return unpruned
 
 
 def no_steps():

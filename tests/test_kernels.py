@@ -55,8 +55,8 @@ class Table(NamedTuple):
     def arguments(self):
         return self.rows, self.W, self.H, self.biases
 
-    def least_squares(self, ridge, row_ridge=None):
-        return _engine.least_squares(self.rows, self.H, self.biases, ridge, row_ridge)
+    def least_squares(self, ridge, draws=None):
+        return _engine.least_squares(self.rows, self.H, self.biases, ridge, draws)
 
 
 def make_table(
@@ -131,14 +131,13 @@ def every_answer(table):
 # Least squares
 
 
-def ridge_rows(ridge_row, table, ridge, row_ridge=None):
+def ridge_rows(ridge_row, table, ridge):
     """Solve the ridge problem of each row by itself."""
     targets, roots = table.X - table.offset, np.sqrt(table.S)
-    if row_ridge is None:
-        row_ridge = np.ones(len(table.X))
+    ridges = np.broadcast_to(ridge, (len(table.X), np.shape(ridge)[-1]))
     solved = [
-        ridge_row(root[:, None] * table.design, root * target, factor * ridge)
-        for root, target, factor in zip(roots, targets, row_ridge, strict=True)
+        ridge_row(root[:, None] * table.design, root * target, own)
+        for root, target, own in zip(roots, targets, ridges, strict=True)
     ]
     return np.reshape(solved, table.W.shape)
 
@@ -154,9 +153,10 @@ def test_least_squares_solves_the_ridge_problem_of_each_row(
 ):
     """Without a ridge many rows are singular: the solution has minimum norm there."""
     ridge = np.full(table.W.shape[1], ridge)
-    row_ridge = np.linspace(0.5, 3, len(table.X)) if own_ridges else None
-    found = table.least_squares(ridge, row_ridge)
-    expected = ridge_rows(ridge_row, table, ridge, row_ridge)
+    if own_ridges:
+        ridge = np.outer(np.linspace(0.5, 3, len(table.X)), ridge)
+    found = table.least_squares(ridge)
+    expected = ridge_rows(ridge_row, table, ridge)
     assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -177,12 +177,12 @@ def test_each_coefficient_has_its_own_penalty(ridge_row, biases):
     assert_allclose(table.least_squares(ridge), expected, rtol=1e-9, atol=1e-12)
 
 
-def test_each_row_has_its_own_factor_of_the_penalties(ridge_row):
-    table, row_ridge = make_table(20, 15), np.geomspace(1e-3, 100, 20)
-    ridge = np.array([0.1, 0.2, 0.3, 0.4])
-    expected = ridge_rows(ridge_row, table, ridge, row_ridge)
-    found = table.least_squares(ridge, row_ridge)
-    assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+def test_each_row_may_have_its_own_penalties(ridge_row):
+    table = make_table(20, 15)
+    ridge = np.outer(np.geomspace(1e-3, 100, 20), [0.1, 0.2, 0.3, 0.4])
+    ridge[::2] = ridge[::2, ::-1]
+    expected = ridge_rows(ridge_row, table, ridge)
+    assert_allclose(table.least_squares(ridge), expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("ridge", [0.0, 0.1])

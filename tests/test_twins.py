@@ -118,7 +118,8 @@ class Rows:
             weights = rng.uniform(0.5, 2, n_entries)
             self.weights = shifted(weights.astype(dtype))
         self.ridge = shifted(rng.uniform(0.5, 1, width))
-        self.row_ridge = shifted(rng.uniform(0.5, 2, self.n_rows))
+        self.ridges = shifted(rng.uniform(0.25, 2, (self.n_rows, width)))
+        self.normal = shifted(rng.standard_normal(self.W.shape).astype(dtype))
         self.answers = {}
 
     @property
@@ -140,14 +141,14 @@ class Rows:
         return self.answers[key]
 
     def least_squares(
-        self, kernels, start=0, stop=None, penalized=True, own_ridges=False
+        self, kernels, start=0, stop=None, penalized=True, own_ridges=False, drawn=False
     ):
         W = guarded(self.W.shape, self.dtype)
         singular = guarded(self.n_rows, np.uint8)
-        ridge = self.ridge if penalized else np.zeros(len(self.ridge))
-        row_ridge = self.row_ridge if own_ridges else None
+        ridge = self.ridges if own_ridges else self.ridge[None]
+        arguments = ridge if penalized else 0 * ridge, self.normal if drawn else None
         stop = self.n_rows if stop is None else stop
-        kernels.least_squares(*self.entries, ridge, row_ridge, W, singular, start, stop)
+        kernels.least_squares(*self.entries, *arguments, W, singular, start, stop)
         return W, singular
 
     def gradient(self, kernels, start=0, stop=None, with_factors=True):
@@ -189,11 +190,12 @@ def of_rank(request, dtype):
 
 
 class TestEveryRank:
-    @pytest.mark.parametrize("own_ridges", [False, True], ids=["", "own ridges"])
-    def test_least_squares(self, compiled, of_rank, dtype, own_ridges):
+    @pytest.mark.parametrize("option", [None, "own_ridges", "drawn"])
+    def test_least_squares(self, compiled, of_rank, dtype, option):
+        options = {option: True} if option else {}
         for rows in of_rank:
-            W, singular = rows.least_squares(compiled, own_ridges=own_ridges)
-            expected, _ = rows.specified("least_squares", own_ridges=own_ridges)
+            W, singular = rows.least_squares(compiled, **options)
+            expected, _ = rows.specified("least_squares", **options)
             assert_near(W, expected, OF_SYSTEMS[dtype], rows.biases)
             if W.shape[1]:
                 assert_array_equal(singular, 0)

@@ -1,0 +1,58 @@
+"""The row update of `_variational` where the covariances of all columns are too large.
+
+The posterior of every coefficient is taken to be independent of the others, with the
+same bound. The means still solve the whole system of a row; the variances are one over
+its diagonal. There is no basis in which to tell factors apart, so none are dropped.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from . import _engine
+
+# Numbers that the moments of all columns may take; there are three such arrays.
+LARGEST = 2**27
+
+
+class Update(NamedTuple):
+    """Posterior of one side."""
+
+    means: np.ndarray  # (n_rows, q)
+    variances: np.ndarray  # (n_rows, q)
+    logdet: float
+    gains: np.ndarray  # (n_rows,), means times right-hand sides
+
+
+def update(rows, H, variances, scale, precision, biases):
+    """Posterior of rows given means and variances of the columns.
+
+    Parameters
+    ----------
+    rows : Rows
+        Weighted by the precision of each entry's noise over the row's `scale`.
+    H, variances : ndarray of shape (n_columns, .)
+    scale : ndarray of shape (n_rows,)
+        Precision of the noise of a row, 1 where columns have their own.
+    precision : ndarray of shape (q,)
+        Of the prior.
+    biases : pair of bool
+    """
+    row_bias, column_bias = biases
+    rank = H.shape[1] - column_bias
+    pattern = rows._replace(values=rows.weights, weights=None)
+    squares = np.square(H[:, :rank])
+    sums = _engine.product(pattern, np.column_stack([variances[:, :rank], squares]))
+    sums = sums.astype(np.float64)
+    ridge = precision / scale[:, None]
+    ridge[:, :rank] += sums[:, :rank]
+    system = ridge.copy()
+    system[:, :rank] += sums[:, rank:]
+    if row_bias:
+        ones = np.ones((len(H), 1), H.dtype)
+        system[:, rank] += _engine.product(pattern, ones)[:, 0]
+    means = _engine.least_squares(rows, H, biases, ridge)
+    gains = _engine.curvature(rows, means, H[:, :rank], (row_bias, False))
+    gains = scale * (gains + (ridge * np.square(means, dtype=np.float64)).sum(axis=1))
+    own = 1 / (system * scale[:, None])
+    return Update(means, own.astype(H.dtype), float(np.log(own).sum()), gains)
