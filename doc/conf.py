@@ -38,7 +38,14 @@ html_title = f"{project} {release}"
 html_show_sourcelink = False
 html_sidebars = {
     page: []
-    for page in ("install", "user_guide", "performance", "contributing", "changes")
+    for page in (
+        "install",
+        "user_guide",
+        "nothing_to_tune",
+        "performance",
+        "contributing",
+        "changes",
+    )
 }
 
 

@@ -185,9 +185,7 @@ class BaseMatrixFactorization(
             X += Z[:, -1:]
         return X
 
-    def predict_entries(
-        self, Z, rows, columns, *, covariance=None, return_std=False
-    ):
+    def predict_entries(self, Z, rows, columns, *, covariance=None, return_std=False):
         """Reconstruct chosen entries, for matrices too large to be written out.
 
         Parameters
@@ -333,7 +331,9 @@ class BaseMatrixFactorization(
                 f"reg={self.reg!r} use n_draws=0."
             )
         if self.n_draws and self.warm_start:
-            raise ValueError("warm_start=True continues one fit, not draws: use n_draws=0.")
+            raise ValueError(
+                "warm_start=True continues one fit, not draws: use n_draws=0."
+            )
         if self.reg == "auto" and self.eta != "auto":
             raise ValueError(
                 f"reg='auto' has no steps to choose; eta={self.eta!r} needs a number "

@@ -56,3 +56,22 @@ def update(rows, H, variances, scale, precision, biases):
     gains = scale * (gains + (ridge * np.square(means, dtype=np.float64)).sum(axis=1))
     own = 1 / (system * scale[:, None])
     return Update(means, own.astype(H.dtype), float(np.log(own).sum()), gains)
+
+
+def second_moments(of, rank):
+    """Sum of E[v v'] over a side, v = [w, 1, b]: its diagonal."""
+    second = of.variances.sum(axis=0, dtype=np.float64)
+    second += np.square(of.means, dtype=np.float64).sum(axis=0)
+    return np.diag(np.insert(second, rank, len(of.means)))
+
+
+def of_biases(columns, of_rows):
+    """Sum of ``E[b^2] - 2 x E[b]`` over the entries of each column."""
+    bias, variance = of_rows.means[:, -1:], of_rows.variances[:, -1:]
+    weights, values = columns.weights, columns.values
+    if weights is not None:
+        values = weights * values
+    counted = columns._replace(values=weights, weights=None)
+    valued = columns._replace(values=values, weights=None)
+    sums = _engine.product(counted, bias**2 + variance).astype(np.float64)
+    return (sums - 2.0 * _engine.product(valued, bias))[:, 0]

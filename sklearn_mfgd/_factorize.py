@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from ._bound import turn
 from ._entries import CompleteEntries, hold_out, validation_error
 from ._gibbs import Draws, draw
 from ._init import initial_biases, random_factors, svd_factors
@@ -18,7 +19,7 @@ from ._linalg import one_blas_thread
 from ._model import Ridge, sides_of
 from ._solvers import Descent, Track, descend
 from ._stochastic import stochastic_descend
-from ._variational import first_state, problem_of, turn, variational
+from ._variational import first_state, problem_of, variational
 
 # "als" where its exact rows cost no more than the sweeps that they save: it depends
 # less on the condition of the data than "scaled" does.
@@ -187,9 +188,7 @@ def _learn(
         monitor=monitor and (lambda now: monitor(now, partial(finish, now))),
         **ending,
     )
-    unpruned = variational(
-        problem, state, track, max_iter=params["max_iter"], tol=tol
-    )
+    unpruned = variational(problem, state, track, max_iter=params["max_iter"], tol=tol)
     if params["n_draws"] == 0:
         return finish(track.descent())
     numbers = np.random.default_rng(rng.randint(2**31))

@@ -2,7 +2,7 @@
 
 Gibbs sampling of the model of `_variational` [1]_: rows, columns, noise, and for every
 factor a mean and a precision of its own on either side, with a Normal-Gamma prior. A
-row is drawn by the kernel that solves for it, with a normal number for each coefficient.
+row is drawn by the kernel that solves for it, given normal numbers.
 
 References
 ----------
@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from . import _engine
+from ._bound import STRENGTH
 from ._model import Biases
-from ._variational import LEAST_NOISE, STRENGTH
+from ._variational import LEAST_NOISE
 
 # Prior of a precision: a Gamma distribution of this shape and rate.
 SHAPE = 0.5

@@ -50,15 +50,21 @@ class GradientMF(BaseMatrixFactorization):
           of which costs more.
         - "sgd": stochastic gradient, one step for every observed entry [3]_. For what
           it is known for; the others are as fast and more exact.
-        - "auto": "als" when `reg` is "auto", or when X has holes and ``rank * (1 + rank
-          / (3 * n))`` is at most 40, n the mean number of entries of a row or column;
-          otherwise "scaled".
+        - "auto": "als" when X has holes and ``rank * (1 + rank / (3 * n))`` is at most
+          40, n the mean number of entries of a row or column; otherwise "scaled".
 
     reg : "auto" or float, default=0.0
         Ridge: the weight of the squared factors in F, in units of X. Larger values
-        shrink the factors more. "auto" tries eight ridges scaled by the data and keeps
-        the one that predicts hidden entries best; it needs ``solver="als"`` or "auto",
-        and dense X.
+        shrink the factors more. "auto" learns what regularizes each factor from the
+        data, see :class:`MaskedGradientMF`; it needs ``solver="als"`` or "auto",
+        ``eta="auto"``, and dense X.
+
+    noise : {"column", "shared"}, default="column"
+        Whether ``reg="auto"`` learns a variance of the noise for each column or one.
+
+    n_draws : int, default=0
+        With ``reg="auto"``: how many draws from the posterior to average, see
+        :class:`MaskedGradientMF`.
 
     fit_bias : bool or "columns", default=False
         What is modelled besides the factors. True: the mean of the observed entries, a
@@ -107,7 +113,7 @@ class GradientMF(BaseMatrixFactorization):
 
     Attributes
     ----------
-    components_ : ndarray of shape (rank, n_features)
+    components_ : ndarray of shape (rank_, n_features)
         The column factors, :math:`H^\top`. The row factors are what `fit_transform`
         returns; they are not stored.
 
@@ -121,11 +127,11 @@ class GradientMF(BaseMatrixFactorization):
         Mean of the observed entries of each column, which `score` compares with. The
         mean of all for a column never observed.
 
-    reg_ : float
-        The ridge on the factors that was used.
+    rank_ : int
+        Number of factors: `rank`, or what is left of it with ``reg="auto"``.
 
-    bias_reg_ : float
-        The ridge on the biases that was used. Equal to `reg_` unless `reg` is "auto".
+    noise_variance_, row_precision_, column_precision_ : None
+        What ``reg="auto"`` learns, see :class:`MaskedGradientMF`.
 
     eta_ : float
         The step that was used: `eta`, or the median of the steps of the last sweep
@@ -135,7 +141,7 @@ class GradientMF(BaseMatrixFactorization):
         Number of sweeps.
 
     loss_curve_ : list of float
-        F after each sweep.
+        F after each sweep; with ``reg="auto"`` the evidence lower bound, which rises.
 
     validation_curve_ : list of float or None
         Root mean squared error of the held-out entries after each sweep, None without

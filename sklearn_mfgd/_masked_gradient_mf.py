@@ -4,7 +4,7 @@ from ._base import BaseMatrixFactorization
 
 
 class MaskedGradientMF(BaseMatrixFactorization):
-    r"""Matrix factorization of data with many holes: biases and a chosen ridge.
+    r"""Matrix factorization of data with many holes: biases, and nothing to tune.
 
     Finds a bias for each row and column and factors W, H that approximate the observed
     entries,
@@ -13,14 +13,18 @@ class MaskedGradientMF(BaseMatrixFactorization):
 
         x_{ij} \approx \mu + b_i + c_j + w_i \cdot h_j,
 
-    with :math:`\mu` their mean, by minimizing
+    with :math:`\mu` their mean. With ``reg="auto"`` the factors have a Gaussian prior
+    and every column noise, whose precisions are learned with them by variational Bayes
+    [2]_ [3]_: how much to shrink each factor, how many factors there are, and how
+    certain each value is. See :doc:`/nothing_to_tune`. With a number for `reg` they
+    minimize
 
     .. math::
 
         F = \tfrac12 \sum_{(i,j) \text{ observed}}
         \left(x_{ij} - \mu - b_i - c_j - w_i \cdot h_j\right)^2
-        + \tfrac12 \, \mathrm{reg} \left(\|W\|_F^2 + \|H\|_F^2\right)
-        + \tfrac12 \, \mathrm{reg}_b \left(\|b\|^2 + \|c\|^2\right)
+        + \tfrac12 \, \mathrm{reg}
+        \left(\|W\|_F^2 + \|H\|_F^2 + \|b\|^2 + \|c\|^2\right)
 
     This is the biased factorization of recommender systems [1]_. It also fills in
     tables: scale the columns first, as their errors are summed up. An entry that a
@@ -31,24 +35,33 @@ class MaskedGradientMF(BaseMatrixFactorization):
     Parameters
     ----------
     rank : int, default=32
-        Number of factors, the columns of W and of H. With a ridge chosen by the data
-        a rank that is somewhat too large does little harm.
+        Number of factors, the columns of W and of H. With ``reg="auto"`` the largest
+        number: factors that explain nothing are dropped, and a rank that is too large
+        costs time alone.
 
     eta : "auto" or float, default="auto"
         Length of the steps: the best one for every row, or a fixed one. See
         :class:`GradientMF`.
 
     solver : {"auto", "gd", "scaled", "als", "sgd"}, default="auto"
-        Direction of the steps. "gd", "scaled" and "sgd" need a number for `reg`. See
-        :class:`GradientMF`.
+        Direction of the steps. ``reg="auto"`` has a solver of its own, on the rows of
+        "als"; the others need a number for `reg`. See :class:`GradientMF`.
 
     reg : "auto" or float, default="auto"
-        Ridge: the weight of the squared factors in F, in units of X.
+        What keeps the factors from fitting the noise.
 
-        - "auto": a tenth of the entries is hidden, a short fit is made with each of
-          eight ridges scaled by the data, and the one with the least error on the
-          hidden entries is kept. See `reg_` and `bias_reg_`.
-        - A number: that ridge, also for the biases.
+        - "auto": precisions of factors and noise that are learned, see `noise`.
+        - A number: a ridge of this weight, in units of X, also for the biases.
+
+    noise : {"column", "shared"}, default="column"
+        Whether ``reg="auto"`` learns a variance of the noise for each column, or one
+        for all.
+
+    n_draws : int, default=0
+        With ``reg="auto"``: how many draws from the posterior follow the fit. What is
+        predicted is the mean over draws, which is more accurate where there are few
+        entries to a factor, as in ratings [4]_. `components_` then holds the factors
+        of all draws, one draw after the other, over `n_draws`.
 
     fit_bias : bool or "columns", default=True
         What is modelled besides the factors. True: the mean of the observed entries, a
@@ -62,14 +75,17 @@ class MaskedGradientMF(BaseMatrixFactorization):
     max_iter : int, default=200
         Largest number of sweeps. A sweep moves all rows, then all columns.
 
-    tol : float, default=1e-4
-        The fit has converged when F has less than this share of itself left to fall,
+    tol : float, default=1e-3
+        With ``reg="auto"`` the fit has converged when the evidence lower bound rises by
+        less than this for each observed entry, and no more factors are to be dropped.
+        With a number for `reg`, when F has less than this share of itself left to fall,
         its gains going on to shrink as in the last two sweeps. With 0 it goes on to
         `max_iter`, or until F is rounding error, without a warning.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of ``init="random"``, of the entries that `early_stopping` holds out, and
-        of the order in which "sgd" visits the entries. Nothing else is random.
+        Seed of ``init="random"``, of the entries that `early_stopping` holds out, of
+        the order in which "sgd" visits the entries, and of draws. Nothing else is
+        random.
 
     verbose : int, default=0
         If not 0, print the objective after each sweep.
@@ -92,7 +108,7 @@ class MaskedGradientMF(BaseMatrixFactorization):
 
     Attributes
     ----------
-    components_ : ndarray of shape (rank, n_features)
+    components_ : ndarray of shape (rank_, n_features)
         The column factors, :math:`H^\top`. The row factors are what `fit_transform`
         returns; they are not stored.
 
@@ -107,11 +123,15 @@ class MaskedGradientMF(BaseMatrixFactorization):
         Mean of the observed entries of each column, which `score` compares with. The
         mean of all for a column never observed.
 
-    reg_ : float
-        The ridge on the factors that was used.
+    rank_ : int
+        Number of factors: what is left of `rank` with ``reg="auto"``, one at least.
 
-    bias_reg_ : float
-        The ridge on the biases that was used. Equal to `reg_` unless `reg` is "auto".
+    noise_variance_ : ndarray of shape (n_features,), float or None
+        Variance of the noise, of each column or of all. None without ``reg="auto"``.
+
+    row_precision_, column_precision_ : ndarray of shape (rank_,) or None
+        Precision of the prior of each factor of a row, and of a column. None without
+        ``reg="auto"``.
 
     eta_ : float
         The step that was used: `eta`, or the median of the steps of the last sweep
@@ -121,7 +141,8 @@ class MaskedGradientMF(BaseMatrixFactorization):
         Number of sweeps.
 
     loss_curve_ : list of float
-        F after each sweep.
+        With ``reg="auto"`` the evidence lower bound after each sweep, which never
+        falls; with a number F, which never rises.
 
     validation_curve_ : list of float or None
         Root mean squared error of the held-out entries after each sweep, None without
@@ -151,15 +172,22 @@ class MaskedGradientMF(BaseMatrixFactorization):
     Only the observed entries count, so the model is right about the others as far as
     what is missing does not depend on the value it has.
 
-    Of all factors with the product Z, the smallest have :math:`\tfrac12 (\|W\|_F^2 +
-    \|H\|_F^2)` equal to the nuclear norm of Z. So the ridge is a penalty of the nuclear
-    norm, and where the rank is large enough, the problem is convex in Z [2]_.
+    With a number for `reg`: of all factors with the product Z, the smallest have
+    :math:`\tfrac12 (\|W\|_F^2 + \|H\|_F^2)` equal to the nuclear norm of Z. So the
+    ridge is a penalty of the nuclear norm, and where the rank is large enough, the
+    problem is convex in Z [5]_.
 
     References
     ----------
     .. [1] Y. Koren, R. Bell, C. Volinsky, "Matrix Factorization Techniques for
        Recommender Systems", Computer 42 (2009).
-    .. [2] T. Hastie, R. Mazumder, J. D. Lee, R. Zadeh, "Matrix Completion and Low-Rank
+    .. [2] Y. J. Lim, Y. W. Teh, "Variational Bayesian Approach to Movie Rating
+       Prediction", KDD Cup and Workshop (2007).
+    .. [3] A. Ilin, T. Raiko, "Practical Approaches to Principal Component Analysis in
+       the Presence of Missing Values", Journal of Machine Learning Research 11 (2010).
+    .. [4] R. Salakhutdinov, A. Mnih, "Bayesian Probabilistic Matrix Factorization using
+       Markov Chain Monte Carlo", ICML (2008).
+    .. [5] T. Hastie, R. Mazumder, J. D. Lee, R. Zadeh, "Matrix Completion and Low-Rank
        SVD via Fast Alternating Least Squares", Journal of Machine Learning Research 16
        (2015).
 
@@ -174,19 +202,29 @@ class MaskedGradientMF(BaseMatrixFactorization):
     >>> X = truth + 0.1 * rng.normal(size=truth.shape)
     >>> hidden = rng.random(X.shape) < 0.4
     >>> X[hidden] = np.nan
-    >>> model = MaskedGradientMF(rank=8)
+    >>> model = MaskedGradientMF()
     >>> Z = model.fit_transform(X)
-    >>> Z.shape  # eight factors and the bias of the row
-    (300, 9)
+    >>> model.rank_, Z.shape  # three factors and the bias of the row
+    (3, (300, 4))
 
     The root mean squared error of the missing entries, and of column means:
 
     >>> error = (model.inverse_transform(Z) - truth)[hidden]
-    >>> print(f"{np.sqrt(np.mean(error**2)):.1f}")
-    0.2
+    >>> print(f"{np.sqrt(np.mean(error**2)):.2f}")
+    0.07
     >>> error = (np.nanmean(X, axis=0) - truth)[hidden]
-    >>> print(f"{np.sqrt(np.mean(error**2)):.1f}")
-    1.7
+    >>> print(f"{np.sqrt(np.mean(error**2)):.2f}")
+    1.65
+
+    How far off an observation of the first of them is expected to be:
+
+    >>> Z, covariance = model.transform(X, return_cov=True)
+    >>> places = np.argwhere(hidden)[:1].T
+    >>> x, std = model.predict_entries(
+    ...     Z, *places, covariance=covariance, return_std=True
+    ... )
+    >>> print(f"{x[0]:.1f} ± {std[0]:.2f}, in truth {truth[tuple(places)][0]:.1f}")
+    5.4 ± 0.12, in truth 5.4
 
     The same as a sparse matrix, of which only the observed entries are stored:
 

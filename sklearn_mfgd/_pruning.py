@@ -11,6 +11,7 @@ of explained error, against the evidence of both sides that they differ from the
 
 import numpy as np
 
+from ._bound import VAGUE
 from ._linalg import blocks
 from ._moments import moments_of, n_pairs, unpack
 
@@ -41,7 +42,7 @@ def prune(problem, state, sums):
     ):
         precision, second = precision[:rank], np.diag(total)[:rank]
         gain += 0.5 * (evidence - count * (1 + np.log(precision)) + precision * second)
-        gain -= problem.vague * (np.log(precision) - precision)
+        gain -= VAGUE * (np.log(precision) - precision)
     kept = np.ones(rank, bool)
     row_logdet, column_logdet = sums.row_logdet, sums.column_logdet
     added = 0.0

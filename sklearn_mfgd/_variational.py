@@ -36,7 +36,15 @@ from typing import NamedTuple
 import numpy as np
 
 from . import _diagonal, _engine
-from ._linalg import BLOCK, blocks
+from ._bound import (
+    STRENGTH,
+    VAGUE,
+    align,
+    maximize_precisions,
+    maximum_precisions,
+    turn,
+)
+from ._linalg import BLOCK
 from ._moments import (
     blocks_of,
     diagonal,
@@ -49,12 +57,6 @@ from ._moments import (
     unpack,
 )
 from ._pruning import prune
-
-# Shape, less one, and rate of the Gamma prior of a precision: it says next to nothing.
-VAGUE = 1e-3
-
-# The noise of a column counts for as much as this many observations of it.
-STRENGTH = 2.0
 
 # Least variance of the noise, the data having one of order one: where nothing is left
 # to explain, sums of squares are rounding.
@@ -78,7 +80,6 @@ class Problem(NamedTuple):
     counts: np.ndarray  # weight of the entries of each column
     squares: np.ndarray  # their weighted sum of squares
     dtype: np.dtype
-    vague: float = VAGUE
 
     @property
     def weight(self):
@@ -142,9 +143,11 @@ def first_state(problem, W, H, rows):
     level = max(float(np.average(squares, weights=rows.weights)), 1e-3)
     alpha = np.full(n, 1 / level)
     row_squares, column_squares = (np.square(F, dtype=np.float64) for F in (W, H))
-    row_precision = FIRST_PRIOR * _precisions(row_squares.sum(axis=0), m)
-    column_precision = _precisions(column_squares.sum(axis=0), n)
-    seen = np.append(row_squares[:, :rank].mean(axis=0), np.ones(int(problem.column_bias)))
+    row_precision = FIRST_PRIOR * maximum_precisions(row_squares.sum(axis=0), m)
+    column_precision = maximum_precisions(column_squares.sum(axis=0), n)
+    seen = np.append(
+        row_squares[:, :rank].mean(axis=0), np.ones(int(problem.column_bias))
+    )
     variances = 1 / (column_precision + np.outer(alpha * problem.counts, seen))
     precisions = row_precision, column_precision
     if problem.blocks is None:
@@ -165,7 +168,7 @@ def sweep(problem, state):
     sums : Sums
     """
     if problem.blocks is None:
-        return _diagonal_sweep(problem, state)
+        return _sweep_by_diagonals(problem, state)
     rank = len(state.basis)
     row_prior, column_prior = _priors(problem, state)
     W = np.empty((problem.shape[0], len(row_prior)), problem.dtype)
@@ -244,7 +247,7 @@ def sweep(problem, state):
     return state, sums
 
 
-def _diagonal_sweep(problem, state):
+def _sweep_by_diagonals(problem, state):
     """The same where every coefficient is independent of the others."""
     rank, (rows, columns) = len(state.basis), problem.entries
     biases = problem.row_bias, problem.column_bias
@@ -274,19 +277,10 @@ def _diagonal_sweep(problem, state):
     prior = np.diag(state.column_precision)
     squares = _squared_errors(problem, state, found, prior, penalties)
     if problem.row_bias:
-        bias = of_rows.means[:, rank].astype(np.float64)
-        pairs = np.column_stack([bias**2 + of_rows.variances[:, rank], bias])
-        weighted = columns._replace(values=columns.weights, weights=None)
-        squares += _engine.product(weighted, pairs.astype(problem.dtype))[:, 0]
-        values = columns.values
-        if columns.weights is not None:
-            values = values * columns.weights
-        weighted = columns._replace(values=values, weights=None)
-        squares -= 2.0 * _engine.product(weighted, pairs.astype(problem.dtype))[:, 1]
+        squares += _diagonal.of_biases(columns, of_rows)
     sums = Sums(
-        *(_independent_moments(*side) for side in (
-            (of_rows, rank, problem.row_bias), (found, rank, problem.column_bias)
-        )),
+        _diagonal.second_moments(of_rows, rank),
+        _diagonal.second_moments(found, rank),
         of_rows.logdet,
         found.logdet,
         np.maximum(squares, 0.0),
@@ -303,112 +297,6 @@ def _diagonal_sweep(problem, state):
     return state, sums
 
 
-def _independent_moments(of, rank, biased):
-    """Diagonal of the sum of E[v v'], v = [w, 1, b]."""
-    second = of.variances.sum(axis=0, dtype=np.float64)
-    second += np.square(of.means, dtype=np.float64).sum(axis=0)
-    return np.diag(np.insert(second, rank, len(of.means)))
-
-
-def bound(problem, state, sums):
-    """The evidence lower bound, up to constants of the priors."""
-    weight, alpha = problem.counts, state.alpha
-    value = weight @ np.log(alpha / (2 * np.pi)) - alpha @ sums.squares
-    turned = 2 * np.linalg.slogdet(state.basis)[1]
-    for count, precision, second, logdet in (
-        (
-            problem.shape[0],
-            state.row_precision,
-            second_moments(sums.rows, state.basis),
-            sums.row_logdet + problem.shape[0] * turned,
-        ),
-        (
-            problem.shape[1],
-            state.column_precision,
-            second_moments(sums.columns, np.linalg.inv(state.basis).T),
-            sums.column_logdet - problem.shape[1] * turned,
-        ),
-    ):
-        value += logdet + count * (len(precision) + np.log(precision).sum())
-        value -= precision @ second
-        value += 2 * VAGUE * (np.log(precision) - precision).sum()
-    if problem.noise == "shared":
-        value += 2 * VAGUE * (np.log(alpha[0]) - alpha[0])
-    else:
-        level = state.level
-        value += STRENGTH * (np.log(alpha * level) - level * alpha).sum()
-    return 0.5 * float(value)
-
-
-def align(problem, state, sums):
-    """Maximize the bound in the basis and the precisions."""
-    m, n = problem.shape
-    rank = len(state.basis)
-    found = []
-    bases = [state.basis]
-    if problem.blocks is not None:
-        second = sums.rows[:rank, :rank], sums.columns[:rank, :rank]
-        turned = diagonalizing_basis(*second, m, n)
-        bases += [] if turned is None else [turned]
-    for basis in bases:
-        rows = second_moments(sums.rows, basis)
-        columns = second_moments(sums.columns, np.linalg.inv(basis).T)
-        candidate = state._replace(
-            basis=basis,
-            row_precision=_precisions(rows, m),
-            column_precision=_precisions(columns, n),
-        )
-        found.append((bound(problem, candidate, sums), candidate))
-    value, state = max(found, key=lambda pair: pair[0])
-    return state, value
-
-
-def diagonalizing_basis(rows, columns, m, n):
-    """The Q in which both second moments are diagonal and of the best size.
-
-    Multiplying a factor by the root of u on one side and dividing it on the other
-    changes the bound by that of the logarithms of u, of its moments and of the
-    determinants: its maximum is the positive root of a quadratic equation.
-    """
-    try:
-        L = np.linalg.cholesky(rows)
-    except np.linalg.LinAlgError:  # rounding: stay
-        return None
-    sizes, U = np.linalg.eigh(L.T @ columns @ L)
-    sizes, U = np.maximum(sizes[::-1], np.finfo(float).tiny), U[:, ::-1]
-    a, b, c = n + 2 * VAGUE, VAGUE * (n - m), -(m + 2 * VAGUE) * sizes
-    u = (np.sqrt(b**2 - a * c) - b) / a
-    return np.sqrt(u)[:, None] * np.linalg.solve(L.T, U).T
-
-
-def second_moments(total_moments, basis):
-    """E[z^2] summed over a side, of turned factors and of the bias if there is one."""
-    rank = len(basis)
-    own = np.einsum("ka,ab,kb->k", basis, total_moments[:rank, :rank], basis)
-    return np.append(own, np.diag(total_moments)[rank + 1 :])
-
-
-def turn(problem, state):
-    """The same state with the factors themselves in the basis of the precisions."""
-    if problem.blocks is None:
-        return state
-    Q, rank = state.basis, len(state.basis)
-    T = np.linalg.inv(Q).T
-    W, H = state.W.copy(), state.H.copy()
-    W[:, :rank], H[:, :rank] = W[:, :rank] @ Q.T, H[:, :rank] @ T.T
-    whole = np.eye(H.shape[1])
-    whole[:rank, :rank] = T
-    whole = whole.astype(problem.dtype)
-    covariances = np.empty_like(state.covariances)
-    for part in blocks(len(H), len(whole) ** 2):
-        old = unpack(state.covariances[part], len(whole))
-        covariances[part] = pack(whole @ old @ whole.T)
-    moments = moments_of(H, covariances, problem.column_bias)
-    return state._replace(
-        W=W, H=H, moments=moments, covariances=covariances, basis=np.eye(rank)
-    )
-
-
 def _priors(problem, state):
     """Precision matrices of [w, b] and of [h, c]."""
     rank, Q = len(state.basis), state.basis
@@ -419,10 +307,6 @@ def _priors(problem, state):
         prior[:rank, :rank] = (basis.T * precision[:rank]) @ basis
         found.append(prior)
     return found
-
-
-def _precisions(second, count):
-    return (count + 2 * VAGUE) / (second + 2 * VAGUE)
 
 
 def _squared_errors(problem, state, found, prior, penalties):
@@ -447,18 +331,6 @@ def _noise(problem, state, squares):
         alpha = (problem.counts + STRENGTH) / (squares + STRENGTH * level)
         alpha = np.minimum(alpha, largest)
     return alpha, level
-
-
-def maximize_precisions(problem, state, sums):
-    """Precisions of largest bound in the basis of the factors themselves."""
-    rank = len(state.basis)
-    return state._replace(
-        basis=np.eye(rank),
-        row_precision=_precisions(second_moments(sums.rows, np.eye(rank)), problem.shape[0]),
-        column_precision=_precisions(
-            second_moments(sums.columns, np.eye(rank)), problem.shape[1]
-        ),
-    )
 
 
 def variational(problem, state, track, *, max_iter, tol):

@@ -1,0 +1,83 @@
+"""
+Factors that find their own number
+==================================
+
+A table of four factors and noise is fitted with thirty-two. No ridge and no rank is
+chosen: the precision of every factor is learned, and those that explain nothing vanish.
+"""
+
+# %%
+# A table with a known answer
+# ---------------------------
+#
+# Four factors, of which each explains half as much variance as the one before, and
+# noise that is as large as the last. Half of the entries are missing.
+
+import warnings
+
+import matplotlib.pyplot as plt
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from sklearn_mfgd import MaskedGradientMF
+
+rng = np.random.default_rng(0)
+sizes = np.array([1, 2, 4, 8]) ** -0.5
+signal = (sizes * rng.normal(size=(400, 4))) @ rng.normal(size=(4, 60))
+X = signal + sizes[-1] * rng.normal(size=signal.shape)
+hidden = rng.random(X.shape) < 0.5
+table = np.where(hidden, np.nan, X)
+
+# %%
+# How the factors fare
+# --------------------
+#
+# A factor of precision p on the rows and q on the columns is expected to contribute
+# 1 / sqrt(p q) to an entry. The fit is made again for each number of sweeps, so that we
+# can look at it on its way.
+
+n_sweeps = MaskedGradientMF().fit(table).n_iter_
+found, errors = np.full((n_sweeps, 32), np.nan), []
+for n in range(1, n_sweeps + 1):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # stopped on purpose
+        model = MaskedGradientMF(max_iter=n)
+        filled = model.inverse_transform(model.fit_transform(table))
+    contributions = (model.row_precision_ * model.column_precision_) ** -0.5
+    found[n - 1, : model.rank_] = np.sort(contributions)[::-1]
+    errors.append(np.sqrt(np.mean((filled - signal)[hidden] ** 2)))
+print(f"{model.rank_} factors are left after {n_sweeps} sweeps")
+
+# %%
+# Four remain
+# -----------
+#
+# The others shrink together, and are dropped once the evidence is better without them.
+# The error on the hidden entries, less their noise, falls along the way: the fit never
+# gets to the noise.
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+sweeps = np.arange(1, n_sweeps + 1)
+left.semilogy(sweeps, found[:, 4:], color="0.65", linewidth=1)
+left.semilogy(sweeps, found[:, :4], color="C0", linewidth=2.5)
+for size in sizes:
+    left.axhline(size, color="black", linestyle=":", linewidth=1)
+last = np.flatnonzero(np.isfinite(found[:, 5]))[-1]
+left.annotate(
+    "dropped",
+    (sweeps[last], found[last, 5]),
+    xytext=(8, 12),
+    textcoords="offset points",
+    color="0.35",
+)
+left.set(xlabel="sweep", ylabel="standard deviation of a contribution")
+left.set_title("4 of 32 factors stay (dotted: as planted)", loc="left")
+
+right.plot(sweeps, errors, color="C0", linewidth=2.5)
+right.axhline(sizes[-1], color="black", linestyle=":", linewidth=1)
+right.text(n_sweeps, sizes[-1], "noise", ha="right", va="bottom")
+right.set(xlabel="sweep", ylabel="RMSE of hidden entries", ylim=(0, None))
+right.set_title("The error falls and stays down", loc="left")
+for axes in (left, right):
+    axes.spines[["top", "right"]].set_visible(False)
+plt.show()
