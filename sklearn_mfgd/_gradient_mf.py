@@ -113,7 +113,7 @@ class GradientMF(BaseMatrixFactorization):
 
     Attributes
     ----------
-    components_ : ndarray of shape (rank_, n_features)
+    components_ : ndarray of shape (`rank_`, n_features)
         The column factors, :math:`H^\top`. The row factors are what `fit_transform`
         returns; they are not stored.
 

@@ -108,7 +108,7 @@ class MaskedGradientMF(BaseMatrixFactorization):
 
     Attributes
     ----------
-    components_ : ndarray of shape (rank_, n_features)
+    components_ : ndarray of shape (`rank_`, n_features)
         The column factors, :math:`H^\top`. The row factors are what `fit_transform`
         returns; they are not stored.
 
@@ -129,7 +129,7 @@ class MaskedGradientMF(BaseMatrixFactorization):
     noise_variance_ : ndarray of shape (n_features,), float or None
         Variance of the noise, of each column or of all. None without ``reg="auto"``.
 
-    row_precision_, column_precision_ : ndarray of shape (rank_,) or None
+    row_precision_, column_precision_ : ndarray of shape (`rank_`,) or None
         Precision of the prior of each factor of a row, and of a column. None without
         ``reg="auto"``.
 

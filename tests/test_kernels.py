@@ -588,10 +588,10 @@ def test_nothing_that_is_given_is_changed():
     table = make_table(weighted=True)
     for array in (*table.rows[:4], table.W, table.H):
         array.flags.writeable = False
-    ridge, row_ridge = np.ones(4), np.ones(12)
-    ridge.flags.writeable = row_ridge.flags.writeable = False
+    ridge, draws = np.ones((12, 4)), np.ones(table.W.shape)
+    ridge.flags.writeable = draws.flags.writeable = False
     every_answer(table)
-    table.least_squares(ridge, row_ridge)
+    table.least_squares(ridge, draws)
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0, 0), (3, 4)])

@@ -17,10 +17,10 @@ def naive_score(ridge_row):
 
     def score(model, X):
         H, c = model.components_.T, model.column_bias_
-        ridge = np.full(model.rank, model.reg_)
+        ridge = np.full(model.rank, model.reg)
         if model.fit_bias is True:
             H = np.column_stack([H, np.ones(len(H))])
-            ridge = np.append(ridge, model.bias_reg_)
+            ridge = np.append(ridge, model.reg)
         press = total = 0.0
         for x in X:
             observed = np.flatnonzero(~np.isnan(x))
