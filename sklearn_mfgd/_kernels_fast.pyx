@@ -456,7 +456,7 @@ def posterior(
         return
     for i in range(start, stop):
         if not 0 <= which[i] < sums.shape[0]:
-            raise IndexError(f"Row {i} has the system {which[i]}, which does not exist.")
+            raise IndexError(f"Row {i} has no system {which[i]}.")
     of.which, of.rank = &which[0], rank
     of.row_bias, of.column_bias = row_bias, column_bias
     of.sums, of.targets = &sums[0, 0], &targets[0, 0]
