@@ -433,7 +433,7 @@ def posterior(
     Py_ssize_t stop,
 ):
     cdef posteriors of
-    cdef Py_ssize_t n_rows = which.shape[0], q = means.shape[1], rank = q - row_bias
+    cdef Py_ssize_t n_rows = which.shape[0], q = means.shape[1], rank = q - row_bias, i
     if rank < 0:
         raise ValueError("means must hold the row biases.")
     n_pairs = (rank + 1) * (rank + 2) // 2
