@@ -496,7 +496,7 @@ class BaseMatrixFactorization(
 
     def _orders(self):
         """Powers of the unit in which the columns of Z count: factors 1, biases 2."""
-        return np.append(np.ones(self.rank_, int), [2] * self._biases.row)
+        return np.repeat([1, 2], [self.rank_, self._biases.row])
 
     def _check_learned(self, what):
         if self._learned is None or self._draws is not None:

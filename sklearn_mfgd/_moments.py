@@ -203,7 +203,8 @@ def _shared_patterns(rows):
     """
     rng = np.random.RandomState(0)
     numbers = rng.randint(0, 2**63, size=rows.n_columns, dtype=np.uint64) * 2 + 1
-    sums = np.concatenate([[0], np.cumsum(numbers[rows.indices], dtype=np.uint64)])
+    sums = np.zeros(rows.indices.size + 1, np.uint64)
+    np.cumsum(numbers[rows.indices], out=sums[1:])
     keys = sums[rows.indptr[1:]] - sums[rows.indptr[:-1]]
     _, representatives, which = np.unique(keys, return_index=True, return_inverse=True)
     if len(representatives) > 0.8 * len(keys):
