@@ -6,6 +6,7 @@ and can be used together with hypothesis.
 
 import importlib
 import os
+from itertools import combinations, product
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,46 @@ from threadpoolctl import threadpool_limits
 
 from sklearn_mfgd._objective import ObservedObjective
 from sklearn_mfgd._observed import rows_of
+
+
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers",
+        "pairwise(name=values, ...): parametrize by as few combinations as it takes "
+        "for every value to meet every value of every other name",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc):
+    """Turn it into a mark that comes before the parameters of fixtures."""
+    for mark in metafunc.definition.iter_markers("pairwise"):
+        values = pairwise(*mark.kwargs.values())
+        metafunc.definition.add_marker(
+            pytest.mark.parametrize(tuple(mark.kwargs), values)
+        )
+
+
+def pairwise(*options):
+    """Return combinations of values; what no two cause together, three rarely do."""
+
+    def together(choice, n):
+        return set(combinations(enumerate(choice), n))
+
+    def news(choice):
+        """Count the pairs that are new; of as many, prefer what has new triples."""
+        pairs, triples = together(choice, 2), together(choice, 3)
+        return len(pairs & missing), len(triples - seen)
+
+    choices = list(product(*(range(len(values)) for values in options)))
+    missing = set().union(*(together(choice, 2) for choice in choices))
+    found, seen = [], set()
+    while missing:
+        best = max(choices, key=news)
+        missing -= together(best, 2)
+        seen |= together(best, 3)
+        found.append([values[k] for values, k in zip(options, best, strict=True)])
+    return found
 
 
 class Planted(NamedTuple):

@@ -1,4 +1,4 @@
-"""Both estimators follow scikit-learn's conventions, under every combination."""
+"""Both estimators follow scikit-learn's conventions, whatever their parameters."""
 
 import pytest
 from sklearn.impute import KNNImputer
@@ -53,13 +53,15 @@ def test_the_defaults_are_conformant(Estimator, assert_conformant):
     assert_conformant(Estimator())
 
 
-@pytest.mark.parametrize("early_stopping", [False, True])
-@pytest.mark.parametrize("init", ["svd", "random"])
-@pytest.mark.parametrize("fit_bias", [False, True, "columns"])
-@pytest.mark.parametrize("eta", ["auto", "fixed"])
-@pytest.mark.parametrize("solver", ["gd", "scaled", "als"])
-@pytest.mark.parametrize("Estimator", ESTIMATORS)
-def test_every_combination_is_conformant(
+@pytest.mark.pairwise(
+    Estimator=ESTIMATORS,
+    solver=["gd", "scaled", "als"],
+    eta=["auto", "fixed"],
+    fit_bias=[False, True, "columns"],
+    init=["svd", "random"],
+    early_stopping=[False, True],
+)
+def test_every_pair_of_parameters_is_conformant(
     Estimator, solver, eta, fit_bias, init, early_stopping, assert_conformant
 ):
     model = Estimator(
@@ -76,8 +78,18 @@ def test_every_combination_is_conformant(
 
 
 @pytest.mark.parametrize(
-    "params", [{"solver": "auto", "reg": 0.1}, {"reg": "auto"}], ids=str
+    "params",
+    [
+        {"solver": "auto", "reg": 0.1},
+        {"reg": "auto", "n_draws": 2},
+        {"reg": "auto", "noise": "shared", "early_stopping": True},
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("Estimator", ESTIMATORS)
-def test_what_the_grid_leaves_out_is_conformant(Estimator, params, assert_conformant):
+def test_what_the_pairs_leave_out_is_conformant(Estimator, params, assert_conformant):
     assert_conformant(Estimator(rank=2, max_iter=3, **params))
+
+
+def test_stochastic_descent_is_conformant(assert_conformant):
+    assert_conformant(MaskedGradientMF(rank=2, max_iter=3, solver="sgd", reg=0.1))

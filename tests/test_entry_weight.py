@@ -390,19 +390,20 @@ def test_a_factor_on_all_weights_without_a_ridge_changes_nothing(holes, factor):
 
 
 @pytest.mark.parametrize("factor", [0.01, 3.0, 100.0])
-def test_the_automatic_ridge_takes_up_a_factor_on_all_weights(planted, factor):
-    X = planted(m=100, n=30, share_missing=0.3).X
+def test_the_learned_noise_takes_up_a_factor_on_all_weights(planted, weights, factor):
+    X = planted(share_missing=0.3).X
     model, scaled = MaskedGradientMF(5), MaskedGradientMF(5)
-    model.fit(X)
-    entry_weight = np.full(X.shape, factor)
-    scaled.fit(X, entry_weight=entry_weight)
-    assert scaled.reg_ == pytest.approx(factor * model.reg_)
-    assert scaled.bias_reg_ == pytest.approx(factor * model.bias_reg_)
-    assert scaled.loss_curve_[-1] == pytest.approx(
-        factor * model.loss_curve_[-1], rel=1e-3
+    Z = model.fit_transform(X, entry_weight=weights)
+    found = scaled.fit_transform(X, entry_weight=factor * weights)
+    assert_allclose(
+        scaled.noise_variance_, factor * model.noise_variance_, rtol=1e-6
     )
-    score = scaled.score(X, entry_weight=entry_weight)
-    assert score == pytest.approx(model.score(X), abs=1e-3)
+    assert_allclose(
+        scaled.inverse_transform(found), model.inverse_transform(Z), atol=1e-6
+    )
+    assert scaled.score(X, entry_weight=factor * weights) == pytest.approx(
+        model.score(X, entry_weight=weights), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("factor", [0.01, 1.0, 100.0])

@@ -18,7 +18,7 @@ ROUNDING = 1e-12
 N_DETECTORS, N_DAYS, N_READINGS, N_WAVES = 323, 61, 288, 60
 
 # Notebook 2
-SEEDS = range(20)
+SEEDS = range(6)
 
 
 @pytest.fixture(scope="module")
@@ -119,20 +119,19 @@ class TestFiveBySix:
     the printed objective falls from 15.5 to 4.6e-5.
     """
 
-    @pytest.mark.parametrize("seed", SEEDS)
-    def test_the_objective_falls_at_every_one_of_2000_sweeps(self, curves, seed):
-        curve = curves[seed]
-        # A fit to the last digit ends the descent earlier.
-        assert len(curve) == 2000 or curve[-1] < 1e-20
-        assert (np.diff(curve) <= ROUNDING * curve[:-1]).all()
+    def test_the_objective_falls_at_every_one_of_2000_sweeps(self, curves):
+        for curve in curves:
+            # A fit to the last digit ends the descent earlier.
+            assert len(curve) == 2000 or curve[-1] < 1e-20
+            assert (np.diff(curve) <= ROUNDING * curve[:-1]).all()
 
-    def test_the_default_gets_there_in_200_sweeps_for_15_of_20(self, curves):
+    def test_the_default_gets_there_in_200_sweeps_for_five_of_six(self, curves):
         reached = [
             GradientMF(2, max_iter=200, tol=0).fit(five_by_six(seed)).loss_curve_[-1]
             <= curves[seed][-1]
             for seed in SEEDS
         ]
-        assert sum(reached) >= 15
+        assert sum(reached) >= 5
 
 
 class TestRatings:

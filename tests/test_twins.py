@@ -5,6 +5,7 @@ import importlib
 import os
 import sys
 from functools import cache
+from itertools import product
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from sklearn_mfgd import _engine, _kernels
 # Around the widths of registers (2 to 16 numbers), of tiles (4, 8) and of three tiles.
 RANKS = [0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 25, 31, 32, 33, 48, 49]
 RANKS += [64, 65, 97, 128, 130]
+LARGE = 64  # from here on there are only more tiles: two kinds of rows tell
 BIASES = [(False, False), (True, False), (False, True), (True, True)]
 FLAGS = [(*biases, weighted) for biases in BIASES for weighted in (False, True)]
 
@@ -185,7 +187,8 @@ CALLS = ["least_squares", "gradient", "squares", "residuals"]
 
 @cache
 def every_kind(rank, dtype):
-    return [Rows(rank, *flags, dtype) for flags in FLAGS]
+    kinds = FLAGS if rank < LARGE else FLAGS[::7]
+    return [Rows(rank, *flags, dtype) for flags in kinds]
 
 
 @pytest.fixture(params=RANKS)
@@ -316,7 +319,7 @@ class TestStochasticSteps:
     @pytest.mark.parametrize("adaptive", [False, True], ids=["fixed", "adaptive"])
     @pytest.mark.parametrize("flags", FLAGS)
     def test_are_the_same_at_every_rank(self, compiled, flags, dtype, adaptive):
-        for rank in RANKS:
+        for rank in RANKS[:18] if flags in FLAGS[1:-1] else RANKS:
             found = Steps(rank, *flags, dtype).sgd(compiled, adaptive)
             expected = specified_steps(rank, flags, dtype, adaptive)
             for pair in zip(found, expected, strict=True):
@@ -396,7 +399,8 @@ class Systems:
 @cache
 def systems_of(rank, dtype):
     """Return systems with each kind of biases, and what the kernels in NumPy say."""
-    systems = [Systems(rank, *biases, dtype) for biases in BIASES]
+    kinds = BIASES if rank < LARGE else BIASES[::3]
+    systems = [Systems(rank, *biases, dtype) for biases in kinds]
     return [(every, every.posterior(_kernels)) for every in systems]
 
 
@@ -408,7 +412,7 @@ class TestPosterior:
 
     @pytest.mark.parametrize("with_covariances", [True, False], ids=["", "without"])
     def test_is_the_same_at_every_rank(self, compiled, dtype, with_covariances):
-        for rank in RANKS:
+        for rank in RANKS if with_covariances else RANKS[::5]:
             for systems, expected in systems_of(rank, dtype):
                 found = systems.posterior(compiled, with_covariances=with_covariances)
                 for name, array in found.items():
@@ -423,17 +427,17 @@ class TestPosterior:
                     assert_near(ours, theirs, OF_POSTERIORS[precise], what)
                     assert_guards_stand(array)
 
-    @pytest.mark.parametrize("start, stop", [(0, 0), (0, 4), (2, 5), (6, 9), (9, 9)])
-    def test_is_found_from_start_to_stop(self, either, dtype, start, stop):
+    def test_is_found_from_start_to_stop(self, either, dtype):
         """The same bits, though a range may begin within rows of one system."""
         systems = Systems(5, True, True, dtype)
-        found, whole = systems.posterior(either, start, stop), systems.posterior(either)
-        for name, part in found.items():
+        whole = systems.posterior(either)
+        for start, stop in ((0, 0), (0, 4), (2, 5), (6, 9), (9, 9)):
             filled = slice(start, stop)
-            assert_array_equal(part[filled], whole[name][filled], err_msg=name)
-            outside = np.delete(part, filled, axis=0)
-            assert_array_equal(outside, GUARD, err_msg=name)
-            assert_guards_stand(part)
+            for name, part in systems.posterior(either, start, stop).items():
+                assert_array_equal(part[filled], whole[name][filled], err_msg=name)
+                outside = np.delete(part, filled, axis=0)
+                assert_array_equal(outside, GUARD, err_msg=name)
+                assert_guards_stand(part)
 
     def test_is_marked_where_rounding_made_it_indefinite(self, compiled, dtype):
         """Rows that come after, of the same system or of another, are not harmed."""
@@ -481,12 +485,12 @@ class TestPosterior:
         systems.sums = systems.sums[:0]
         systems.posterior(compiled)
 
-    @pytest.mark.parametrize("index", [-1, 3, 2**62, -(2**63)])
+    @pytest.mark.parametrize("index", [-1, 3, -(2**63)])
     def test_has_a_system_that_exists(self, compiled, dtype, index):
         systems = broken(
             Systems(3, True, True, dtype), "which", lambda _, k: k.__setitem__(4, index)
         )
-        with pytest.raises(IndexError, match=rf"Row 4 has the system {index}\b"):
+        with pytest.raises(IndexError, match=rf"Row 4 has no system {index}\."):
             systems.posterior(compiled)
         systems.posterior(compiled, 0, 4)
         systems.posterior(compiled, 5, 9)
@@ -553,20 +557,20 @@ def either(request):
 
 class TestRanges:
     @pytest.mark.parametrize("call", CALLS)
-    @pytest.mark.parametrize("start, stop", [(0, 0), (0, 4), (2, 5), (4, 9), (9, 9)])
-    def test_are_filled_and_nothing_else_is(self, either, call, dtype, start, stop):
+    def test_are_filled_and_nothing_else_is(self, either, call, dtype):
         rows = Rows(5, True, True, True, dtype)
-        found = getattr(rows, call)(either, start, stop)
         whole = getattr(rows, call)(either)
-        found, whole = ([np.asarray(A, float) for A in pair] for pair in (found, whole))
-        for part, every in zip(found, whole, strict=True):
+        tolerance = OF_SYSTEMS[dtype] if either is _kernels else 0
+        for start, stop in ((0, 0), (0, 4), (2, 5), (4, 9), (9, 9)):
             filled = slice(start, stop)
             if call == "residuals":
                 filled = slice(rows.indptr[start], rows.indptr[stop])
-            tolerance = OF_SYSTEMS[dtype] if either is _kernels else 0
-            assert_near(part[filled], every[filled], tolerance)
-            outside = np.delete(part, filled, axis=0)
-            assert_array_equal(outside, GUARD)
+            found = getattr(rows, call)(either, start, stop)
+            for part, every in zip(found, whole, strict=True):
+                pair = (array[filled].astype(float) for array in (part, every))
+                assert_near(*pair, tolerance, (start, stop))
+                outside = np.delete(part, filled, axis=0)
+                assert_array_equal(outside, GUARD)
 
     def test_of_entries_are_filled_and_nothing_else_is(self, either, dtype):
         rows, (i, j) = Rows(5, False, False, False, dtype), np.ones((2, 9), int)
@@ -580,10 +584,9 @@ class TestNothing:
     """No rows, no columns, no entries, no factors."""
 
     @pytest.mark.parametrize("call", CALLS)
-    @pytest.mark.parametrize("rank", [0, 3])
     @pytest.mark.parametrize("counts", [[], [0], [0, 0, 0]], ids=str)
-    def test_has_answers_of_zero(self, compiled, counts, rank, call, dtype):
-        for flags in FLAGS:
+    def test_has_answers_of_zero(self, compiled, counts, call, dtype):
+        for rank, flags in product((0, 3), FLAGS):
             rows = Rows(rank, *flags, dtype, counts)
             for found in getattr(rows, call)(compiled):
                 if found.dtype != np.uint8:
@@ -717,20 +720,18 @@ class TestMalformedRows:
         with pytest.raises(ValueError, match="H must hold the column biases"):
             getattr(rows, call)(compiled)
 
-    @pytest.mark.parametrize("wrong", ["too few", "too many", "too wide"])
     def test_have_results_of_their_shape(
-        self, monkeypatch, compiled, well_formed, call, wrong
+        self, monkeypatch, compiled, well_formed, call
     ):
         """One after the other, each array that the kernel writes is of a wrong one."""
-        for k in range(len(getattr(well_formed, call)(compiled))):
+        n_results = len(getattr(well_formed, call)(compiled))
+        for k, axis, change in product(range(n_results), (0, -1), (-1, 1)):
             made = iter(range(10))
 
-            def misshapen(shape, dtype, k=k, made=made):
+            def misshapen(shape, dtype, k=k, axis=axis, change=change, made=made):
                 shape = list(np.atleast_1d(shape))
                 if next(made) == k:
-                    shape[-1 if wrong == "too wide" else 0] += (
-                        -1 if wrong == "too few" else 1
-                    )
+                    shape[axis] += change
                 return np.zeros(shape, dtype)
 
             monkeypatch.setitem(globals(), "guarded", misshapen)
