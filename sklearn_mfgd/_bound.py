@@ -20,8 +20,8 @@ STRENGTH = 2.0
 
 def bound(problem, state, sums):
     """The evidence lower bound, up to constants of the priors."""
-    weight, alpha = problem.counts, state.alpha
-    value = weight @ np.log(alpha / (2 * np.pi)) - alpha @ sums.squares
+    counts, alpha = problem.counts, state.alpha
+    value = counts @ np.log(alpha / (2 * np.pi)) - alpha @ sums.squares
     turned = 2 * np.linalg.slogdet(state.basis)[1]
     for count, precision, second, logdet in (
         (

@@ -143,8 +143,7 @@ def draw(rows, state, biases, noise, n_draws, rng):
     Draws
     """
     columns, dtype = rows.transpose(), rows.values.dtype
-    ones = np.ones(columns.indices.size) if rows.weights is None else columns.weights
-    counts = np.bincount(columns.row_numbers, ones, minlength=len(state.H))
+    counts = np.diff(columns.indptr)
     W, H, alpha = state.W, state.H, state.alpha
     found = []
     for _ in range(n_draws):

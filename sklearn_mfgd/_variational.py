@@ -77,13 +77,13 @@ class Problem(NamedTuple):
     row_bias: bool
     column_bias: bool
     noise: str
-    counts: np.ndarray  # weight of the entries of each column
+    counts: np.ndarray  # entries of each column
     squares: np.ndarray  # their weighted sum of squares
     dtype: np.dtype
 
     @property
-    def weight(self):
-        """Weight of all entries."""
+    def n_observed(self):
+        """Number of entries."""
         return self.counts.sum()
 
 
@@ -128,7 +128,7 @@ def problem_of(rows, rank, biases, noise):
         part = slice(start, start + BLOCK)
         columns, values = rows.indices[part], rows.values[part].astype(np.float64)
         weights = np.ones_like(values) if rows.weights is None else rows.weights[part]
-        counts += np.bincount(columns, weights, minlength=len(counts))
+        counts += np.bincount(columns, minlength=len(counts))
         squares += np.bincount(columns, weights * values**2, minlength=len(counts))
     about = rows.shape, *biases, noise, counts, squares, rows.values.dtype
     return Problem(found, entries, holes, *about)
@@ -140,7 +140,11 @@ def first_state(problem, W, H, rows):
     rank = H.shape[1] - problem.column_bias
     errors = _engine.residuals(rows, W, H, (problem.row_bias, problem.column_bias))
     squares = np.square(errors, dtype=np.float64)
-    level = max(float(np.average(squares, weights=rows.weights)), 1e-3)
+    share = 1.0  # mean weight
+    if rows.weights is not None:
+        squares *= rows.weights
+        share = float(rows.weights.mean(dtype=np.float64))
+    level = max(float(squares.mean()), 1e-3 * share)
     alpha = np.full(n, 1 / level)
     row_squares, column_squares = (np.square(F, dtype=np.float64) for F in (W, H))
     row_precision = FIRST_PRIOR * maximum_precisions(row_squares.sum(axis=0), m)
@@ -148,7 +152,7 @@ def first_state(problem, W, H, rows):
     seen = np.append(
         row_squares[:, :rank].mean(axis=0), np.ones(int(problem.column_bias))
     )
-    variances = 1 / (column_precision + np.outer(alpha * problem.counts, seen))
+    variances = 1 / (column_precision + np.outer(share * alpha * problem.counts, seen))
     precisions = row_precision, column_precision
     if problem.blocks is None:
         variances = variances.astype(problem.dtype)
@@ -323,7 +327,7 @@ def _noise(problem, state, squares):
     """Precision of the noise of each column, and the level they share."""
     largest, level = 1 / LEAST_NOISE[problem.dtype], state.level
     if problem.noise == "shared":
-        alpha = (problem.weight + 2 * VAGUE) / (squares.sum() + 2 * VAGUE)
+        alpha = (problem.n_observed + 2 * VAGUE) / (squares.sum() + 2 * VAGUE)
         return np.full(len(squares), min(alpha, largest)), level
     alpha = state.alpha
     for _ in range(3):
@@ -366,7 +370,7 @@ def variational(problem, state, track, *, max_iter, tol):
             state = maximize_precisions(problem, state, sums)
             state, sums = prune(problem, state, sums)
         state, value = align(problem, state, sums)
-        settled = value - last < tol * problem.weight
+        settled = value - last < tol * problem.n_observed
         ended = settled and telling_apart and len(state.basis) == rank
         telling_apart, last = telling_apart or settled, value
         track.add(state.W, state.H, value, no_steps, ended, state)

@@ -121,6 +121,9 @@ def test_a_mask_that_is_not_boolean(model, X, method, dtype):
         ("reg", -0.1),
         ("reg", np.nan),
         ("reg", "none"),
+        ("noise", "rows"),
+        ("n_draws", -1),
+        ("n_draws", 2.5),
         ("fit_bias", "rows"),
         ("fit_bias", 2),
         ("init", "nndsvd"),
@@ -145,10 +148,28 @@ def test_parameters_out_of_range_are_named(model, X, name, value):
     )
 
 
-@pytest.mark.parametrize("solver", ["gd", "scaled"])
-def test_an_automatic_ridge_with_a_solver_that_needs_a_number(model, X, solver):
+@pytest.mark.parametrize("solver", ["gd", "scaled", "sgd"])
+def test_learned_regularization_with_a_solver_that_needs_a_number(model, X, solver):
     model.set_params(solver=solver, reg="auto")
     with pytest.raises(ValueError, match=f"solver='{solver}' needs a number"):
+        model.fit(X)
+
+
+def test_learned_regularization_with_steps_of_a_given_length(model, X):
+    model.set_params(reg="auto", eta=0.5)
+    with pytest.raises(ValueError, match=r"no steps to choose; eta=0\.5 needs a num"):
+        model.fit(X)
+
+
+def test_draws_without_learned_regularization(model, X):
+    model.set_params(n_draws=3)
+    with pytest.raises(ValueError, match=r"reg=0\.1 use n_draws=0"):
+        model.fit(X)
+
+
+def test_draws_and_warm_start(model, X):
+    model.set_params(reg="auto", n_draws=3, warm_start=True)
+    with pytest.raises(ValueError, match="continues one fit, not draws"):
         model.fit(X)
 
 

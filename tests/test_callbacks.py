@@ -179,10 +179,10 @@ def assert_equal(found, expected, name):
         assert_equal(*part, f"{name}.{field}")
 
 
-@pytest.mark.parametrize("early_stopping", [False, True])
-@pytest.mark.parametrize("fit_bias", [False, True, "columns"])
-@pytest.mark.parametrize(
-    "params", [{"reg": "auto"}, {"solver": "gd"}, {"solver": "scaled"}], ids=str
+@pytest.mark.pairwise(
+    params=[{"reg": "auto"}, {"solver": "gd"}, {"solver": "scaled"}],
+    fit_bias=[False, True, "columns"],
+    early_stopping=[False, True],
 )
 def test_a_callback_gets_what_a_fit_that_ends_there_would_leave(
     callback, params, fit_bias, early_stopping, holes

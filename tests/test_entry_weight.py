@@ -71,9 +71,9 @@ def objective(model, X, weights, Z, H, c):
 # What weights mean
 
 
-@pytest.mark.parametrize("share_missing", [0.0, 0.3])
-@pytest.mark.parametrize("fit_bias", BIASES)
-@pytest.mark.parametrize("solver", ["als", "scaled", "gd"])
+@pytest.mark.pairwise(
+    solver=["als", "scaled", "gd"], fit_bias=BIASES, share_missing=[0.0, 0.3]
+)
 def test_loss_curve_ends_at_the_weighted_objective(
     planted, weights, solver, fit_bias, share_missing
 ):
@@ -94,8 +94,10 @@ def test_loss_curve_of_sgd_ends_at_the_weighted_objective(holes, weights, model)
     assert model.loss_curve_[-1] >= F * (1 - 1e-12)
 
 
-@pytest.mark.parametrize("fit_bias", BIASES)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "form, fit_bias",
+    [*((np.asarray, fit_bias) for fit_bias in BIASES), (sparse.csr_array, True)],
+)
 def test_the_weighted_objective_is_stationary_where_the_fit_ends(
     planted, weights, fit_bias, form
 ):
@@ -224,9 +226,7 @@ def test_validation_curve_is_a_weighted_error(planted, solver):
 # A weight of zero
 
 
-@pytest.mark.parametrize("early_stopping", [False, True])
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.pairwise(solver=SOLVERS, form=FORMS, early_stopping=[False, True])
 def test_a_weight_of_zero_is_missing(
     holes, weights, model, solver, form, early_stopping
 ):
@@ -247,9 +247,7 @@ def test_a_weight_of_zero_is_missing(
     )
 
 
-@pytest.mark.parametrize("share_missing", [0.0, 0.3])
-@pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("Estimator", ESTIMATORS)
+@pytest.mark.pairwise(Estimator=ESTIMATORS, solver=SOLVERS, share_missing=[0.0, 0.3])
 def test_weights_of_zero_and_one_are_a_mask(planted, Estimator, solver, share_missing):
     data = planted(share_missing=share_missing)
     mask = np.random.RandomState(1).uniform(size=data.X.shape) < 0.8
@@ -298,10 +296,9 @@ def test_weights_that_are_all_zero_leave_nothing(holes, model, form, method):
 # The same weight everywhere
 
 
-@pytest.mark.parametrize("share_missing", [0.0, 0.3])
-@pytest.mark.parametrize("fit_bias", BIASES)
-@pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("Estimator", ESTIMATORS)
+@pytest.mark.pairwise(
+    Estimator=ESTIMATORS, solver=SOLVERS, fit_bias=BIASES, share_missing=[0.0, 0.3]
+)
 def test_weights_of_one_are_no_weights(
     planted, Estimator, solver, fit_bias, share_missing
 ):
@@ -319,15 +316,15 @@ def test_weights_of_one_are_no_weights(
 
 
 @pytest.mark.parametrize(
-    "params",
+    "form, params",
     [
-        {},
-        {"early_stopping": True},
-        {"solver": "sgd", "reg": 0.5, "early_stopping": True, "max_iter": 10},
+        (np.asarray, {}),
+        (sparse.csr_array, {}),
+        (sparse.csc_array, {"early_stopping": True}),
+        (sparse.coo_array, {"noise": "shared"}),
+        (np.asarray, {"solver": "sgd", "reg": 0.5, "early_stopping": True}),
     ],
-    ids=str,
 )
-@pytest.mark.parametrize("form", FORMS)
 def test_weights_of_one_are_no_weights_to_the_defaults(planted, params, form):
     X = planted(m=60, n=20, share_missing=0.3).X
     model = MaskedGradientMF(random_state=0, **params)
@@ -354,9 +351,9 @@ def test_a_factor_on_all_weights_is_one_on_the_ridge(planted, weights, solver, f
     )
 
 
-@pytest.mark.parametrize("power", [-20, 3, 20])
-@pytest.mark.parametrize("init", ["svd", "random", "given"])
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.pairwise(
+    solver=SOLVERS, init=["svd", "random", "given"], power=[-20, 3, 20]
+)
 def test_the_way_to_the_optimum_does_not_depend_on_the_size_of_the_weights(
     planted, weights, model, solver, init, power
 ):
@@ -395,9 +392,7 @@ def test_the_learned_noise_takes_up_a_factor_on_all_weights(planted, weights, fa
     model, scaled = MaskedGradientMF(5), MaskedGradientMF(5)
     Z = model.fit_transform(X, entry_weight=weights)
     found = scaled.fit_transform(X, entry_weight=factor * weights)
-    assert_allclose(
-        scaled.noise_variance_, factor * model.noise_variance_, rtol=1e-6
-    )
+    assert_allclose(scaled.noise_variance_, factor * model.noise_variance_, rtol=1e-6)
     assert_allclose(
         scaled.inverse_transform(found), model.inverse_transform(Z), atol=1e-6
     )
@@ -418,12 +413,15 @@ def test_sgd_reaches_the_weighted_optimum_whatever_the_size_of_the_weights(
     assert model.loss_curve_[-1] <= 1.01 * optimum
 
 
-@pytest.mark.parametrize("fit_bias", [False, True])
-@pytest.mark.parametrize("factor", [0.01, 1.0, 100.0])
-@pytest.mark.parametrize("solver, eta", [("gd", 1), ("scaled", 20), ("sgd", 1)])
+@pytest.mark.pairwise(
+    step=[("gd", 1), ("scaled", 20), ("sgd", 1)],
+    factor=[0.01, 1.0, 100.0],
+    fit_bias=[False, True],
+)
 def test_the_step_that_a_divergence_names_descends_with_weights_too(
-    planted, solver, eta, factor, fit_bias
+    planted, step, factor, fit_bias
 ):
+    solver, eta = step
     X = planted(m=24, n=12, share_missing=0.3).X
     weights = factor * np.random.RandomState(1).uniform(0.2, 3, size=X.shape)
     model = MaskedGradientMF(
@@ -588,9 +586,7 @@ def test_a_new_row_is_folded_in_without_weights_as_ever(holes, weights, model):
 # What is refused
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("cut", [np.s_[1:], np.s_[:, 1:]])
+@pytest.mark.pairwise(form=FORMS, method=METHODS, cut=[np.s_[1:], np.s_[:, 1:]])
 def test_weights_of_another_shape(holes, weights, model, form, cut, method):
     X = pair_of(form, holes, weights)[0]
     entry_weight = weights[cut]
@@ -609,12 +605,11 @@ def test_weights_are_not_broadcast(holes, weights, model, form, entry_weight):
         model.fit(X, entry_weight=entry_weight)
 
 
-@pytest.mark.parametrize("value", [-0.5, np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("Estimator, form", FORMS_OF)
-def test_negative_and_infinite_weights_and_nan(
-    holes, weights, Estimator, form, method, value
-):
+@pytest.mark.pairwise(
+    taker=FORMS_OF, method=METHODS, value=[-0.5, np.nan, np.inf, -np.inf]
+)
+def test_negative_and_infinite_weights_and_nan(holes, weights, taker, method, value):
+    Estimator, form = taker
     row, column = np.argwhere(~np.isnan(holes))[77]
     weights[row, column] = value
     X, entry_weight = pair_of(form, holes, weights)
@@ -644,9 +639,9 @@ def test_weights_that_are_no_real_numbers(holes, weights, model, dtype, form):
         model.fit(X, entry_weight=entry_weight)
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("container", FORMS[1:])
-@pytest.mark.parametrize("change", ["one less", "one more", "another"])
+@pytest.mark.pairwise(
+    container=FORMS[1:], method=METHODS, change=["one less", "one more", "another"]
+)
 def test_sparse_weights_of_other_entries(
     holes, weights, model, container, change, method
 ):

@@ -40,10 +40,12 @@ def model():
 # Folding rows in
 
 
-@pytest.mark.parametrize("share_missing", [0.0, 0.2])
-@pytest.mark.parametrize("early_stopping", [False, True])
-@pytest.mark.parametrize("fit_bias", BIASES)
-@pytest.mark.parametrize("solver", [*SOLVERS, "auto"])
+@pytest.mark.pairwise(
+    solver=[*SOLVERS, "auto"],
+    fit_bias=BIASES,
+    early_stopping=[False, True],
+    share_missing=[0.0, 0.2],
+)
 def test_fit_transform_returns_what_transform_does(
     planted, solver, fit_bias, early_stopping, share_missing
 ):
@@ -273,9 +275,7 @@ def test_data_and_mask_are_left_as_they_were(planted, model):
 # Attributes
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("fit_bias", BIASES)
+@pytest.mark.pairwise(solver=SOLVERS, fit_bias=BIASES, dtype=[np.float32, np.float64])
 def test_attributes_have_the_documented_shapes_and_types(
     holes, solver, fit_bias, dtype
 ):
@@ -327,9 +327,7 @@ def test_reconstruction_err_is_the_root_of_the_summed_squares(
     )
 
 
-@pytest.mark.parametrize("share_missing", [0.0, 0.2])
-@pytest.mark.parametrize("fit_bias", BIASES)
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.pairwise(solver=SOLVERS, fit_bias=BIASES, share_missing=[0.0, 0.2])
 def test_loss_curve_ends_at_the_penalized_objective(
     planted, naive_objective, solver, fit_bias, share_missing
 ):
@@ -537,9 +535,7 @@ def test_a_given_start_is_taken(planted):
 # Scale
 
 
-@pytest.mark.parametrize("power", [-7, 9])
-@pytest.mark.parametrize("share_missing", [0.0, 0.2])
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.pairwise(solver=SOLVERS, share_missing=[0.0, 0.2], power=[-7, 9])
 def test_scaling_by_a_power_of_four_scales_the_fit_exactly(
     planted, solver, share_missing, power
 ):
@@ -570,21 +566,21 @@ def test_a_fixed_eta_counts_in_units_of_the_data(planted):
     assert_array_equal(scaled.fit_transform(X * 4**4), Z * 2**4)
 
 
-@pytest.mark.parametrize("fit_bias", [False, True])
-@pytest.mark.parametrize("share_missing", [0.0, 0.2])
-@pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize(
-    "dtype, size",
-    [
+@pytest.mark.pairwise(
+    extreme=[
         (np.float64, 1e150),
         (np.float64, 1e-150),
         (np.float32, 1e30),
         (np.float32, 1e-30),
     ],
+    solver=SOLVERS,
+    share_missing=[0.0, 0.2],
+    fit_bias=[False, True],
 )
 def test_extreme_values_fit_like_any_other(
-    planted, dtype, size, solver, share_missing, fit_bias
+    planted, extreme, solver, share_missing, fit_bias
 ):
+    dtype, size = extreme
     X = planted(share_missing=share_missing).X.astype(dtype)
     model = GradientMF(3, solver=solver, fit_bias=fit_bias, tol=1e-6, max_iter=1000)
     expected = model.fit(X).reconstruction_err_

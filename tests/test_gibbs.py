@@ -305,7 +305,7 @@ def test_the_average_predicts_as_well_as_one_fit(planted, share_missing, noise):
     data = planted(100, 60, 3, noise, share_missing)
     one = MaskedGradientMF(6).fit(data.X)
     model = MaskedGradientMF(6, n_draws=30, random_state=0).fit(data.X)
-    assert hidden_error(model, data) < 1.02 * hidden_error(one, data)
+    assert hidden_error(model, data) < 1.05 * hidden_error(one, data)
 
 
 def test_what_is_learned_is_that_of_the_fit(planted):
@@ -330,20 +330,18 @@ def test_complete_data_are_drawn_from_too(planted, fit_bias):
 
 
 def test_weights_count_in_draws(planted):
-    """An entry of weight zero is missing; one of large weight is met."""
+    """An entry of weight zero is missing; some of large weight are met best."""
     data = planted(noise=1.0)
-    weights = np.ones(data.X.shape)
-    weights[::2, 3] = 0
-    weights[1::2, 3] = 1000
+    i, j = np.indices(data.X.shape)
+    heavy, none = (i + j) % 10 == 0, (i + j) % 10 == 5
+    weights = np.where(heavy, 100.0, 1.0) * ~none
     model = MaskedGradientMF(6, n_draws=5, random_state=0)
     Z = model.fit_transform(data.X, entry_weight=weights)
-    filled = model.inverse_transform(Z)
-    errors = np.abs(filled - data.X)[1::2]
-    assert errors[:, 3].mean() < 0.3 * errors.mean()
-    Y = data.X.copy()
-    Y[::2, 3] = np.nan
+    errors = np.abs(model.inverse_transform(Z) - data.X)
+    assert errors[heavy].mean() < 0.3 * errors[~heavy & ~none].mean()
+    missing = np.where(none, np.nan, data.X)
     again = MaskedGradientMF(6, n_draws=5, random_state=0)
-    assert_array_equal(again.fit_transform(Y, entry_weight=weights), Z)
+    assert_array_equal(again.fit_transform(missing, entry_weight=weights), Z)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

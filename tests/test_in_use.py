@@ -72,7 +72,7 @@ def test_a_grid_search_survives_steps_that_diverge(planted, share_missing):
     X = planted(300, 60, 5, noise=0.3, share_missing=share_missing).X
     search = GridSearchCV(
         GradientMF(reg=0.0, solver="gd", max_iter=50),
-        {"rank": list(range(1, 11)), "eta": [10.0, "auto"]},
+        {"rank": [1, 4, 5, 6, 10], "eta": [10.0, "auto"]},
         cv=3,
     )
     with pytest.warns(FitFailedWarning, match="DivergenceError"):

@@ -107,7 +107,7 @@ def tables(draw):
     )
 
 
-any_table = settings(max_examples=100, deadline=None, derandomize=True)
+any_table = settings(max_examples=50, deadline=None, derandomize=True)
 
 
 def every_answer(table):
@@ -610,7 +610,7 @@ def test_there_may_be_no_rows_no_columns_no_entries_and_no_factors(shape, rank, 
 
 @pytest.fixture(scope="module")
 def large():
-    return make_table(400, 150, 8, share=0.3, weighted=True)
+    return make_table(200, 100, 8, share=0.3, weighted=True)
 
 
 @pytest.fixture(scope="module")
@@ -618,7 +618,7 @@ def answers(large, kernels):
     return every_answer(large)
 
 
-@pytest.mark.parametrize("operations", [1, 1e3, 1e5])
+@pytest.mark.parametrize("operations", [1, 1e4])
 def test_answers_do_not_depend_on_how_rows_are_cut_into_ranges(
     monkeypatch, kernels, large, answers, operations
 ):

@@ -68,9 +68,7 @@ def test_of_95_percent_missing_it_makes_more_than_any_ridge_does(planted, noise)
     assert error("auto") < 0.6 * min(map(error, GRID[::3]))
 
 
-@pytest.mark.pairwise(
-    Estimator=ESTIMATORS, share_missing=[0.0, 0.5], noise=[0.1, 1.0]
-)
+@pytest.mark.pairwise(Estimator=ESTIMATORS, share_missing=[0.0, 0.5], noise=[0.1, 1.0])
 def test_it_finds_the_rank_and_the_noise(planted, Estimator, share_missing, noise):
     X = planted(120, 40, 3, noise, share_missing).X
     model = Estimator(10, reg="auto").fit(X)

@@ -65,6 +65,26 @@ def test_score_is_its_definition_for_any_shape(
     assert model.score(X) == pytest.approx(naive_score(model, X), rel=1e-6, abs=1e-9)
 
 
+@pytest.mark.pairwise(
+    params=[{"noise": "column"}, {"noise": "shared"}, {"n_draws": 3}],
+    fit_bias=[False, True, "columns"],
+    share_missing=[0.0, 0.3],
+)
+def test_score_with_learned_regularization_folds_every_fold_in(
+    planted, params, fit_bias, share_missing
+):
+    X = planted(share_missing=share_missing).X + 2
+    model = GradientMF(3, reg="auto", fit_bias=fit_bias, random_state=0, **params)
+    model.fit(X)
+    fold = np.where(np.isnan(X), -1, (np.cumsum(~np.isnan(X), axis=1) - 1) % 5)
+    press = 0.0
+    for k in range(5):
+        found = model.inverse_transform(model.transform(X, mask=fold != k))
+        press += np.sum((found - X)[fold == k] ** 2)
+    total = np.nansum((X - model.column_mean_) ** 2)
+    assert model.score(X) == pytest.approx(1 - press / total, rel=1e-6)
+
+
 @pytest.mark.parametrize("fit_bias", [False, True, "columns"])
 def test_sparse_rows_score_like_dense_ones(fit_bias):
     rng = np.random.RandomState(0)

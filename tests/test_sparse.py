@@ -169,7 +169,7 @@ def test_early_stopping_is_refused(counts, model):
         model.fit(sparse.csr_array(counts))
 
 
-def test_the_automatic_ridge_is_refused(counts, model):
+def test_learned_regularization_is_refused(counts, model):
     model.set_params(reg="auto")
     with pytest.raises((ValueError, TypeError), match=r"(?i)dense"):
         model.fit(sparse.csr_array(counts))
