@@ -374,7 +374,8 @@ class BaseMatrixFactorization(
     def _monitor(self, tasks, entries, biases, exponent, descent, finish):
         """Report a sweep; return whether a callback asks for the fit to end there."""
         if self.verbose and descent.n_iter:
-            _print_progress(4.0**exponent, descent)
+            loss = self._losses(descent.loss_curve[-1:], entries, exponent)[0]
+            _print_progress(loss, 4.0**exponent, descent)
         return tasks is not None and tasks.advance(
             descent, lambda: self._fitted(finish(), entries, biases, exponent)
         )
@@ -405,14 +406,23 @@ class BaseMatrixFactorization(
         if self.eta == "auto" and self.solver in ("gd", "sgd"):
             self.eta_ /= unit  # back from the units of the solver
         self.n_iter_ = descent.n_iter
-        with np.errstate(over="ignore"):  # of squares of values near the largest float
-            self.loss_curve_ = np.ldexp(descent.loss_curve, 4 * exponent).tolist()
+        self.loss_curve_ = self._losses(descent.loss_curve, entries, exponent)
         self.validation_curve_ = (
             [error * unit for error in descent.validation_curve]
             if self.early_stopping
             else None
         )
         self.reconstruction_err_ = float(np.sqrt(2 * found.loss)) * unit
+
+    def _losses(self, curve, entries, exponent):
+        """Objective in the units of the data, or the evidence of data in these."""
+        if self.reg != "auto":
+            with np.errstate(over="ignore"):  # squares of values near the largest float
+                return np.ldexp(curve, 4 * exponent).tolist()
+        n_observed = entries.n_observed
+        if self.early_stopping:
+            n_observed -= int(self.validation_fraction * n_observed)
+        return (np.array(curve) - n_observed * exponent * np.log(4)).tolist()
 
     def _set_learned(self, learned, unit):
         """Store what was learned besides the factors, None without."""
@@ -516,9 +526,9 @@ class BaseMatrixFactorization(
         return Z
 
 
-def _print_progress(unit, descent):
-    loss = descent.loss_curve[-1] * unit * unit
-    line = f"Sweep {descent.n_iter}: objective {loss:.6g}"
+def _print_progress(loss, unit, descent):
+    name = "objective" if descent.state is None else "evidence"
+    line = f"Sweep {descent.n_iter}: {name} {loss:.6g}"
     if descent.validation_curve:
         line += f", held-out error {descent.validation_curve[-1] * unit:.6g}"
     print(line)

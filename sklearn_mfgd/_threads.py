@@ -56,7 +56,9 @@ def share_out(work, ranges, limit=None):
         finally:
             done.release()
 
-    count = min(limit or n_threads(), len(ranges))
+    count = len(ranges)
+    if count > 1:  # to ask for processors takes longer than a small range
+        count = min(limit or n_threads(), count)
     threads = [
         threading.Thread(target=run_aside, daemon=True) for _ in range(count - 1)
     ]

@@ -401,6 +401,17 @@ def test_the_learned_noise_takes_up_a_factor_on_all_weights(planted, weights, fa
     )
 
 
+@pytest.mark.parametrize("noise", ["column", "shared"])
+def test_weights_of_one_over_the_variance_leave_a_learned_noise_of_one(planted, noise):
+    data = planted(m=200, n=30, noise=0, share_missing=0.3)
+    rng = np.random.RandomState(1)
+    deviation = rng.uniform(0.3, 3, data.X.shape)
+    X = data.X + deviation * rng.standard_normal(data.X.shape)
+    model = MaskedGradientMF(6, noise=noise).fit(X, entry_weight=1 / deviation**2)
+    assert model.rank_ == 3
+    assert np.median(model.noise_variance_) == pytest.approx(1, rel=0.1)
+
+
 @pytest.mark.parametrize("factor", [0.01, 1.0, 100.0])
 def test_sgd_reaches_the_weighted_optimum_whatever_the_size_of_the_weights(
     planted, factor

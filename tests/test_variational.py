@@ -1037,3 +1037,15 @@ def test_nothing_is_learned_with_a_number(planted):
     assert model.rank_ == 4
     assert model.noise_variance_ is None
     assert model.row_precision_ is model.column_precision_ is None
+
+
+@pytest.mark.parametrize("params", [{}, {"early_stopping": True, "random_state": 0}])
+def test_the_evidence_is_that_of_data_in_their_units(planted, params):
+    """A density of data that are 64 times as large is one 64th for each entry."""
+    X = planted(share_missing=0.3).X
+    one, large = (
+        MaskedGradientMF(4, **params).fit(X * unit).loss_curve_ for unit in (1, 64)
+    )
+    n_observed = np.count_nonzero(~np.isnan(X))
+    n_observed -= int(0.1 * n_observed) if params else 0
+    assert_allclose(large, np.array(one) - n_observed * np.log(64), rtol=1e-9)
