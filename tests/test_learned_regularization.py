@@ -146,6 +146,9 @@ def test_it_is_in_units_of_the_data(holes, Estimator, noise, power):
     assert_array_equal(other.noise_variance_, one.noise_variance_ * unit**2)
     assert_array_equal(other.row_precision_, one.row_precision_ / unit)
     assert_array_equal(other.column_precision_, one.column_precision_ / unit)
+    # A density in other units: the evidence of every entry moves by their logarithm.
+    moved = np.array(one.loss_curve_) - np.sum(~np.isnan(holes)) * np.log(unit)
+    assert_allclose(other.loss_curve_, moved, rtol=1e-9)
 
 
 @pytest.mark.parametrize(
