@@ -293,8 +293,8 @@ class BaseMatrixFactorization(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
-        hides_entries = self.early_stopping or self.reg == "auto"
-        tags.input_tags.sparse = not (self._unstored_is_zero and hides_entries)
+        by_entry = self.early_stopping or self.reg == "auto" or self.solver == "sgd"
+        tags.input_tags.sparse = not (self._unstored_is_zero and by_entry)
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
@@ -364,7 +364,7 @@ class BaseMatrixFactorization(
         descent = found.descent
         if not descent.converged and self.tol > 0:
             warnings.warn(
-                f"The objective was not within tol={self.tol:g} of its limit after "
+                f"The fit had not converged to tol={self.tol:g} after "
                 f"{descent.n_iter} sweeps. Increase max_iter, or tol.",
                 ConvergenceWarning,
                 stacklevel=3,

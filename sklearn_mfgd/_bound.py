@@ -50,22 +50,13 @@ def bound(problem, state, sums):
 
 def align(problem, state, sums):
     """Maximize the bound in the basis and the precisions."""
-    m, n = problem.shape
-    rank = len(state.basis)
-    found = []
-    bases = [state.basis]
+    rank, found, bases = len(state.basis), [], [state.basis]
     if problem.blocks is not None:
         second = sums.rows[:rank, :rank], sums.columns[:rank, :rank]
-        turned = diagonalizing_basis(*second, m, n)
+        turned = diagonalizing_basis(*second, *problem.shape)
         bases += [] if turned is None else [turned]
     for basis in bases:
-        rows = second_moments(sums.rows, basis)
-        columns = second_moments(sums.columns, np.linalg.inv(basis).T)
-        candidate = state._replace(
-            basis=basis,
-            row_precision=maximum_precisions(rows, m),
-            column_precision=maximum_precisions(columns, n),
-        )
+        candidate = maximize_precisions(problem, state._replace(basis=basis), sums)
         found.append((bound(problem, candidate, sums), candidate))
     value, state = max(found, key=lambda pair: pair[0])
     return state, value
@@ -97,20 +88,16 @@ def second_moments(total_moments, basis):
 
 
 def maximize_precisions(problem, state, sums):
-    """Precisions of largest bound in the basis of the factors themselves."""
-    rank = len(state.basis)
+    """The same state with the precisions of largest bound in its basis."""
+    rows = second_moments(sums.rows, state.basis)
+    columns = second_moments(sums.columns, np.linalg.inv(state.basis).T)
     return state._replace(
-        basis=np.eye(rank),
-        row_precision=maximum_precisions(
-            second_moments(sums.rows, np.eye(rank)), problem.shape[0]
-        ),
-        column_precision=maximum_precisions(
-            second_moments(sums.columns, np.eye(rank)), problem.shape[1]
-        ),
+        row_precision=best_precisions(rows, problem.shape[0]),
+        column_precision=best_precisions(columns, problem.shape[1]),
     )
 
 
-def maximum_precisions(second, count):
+def best_precisions(second, count):
     """Precisions of largest bound for `count` coefficients of these summed squares."""
     return (count + 2 * VAGUE) / (second + 2 * VAGUE)
 

@@ -40,9 +40,10 @@ def update(rows, H, variances, scale, precision, biases):
     """
     row_bias, column_bias = biases
     rank = H.shape[1] - column_bias
-    pattern = rows._replace(values=rows.weights, weights=None)
     squares = np.square(H[:, :rank])
-    sums = _engine.product(pattern, np.column_stack([variances[:, :rank], squares]))
+    sums = _engine.product(
+        rows.counted, np.column_stack([variances[:, :rank], squares])
+    )
     sums = sums.astype(np.float64)
     ridge = precision / scale[:, None]
     ridge[:, :rank] += sums[:, :rank]
@@ -50,7 +51,7 @@ def update(rows, H, variances, scale, precision, biases):
     system[:, :rank] += sums[:, rank:]
     if row_bias:
         ones = np.ones((len(H), 1), H.dtype)
-        system[:, rank] += _engine.product(pattern, ones)[:, 0]
+        system[:, rank] += _engine.product(rows.counted, ones)[:, 0]
     means = _engine.least_squares(rows, H, biases, ridge)
     gains = _engine.curvature(rows, means, H[:, :rank], (row_bias, False))
     gains = scale * (gains + (ridge * np.square(means, dtype=np.float64)).sum(axis=1))
@@ -68,10 +69,5 @@ def second_moments(of, rank):
 def of_biases(columns, of_rows):
     """Sum of ``E[b^2] - 2 x E[b]`` over the entries of each column."""
     bias, variance = of_rows.means[:, -1:], of_rows.variances[:, -1:]
-    weights, values = columns.weights, columns.values
-    if weights is not None:
-        values = weights * values
-    counted = columns._replace(values=weights, weights=None)
-    valued = columns._replace(values=values, weights=None)
-    sums = _engine.product(counted, bias**2 + variance).astype(np.float64)
-    return (sums - 2.0 * _engine.product(valued, bias))[:, 0]
+    squares = _engine.product(columns.counted, bias**2 + variance).astype(np.float64)
+    return (squares - 2.0 * _engine.product(columns.weighted, bias))[:, 0]

@@ -94,6 +94,32 @@ class Rows(NamedTuple):
         taken = (a if a is None else a[entries] for a in (self.values, self.weights))
         return Rows(indptr, self.indices[entries], *taken, self.n_columns)
 
+    def between(self, start, stop):
+        """A range of the rows; the entries are not copied."""
+        indptr = self.indptr[start : stop + 1]
+        own = slice(indptr[0], indptr[-1])
+        taken = (a if a is None else a[own] for a in (self.values, self.weights))
+        return Rows(indptr - indptr[0], self.indices[own], *taken, self.n_columns)
+
+    @property
+    def counted(self):
+        """The weights in place of the values: what sums up over the entries."""
+        return self._replace(values=self.weights, weights=None)
+
+    @property
+    def weighted(self):
+        """The values times the weights."""
+        if self.weights is None:
+            return self
+        return self._replace(values=self.values * self.weights, weights=None)
+
+    def weigh(self, factors):
+        """Multiply the weights by a factor of each column."""
+        weights = factors.astype(self.values.dtype)[self.indices]
+        if self.weights is not None:
+            weights *= self.weights
+        return self._replace(weights=weights)
+
     def select(self, keep, n_dropped):
         """Some of the entries; `n_dropped` are not kept before each row."""
         return Rows(

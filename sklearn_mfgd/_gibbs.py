@@ -15,11 +15,11 @@ from typing import NamedTuple
 import numpy as np
 
 from . import _engine
-from ._bound import STRENGTH
+from ._bound import STRENGTH, VAGUE
 from ._model import Biases
 from ._variational import LEAST_NOISE
 
-# Prior of a precision: a Gamma distribution of this shape and rate.
+# Prior of the precision of factors: a Gamma distribution of this shape and rate.
 SHAPE = 0.5
 
 # The prior of the mean of a factor counts for as much as this many rows.
@@ -50,11 +50,7 @@ class Draw(NamedTuple):
         draws : ndarray of shape (n_rows, q), optional
             Standard normal numbers.
         """
-        weights = self.noise_precision.astype(self.H.dtype)[entries.indices]
-        if entries.weights is not None:
-            weights *= entries.weights
-        entries = entries._replace(weights=weights)
-        level = self.rows
+        entries, level = entries.weigh(self.noise_precision), self.rows
         return _solve(entries, self.H, biases, level.mean, level.precision, draws)
 
 
@@ -184,8 +180,8 @@ def _draw_level(F, biased, rng):
 def _draw_noise(squares, counts, alpha, noise, dtype, rng):
     """Precision of the noise of each column."""
     if noise == "shared":
-        shape, rate = SHAPE + 0.5 * counts.sum(), 0.5 * squares.sum()
-        alpha = np.full(len(squares), rng.gamma(shape, 1 / (SHAPE * 1e-3 + rate)))
+        shape, rate = VAGUE + 0.5 * counts.sum(), VAGUE + 0.5 * squares.sum()
+        alpha = np.full(len(squares), rng.gamma(shape, 1 / rate))
     else:
         level = len(alpha) / alpha.sum()
         shape = 0.5 * (counts + STRENGTH)

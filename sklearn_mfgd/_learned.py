@@ -14,7 +14,6 @@ from ._moments import (
     moments_of,
     n_pairs,
     packed_size,
-    rows_between,
     unpack,
 )
 
@@ -80,14 +79,11 @@ class Learned(NamedTuple):
         step = max(1, BLOCK // packed_size(rank, True))
         for start in range(0, m, step):
             part = slice(start, min(start + step, m))
-            own = rows_between(rows, part.start, part.stop)
-            pattern, values = own._replace(values=own.weights, weights=None), own.values
-            if own.weights is not None:
-                values = values * own.weights
+            own = rows.between(part.start, part.stop)
             found = _engine.posterior(
-                _engine.product(pattern, moments),
+                _engine.product(own.counted, moments),
                 np.arange(own.shape[0]),
-                _engine.product(own._replace(values=values), linear),
+                _engine.product(own.weighted, linear),
                 np.ones(own.shape[0]),
                 prior,
                 self.biases,
@@ -103,11 +99,8 @@ class Learned(NamedTuple):
         return self.covariances.shape[1] == n_pairs(self.H.shape[1])
 
     def _fold_in_independent(self, rows, with_covariances):
-        weights = self.noise_precision.astype(self.H.dtype)[rows.indices]
-        if rows.weights is not None:
-            weights *= rows.weights
         found = _diagonal.update(
-            rows._replace(weights=weights),
+            rows.weigh(self.noise_precision),
             self.H,
             self.covariances,
             np.ones(rows.shape[0]),

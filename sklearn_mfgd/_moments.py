@@ -150,16 +150,12 @@ def blocks_of(rows, size):
 
 
 def _block(rows, part, holes):
-    own = rows_between(rows, part.start, part.stop)
-    weights = own.weights
-    if weights is not None:
-        own = own._replace(values=own.values * weights, weights=None)
-    which = np.arange(own.shape[0])
+    own = rows.between(part.start, part.stop)
+    which, pattern, own = np.arange(own.shape[0]), own.counted, own.weighted
     if not holes:
-        pattern = own._replace(values=weights)
         columns = own.transpose()
-        column_pattern = columns._replace(values=None)
-        if weights is not None:
+        column_pattern = columns.counted
+        if pattern.values is not None:
             column_pattern = pattern.transpose()
         return Block(part, own, columns, which, pattern, column_pattern)
     pattern = _complement(own)
@@ -169,20 +165,6 @@ def _block(rows, part, holes):
     by_columns = pattern.take(order).transpose()
     part, which = part.start + order, which[order]
     return Block(part, own, own.transpose(), which, by_rows, by_columns)
-
-
-def rows_between(rows, start, stop):
-    """A range of rows; the entries are not copied."""
-    indptr = rows.indptr[start : stop + 1]
-    entries = slice(indptr[0], indptr[-1])
-    weights = None if rows.weights is None else rows.weights[entries]
-    return Rows(
-        indptr - indptr[0],
-        rows.indices[entries],
-        rows.values[entries],
-        weights,
-        rows.n_columns,
-    )
 
 
 def _complement(rows):

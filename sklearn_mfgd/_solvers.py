@@ -153,7 +153,7 @@ def descend(
 
     Parameters
     ----------
-    objective : CompleteObjective or MaskedObjective
+    objective : CompleteObjective or ObservedObjective
     W, H : ndarray of shape (m, .) and (n, .)
         Where to start. Neither is changed.
     sides : pair of Side

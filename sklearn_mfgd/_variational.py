@@ -40,8 +40,8 @@ from ._bound import (
     STRENGTH,
     VAGUE,
     align,
+    best_precisions,
     maximize_precisions,
-    maximum_precisions,
     turn,
 )
 from ._linalg import BLOCK
@@ -147,8 +147,8 @@ def first_state(problem, W, H, rows):
     level = max(float(squares.mean()), 1e-3 * share)
     alpha = np.full(n, 1 / level)
     row_squares, column_squares = (np.square(F, dtype=np.float64) for F in (W, H))
-    row_precision = FIRST_PRIOR * maximum_precisions(row_squares.sum(axis=0), m)
-    column_precision = maximum_precisions(column_squares.sum(axis=0), n)
+    row_precision = FIRST_PRIOR * best_precisions(row_squares.sum(axis=0), m)
+    column_precision = best_precisions(column_squares.sum(axis=0), n)
     seen = np.append(
         row_squares[:, :rank].mean(axis=0), np.ones(int(problem.column_bias))
     )
@@ -171,8 +171,14 @@ def sweep(problem, state):
     state : State
     sums : Sums
     """
-    if problem.blocks is None:
-        return _sweep_by_diagonals(problem, state)
+    update = _update_independent if problem.blocks is None else _update
+    state, sums = update(problem, state)
+    alpha, level = _noise(problem, state, sums.squares)
+    return state._replace(alpha=alpha, level=level), sums
+
+
+def _update(problem, state):
+    """Posteriors with full covariances."""
     rank = len(state.basis)
     row_prior, column_prior = _priors(problem, state)
     W = np.empty((problem.shape[0], len(row_prior)), problem.dtype)
@@ -221,10 +227,9 @@ def sweep(problem, state):
     penalties = second[:, : n_pairs(rank)] @ pack(twice[:rank, :rank])
     if problem.column_bias:
         penalties = penalties + column_prior[rank, rank] * second[:, -1]
-    squares = _squared_errors(problem, state, found, column_prior, penalties)
+    of_biases = 0.0
     if problem.row_bias:
-        squares += systems[:, -1].astype(np.float64) - 2.0 * targets[:, -1]
-    squares = np.maximum(squares, 0.0)
+        of_biases = systems[:, -1].astype(np.float64) - 2.0 * targets[:, -1]
     place = diagonal(rank)
     precisions = state.alpha[:, None] * systems[:, place]
     precisions += np.diag(column_prior)[:rank]
@@ -233,41 +238,30 @@ def sweep(problem, state):
         unpack(total(found.moments), rank + 1 + problem.column_bias),
         logdet,
         float(found.logdets.sum()),
-        squares,
+        _squared_errors(problem, state, found, penalties, of_biases),
         systems,
         targets,
         evidence,
         np.log(precisions).sum(axis=0),
     )
-    alpha, level = _noise(problem, state, squares)
     state = state._replace(
-        W=W,
-        H=found.means,
-        moments=found.moments,
-        covariances=found.covariances,
-        alpha=alpha,
-        level=level,
+        W=W, H=found.means, moments=found.moments, covariances=found.covariances
     )
     return state, sums
 
 
-def _sweep_by_diagonals(problem, state):
+def _update_independent(problem, state):
     """The same where every coefficient is independent of the others."""
     rank, (rows, columns) = len(state.basis), problem.entries
     biases = problem.row_bias, problem.column_bias
-    ones, alpha = np.ones(rows.shape[0]), state.alpha.astype(problem.dtype)
-    weights = alpha[rows.indices]
-    if rows.weights is not None:
-        weights *= rows.weights
     of_rows = _diagonal.update(
-        rows._replace(weights=weights),
+        rows.weigh(state.alpha),
         state.H,
         state.covariances,
-        ones,
+        np.ones(rows.shape[0]),
         state.row_precision,
         biases,
     )
-    del weights
     found = _diagonal.update(
         columns,
         of_rows.means,
@@ -278,26 +272,16 @@ def _sweep_by_diagonals(problem, state):
     )
     second = found.variances + np.square(found.means, dtype=np.float64)
     penalties = second @ state.column_precision
-    prior = np.diag(state.column_precision)
-    squares = _squared_errors(problem, state, found, prior, penalties)
-    if problem.row_bias:
-        squares += _diagonal.of_biases(columns, of_rows)
+    of_biases = _diagonal.of_biases(columns, of_rows) if problem.row_bias else 0.0
     sums = Sums(
         _diagonal.second_moments(of_rows, rank),
         _diagonal.second_moments(found, rank),
         of_rows.logdet,
         found.logdet,
-        np.maximum(squares, 0.0),
-        *4 * [None],
+        _squared_errors(problem, state, found, penalties, of_biases),
+        *4 * [None],  # nothing is told apart
     )
-    alpha, level = _noise(problem, state, sums.squares)
-    state = state._replace(
-        W=of_rows.means,
-        H=found.means,
-        covariances=found.variances,
-        alpha=alpha,
-        level=level,
-    )
+    state = state._replace(W=of_rows.means, H=found.means, covariances=found.variances)
     return state, sums
 
 
@@ -313,14 +297,15 @@ def _priors(problem, state):
     return found
 
 
-def _squared_errors(problem, state, found, prior, penalties):
-    """Expected squared error of each column, but for what the row biases add.
+def _squared_errors(problem, state, found, penalties, of_biases):
+    """Expected squared error of each column.
 
     At the optimum E[z'Az] - 2 E[z]'B is q - E[z' prior z] - z'B, for z = [h, c] and the
-    sums A and B of its entries.
+    sums A and B of its entries; `of_biases` is what the row biases add.
     """
-    explained = len(prior) - penalties - found.gains
-    return problem.squares + explained / state.alpha
+    explained = found.means.shape[1] - penalties - found.gains
+    squares = problem.squares + explained / state.alpha + of_biases
+    return np.maximum(squares, 0.0)
 
 
 def _noise(problem, state, squares):
@@ -373,12 +358,12 @@ def variational(problem, state, track, *, max_iter, tol):
         settled = value - last < tol * problem.n_observed
         ended = settled and telling_apart and len(state.basis) == rank
         telling_apart, last = telling_apart or settled, value
-        track.add(state.W, state.H, value, no_steps, ended, state)
+        track.add(state.W, state.H, value, _no_steps, ended, state)
         if track.converged:
             break
     return unpruned
 
 
-def no_steps():
+def _no_steps():
     """Lengths of the steps: those of least squares, the full ones."""
     return np.ones(1)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
+from sklearn_mfgd import _engine, _kernels
 from sklearn_mfgd._objective import ObservedObjective
 from sklearn_mfgd._observed import rows_of
 
@@ -101,6 +102,17 @@ def compiled_kernels():
     wanted = os.environ.get("SKLEARN_MFGD_KERNELS", "")
     kernels.choose("" if wanted == "numpy" else wanted)
     return kernels
+
+
+@pytest.fixture(scope="module", params=["NumPy", "compiled"])
+def kernels(request):
+    """Let the engine use either twin."""
+    twin = _kernels
+    if request.param == "compiled":
+        twin = request.getfixturevalue("compiled_kernels")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_engine, "kernels", twin)
+        yield twin
 
 
 @pytest.fixture(scope="module")

@@ -13,18 +13,9 @@ from threadpoolctl import threadpool_limits
 from sklearn_mfgd import _engine, _kernels, _linalg
 from sklearn_mfgd._engine import Rows
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 BIASES = [(False, False), (True, False), (False, True), (True, True)]
-
-
-@pytest.fixture(scope="module", params=["NumPy", "compiled"], autouse=True)
-def kernels(request):
-    """Let the engine use either twin."""
-    twin = _kernels
-    if request.param == "compiled":
-        twin = request.getfixturevalue("compiled_kernels")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_engine, "kernels", twin)
-        yield twin
 
 
 class Table(NamedTuple):

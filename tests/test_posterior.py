@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sklearn_mfgd import _engine, _kernels, _linalg, _moments
+from sklearn_mfgd import _engine, _linalg, _moments
 from sklearn_mfgd._moments import (
     blocks_of,
     diagonal,
@@ -15,7 +15,6 @@ from sklearn_mfgd._moments import (
     n_pairs,
     pack,
     packed_size,
-    rows_between,
     total,
     unpack,
 )
@@ -23,17 +22,6 @@ from sklearn_mfgd._observed import rows_of
 
 BIASES = [(False, False), (True, False), (False, True), (True, True)]
 BIASED = pytest.mark.parametrize("biased", [False, True], ids=["", "biased"])
-
-
-@pytest.fixture(scope="module", params=["NumPy", "compiled"])
-def kernels(request):
-    """Let the engine use either twin."""
-    twin = _kernels
-    if request.param == "compiled":
-        twin = request.getfixturevalue("compiled_kernels")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_engine, "kernels", twin)
-        yield twin
 
 
 class Side(NamedTuple):
@@ -247,7 +235,7 @@ def test_single_precision_sums_agree_to_its_last_digits(kernels):
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
 def test_a_range_of_rows_is_taken_without_a_copy(weighted):
     rows, _, _ = entries(pattern("few"), weighted)
-    part, expected = rows_between(rows, 4, 9), rows.take(np.arange(4, 9))
+    part, expected = rows.between(4, 9), rows.take(np.arange(4, 9))
     for ours, theirs in zip(part, expected, strict=True):
         if ours is None:
             assert theirs is None

@@ -38,17 +38,6 @@ ANY_NOISE = pytest.mark.parametrize("noise", ["column", "shared"])
 ANY_FORM = pytest.mark.parametrize("diagonal", [False, True], ids=["full", "diagonal"])
 
 
-@pytest.fixture(scope="module", params=["NumPy", "compiled"])
-def kernels(request):
-    """Let the engine use either twin."""
-    twin = _kernels
-    if request.param == "compiled":
-        twin = request.getfixturevalue("compiled_kernels")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_engine, "kernels", twin)
-        yield twin
-
-
 # A problem, and the same by naive loops
 
 
