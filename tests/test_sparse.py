@@ -61,7 +61,7 @@ def test_sparse_is_the_same_as_dense_with_zeros(counts, solver, fit_bias, init):
         fit_bias=fit_bias,
         init=init,
         reg=0.1,
-        max_iter=20,
+        max_iter=10,
         random_state=0,
     )
     assert_same_fit(model, sparse.csr_array(counts), counts)
