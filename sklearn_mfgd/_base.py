@@ -25,6 +25,7 @@ from ._model import Biases, Ridge, rescale, sides_of
 from ._moments import unpack
 from ._observed import SPARSE_FORMATS, check_sparse, observe
 from ._score import explained_share
+from ._steps import STEPS
 
 FLOATS = [np.float64, np.float32]
 
@@ -41,7 +42,7 @@ class BaseMatrixFactorization(
     _parameter_constraints: dict = {
         "rank": [Interval(Integral, 1, None, closed="left")],
         "eta": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
-        "solver": [StrOptions({"auto", "gd", "scaled", "als", "sgd"})],
+        "solver": [StrOptions({"auto", "sgd", *STEPS})],
         "reg": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "noise": [StrOptions({"column", "shared"})],
         "n_draws": [Interval(Integral, 0, None, closed="left")],

@@ -21,8 +21,8 @@ from ._solvers import Descent, Track, descend
 from ._stochastic import stochastic_descend
 from ._variational import first_state, problem_of, variational
 
-# Up to this rank the exact rows of "als" cost no more than the sweeps that they save; it
-# depends less on the condition of the data than "scaled" does.
+# Up to this rank the exact rows of "als" cost no more than the sweeps that they save;
+# it depends less on the condition of the data than "scaled" does.
 CHEAP_RANK = 64
 
 # Of the biases and factors that the learning of regularization starts from; the data
@@ -50,7 +50,7 @@ def choose_solver(params, entries):
         return params["solver"]
     if isinstance(entries, CompleteEntries):  # one system for all rows: products only
         return "scaled"
-    # "als" squares the rank for every entry, and is worth it beyond where there are few.
+    # "als" squares the rank for every entry: beyond, worth it where there are few.
     per_row = 2 * entries.n_observed / sum(entries.shape)
     few = per_row <= 2 * params["rank"]
     return "als" if few or params["rank"] <= CHEAP_RANK else "scaled"

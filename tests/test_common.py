@@ -5,6 +5,7 @@ from sklearn.impute import KNNImputer
 from sklearn.utils.estimator_checks import check_estimator
 
 from sklearn_mfgd import GradientMF, MaskedGradientMF
+from sklearn_mfgd._steps import STEPS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -56,7 +57,7 @@ def test_the_defaults_are_conformant(Estimator, assert_conformant):
 
 @pytest.mark.pairwise(
     Estimator=ESTIMATORS,
-    solver=["gd", "scaled", "als"],
+    solver=list(STEPS),
     eta=["auto", "fixed"],
     fit_bias=[False, True, "columns"],
     init=["svd", "random"],
