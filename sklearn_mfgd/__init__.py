@@ -2,7 +2,7 @@
 
 :class:`GradientMF` is for complete and nearly complete matrices,
 :class:`MaskedGradientMF` for those with many holes. Both fit ``X ≈ W @ H.T`` to the
-observed entries of X alone. :class:`MFImputer` fills the holes of a table with the latter.
+observed entries of X alone. :class:`MFImputer` fills the holes of a table.
 """
 
 from . import datasets

@@ -50,7 +50,7 @@ class MFImputer(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     rank : int or "auto", default="auto"
-        Largest number of factors. "auto": the number of columns, at most 40.
+        Largest number of factors. "auto": one less than there are columns, at most 40.
 
     missing_values : int, float or np.nan, default=np.nan
         What stands for a missing value. With another value than NaN, a NaN in X is an
@@ -281,7 +281,7 @@ class MFImputer(TransformerMixin, BaseEstimator):
             )
         rank = self.rank
         if rank == "auto":
-            rank = min(LARGEST_RANK, int(filled.sum()))
+            rank = max(1, min(LARGEST_RANK, int(filled.sum()) - 1))
         model = MaskedGradientMF(
             rank,
             eta=self.eta,

@@ -5,8 +5,8 @@ Run ``python doc/benchmarks/bench_imputation.py`` for all tables, or name some o
 observed entries are hidden (40 % of los-loop, 80 % of ngsim); rows are times, genes or
 people. Errors are root mean squares over the hidden entries, in standard deviations of
 the columns. Every contestant runs in a process of its own, one after the other, and is
-stopped after ten minutes. Data are in the folder of ``--shared``; what is absent is left
-out, and the output says so.
+stopped after ten minutes. Data are in the folder of ``--shared``; what is absent is
+left out, and the output says so.
 """
 
 import argparse
