@@ -5,7 +5,6 @@ from numbers import Integral, Real
 import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
-from sklearn.impute import MissingIndicator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, MissingValues, StrOptions
 from sklearn.utils.validation import (
@@ -152,7 +151,7 @@ class MFImputer(TransformerMixin, BaseEstimator):
     >>> import numpy as np
     >>> from sklearn_mfgd import MFImputer
     >>> rng = np.random.default_rng(0)
-    >>> truth = rng.normal(size=(200, 2)) @ rng.normal(size=(2, 10))
+    >>> truth = rng.normal(size=(300, 2)) @ rng.normal(size=(2, 30))
     >>> X = truth + 0.1 * rng.normal(size=truth.shape)
     >>> hidden = rng.random(X.shape) < 0.3
     >>> X[hidden] = np.nan
@@ -161,7 +160,7 @@ class MFImputer(TransformerMixin, BaseEstimator):
     >>> imputer.rank_, int(np.isnan(filled).sum())
     (2, 0)
     >>> print(f"{np.sqrt(np.mean((filled - truth)[hidden] ** 2)):.2f}")
-    0.08
+    0.04
 
     How far off the true values are expected to be:
 
@@ -276,6 +275,9 @@ class MFImputer(TransformerMixin, BaseEstimator):
         standardization = Standardization.of(X, missing, scale=self.scale)
         indicator = None
         if self.add_indicator:
+            # Here, as the imputers of scikit-learn take long to import.
+            from sklearn.impute import MissingIndicator
+
             indicator = MissingIndicator(missing_values=np.nan, error_on_new=False).fit(
                 np.where(missing, np.nan, 0.0)
             )
@@ -421,7 +423,7 @@ class MFImputer(TransformerMixin, BaseEstimator):
         return self.factorization_.score(self._standardized(X, missing))
 
     def get_feature_names_out(self, input_features=None):
-        """Names of the columns of the output.
+        """Return the names of the columns of the output.
 
         Parameters
         ----------
