@@ -168,7 +168,7 @@ def cross_validate_entries(
     ...     scores = cross_validate_entries(imputer, X, random_state=0)
     ...     print(f"{-scores['test_score'].mean():.2f}")
     0.12
-    0.68
+    0.53
     """
     if not isinstance(cv, Integral) or cv < 2:
         raise ValueError(f"cv must be a number of folds, at least 2; got {cv!r}.")
