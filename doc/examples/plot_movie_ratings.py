@@ -112,9 +112,9 @@ print(f"{np.mean(off < 1.645 * std):.1%} are within the interval meant for 90 %"
 # Draw it
 # -------
 #
-# Left, the error against the number of ratings of the film: factors help where there is
-# something to learn from, and where there is not, the mean of a film is the worst
-# guess. Right, the test set in ten equal groups by the standard deviation predicted.
+# Left, the error against the number of ratings of the film: factors help nearly
+# everywhere, and the mean of a film is the worst guess throughout. Right, the test set
+# in ten equal groups by the standard deviation predicted.
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
 n_ratings = np.bincount(X.indices, minlength=SHAPE[1])[films]
@@ -132,8 +132,8 @@ for name, style in styles.items():
 labels = [f"{a} to {b - 1}" for a, b in pairwise(edges[:-1])]
 left.set_xticks(range(len(edges) - 1), [*labels, "300 or more"], rotation=30)
 left.set(xlabel="ratings of the film in the training set", ylabel="RMSE (stars)")
-left.set_title(source, loc="left")
-left.legend()
+left.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
+fig.suptitle(source)
 
 groups = np.array_split(np.argsort(std), 10)
 expected = [np.sqrt(np.mean(std[g] ** 2)) for g in groups]
@@ -145,5 +145,5 @@ right.set(
     xlabel="standard deviation, predicted (stars)", ylabel="RMSE, measured (stars)"
 )
 right.set(xlim=ends, ylim=ends, aspect="equal")
-right.set_title("Error, predicted and measured (line: equal)", loc="left")
+right.set_title("Predicted and measured (line: equal)", loc="left")
 plt.show()

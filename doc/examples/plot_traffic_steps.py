@@ -61,7 +61,7 @@ print("RMSE in mph, sweep by sweep:", *(f"{r:.2g}" for r in overflowing))
 # :class:`~sklearn_mfgd.GradientMF` with the same fixed step ends in an error instead of
 # NaN, and the error names a step that is stable.
 
-plain = GradientMF(N_WAVES, solver="gd", init=start, max_iter=8, tol=0)
+plain = GradientMF(N_WAVES, solver="gd", init=start, max_iter=6, tol=0)
 try:
     plain.set_params(eta=0.01).fit(speeds)
 except DivergenceError as error:
@@ -80,9 +80,9 @@ except DivergenceError as error:
 
 fits = {
     f"gd, eta={stable:.2g} (named by the error)": plain.set_params(eta=stable),
-    'gd, eta="auto"': GradientMF(N_WAVES, solver="gd", init=start, max_iter=8, tol=0),
+    'gd, eta="auto"': GradientMF(N_WAVES, solver="gd", init=start, max_iter=6, tol=0),
     'scaled, eta="auto"': GradientMF(
-        N_WAVES, solver="scaled", init=start, max_iter=8, tol=0
+        N_WAVES, solver="scaled", init=start, max_iter=6, tol=0
     ),
 }
 singular_values = np.sqrt(np.linalg.eigvalsh(speeds @ speeds.T)[::-1])
@@ -106,7 +106,7 @@ scattered = rng.random(speeds.shape) < 0.4
 days = (rng.random((N_DETECTORS, N_DAYS)) < 0.4).repeat(N_READINGS, axis=1)
 errors, filled = {}, {}
 for name, hidden in {"random holes": scattered, "whole days": days}.items():
-    table = np.where(hidden, np.nan, speeds)
+    table = np.where(hidden, np.nan, speeds).astype(np.float32)
     model = GradientMF(20, fit_bias=True, reg=100, max_iter=2, tol=0)
     filled[name] = model.inverse_transform(model.fit_transform(table))
     of_detector = np.nanmean(table, axis=1, keepdims=True)
@@ -154,7 +154,7 @@ ax.text(
     va="top",
 )
 ax.axhline(least, color="0.4", linewidth=1)
-ax.text(8, 0.97 * least, "truncated SVD", ha="right", va="top", color="0.3")
+ax.text(6, 0.97 * least, "truncated SVD", ha="right", va="top", color="0.3")
 ax.set_yscale("log")
 ax.set_yticks([1, 2, 5, 10, 20, 50], [1, 2, 5, 10, 20, 50], minor=False)
 ax.yaxis.set_minor_formatter("")
