@@ -16,6 +16,7 @@ defined, and a mask that is made but not used is easily overlooked.
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.patheffects import withStroke
 
 from sklearn_mfgd import GradientMF
 
@@ -115,6 +116,7 @@ panels = {
     "Mask used": masked,
 }
 colours = plt.get_cmap("viridis").with_extremes(bad="lightgrey")
+outline = withStroke(linewidth=5, foreground="black")
 for ax, (title, values) in zip(axes, panels.items(), strict=True):
     image = ax.imshow(values, cmap=colours, vmin=-0.5, vmax=3.5)
     for (i, j), value in np.ndenumerate(values):
@@ -124,11 +126,9 @@ for ax, (title, values) in zip(axes, panels.items(), strict=True):
             text, colour = f"{value:.2f}", "white" if value < 1.7 else "black"
         ax.text(j, i, text, ha="center", va="center", color=colour)
     for i, j in np.argwhere(~mask):
-        ax.add_patch(
-            plt.Rectangle(
-                (j - 0.46, i - 0.46), 0.92, 0.92, fill=False, color="red", lw=2
-            )
-        )
+        frame = plt.Rectangle((j - 0.44, i - 0.44), 0.88, 0.88, fill=False)
+        frame.set(edgecolor="white", linewidth=2, path_effects=[outline])
+        ax.add_patch(frame)
     ax.set_title(title)
     ax.set(xticks=[], yticks=[])
 axes[2].set_xlabel("framed entries were seen")
