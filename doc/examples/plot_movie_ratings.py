@@ -97,8 +97,8 @@ for name, model in models.items():
 # ---------
 #
 # Every prediction of the default comes with a standard deviation, larger for films and
-# users with few ratings. Where it says so the errors are larger indeed, mostly by a
-# little more than it says.
+# users with few ratings. Where it says so, the errors are larger indeed; the picture
+# tells how closely.
 
 model = models["default"]
 Z, covariance = model.transform(X, return_cov=True)

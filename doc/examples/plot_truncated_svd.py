@@ -74,8 +74,8 @@ for name, filled in {"mask forgotten": forgotten, "mask used": masked}.items():
 # %%
 # Both sums of the first are small, but it had seen the "hidden" entries, and reproduced
 # them. The second really had to predict them. It could not: two factors for three rows
-# and three columns are eight numbers, rotations taken off, and seven entries are left
-# to tell them.
+# and three columns are eight numbers, without the four that only mix the factors, and
+# seven entries are left to tell them.
 #
 # A matrix with something to learn from
 # -------------------------------------
