@@ -160,11 +160,13 @@ def _block(rows, part, holes):
         return Block(part, own, columns, which, pattern, column_pattern)
     pattern = _complement(own)
     which, representatives = _shared_patterns(pattern)
-    order = np.argsort(which, kind="stable")  # rows of a pattern one after the other
-    own, by_rows = own.take(order), pattern.take(representatives)
-    by_columns = pattern.take(order).transpose()
-    part, which = part.start + order, which[order]
-    return Block(part, own, own.transpose(), which, by_rows, by_columns)
+    by_rows = pattern
+    if len(representatives) < len(which):
+        order = np.argsort(which, kind="stable")  # rows of a pattern one by one
+        own, by_rows = own.take(order), pattern.take(representatives)
+        pattern = pattern.take(order)
+        part, which = part.start + order, which[order]
+    return Block(part, own, own.transpose(), which, by_rows, pattern.transpose())
 
 
 def _complement(rows):
