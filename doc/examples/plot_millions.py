@@ -105,7 +105,7 @@ for share in 1 / 8, 1 / 4, 1 / 2, 1:
 #
 # Left, how the ratings are spread over the matrix, users by their activity, films by
 # their popularity. Right, the error, and the seconds of a fit divided by its number of
-# sweeps. (Fewer ratings need more sweeps.)
+# sweeps. (The number of sweeps differs.)
 
 fig, (left, middle, right) = plt.subplots(
     1, 3, figsize=(11, 3.8), layout="constrained", width_ratios=[1.25, 1, 1]
