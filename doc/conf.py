@@ -43,6 +43,8 @@ html_sidebars = {
         "user_guide",
         "nothing_to_tune",
         "performance",
+        "coming_from",
+        "glossary",
         "contributing",
         "changes",
     )

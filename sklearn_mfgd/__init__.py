@@ -2,11 +2,12 @@
 
 :class:`GradientMF` is for complete and nearly complete matrices,
 :class:`MaskedGradientMF` for those with many holes. Both fit ``X ≈ W @ H.T`` to the
-observed entries of X alone.
+observed entries of X alone. :class:`MFImputer` fills the holes of a table.
 """
 
 from . import datasets
 from ._gradient_mf import GradientMF
+from ._imputer import MFImputer
 from ._masked_gradient_mf import MaskedGradientMF
 from ._show_versions import show_versions
 from ._solvers import DivergenceError
@@ -16,6 +17,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DivergenceError",
     "GradientMF",
+    "MFImputer",
     "MaskedGradientMF",
     "__version__",
     "datasets",

@@ -25,6 +25,7 @@ from ._model import Biases, Ridge, rescale, sides_of
 from ._moments import unpack
 from ._observed import SPARSE_FORMATS, check_sparse, observe
 from ._score import explained_share
+from ._steps import STEPS
 
 FLOATS = [np.float64, np.float32]
 
@@ -41,7 +42,7 @@ class BaseMatrixFactorization(
     _parameter_constraints: dict = {
         "rank": [Interval(Integral, 1, None, closed="left")],
         "eta": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
-        "solver": [StrOptions({"auto", "gd", "scaled", "als", "sgd"})],
+        "solver": [StrOptions({"auto", "sgd", *STEPS})],
         "reg": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "noise": [StrOptions({"column", "shared"})],
         "n_draws": [Interval(Integral, 0, None, closed="left")],
@@ -243,6 +244,13 @@ class BaseMatrixFactorization(
         variances = self._learned.variances(Z * unit, covariance, rows, columns)
         deviations = np.ldexp(np.sqrt(variances), 2 * self._exponent)
         return deviations.astype(Z.dtype, copy=False)
+
+    def _sample_entries(self, X, rows, columns, number, rng):
+        """Draw chosen entries of X given the columns of one of the draws."""
+        entries = self._entries(X, None, None)
+        draw = self._draws.astype(entries.dtype).draws[number]
+        x = draw.sample(entries.listed().rows, self._biases, rows, columns, rng)
+        return np.ldexp(x + entries.mean, 2 * self._exponent)
 
     def score(self, X, y=None, *, mask=None, entry_weight=None):
         r"""Predict entries of X that were hidden, and return the share explained.

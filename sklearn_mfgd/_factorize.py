@@ -21,9 +21,9 @@ from ._solvers import Descent, Track, descend
 from ._stochastic import stochastic_descend
 from ._variational import first_state, problem_of, variational
 
-# "als" where its exact rows cost no more than the sweeps that they save: it depends
-# less on the condition of the data than "scaled" does.
-CHEAP_RANK = 40
+# Up to this rank the exact rows of "als" cost no more than the sweeps that they save;
+# it depends less on the condition of the data than "scaled" does.
+CHEAP_RANK = 64
 
 # Of the biases and factors that the learning of regularization starts from; the data
 # have unit variance there.
@@ -50,10 +50,10 @@ def choose_solver(params, entries):
         return params["solver"]
     if isinstance(entries, CompleteEntries):  # one system for all rows: products only
         return "scaled"
-    # Operations of "als" per entry and factor: for the system, and to solve it.
+    # "als" squares the rank for every entry: beyond, worth it where there are few.
     per_row = 2 * entries.n_observed / sum(entries.shape)
-    cost = params["rank"] * (1 + params["rank"] / (3 * per_row))
-    return "als" if cost <= CHEAP_RANK else "scaled"
+    few = per_row <= 2 * params["rank"]
+    return "als" if few or params["rank"] <= CHEAP_RANK else "scaled"
 
 
 def factorize(entries, params, *, biases, exponent, start, rng, monitor):

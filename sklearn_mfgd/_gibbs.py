@@ -53,6 +53,33 @@ class Draw(NamedTuple):
         entries, level = entries.weigh(self.noise_precision), self.rows
         return _solve(entries, self.H, biases, level.mean, level.precision, draws)
 
+    def sample(self, entries, biases, rows, columns, rng):
+        """Draw some entries from their posterior given this draw of the columns.
+
+        Parameters
+        ----------
+        entries : Rows
+            What is observed.
+        biases : Biases
+        rows, columns : ndarray of int of shape (n_entries,)
+            The entries to draw.
+        rng : numpy.random.RandomState
+
+        Returns
+        -------
+        x : ndarray of shape (n_entries,), float64
+        """
+        rank = self.H.shape[1] - biases.column
+        normal = rng.standard_normal((entries.shape[0], rank + biases.row))
+        W = self.solve(entries, biases, normal.astype(self.H.dtype))
+        noise = rng.standard_normal(len(rows)) / np.sqrt(self.noise_precision[columns])
+        x = _engine.entry_products(W[:, :rank], self.H[:, :rank], rows, columns) + noise
+        if biases.column:
+            x += self.H[columns, rank]
+        if biases.row:
+            x += W[rows, rank]
+        return x
+
 
 def _solve(entries, H, biases, mean, ridge, draws):
     """Rows around a mean, which counts as a bias of the columns."""

@@ -50,8 +50,8 @@ class GradientMF(BaseMatrixFactorization):
           of which costs more.
         - "sgd": stochastic gradient, one step for every observed entry [3]_. For what
           it is known for; the others are as fast and more exact.
-        - "auto": "als" when X has holes and ``rank * (1 + rank / (3 * n))`` is at most
-          40, n the mean number of entries of a row or column; otherwise "scaled".
+        - "auto": "als" when X has holes and the rank is at most 64, or rows and columns
+          have at most ``2 * rank`` entries in the mean; otherwise "scaled".
 
     reg : "auto" or float, default=0.0
         Ridge: the weight of the squared factors in F, in units of X. Larger values

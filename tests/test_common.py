@@ -4,7 +4,8 @@ import pytest
 from sklearn.impute import KNNImputer
 from sklearn.utils.estimator_checks import check_estimator
 
-from sklearn_mfgd import GradientMF, MaskedGradientMF
+from sklearn_mfgd import GradientMF, MaskedGradientMF, MFImputer
+from sklearn_mfgd._steps import STEPS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -48,7 +49,7 @@ def assert_conformant(excused):
     return check
 
 
-@pytest.mark.parametrize("Estimator", ESTIMATORS)
+@pytest.mark.parametrize("Estimator", [*ESTIMATORS, MFImputer])
 def test_the_defaults_are_conformant(Estimator, assert_conformant):
     # No convention is about the number of sweeps, of which there would be many.
     assert_conformant(Estimator(max_iter=5))
@@ -56,7 +57,7 @@ def test_the_defaults_are_conformant(Estimator, assert_conformant):
 
 @pytest.mark.pairwise(
     Estimator=ESTIMATORS,
-    solver=["gd", "scaled", "als"],
+    solver=list(STEPS),
     eta=["auto", "fixed"],
     fit_bias=[False, True, "columns"],
     init=["svd", "random"],
@@ -94,3 +95,16 @@ def test_what_the_pairs_leave_out_is_conformant(Estimator, params, assert_confor
 
 def test_stochastic_descent_is_conformant(assert_conformant):
     assert_conformant(MaskedGradientMF(rank=2, max_iter=3, solver="sgd", reg=0.1))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"sample_posterior": True, "random_state": 0},
+        {"add_indicator": True, "keep_empty_features": True, "scale": False},
+        {"reg": 0.1, "solver": "scaled", "rank": 2},
+    ],
+    ids=str,
+)
+def test_imputation_is_conformant(params, assert_conformant):
+    assert_conformant(MFImputer(max_iter=3, **params))

@@ -12,11 +12,12 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 
 from sklearn_mfgd import DivergenceError, GradientMF, MaskedGradientMF
+from sklearn_mfgd._steps import STEPS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 ESTIMATORS = [GradientMF, MaskedGradientMF]
-SOLVERS = ["als", "scaled", "gd", "sgd"]
+SOLVERS = [*STEPS, "sgd"]
 BIASES = [False, True, "columns"]
 FORMS = [np.asarray, sparse.csr_array, sparse.csc_array, sparse.coo_array]
 # GradientMF takes sparse data without weights only.

@@ -17,11 +17,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mfgd import GradientMF, MaskedGradientMF, _objective
+from sklearn_mfgd._steps import STEPS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 ESTIMATORS = [GradientMF, MaskedGradientMF]
-SOLVERS = ["gd", "scaled", "als"]
+SOLVERS = list(STEPS)
 BIASES = [False, True, "columns"]
 
 

@@ -12,12 +12,11 @@ from sklearn_mfgd import DivergenceError, GradientMF, MaskedGradientMF
 from sklearn_mfgd._model import Biases, Ridge, sides_of
 from sklearn_mfgd._objective import CompleteObjective
 from sklearn_mfgd._solvers import descend
-from sklearn_mfgd._steps import gradient_step, least_squares_step, scaled_step
+from sklearn_mfgd._steps import STEPS, gradient_step, least_squares_step, scaled_step
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-SOLVERS = ["gd", "scaled", "als"]
-STEPS = [gradient_step, scaled_step, least_squares_step]
+SOLVERS = list(STEPS)
 BIASES = [Biases(False, False), Biases(True, True), Biases(False, True)]
 # A rise by this share is rounding: the squares of complete data are not summed one by
 # one, but as a difference of sums that are a thousand times larger here.
@@ -98,7 +97,7 @@ def assert_never_rises(curve):
 # Steps
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", STEPS.values())
 @pytest.mark.parametrize("biases", BIASES)
 def test_an_exact_step_is_the_minimum_along_its_direction(problem, step, biases):
     case = problem(biases)
@@ -175,7 +174,7 @@ def test_a_fixed_als_step_goes_that_part_of_the_way(problem):
     assert_allclose(part, 0.7 * case.W + 0.3 * whole, rtol=1e-12)
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", STEPS.values())
 @pytest.mark.parametrize("size", [1e-120, 1e-30, 1e30])
 def test_a_step_survives_gradients_of_any_size(
     problem, observed_objective, kind, step, size

@@ -63,21 +63,22 @@ class Fitted:
 
 
 @pytest.fixture(scope="module", params=["column", "shared", "diagonal"])
-def options(request):
-    if request.param != "diagonal":
-        yield {"noise": request.param}
-        return
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_diagonal, "LARGEST", 0)
-        yield {}
+def kind(request):
+    """Return the kind of noise, or of covariances."""
+    return request.param
 
 
 @pytest.fixture(scope="module", params=FIT_BIAS)
-def fitted(request, planted, options):
+def fitted(request, planted, kind):
     """Return a fit with each kind of biases, noise and covariances."""
     data = planted(30, 12, 3, noise=0.3, share_missing=0.4)
     data.X[4] = np.nan
-    return Fitted(data, fit_bias=request.param, **options)
+    if kind != "diagonal":
+        return Fitted(data, fit_bias=request.param, noise=kind)
+    # Only for this fit: a fixture lives on while tests run that do not ask for it.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_diagonal, "LARGEST", 0)
+        return Fitted(data, fit_bias=request.param)
 
 
 class TestRows:

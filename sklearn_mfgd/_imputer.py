@@ -1,0 +1,554 @@
+"""Filling the holes of a table by factorizing its standardized columns."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, MissingValues, StrOptions
+from sklearn.utils.validation import (
+    FLOAT_DTYPES,
+    _check_feature_names_in,
+    check_array,
+    check_is_fitted,
+    validate_data,
+)
+
+from ._linalg import blocks
+from ._masked_gradient_mf import MaskedGradientMF
+from ._standardize import Standardization
+
+# Factors that tables of many columns begin with; weak ones are dropped on the way.
+LARGEST_RANK = 40
+
+# Draws of a chain that sampling chooses from, and those before, while it forgets where
+# it started.
+N_DRAWS, N_BURN_IN = 100, 50
+
+
+class MFImputer(TransformerMixin, BaseEstimator):
+    r"""Imputation of missing values by matrix factorization.
+
+    Columns are standardized, and :class:`MaskedGradientMF` finds
+
+    .. math::
+
+        \frac{x_{ij} - m_j}{s_j} = c_j + w_i \cdot h_j + \epsilon_{ij}, \qquad
+        \epsilon_{ij} \sim N(0, 1 / \alpha_j)
+
+    from the observed entries, with the mean :math:`m_j` and the standard deviation
+    :math:`s_j` of the observed entries of column j. How many factors there are, how
+    much each is regularized and how noisy each column is, is learned from the data by
+    variational Bayes [1]_. Holes are filled with what is expected there given the
+    other entries of their row; what is observed comes back bit by bit. Rows that `fit`
+    has not seen are filled in the same way and change nothing.
+
+    Read more in the :ref:`user guide <imputation>`.
+
+    Parameters
+    ----------
+    rank : int or "auto", default="auto"
+        Largest number of factors. "auto": one less than there are columns, at most 40.
+
+    missing_values : int, float or np.nan, default=np.nan
+        What stands for a missing value. With another value than NaN, a NaN in X is an
+        error.
+
+    reg : "auto" or float, default="auto"
+        "auto" learns what regularizes each factor; a number is the ridge of all, in
+        units of the standardized columns, see :class:`MaskedGradientMF`.
+
+    solver : {"auto", "gd", "scaled", "als", "sgd"}, default="auto"
+        Direction of the steps with a number for `reg`.
+
+    eta : "auto" or float, default="auto"
+        Length of the steps with a number for `reg`.
+
+    noise : {"column", "shared"}, default="column"
+        Whether a variance of the noise is learned for each column or one for all.
+
+    scale : bool, default=True
+        Whether columns are divided by their standard deviations. False is for columns
+        in the same unit, where those that vary more are to count more.
+
+    max_iter : int, default=200
+        Largest number of sweeps.
+
+    tol : float, default=1e-3
+        When the fit has converged, see :class:`MaskedGradientMF`.
+
+    sample_posterior : bool, default=False
+        Whether holes are filled with draws from their posterior instead of its mean:
+        of the factors of rows and columns and of the noise, by Gibbs sampling [2]_.
+        For multiple imputation, with another `random_state` for each [3]_. Needs
+        ``reg="auto"``.
+
+    min_value, max_value : float or array-like of shape (n_features,), \
+            default=-np.inf, np.inf
+        Limits of imputed values, of all columns or of each. What is observed is left
+        as it is.
+
+    add_indicator : bool, default=False
+        Whether the output has a column more for each feature with missing values in
+        `fit`, as :class:`sklearn.impute.MissingIndicator` makes them.
+
+    keep_empty_features : bool, default=False
+        Whether a column without any value in `fit` is kept, and its holes filled with
+        zeros, or is dropped.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of what ``sample_posterior=True`` draws: with a number every call of
+        `transform` draws the same. Also of ``solver="sgd"``; nothing else is random.
+
+    verbose : int, default=0
+        If not 0, print the objective after each sweep.
+
+    Attributes
+    ----------
+    factorization_ : MaskedGradientMF
+        The factorization of the standardized columns that were not empty.
+
+    mean_, scale_ : ndarray of shape (n_features,)
+        What columns were shifted by, and divided by. NaN for an empty column.
+
+    rank_ : int
+        Number of factors that were found.
+
+    n_iter_ : int
+        Number of sweeps.
+
+    indicator_ : MissingIndicator or None
+        What adds the columns of `add_indicator`.
+
+    n_features_in_ : int
+        Number of features seen in `fit`.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen in `fit`, where X has names that are all strings.
+
+    See Also
+    --------
+    MaskedGradientMF : The factors themselves; sparse data.
+    sklearn.impute.IterativeImputer : Predicts each column from the others.
+    sklearn.impute.KNNImputer : Averages the most similar rows.
+
+    Notes
+    -----
+    Values are taken to be missing at random: whether one is missing may depend on what
+    is observed, not on the value itself.
+
+    References
+    ----------
+    .. [1] A. Ilin, T. Raiko, "Practical Approaches to Principal Component Analysis in
+       the Presence of Missing Values", Journal of Machine Learning Research 11 (2010).
+    .. [2] R. Salakhutdinov, A. Mnih, "Bayesian Probabilistic Matrix Factorization using
+       Markov Chain Monte Carlo", ICML (2008).
+    .. [3] D. B. Rubin, "Multiple Imputation for Nonresponse in Surveys", Wiley (1987).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_mfgd import MFImputer
+    >>> rng = np.random.default_rng(0)
+    >>> truth = rng.normal(size=(300, 2)) @ rng.normal(size=(2, 30))
+    >>> X = truth + 0.1 * rng.normal(size=truth.shape)
+    >>> hidden = rng.random(X.shape) < 0.3
+    >>> X[hidden] = np.nan
+    >>> imputer = MFImputer()
+    >>> filled = imputer.fit_transform(X)
+    >>> imputer.rank_, int(np.isnan(filled).sum())
+    (2, 0)
+    >>> print(f"{np.sqrt(np.mean((filled - truth)[hidden] ** 2)):.2f}")
+    0.04
+
+    How far off the true values are expected to be:
+
+    >>> filled, std = imputer.impute(X, return_std=True)
+    >>> bool(np.mean(np.abs(filled - truth)[hidden] < 2 * std[hidden]) > 0.9)
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "rank": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "missing_values": [MissingValues(numeric_only=True)],
+        "scale": ["boolean"],
+        "sample_posterior": ["boolean"],
+        "min_value": [Interval(Real, None, None, closed="both"), "array-like"],
+        "max_value": [Interval(Real, None, None, closed="both"), "array-like"],
+        "add_indicator": ["boolean"],
+        "keep_empty_features": ["boolean"],
+        **{
+            name: MaskedGradientMF._parameter_constraints[name]
+            for name in (
+                "reg",
+                "solver",
+                "eta",
+                "noise",
+                "max_iter",
+                "tol",
+                "random_state",
+                "verbose",
+            )
+        },
+    }
+
+    def __init__(
+        self,
+        rank="auto",
+        *,
+        missing_values=np.nan,
+        reg="auto",
+        solver="auto",
+        eta="auto",
+        noise="column",
+        scale=True,
+        max_iter=200,
+        tol=1e-3,
+        sample_posterior=False,
+        min_value=-np.inf,
+        max_value=np.inf,
+        add_indicator=False,
+        keep_empty_features=False,
+        random_state=None,
+        verbose=0,
+    ):
+        self.rank = rank
+        self.missing_values = missing_values
+        self.reg = reg
+        self.solver = solver
+        self.eta = eta
+        self.noise = noise
+        self.scale = scale
+        self.max_iter = max_iter
+        self.tol = tol
+        self.sample_posterior = sample_posterior
+        self.min_value = min_value
+        self.max_value = max_value
+        self.add_indicator = add_indicator
+        self.keep_empty_features = keep_empty_features
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Learn from the observed entries of X how to fill its holes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Table with holes.
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        Returns
+        -------
+        self : object
+            Fitted imputer.
+
+        Raises
+        ------
+        ValueError
+            When every entry of X is missing, or a parameter does not suit the data.
+        """
+        before = self.__dict__.copy()
+        try:
+            return self._fit(X)
+        except BaseException:  # an error or Ctrl-C leaves what there was
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _fit(self, X):
+        if self.sample_posterior and self.reg != "auto":
+            raise ValueError(
+                "sample_posterior=True draws from what reg='auto' learns; with "
+                f"reg={self.reg!r} use sample_posterior=False."
+            )
+        X, missing = self._validate(X, reset=True)
+        limits = self._limits(X.shape[1])
+        filled = ~missing.all(axis=0)
+        if not filled.any():
+            raise ValueError(
+                "There is nothing to learn from: every entry of X is missing."
+            )
+        standardization = Standardization.of(X, missing, scale=self.scale)
+        indicator = None
+        if self.add_indicator:
+            # Here, as the imputers of scikit-learn take long to import.
+            from sklearn.impute import MissingIndicator
+
+            indicator = MissingIndicator(missing_values=np.nan, error_on_new=False).fit(
+                np.where(missing, np.nan, 0.0)
+            )
+        rank = self.rank
+        if rank == "auto":
+            rank = max(1, min(LARGEST_RANK, int(filled.sum()) - 1))
+        model = MaskedGradientMF(
+            rank,
+            eta=self.eta,
+            solver=self.solver,
+            reg=self.reg,
+            noise=self.noise,
+            n_draws=N_BURN_IN + N_DRAWS if self.sample_posterior else 0,
+            fit_bias="columns",
+            max_iter=self.max_iter,
+            tol=self.tol,
+            random_state=self.random_state,
+            verbose=self.verbose,
+        )
+        self._filled, self._standardization, self._limits_ = (
+            filled,
+            standardization,
+            limits,
+        )
+        self.factorization_ = model.fit(self._standardized(X, missing))
+        self.mean_, self.scale_ = standardization.mean, standardization.scale
+        self.rank_, self.n_iter_ = model.rank_, model.n_iter_
+        self.indicator_ = indicator
+        return self
+
+    def transform(self, X):
+        """Fill the holes of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows seen in `fit` or new ones.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_output_features)
+            Without missing values. What was observed is unchanged.
+        """
+        check_is_fitted(self)
+        X, missing = self._validate(X, reset=False)
+        return self._with_indicator(self._fill(X, missing)[0], missing)
+
+    def impute(self, X, *, return_std=False):
+        """Fill the holes of X and tell how uncertain each value is.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows seen in `fit` or new ones.
+        return_std : bool, default=False
+            Whether to return standard deviations. Needs ``reg="auto"`` and
+            ``sample_posterior=False``.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_output_features)
+            What `transform` returns, without the columns of `add_indicator`.
+        std : ndarray of shape (n_samples, n_output_features)
+            Standard deviation of the value that an imputed one stands for, noise
+            included; 0 where X is observed. In a column that was empty in `fit` it is
+            infinite. Only with ``return_std=True``.
+
+        Raises
+        ------
+        ValueError
+            When the fit does not know how uncertain it is.
+        """
+        check_is_fitted(self)
+        if return_std and (self.reg != "auto" or self.sample_posterior):
+            raise ValueError(
+                "return_std=True needs a fit with reg='auto' and "
+                f"sample_posterior=False; this one had reg={self.reg!r} and "
+                f"sample_posterior={self.sample_posterior}."
+            )
+        X, missing = self._validate(X, reset=False)
+        filled, std = self._fill(X, missing, return_std=return_std)
+        return (filled, std) if return_std else filled
+
+    def inverse_transform(self, X):
+        """Put the missing values back, which the columns of `add_indicator` mark.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_output_features)
+            What `transform` returns with ``add_indicator=True``.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            `missing_values` where a value was imputed. Columns that were dropped are
+            missing altogether, and so are holes of columns without any in `fit`, which
+            have no mark, not.
+
+        Raises
+        ------
+        ValueError
+            When the fit had ``add_indicator=False``.
+        """
+        check_is_fitted(self)
+        if self.indicator_ is None:
+            raise ValueError(
+                "inverse_transform needs add_indicator=True in fit: without these "
+                "columns nothing tells what was imputed."
+            )
+        X = check_array(X, dtype=FLOAT_DTYPES, input_name="X")
+        kept = self._kept
+        n_output = kept.sum() + len(self.indicator_.features_)
+        if X.shape[1] != n_output:
+            raise ValueError(
+                f"X must have {n_output} columns, as transform returns them; got "
+                f"{X.shape[1]}."
+            )
+        result = np.full((len(X), self.n_features_in_), self.missing_values, X.dtype)
+        result[:, kept] = X[:, : kept.sum()]
+        features = self.indicator_.features_
+        marked = X[:, kept.sum() :].astype(bool)
+        result[:, features] = np.where(marked, self.missing_values, result[:, features])
+        return result
+
+    def score(self, X, y=None):
+        """Predict entries of X that were hidden, and return the share explained.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, best such as `fit` has not seen.
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        Returns
+        -------
+        score : float
+            Q² over the standardized columns, see :meth:`MaskedGradientMF.score`: 1 is
+            perfect, 0 no better than column means.
+        """
+        check_is_fitted(self)
+        X, missing = self._validate(X, reset=False)
+        return self.factorization_.score(self._standardized(X, missing))
+
+    def get_feature_names_out(self, input_features=None):
+        """Return the names of the columns of the output.
+
+        Parameters
+        ----------
+        input_features : array-like of str of shape (n_features,), default=None
+            Names of the input, by default those seen in `fit`, or x0, x1, ...
+
+        Returns
+        -------
+        names : ndarray of str of shape (n_output_features,)
+            The names of the columns that are kept, and of those of `add_indicator`.
+        """
+        check_is_fitted(self)
+        names = _check_feature_names_in(self, input_features)
+        kept = names[self._kept]
+        if self.indicator_ is None:
+            return kept
+        marked = names[self.indicator_.features_]
+        marks = [f"missingindicator_{name}" for name in marked]
+        return np.concatenate([kept, np.asarray(marks, dtype=object)])
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = _is_nan(self.missing_values)
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    @property
+    def _kept(self):
+        """Columns of X that are in the output."""
+        return self._filled | self.keep_empty_features
+
+    def _validate(self, X, *, reset):
+        if sparse.issparse(X):
+            raise ValueError(
+                f"MFImputer fills every hole of X, of shape {X.shape}, and returns a "
+                "dense array; sparse X is not accepted. Use X.toarray() if it is small "
+                "and has NaN where values are missing, or MaskedGradientMF, which "
+                "predicts chosen entries of a sparse X."
+            )
+        nan = _is_nan(self.missing_values)
+        X = validate_data(
+            self,
+            X,
+            reset=reset,
+            dtype=[np.float64, np.float32],
+            ensure_all_finite="allow-nan" if nan else True,
+        )
+        return X, np.isnan(X) if nan else self.missing_values == X
+
+    def _limits(self, n_features):
+        """Least and largest imputed value of each column."""
+        limits = []
+        for name in ("min_value", "max_value"):
+            limit = np.asarray(getattr(self, name), dtype=np.float64)
+            if limit.ndim and limit.shape != (n_features,):
+                raise ValueError(
+                    f"{name} must be a number or have shape ({n_features},), one for "
+                    f"each feature; got shape {limit.shape}."
+                )
+            if np.isnan(limit).any():
+                raise ValueError(f"{name} must not be NaN.")
+            limits.append(np.broadcast_to(limit, n_features))
+        crossed = np.flatnonzero(limits[0] > limits[1])
+        if crossed.size:
+            j = crossed[0]
+            raise ValueError(
+                f"min_value must not exceed max_value; in column {j} they are "
+                f"{limits[0][j]:g} and {limits[1][j]:g}."
+            )
+        return limits
+
+    def _standardized(self, X, missing):
+        """Columns of about unit variance, NaN in the holes, without empty columns."""
+        return self._standardization.apply(X, missing, self._filled)
+
+    def _fill(self, X, missing, return_std=False):
+        """A copy of X with its holes filled; empty columns are dropped or zero."""
+        kept = self._kept
+        result = np.where(missing, X.dtype.type(0), X) if not kept.all() else X.copy()
+        std = np.where(missing, X.dtype.type(np.inf), X.dtype.type(0))
+        std = std if return_std else None
+        Z = self._standardized(X, missing)
+        numbers = np.flatnonzero(self._filled)
+        rng = check_random_state(self.random_state) if self.sample_posterior else None
+        sample = None if rng is None else self._sampler(rng)
+        for part in blocks(len(X), 8 * (Z.shape[1] + (self.rank_ + 1) ** 2)):
+            rows, columns = np.nonzero(missing[part][:, self._filled])
+            if sample is not None:
+                found = sample(Z[part], rows, columns)
+            elif return_std:
+                found, deviations = self._predict(Z[part], rows, columns)
+            else:
+                W = self.factorization_.transform(Z[part])
+                found = self.factorization_.predict_entries(W, rows, columns)
+            rows, columns = rows + part.start, numbers[columns]
+            values = self._standardization.undo(found, columns)
+            limits = [limit[columns] for limit in self._limits_]
+            result[rows, columns] = np.clip(values, *limits)
+            if return_std:
+                std[rows, columns] = self._standardization.widen(deviations, columns)
+        if not self._filled.all():
+            empty = missing & ~self._filled
+            result[empty] = 0
+        result = result[:, kept] if not kept.all() else result
+        return result, std if std is None else std[:, kept]
+
+    def _predict(self, Z, rows, columns):
+        W, covariance = self.factorization_.transform(Z, return_cov=True)
+        return self.factorization_.predict_entries(
+            W, rows, columns, covariance=covariance, return_std=True
+        )
+
+    def _sampler(self, rng):
+        """Draws of entries that share one draw of the columns."""
+        chosen = N_BURN_IN + rng.randint(N_DRAWS)
+        return lambda Z, rows, columns: self.factorization_._sample_entries(
+            Z, rows, columns, chosen, rng
+        )
+
+    def _with_indicator(self, filled, missing):
+        if self.indicator_ is None:
+            return filled
+        marks = missing[:, self.indicator_.features_]
+        return np.hstack([filled, marks.astype(filled.dtype)])
+
+
+def _is_nan(value):
+    return isinstance(value, Real) and bool(np.isnan(value))

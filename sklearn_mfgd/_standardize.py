@@ -1,0 +1,87 @@
+"""Columns of mean zero and unit variance, whatever the size of their values."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ._linalg import blocks
+
+
+class Standardization(NamedTuple):
+    """Mean and standard deviation of the observed entries of each column.
+
+    Both are kept for columns divided by ``2**exponent``, whose values lie between -1
+    and 1, so that no square over- or underflows.
+    """
+
+    exponent: np.ndarray  # (n,), int
+    shift: np.ndarray  # (n,)
+    width: np.ndarray  # (n,), 1 for a constant column
+
+    @classmethod
+    def of(cls, X, missing, *, scale):
+        """Learn it from X; an empty column gets NaN."""
+        m, n = X.shape
+        largest = np.zeros(n)
+        for part in blocks(m, n):
+            magnitudes = np.where(missing[part], 0, np.abs(X[part]))
+            np.maximum(largest, magnitudes.max(axis=0, initial=0), out=largest)
+        exponent = np.frexp(largest)[1]
+        if not scale:
+            exponent[:] = exponent.max()
+        counts, sums, squares = np.zeros((3, n))
+        for part in blocks(m, n):
+            counts += np.count_nonzero(~missing[part], axis=0)
+            sums += _scaled(X[part], missing[part], exponent).sum(axis=0)
+        with np.errstate(invalid="ignore"):
+            shift = sums / counts
+        for part in blocks(m, n):
+            centred = _scaled(X[part], missing[part], exponent) - shift
+            centred[missing[part]] = 0
+            squares += np.square(centred).sum(axis=0)
+        with np.errstate(invalid="ignore"):
+            width = np.sqrt(squares / counts)
+        if scale:
+            # What is left of a constant column is rounding.
+            constant = width <= 4 * np.finfo(X.dtype).eps * np.sqrt(counts)
+            width[constant & (counts > 0)] = 1.0
+        else:
+            width = np.where(counts > 0, 1.0, np.nan)
+        return cls(exponent, shift, width)
+
+    @property
+    def mean(self):
+        """In the units of the data."""
+        return np.ldexp(self.shift, self.exponent)
+
+    @property
+    def scale(self):
+        """In the units of the data."""
+        return np.ldexp(self.width, self.exponent)
+
+    def apply(self, X, missing, columns):
+        """Standardize some of the columns, chosen by a mask; holes are NaN."""
+        Z = np.empty((len(X), np.count_nonzero(columns)), X.dtype)
+        for part in blocks(*X.shape):
+            scaled = _scaled(X[part], missing[part], self.exponent)
+            scaled -= self.shift
+            scaled /= self.width
+            scaled[missing[part]] = np.nan
+            Z[part] = scaled[:, columns]
+        return Z
+
+    def undo(self, values, columns):
+        """Entries of columns in the units of the data, float64."""
+        values = self.shift[columns] + self.width[columns] * values.astype(np.float64)
+        return np.ldexp(values, self.exponent[columns])
+
+    def widen(self, deviations, columns):
+        """Standard deviations of entries in the units of the data."""
+        deviations = self.width[columns] * deviations.astype(np.float64)
+        return np.ldexp(deviations, self.exponent[columns])
+
+
+def _scaled(X, missing, exponent):
+    """Divide columns by powers of two, zero in the holes, float64."""
+    observed = np.where(missing, 0, X).astype(np.float64, copy=False)
+    return np.ldexp(observed, -exponent)

@@ -1,0 +1,16 @@
+"""Pictures of matrices, fits and factors, in the manner of scikit-learn's displays.
+
+They need matplotlib, which is imported when something is drawn.
+"""
+
+from ._calibration import CalibrationDisplay
+from ._factors import FactorDisplay
+from ._loss_curve import LossCurveDisplay
+from ._matrix import MatrixDisplay
+
+__all__ = [
+    "CalibrationDisplay",
+    "FactorDisplay",
+    "LossCurveDisplay",
+    "MatrixDisplay",
+]

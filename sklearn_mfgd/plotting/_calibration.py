@@ -1,0 +1,166 @@
+"""Whether intervals cover as much as they promise."""
+
+import numpy as np
+from scipy.special import ndtri
+from sklearn.utils import check_array, check_consistent_length
+
+from .._observed import observe
+from ._axes import axes_for, tidy
+
+LEVELS = np.linspace(0.05, 0.99, 20)
+
+
+class CalibrationDisplay:
+    """Share of held-out entries within intervals of each nominal coverage.
+
+    On the diagonal intervals are right; below it they are too narrow.
+
+    Parameters
+    ----------
+    nominal : ndarray of shape (n_levels,)
+        What the intervals promise.
+    covered : ndarray of shape (n_levels,)
+        Share of the entries within them.
+    name : str, default=None
+        What to call the curve.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+        What was drawn on.
+    ax_ : matplotlib Axes
+        With the curve.
+    line_ : matplotlib Line2D
+        The curve.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_mfgd import MaskedGradientMF
+    >>> from sklearn_mfgd.model_selection import train_test_split_entries
+    >>> from sklearn_mfgd.plotting import CalibrationDisplay
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 2)) @ rng.normal(size=(2, 30))
+    >>> X += 0.3 * rng.normal(size=X.shape)
+    >>> seen, hidden = train_test_split_entries(X, random_state=0)
+    >>> model = MaskedGradientMF().fit(seen)
+    >>> display = CalibrationDisplay.from_estimator(model, seen, hidden)
+    >>> bool(np.abs(display.covered - display.nominal).max() < 0.05)
+    True
+    """
+
+    def __init__(self, nominal, covered, *, name=None):
+        self.nominal = nominal
+        self.covered = covered
+        self.name = name
+
+    @classmethod
+    def from_estimator(cls, estimator, X, X_test, *, levels=None, name=None, ax=None):
+        """Draw how often intervals of a fitted estimator cover hidden entries.
+
+        Parameters
+        ----------
+        estimator : fitted estimator
+            With ``reg="auto"``: GradientMF, MaskedGradientMF or MFImputer.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            What the estimator may see.
+        X_test : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The hidden entries, NaN or not stored everywhere else, as
+            :func:`sklearn_mfgd.model_selection.train_test_split_entries` returns them.
+        levels : array-like of shape (n_levels,), default=None
+            Nominal coverages, between 0 and 1.
+        name : str, default=None
+            What to call the curve; by default the class of the estimator.
+        ax : matplotlib Axes, default=None
+            Where to draw; by default a new figure.
+
+        Returns
+        -------
+        display : CalibrationDisplay
+            The picture.
+        """
+        rows, columns, truth = _entries(X_test)
+        if hasattr(estimator, "impute"):
+            filled, deviations = estimator.impute(X, return_std=True)
+            x, std = filled[rows, columns], deviations[rows, columns]
+        else:
+            Z, covariance = estimator.transform(X, return_cov=True)
+            x, std = estimator.predict_entries(
+                Z, rows, columns, covariance=covariance, return_std=True
+            )
+        name = type(estimator).__name__ if name is None else name
+        return cls.from_predictions(truth, x, std, levels=levels, name=name, ax=ax)
+
+    @classmethod
+    def from_predictions(cls, y_true, y_pred, std, *, levels=None, name=None, ax=None):
+        """Draw how often intervals around predictions cover the truth.
+
+        Parameters
+        ----------
+        y_true, y_pred, std : array-like of shape (n_entries,)
+            True values, predicted ones, and standard deviations.
+        levels : array-like of shape (n_levels,), default=None
+            Nominal coverages, between 0 and 1.
+        name : str, default=None
+            What to call the curve.
+        ax : matplotlib Axes, default=None
+            Where to draw; by default a new figure.
+
+        Returns
+        -------
+        display : CalibrationDisplay
+            The picture.
+        """
+        check_consistent_length(y_true, y_pred, std)
+        off = np.abs(np.subtract(y_true, y_pred)) / np.asarray(std)
+        levels = LEVELS if levels is None else np.asarray(levels, dtype=np.float64)
+        if ((levels <= 0) | (levels >= 1)).any():
+            raise ValueError(f"levels must lie between 0 and 1; got {levels}.")
+        covered = np.array([np.mean(off <= ndtri(0.5 + level / 2)) for level in levels])
+        return cls(levels, covered, name=name).plot(ax)
+
+    def plot(self, ax=None):
+        """Draw the curve.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; by default a new figure.
+
+        Returns
+        -------
+        display : CalibrationDisplay
+            The picture.
+        """
+        self.figure_, (self.ax_,) = axes_for(ax, width=4.2, height=4.0)
+        if not any(line.get_label() == "exact" for line in self.ax_.lines):
+            self.ax_.plot([0, 1], [0, 1], ":", color="black", label="exact")
+        kind = len(self.ax_.lines) - 1
+        (self.line_,) = self.ax_.plot(
+            self.nominal,
+            self.covered,
+            ("-", "--", "-.")[kind % 3],
+            marker="osD^v"[kind % 5],
+            markersize=4,
+            label=self.name or "intervals",
+        )
+        self.ax_.set(
+            xlabel="nominal coverage",
+            ylabel="share of hidden entries covered",
+            xlim=(0, 1),
+            ylim=(0, 1.02),
+        )
+        self.ax_.set_aspect("equal")
+        self.ax_.legend(frameon=False, loc="upper left")
+        tidy(self.ax_)
+        return self
+
+
+def _entries(X):
+    """Rows, columns and values of what is observed."""
+    if hasattr(X, "tocoo"):
+        listed = observe(X, None, None, unstored_is_zero=False)
+        return listed.row_numbers, listed.indices, listed.values
+    X = check_array(X, dtype=np.float64, ensure_all_finite="allow-nan")
+    places = np.nonzero(~np.isnan(X))
+    return *places, X[places]

@@ -1,0 +1,280 @@
+"""Entries held out: splits, and scores of whatever predicts them."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401
+from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
+from sklearn.metrics import make_scorer, max_error
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_mfgd import GradientMF, MaskedGradientMF, MFImputer
+from sklearn_mfgd.model_selection import (
+    cross_validate_entries,
+    train_test_split_entries,
+)
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.usefixtures("one_thread"),
+]
+
+FORMATS = [
+    getattr(sparse, f"{format}_{kind}")
+    for format in ("csr", "csc", "coo")
+    for kind in ("array", "matrix")
+]
+
+
+def stored(X, container=sparse.csr_array):
+    """Store the observed entries of X, zeros among them."""
+    rows, columns = np.nonzero(~np.isnan(X))
+    return container(sparse.coo_array((X[rows, columns], (rows, columns)), X.shape))
+
+
+def dense(S):
+    X = np.full(S.shape, np.nan)
+    S = S.tocoo()
+    X[S.row, S.col] = S.data
+    return X
+
+
+# Splits
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    m=st.integers(2, 12),
+    n=st.integers(2, 12),
+    share=st.floats(0.3, 1),
+    test_size=st.floats(0.05, 0.4),
+    seed=st.integers(0, 999),
+)
+def test_a_split_is_a_partition_that_empties_nothing(m, n, share, test_size, seed):
+    rng = np.random.RandomState(seed)
+    X = np.where(rng.uniform(size=(m, n)) < share, rng.randint(0, 3, (m, n)), np.nan)
+    seen = ~np.isnan(X)
+    options = {"test_size": test_size, "random_state": seed}
+    try:
+        train, test = train_test_split_entries(X, **options)
+    except ValueError as error:
+        few = round(test_size * seen.sum()) < 1
+        assert few or "without emptying a row or a column" in str(error)
+        return
+    held = ~np.isnan(test)
+    assert_array_equal(~np.isnan(train) ^ held, seen)
+    assert held.sum() == round(test_size * seen.sum())
+    assert_array_equal(np.where(held, test, train)[seen], X[seen])
+    for axis in (0, 1):
+        left = ~np.isnan(train).all(axis=axis)
+        assert_array_equal(left, seen.any(axis=axis))
+    for part, expected in zip(
+        train_test_split_entries(stored(X), **options), (train, test), strict=True
+    ):
+        assert_array_equal(dense(part), expected)
+
+
+@pytest.mark.parametrize("container", FORMATS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sparse_parts_are_of_the_same_kind(container, dtype):
+    X = container(np.arange(20, dtype=dtype).reshape(4, 5))
+    for part in train_test_split_entries(X, random_state=0):
+        assert type(part) is container
+        assert part.dtype == dtype
+        assert part.shape == X.shape
+
+
+def test_a_number_holds_out_that_many():
+    _, test = train_test_split_entries(np.ones((5, 6)), test_size=7, random_state=1)
+    assert (~np.isnan(test)).sum() == 7
+
+
+def test_the_seed_decides():
+    X = np.arange(30.0).reshape(5, 6)
+
+    def held(seed):
+        return train_test_split_entries(X, random_state=seed)[1]
+
+    assert_array_equal(held(0), held(0))
+    assert not np.array_equal(held(0), held(1), equal_nan=True)
+
+
+def test_every_entry_is_held_out_at_times():
+    X = np.ones((3, 4))
+    held = sum(
+        ~np.isnan(train_test_split_entries(X, random_state=seed)[1])
+        for seed in range(200)
+    )
+    assert (held > 10).all()
+
+
+@pytest.mark.parametrize(
+    "X, test_size, message",
+    [
+        (np.ones((3, 3)), 0.0, "test_size must be a share"),
+        (np.ones((3, 3)), 1.5, "test_size must be a share"),
+        (np.ones((3, 3)), "many", "test_size must be a share"),
+        (np.eye(3) + np.where(np.eye(3) > 0, 0, np.nan), 0.4, "only 0 can be"),
+        (np.ones((3, 3)), 8, "hold out 8 of 9 observed entries, but only [45]"),
+        (sparse.coo_array(([1.0, 2.0], ([0, 0], [1, 1]))), 0.5, "more than once"),
+    ],
+)
+def test_splits_that_are_refused(X, test_size, message):
+    with pytest.raises(ValueError, match=message):
+        train_test_split_entries(X, test_size=test_size, random_state=0)
+
+
+# Cross-validation
+
+
+PREDICTORS = [
+    MaskedGradientMF(4),
+    GradientMF(2, reg=1.0),
+    MFImputer(),
+    MFImputer(sample_posterior=True, random_state=0),
+    make_pipeline(StandardScaler(), MaskedGradientMF(4)),
+    make_pipeline(StandardScaler(), GradientMF(2, reg=1.0)),
+    SimpleImputer(),
+    KNNImputer(),
+    IterativeImputer(max_iter=2),
+]
+
+
+@pytest.fixture
+def table(planted):
+    return planted(m=60, n=12, rank=2, noise=0.2, share_missing=0.1).X
+
+
+@pytest.mark.parametrize("estimator", PREDICTORS, ids=lambda e: str(e)[:60])
+def test_whatever_predicts_entries_is_scored(table, estimator):
+    scores = cross_validate_entries(estimator, table, cv=3, random_state=0)
+    assert set(scores) == {"fit_time", "score_time", "test_score"}
+    assert all(values.shape == (3,) for values in scores.values())
+    assert (scores["test_score"] < 0).all()
+    if not isinstance(estimator, SimpleImputer):
+        means = cross_validate_entries(SimpleImputer(), table, cv=3, random_state=0)
+        assert scores["test_score"].mean() > 0.9 * means["test_score"].mean()
+
+
+def test_scores_are_those_of_a_loop_over_the_folds(table):
+    found = cross_validate_entries(
+        SimpleImputer(),
+        table,
+        cv=4,
+        random_state=3,
+        scoring=["neg_mean_absolute_error", "r2"],
+        return_train_score=True,
+    )
+    places = np.argwhere(~np.isnan(table))
+    order = np.random.RandomState(3).permutation(len(places))
+    for k in range(4):
+        X, held = table.copy(), places[order[k::4]].T
+        X[tuple(held)] = np.nan
+        means, truth = np.nanmean(X, axis=0)[held[1]], table[tuple(held)]
+        error = np.abs(means - truth).mean()
+        assert found["test_neg_mean_absolute_error"][k] == pytest.approx(-error)
+        explained = (
+            1 - ((means - truth) ** 2).sum() / ((truth - truth.mean()) ** 2).sum()
+        )
+        assert found["test_r2"][k] == pytest.approx(explained)
+    assert_array_equal(found["train_neg_mean_absolute_error"], 0)
+
+
+def test_scorers_may_be_callables_with_names(table):
+    largest = make_scorer(max_error, greater_is_better=False)
+    one = cross_validate_entries(
+        KNNImputer(), table, cv=2, scoring=largest, random_state=0
+    )
+    named = cross_validate_entries(
+        KNNImputer(), table, cv=2, scoring={"worst": largest}, random_state=0
+    )
+    assert_array_equal(one["test_score"], named["test_worst"])
+
+
+def test_sparse_is_the_same_as_dense(table):
+    table[table > 1] = 0.0
+    model = MaskedGradientMF(4)
+    expected = cross_validate_entries(model, table, cv=3, random_state=0)
+    for container in (sparse.csr_array, sparse.csc_array, sparse.coo_array):
+        X = stored(table, container)
+        found = cross_validate_entries(model, X, cv=3, random_state=0)
+        assert_allclose(found["test_score"], expected["test_score"], rtol=1e-8)
+
+
+def test_folds_may_be_fitted_at_once(table):
+    options = {"cv": 3, "random_state": 0, "return_estimator": True}
+    one = cross_validate_entries(MFImputer(), table, **options)
+    two = cross_validate_entries(MFImputer(), table, n_jobs=2, **options)
+    assert_array_equal(one["test_score"], two["test_score"])
+    assert [type(model) for model in two["estimator"]] == 3 * [MFImputer]
+    assert len({model.mean_[0] for model in two["estimator"]}) == 3
+
+
+def test_the_estimator_itself_is_not_fitted(table):
+    model = MFImputer()
+    cross_validate_entries(model, table, cv=2, random_state=0)
+    assert not hasattr(model, "factorization_")
+
+
+@pytest.mark.parametrize(
+    "estimator, container, message",
+    [
+        (StandardScaler(), np.array, "leaves hidden entries missing"),
+        (KNNImputer(add_indicator=True), np.array, r"add any \(add_indicator=False\)"),
+        (GradientMF(2), sparse.csr_array, "for zeros, so entries cannot be hidden"),
+        (MFImputer(), sparse.csr_array, "needs an estimator with predict_entries"),
+    ],
+)
+def test_what_does_not_predict_is_refused(table, estimator, container, message):
+    X = np.array(table) if container is np.array else stored(table, container)
+    with pytest.raises(ValueError, match=message):
+        cross_validate_entries(estimator, X, cv=2, random_state=0)
+
+
+@pytest.mark.parametrize("cv", [1, 0, 2.5, None])
+def test_folds_that_are_refused(table, cv):
+    with pytest.raises(ValueError, match="cv must be a number of folds"):
+        cross_validate_entries(SimpleImputer(), table, cv=cv)
+
+
+# What it is for: settings
+
+
+def test_the_planted_rank_is_found_by_the_score_and_by_learning(planted):
+    """In 19 of 20 seeds; the error of a reconstruction would take the largest."""
+    by_score, by_learning = 0, 0
+    for seed in range(20):
+        X = planted(150, 30, 3, noise=0.3, share_missing=0.1, seed=seed).X
+        ranks = {"rank": [2, 3, 4, 6]}
+        search = GridSearchCV(GradientMF(max_iter=10, tol=1e-3), ranks, cv=3).fit(X)
+        by_score += search.best_params_["rank"] == 3
+        by_learning += MaskedGradientMF(10).fit(X).rank_ == 3
+    assert by_score >= 19
+    assert by_learning >= 19
+
+
+def test_a_grid_search_in_workers_is_the_same(table):
+    grid = {"mfimputer__rank": [1, 2, 4], "mfimputer__reg": ["auto", 1.0]}
+    pipeline = make_pipeline(StandardScaler(), MFImputer())
+    one, two = (
+        GridSearchCV(pipeline, grid, cv=2, n_jobs=n_jobs).fit(table)
+        for n_jobs in (None, 2)
+    )
+    assert one.best_params_ == two.best_params_
+    assert_allclose(
+        one.cv_results_["mean_test_score"], two.cv_results_["mean_test_score"]
+    )
+
+
+@pytest.mark.parametrize("solver", ["als", "scaled", "gd", "sgd"])
+def test_a_grid_search_over_steps_and_ridges(table, solver):
+    model = MaskedGradientMF(2, solver=solver, max_iter=5, random_state=0)
+    grid = {"eta": ["auto", 1e-3], "reg": [0.1, 10.0]}
+    search = GridSearchCV(model, grid, cv=2).fit(table)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.best_params_["eta"] == "auto"
