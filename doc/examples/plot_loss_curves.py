@@ -24,9 +24,11 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_mfgd import GradientMF
+from sklearn_mfgd.plotting import LossCurveDisplay
 
 RANK = 10
 CONDITIONS = 1, 10, 100, 1000
+SOLVERS = "gd", "scaled", "als"
 
 rng = np.random.default_rng(0)
 left = np.linalg.qr(rng.normal(size=(400, RANK)))[0]
@@ -50,7 +52,7 @@ def conditioned(condition):
 curves = {}
 for condition in CONDITIONS:
     X = conditioned(condition)
-    for solver in "gd", "scaled", "als":
+    for solver in SOLVERS:
         model = GradientMF(
             RANK, solver=solver, init="random", tol=0, max_iter=200, random_state=0
         )
@@ -66,7 +68,7 @@ for condition in CONDITIONS:
 # How many sweeps are needed for an error of a millionth of the data?
 
 print("condition number", *(f"{condition:>8}" for condition in CONDITIONS))
-for solver in "gd", "scaled", "als":
+for solver in SOLVERS:
     needed = []
     for condition in CONDITIONS:
         reached = np.flatnonzero(curves[condition, solver][0] <= 1e-6)
@@ -84,29 +86,24 @@ for solver in "gd", "scaled", "als":
 # -------
 
 fig, axes = plt.subplots(
-    2, 4, figsize=(11, 6), sharey=True, layout="constrained", sharex="row"
+    2, 4, figsize=(11, 6), sharex="row", sharey=True, layout="constrained"
 )
-styles = {
-    "gd": {"color": "black", "linestyle": ":"},
-    "scaled": {"color": "#E69F00", "linestyle": "--"},
-    "als": {"color": "#0072B2", "linestyle": "-"},
-}
-for (condition, solver), (rmse, seconds) in curves.items():
-    column = CONDITIONS.index(condition)
-    sweeps = np.arange(1, len(rmse) + 1)
-    shown = np.maximum(rmse, 1e-12)
-    for ax, x in zip(axes[:, column], (sweeps, sweeps * seconds), strict=True):
-        ax.plot(x, shown, label=solver, linewidth=2, **styles[solver])
-    axes[0, column].set_title(f"condition number {condition:,}")
+for (above, below), condition in zip(axes.T, CONDITIONS, strict=True):
+    of_solvers = {solver: curves[condition, solver] for solver in SOLVERS}
+    rmse = {solver: curve for solver, (curve, _) in of_solvers.items()}
+    when = {
+        solver: seconds * np.arange(1, len(curve) + 1)
+        for solver, (curve, seconds) in of_solvers.items()
+    }
+    LossCurveDisplay(rmse).plot(above)
+    LossCurveDisplay(rmse, seconds=when).plot(below)
+    above.set(title=f"condition number {condition:,}", xlim=(0, 100))
+    below.set(xlabel="seconds", xscale="log")
 for ax in axes.flat:
-    ax.set_yscale("log")
-    ax.set_ylim(1e-9, 3)
+    ax.set(ylabel="", yscale="log", ylim=(1e-9, 3))
     ax.grid(alpha=0.3)
-for ax in axes[0]:
-    ax.set(xlabel="sweep", xlim=(0, 100))
-for ax in axes[1]:
-    ax.set(xlabel="seconds", xscale="log")
+    if ax is not axes[0, 0]:
+        ax.get_legend().remove()
 for ax in axes[:, 0]:
     ax.set_ylabel("RMSE of observed entries")
-axes[0, 0].legend(title="solver", loc="upper right")
 plt.show()

@@ -21,6 +21,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_mfgd import GradientMF
+from sklearn_mfgd.plotting import MatrixDisplay
 
 
 def planted(n_rows, n_columns, seed):
@@ -63,14 +64,14 @@ for sweep in 1, 10, 100, len(curve):
 # matrix has 1,800 observations for 216 numbers, and there the hidden entries come out
 # as well as the noise allows.
 
-approximations = []
+models = []
 for X, mask in matrices:
     model = GradientMF(2, tol=0, max_iter=300)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         W = model.fit_transform(X, mask=mask)
-    approximations.append(model.inverse_transform(W))
-    residual = approximations[-1] - X
+    models.append(model)
+    residual = model.inverse_transform(W) - X
     print(
         f"{X.shape[0]} x {X.shape[1]}: {mask.sum()} observed for "
         f"{2 * sum(X.shape) - 4} numbers; RMSE of observed entries "
@@ -82,26 +83,16 @@ for X, mask in matrices:
 # Side by side
 # ------------
 #
-# The three pictures of values share their colours.
+# The three pictures of values share their colours; what is missing is hatched.
 
-fig, axes = plt.subplots(2, 4, figsize=(10, 5), layout="constrained")
-colours = plt.get_cmap("viridis").with_extremes(bad="lightgrey")
-for row, (X, mask), approximation in zip(axes, matrices, approximations, strict=True):
-    limit = np.quantile(np.abs(X), 0.97)
-    row[0].imshow(mask, cmap="gray", interpolation="nearest")
-    for ax, values in zip(
-        row[1:], (np.where(mask, X, np.nan), approximation, X), strict=True
-    ):
-        image = ax.imshow(
-            values, cmap=colours, vmin=-limit, vmax=limit, interpolation="nearest"
-        )
-    for ax in row:
-        ax.set(xticks=[], yticks=[])
-    error = np.sqrt(np.mean((approximation - X)[~mask] ** 2))
-    row[2].set_xlabel(f"RMSE of hidden entries {error:.2f}")
-    row[0].set_ylabel(f"{X.shape[0]} x {X.shape[1]}")
-    fig.colorbar(image, ax=row, label="value", aspect=12, shrink=0.85, extend="both")
-titles = "Mask (white: observed)", "Observed", "Approximation", "Truth"
-for ax, title in zip(axes[0], titles, strict=True):
-    ax.set_title(title)
+fig, axes = plt.subplots(2, 4, figsize=(10, 7), layout="constrained")
+for row, model, (X, mask) in zip(axes, models, matrices, strict=True):
+    MatrixDisplay.from_estimator(
+        model,
+        np.where(mask, X, np.nan),
+        truth=X,
+        panels=["mask", "observed", "reconstruction", "truth"],
+        ax=row,
+    )
+axes[0, 0].set_title("mask (white: observed)")
 plt.show()

@@ -26,6 +26,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from sklearn_mfgd import MaskedGradientMF
+from sklearn_mfgd.plotting import CalibrationDisplay
 
 SHAPE = 943, 1682
 
@@ -113,10 +114,13 @@ print(f"{np.mean(off < 1.645 * std):.1%} are within the interval meant for 90 %"
 # -------
 #
 # Left, the error against the number of ratings of the film: factors help nearly
-# everywhere, and the mean of a film is the worst guess throughout. Right, the test set
-# in ten equal groups by the standard deviation predicted.
+# everywhere, and the mean of a film is the worst guess throughout. In the middle, how
+# many ratings lie within intervals, against how many should. Right, the test set in ten
+# equal groups by the standard deviation predicted; on the line it is exact.
 
-fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+fig, (left, middle, right) = plt.subplots(
+    1, 3, figsize=(12, 4.2), layout="constrained", width_ratios=[1.4, 1, 1]
+)
 n_ratings = np.bincount(X.indices, minlength=SHAPE[1])[films]
 edges = np.array([0, 10, 30, 60, 100, 150, 200, 300, 1000])
 group = np.digitize(n_ratings, edges) - 1
@@ -135,6 +139,8 @@ left.set(xlabel="ratings of the film in the training set", ylabel="RMSE (stars)"
 left.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
 fig.suptitle(source)
 
+CalibrationDisplay.from_predictions(stars, predicted, std, name="default", ax=middle)
+
 groups = np.array_split(np.argsort(std), 10)
 expected = [np.sqrt(np.mean(std[g] ** 2)) for g in groups]
 measured = [np.sqrt(np.mean((predicted - stars)[g] ** 2)) for g in groups]
@@ -145,5 +151,4 @@ right.set(
     xlabel="standard deviation, predicted (stars)", ylabel="RMSE, measured (stars)"
 )
 right.set(xlim=ends, ylim=ends, aspect="equal")
-right.set_title("Predicted and measured (line: equal)", loc="left")
 plt.show()
