@@ -356,6 +356,7 @@ class BaseMatrixFactorization(
         entries = entries_of(observed, exponent=exponent, centred=biases.column)
         if self.reg == "auto":
             entries, exponent = to_unit_variance(entries, exponent)
+        del observed  # as large as the entries
         monitor = partial(self._monitor, tasks, entries, biases, exponent)
         found = factorize(
             entries,

@@ -22,6 +22,10 @@ from ._standardize import Standardization
 # Factors that tables of many columns begin with; weak ones are dropped on the way.
 LARGEST_RANK = 40
 
+# Tables of more entries are factorized in single precision: half of the memory, and
+# rounding far below the noise of any measurement.
+LARGE = 1_000_000
+
 # Draws of a chain that sampling chooses from, and those before, while it forgets where
 # it started.
 N_DRAWS, N_BURN_IN = 100, 50
@@ -137,6 +141,10 @@ class MFImputer(TransformerMixin, BaseEstimator):
     -----
     Values are taken to be missing at random: whether one is missing may depend on what
     is observed, not on the value itself.
+
+    A table of more than a million entries is factorized in single precision: imputed
+    values are exact to about a thousandth of the standard deviation of their column
+    where there is no noise at all. Observed values are never rounded.
 
     References
     ----------
@@ -297,11 +305,9 @@ class MFImputer(TransformerMixin, BaseEstimator):
             random_state=self.random_state,
             verbose=self.verbose,
         )
-        self._filled, self._standardization, self._limits_ = (
-            filled,
-            standardization,
-            limits,
-        )
+        self._filled, self._standardization = filled, standardization
+        self._limits_ = limits
+        self._dtype = np.float32 if X.size > LARGE else X.dtype
         self.factorization_ = model.fit(self._standardized(X, missing))
         self.mean_, self.scale_ = standardization.mean, standardization.scale
         self.rank_, self.n_iter_ = model.rank_, model.n_iter_
@@ -497,7 +503,7 @@ class MFImputer(TransformerMixin, BaseEstimator):
 
     def _standardized(self, X, missing):
         """Columns of about unit variance, NaN in the holes, without empty columns."""
-        return self._standardization.apply(X, missing, self._filled)
+        return self._standardization.apply(X, missing, self._filled, self._dtype)
 
     def _fill(self, X, missing, return_std=False):
         """A copy of X with its holes filled; empty columns are dropped or zero."""

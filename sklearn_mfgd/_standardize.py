@@ -59,9 +59,9 @@ class Standardization(NamedTuple):
         """In the units of the data."""
         return np.ldexp(self.width, self.exponent)
 
-    def apply(self, X, missing, columns):
+    def apply(self, X, missing, columns, dtype):
         """Standardize some of the columns, chosen by a mask; holes are NaN."""
-        Z = np.empty((len(X), np.count_nonzero(columns)), X.dtype)
+        Z = np.empty((len(X), np.count_nonzero(columns)), dtype)
         for part in blocks(*X.shape):
             scaled = _scaled(X[part], missing[part], self.exponent)
             scaled -= self.shift

@@ -139,12 +139,14 @@ def first_state(problem, W, H, rows):
     m, n = problem.shape
     rank = H.shape[1] - problem.column_bias
     errors = _engine.residuals(rows, W, H, (problem.row_bias, problem.column_bias))
-    squares = np.square(errors, dtype=np.float64)
-    share = 1.0  # mean weight
+    squares, share = 0.0, 1.0  # share: mean weight
+    for start in range(0, errors.size, BLOCK):
+        part = slice(start, start + BLOCK)
+        own = np.square(errors[part], dtype=np.float64)
+        squares += own.sum() if rows.weights is None else own @ rows.weights[part]
     if rows.weights is not None:
-        squares *= rows.weights
         share = float(rows.weights.mean(dtype=np.float64))
-    level = max(float(squares.mean()), 1e-3 * share)
+    level = max(squares / errors.size, 1e-3 * share)
     alpha = np.full(n, 1 / level)
     row_squares, column_squares = (np.square(F, dtype=np.float64) for F in (W, H))
     row_precision = FIRST_PRIOR * best_precisions(row_squares.sum(axis=0), m)

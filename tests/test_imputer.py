@@ -16,7 +16,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from sklearn_mfgd import MaskedGradientMF, MFImputer
+from sklearn_mfgd import MaskedGradientMF, MFImputer, _imputer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -144,6 +144,17 @@ def test_any_shape_and_pattern_is_filled(m, n, share, seed):
     assert np.isfinite(filled).all()
     assert_array_equal(filled[~np.isnan(X)], X[~np.isnan(X)])
     assert_array_equal(imputer.transform(X), filled)
+
+
+def test_large_tables_are_filled_in_single_precision_as_well(monkeypatch, table):
+    expected = MFImputer().fit_transform(table.X)
+    monkeypatch.setattr(_imputer, "LARGE", 1000)
+    filled = MFImputer().fit_transform(table.X)
+    seen = ~np.isnan(table.X)
+    assert filled.dtype == np.float64
+    assert_array_equal(filled[seen], table.X[seen])
+    assert rmse(filled, table) == pytest.approx(rmse(expected, table), rel=1e-3)
+    assert not np.array_equal(filled, expected)
 
 
 # Empty columns, limits, indicators, names
