@@ -43,6 +43,7 @@ html_sidebars = {
         "user_guide",
         "nothing_to_tune",
         "performance",
+        "choosing_an_imputer",
         "coming_from",
         "glossary",
         "contributing",
