@@ -20,7 +20,7 @@ from ._masked_gradient_mf import MaskedGradientMF
 from ._standardize import Standardization
 
 # Factors that tables of many columns begin with; weak ones are dropped on the way.
-LARGEST_RANK = 40
+LARGEST_RANK = 50
 
 # Tables of more entries are factorized in single precision: half of the memory, and
 # rounding far below the noise of any measurement.
@@ -53,7 +53,7 @@ class MFImputer(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     rank : int or "auto", default="auto"
-        Largest number of factors. "auto": one less than there are columns, at most 40.
+        Largest number of factors. "auto": one less than there are columns, at most 50.
 
     missing_values : int, float or np.nan, default=np.nan
         What stands for a missing value. With another value than NaN, a NaN in X is an
