@@ -88,10 +88,9 @@ class MFImputer(TransformerMixin, BaseEstimator):
         For multiple imputation, with another `random_state` for each [3]_. Needs
         ``reg="auto"``.
 
-    min_value, max_value : float or array-like of shape (n_features,), \
-            default=-np.inf, np.inf
-        Limits of imputed values, of all columns or of each. What is observed is left
-        as it is.
+    min_value, max_value : float or array-like of shape (n_features,)
+        Limits of imputed values, of all columns or of each; by default there are none.
+        What is observed is left as it is.
 
     add_indicator : bool, default=False
         Whether the output has a column more for each feature with missing values in
