@@ -10,8 +10,8 @@ no labels. Accuracy and area under the ROC curve are means over the folds and, a
 is absent is left out, and the output says so.
 
 All have their defaults, save that IterativeImputer sweeps twice (``max_iter=2``) over
-the 10 nearest features (its defaults take far longer) and that LogisticRegression may
-take 1000 steps.
+the 10 nearest features (to save time; its defaults
+were not run) and that LogisticRegression may take 1000 steps.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def _communities(shared):
 
 
 def _mood(shared):
-    """Is the first item, "active", above its median, given the others? 1,500 random answers."""
+    """Is "active" above its median, given the others? 1,500 random answers."""
     with np.load(shared / "msqr-mood" / "msqR.npz") as file:
         table = file["X"].astype(float)
     table[table < 0] = np.nan
