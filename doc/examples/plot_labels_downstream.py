@@ -11,11 +11,15 @@ filled entries, but how well a classifier does with them.
 # ------------------------
 #
 # Five factors make thirty noisy features; the label depends on two of the factors.
-# Half of the entries are missing, in training and test rows alike.
+# Half of the entries are missing, in training and test rows alike. These are data as
+# ``MFImputer`` takes them to be; on real tables the differences are smaller.
+
+import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -24,6 +28,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_mfgd import MFImputer
+
+warnings.simplefilter("ignore", ConvergenceWarning)  # IterativeImputer, three sweeps
 
 rng = np.random.default_rng(0)
 factors = rng.normal(size=(500, 5))
