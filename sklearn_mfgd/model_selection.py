@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator, RegressorMixin, clone
-from sklearn.metrics import get_scorer
+from sklearn.metrics import check_scoring
+from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
@@ -123,8 +124,9 @@ def cross_validate_entries(
     ----------
     estimator : estimator object
         :class:`MaskedGradientMF`, :class:`GradientMF`, :class:`MFImputer`, an imputer
-        of scikit-learn, or a Pipeline: what fills the holes by `transform`, or has an
-        `inverse_transform` that reconstructs the matrix.
+        of scikit-learn, or a Pipeline of one of these and steps with an
+        `inverse_transform`: what fills the holes by `transform`, or has an
+        `inverse_transform` that reconstructs the matrix. Errors are in units of X.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         NaN means missing, and so does what a sparse X does not store. Sparse X needs
         an estimator with `predict_entries`.
@@ -132,8 +134,8 @@ def cross_validate_entries(
         Number of folds of the entries.
     scoring : str, callable, list, or dict, default="neg_root_mean_squared_error"
         Names of scorers of regressions, or callables as
-        :func:`sklearn.metrics.make_scorer` makes them. A list of names or a dict for
-        several.
+        :func:`sklearn.metrics.make_scorer` makes them from ``metric(y_true, y_pred)``.
+        A list of names or a dict for several.
     random_state : int, RandomState instance or None, default=None
         Seed of the folds.
     n_jobs : int, default=None
@@ -178,24 +180,24 @@ def cross_validate_entries(
         raise ValueError(f"cv={cv} folds need as many observed entries; X has {count}.")
     if sparse.issparse(X):
         _check_sparse_estimator(estimator)
-    scorers = _scorers(scoring)
+    scorer = check_scoring(estimator, scoring=scoring)
     order = check_random_state(random_state).permutation(count)
     fold = np.empty(count, int)
     fold[order] = np.arange(count) % cv
     found = Parallel(n_jobs=n_jobs)(
         delayed(_fit_and_score)(
-            clone(estimator), entries, fold != k, scorers, return_train_score
+            clone(estimator), entries, fold != k, scorer, return_train_score
         )
         for k in range(cv)
     )
+    fitted = [one.pop("estimator") for one in found]
     results = {name: np.array([one[name] for one in found]) for name in found[0]}
-    fitted = results.pop("estimator")
     if return_estimator:
-        results["estimator"] = list(fitted)
+        results["estimator"] = fitted
     return results
 
 
-def _fit_and_score(estimator, entries, train, scorers, return_train_score):
+def _fit_and_score(estimator, entries, train, scorer, return_train_score):
     start = time.perf_counter()
     part = entries.part(train)
     Z = estimator.fit_transform(part)
@@ -207,11 +209,12 @@ def _fit_and_score(estimator, entries, train, scorers, return_train_score):
         x = predict(entries.rows[chosen], entries.columns[chosen])
         if not np.isfinite(x).all():
             raise ValueError(
-                f"{type(estimator).__name__} leaves hidden entries missing; for an "
-                "imputer of scikit-learn, use keep_empty_features=True."
+                f"{type(estimator).__name__} leaves hidden entries missing; use an "
+                "estimator that fills or reconstructs every entry."
             )
-        for name, scorer in scorers.items():
-            result[f"{side}_{name}"] = scorer(_Predicted(), x, entries.values[chosen])
+        scores = scorer(_Predicted(), x, entries.values[chosen])
+        scores = scores if isinstance(scores, dict) else {"score": scores}
+        result |= {f"{side}_{name}": value for name, value in scores.items()}
     result["score_time"] = time.perf_counter() - fitted
     return result
 
@@ -220,26 +223,42 @@ def _predictor(estimator, X, Z):
     """A function of rows and columns that tells what was predicted there."""
     if hasattr(estimator, "predict_entries"):
         return lambda rows, columns: estimator.predict_entries(Z, rows, columns)
-    Z = np.asarray(Z)
-    filled = Z if _is_filled(X, Z) else None
-    if filled is None and hasattr(estimator, "inverse_transform"):
-        filled = np.asarray(estimator.inverse_transform(Z))
-    if filled is None or filled.shape != X.shape:
-        raise ValueError(
-            f"{type(estimator).__name__} does not predict the entries of X: its "
-            "transform must fill the holes and keep what is observed, or its "
-            "inverse_transform reconstruct X. An imputer must not drop columns (use "
-            "keep_empty_features=True) or add any (add_indicator=False)."
-        )
+    filled = _reconstruct(estimator, X, Z)
     return lambda rows, columns: filled[rows, columns]
 
 
+def _reconstruct(estimator, X, Z):
+    """The matrix that Z, which is X transformed, stands for."""
+    if isinstance(estimator, Pipeline) and len(estimator) > 1:
+        before, last = estimator[:-1], estimator[-1]
+        return _reconstruct(before, X, _reconstruct(last, before.transform(X), Z))
+    if isinstance(estimator, Pipeline):
+        estimator = estimator[0]
+    X, Z = np.asarray(X), np.asarray(Z)
+    if _is_filled(X, Z):
+        return Z
+    # That of an imputer makes holes again where it has filled them.
+    is_imputer = hasattr(estimator, "keep_empty_features")
+    if hasattr(estimator, "inverse_transform") and not is_imputer:
+        found = np.asarray(estimator.inverse_transform(Z))
+        if found.shape == X.shape:
+            return found
+    raise ValueError(
+        f"{type(estimator).__name__} does not predict the entries of X: its transform "
+        "must fill the holes and keep what is observed, or its inverse_transform "
+        "reconstruct X. An imputer must not drop columns (use "
+        "keep_empty_features=True) or add any (add_indicator=False)."
+    )
+
+
 def _is_filled(X, Z):
-    """Whether Z is X with its holes filled."""
+    """Whether Z is X with its holes filled, but for rounding of steps and back."""
     if Z.shape != X.shape:
         return False
     seen = ~np.isnan(X)
-    return np.array_equal(Z[seen], X[seen].astype(Z.dtype))
+    largest = np.max(np.abs(X), axis=0, initial=0, where=seen)
+    close = np.abs(Z - X) <= np.sqrt(np.finfo(Z.dtype).eps) * largest
+    return bool(close[seen].all())
 
 
 class _Predicted(RegressorMixin, BaseEstimator):
@@ -248,14 +267,6 @@ class _Predicted(RegressorMixin, BaseEstimator):
     def predict(self, X):
         """Return X."""
         return X
-
-
-def _scorers(scoring):
-    if isinstance(scoring, str) or callable(scoring):
-        return {"score": get_scorer(scoring)}
-    if not isinstance(scoring, dict):
-        scoring = {name: name for name in scoring}
-    return {name: get_scorer(one) for name, one in scoring.items()}
 
 
 def _check_sparse_estimator(estimator):

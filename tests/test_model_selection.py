@@ -8,10 +8,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
-from sklearn.metrics import make_scorer, max_error
+from sklearn.metrics import make_scorer, max_error, mean_squared_error
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
 
 from sklearn_mfgd import GradientMF, MaskedGradientMF, MFImputer
 from sklearn_mfgd.model_selection import (
@@ -139,6 +139,10 @@ PREDICTORS = [
     MFImputer(sample_posterior=True, random_state=0),
     make_pipeline(StandardScaler(), MaskedGradientMF(4)),
     make_pipeline(StandardScaler(), GradientMF(2, reg=1.0)),
+    make_pipeline(StandardScaler(), MFImputer()),
+    make_pipeline(StandardScaler(), KNNImputer()),
+    make_pipeline(StandardScaler(), make_pipeline(MinMaxScaler(), SimpleImputer())),
+    make_pipeline(KNNImputer(), StandardScaler()),
     SimpleImputer(),
     KNNImputer(),
     IterativeImputer(max_iter=2),
@@ -156,7 +160,7 @@ def test_whatever_predicts_entries_is_scored(table, estimator):
     assert set(scores) == {"fit_time", "score_time", "test_score"}
     assert all(values.shape == (3,) for values in scores.values())
     assert (scores["test_score"] < 0).all()
-    if not isinstance(estimator, SimpleImputer):
+    if "SimpleImputer" not in str(estimator):
         means = cross_validate_entries(SimpleImputer(), table, cv=3, random_state=0)
         assert scores["test_score"].mean() > 0.9 * means["test_score"].mean()
 
@@ -225,7 +229,10 @@ def test_the_estimator_itself_is_not_fitted(table):
     "estimator, container, message",
     [
         (StandardScaler(), np.array, "leaves hidden entries missing"),
-        (KNNImputer(add_indicator=True), np.array, r"add any \(add_indicator=False\)"),
+        *(
+            (imputer(add_indicator=True), np.array, r"add any \(add_indicator=False\)")
+            for imputer in (MFImputer, SimpleImputer, KNNImputer)
+        ),
         (GradientMF(2), sparse.csr_array, "for zeros, so entries cannot be hidden"),
         (MFImputer(), sparse.csr_array, "needs an estimator with predict_entries"),
     ],
@@ -234,6 +241,41 @@ def test_what_does_not_predict_is_refused(table, estimator, container, message):
     X = np.array(table) if container is np.array else stored(table, container)
     with pytest.raises(ValueError, match=message):
         cross_validate_entries(estimator, X, cv=2, random_state=0)
+
+
+@pytest.mark.filterwarnings("ignore:Skipping features without any observed values")
+@pytest.mark.parametrize("imputer", [MFImputer, SimpleImputer, KNNImputer])
+def test_an_imputer_that_drops_columns_is_told_to_keep_them(table, imputer):
+    table[:, 3] = np.nan
+    table[5, 3] = 1.0  # empty whenever this entry is held out
+    with pytest.raises(ValueError, match="use keep_empty_features=True"):
+        cross_validate_entries(imputer(), table, cv=2, random_state=0)
+    kept = imputer(keep_empty_features=True)
+    scores = cross_validate_entries(kept, table, cv=2, random_state=0)
+    assert np.isfinite(scores["test_score"]).all()
+
+
+def test_a_scaled_imputer_is_scored_in_the_units_of_the_data(table):
+    """Scaling by one number changes no imputed value; scores are those without."""
+    doubled = FunctionTransformer(lambda X: 2 * X, lambda X: X / 2, check_inverse=False)
+    found, expected = (
+        cross_validate_entries(model, table, cv=3, random_state=0)["test_score"]
+        for model in (make_pipeline(doubled, KNNImputer()), KNNImputer())
+    )
+    assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "scoring, message",
+    [
+        (mean_squared_error, "make_scorer"),
+        ("no_such_score", "no_such_score"),
+        ([], "Empty list"),
+    ],
+)
+def test_scores_that_are_refused(table, scoring, message):
+    with pytest.raises(ValueError, match=message):
+        cross_validate_entries(SimpleImputer(), table, cv=2, scoring=scoring)
 
 
 @pytest.mark.parametrize("cv", [1, 0, 2.5, None])
