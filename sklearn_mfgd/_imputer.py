@@ -307,7 +307,9 @@ class MFImputer(TransformerMixin, BaseEstimator):
         self._filled, self._standardization = filled, standardization
         self._limits_ = limits
         self._dtype = np.float32 if X.size > LARGE else X.dtype
-        self.factorization_ = model.fit(self._standardized(X, missing))
+        Z = self._standardized(X, missing)
+        del missing  # the fit needs the room
+        self.factorization_ = model.fit(Z)
         self.mean_, self.scale_ = standardization.mean, standardization.scale
         self.rank_, self.n_iter_ = model.rank_, model.n_iter_
         self.indicator_ = indicator

@@ -206,6 +206,7 @@ def test_limits_cut_what_is_imputed_and_leave_the_rest(table, per_column):
     assert not np.array_equal(filled, free)
 
 
+@pytest.mark.filterwarnings("ignore:Skipping features without any observed values")
 def test_an_indicator_marks_what_was_imputed_and_takes_it_back(with_empty):
     with_empty[:, 0] = 1.0
     imputer = MFImputer(add_indicator=True)
@@ -215,6 +216,7 @@ def test_an_indicator_marks_what_was_imputed_and_takes_it_back(with_empty):
     assert_array_equal(imputer.inverse_transform(filled), with_empty)
 
 
+@pytest.mark.filterwarnings("ignore:Skipping features without any observed values")
 @pytest.mark.parametrize("keep", [False, True])
 def test_names_are_those_of_other_imputers(with_empty, keep):
     frame = pd.DataFrame(with_empty, columns=[f"c{k}" for k in range(10)])
