@@ -5,10 +5,14 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from scipy.stats import norm
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
 from sklearn_mfgd import GradientMF, MaskedGradientMF, MFImputer
 from sklearn_mfgd.model_selection import train_test_split_entries
@@ -74,11 +78,52 @@ def test_data_share_a_scale_and_the_residual_is_symmetric(model, table):
         images[name].get_clim() for name in ("observed", "reconstruction", "truth")
     }
     assert len(limits) == 1
+    shown = np.concatenate(
+        [array(images[k]).ravel() for k in ("observed", "reconstruction", "truth")]
+    )
     (low, high) = limits.pop()
-    assert low <= np.nanmin(table.X)
-    assert high >= np.nanmax(table.X)
+    # A share of 0.005 may lie beyond either end.
+    assert 0 < np.mean(shown[~np.isnan(shown)] < low) <= 0.005
+    assert 0 < np.mean(shown[~np.isnan(shown)] > high) <= 0.005
     low, high = images["residual"].get_clim()
     assert low == -high
+
+
+def test_outliers_leave_colours_to_the_rest_and_the_scale_says_so(table):
+    X = table.complete.copy()
+    X[0, 0] = 1e6
+    display = MatrixDisplay(X, table.signal).plot()
+    assert display.images_["observed"].get_clim()[1] <= np.sort(X.ravel())[-2]
+    bars = [image.colorbar for image in display.images_.values() if image.colorbar]
+    assert [bar.extend for bar in bars] == ["both", "max"]
+
+
+def test_no_entry_of_a_small_matrix_is_an_outlier():
+    X = np.array([[0.0, 1.0], [2.0, 1000.0]])
+    display = MatrixDisplay(X, X).plot(panels=["observed"])
+    image = display.images_["observed"]
+    assert image.get_clim() == (0.0, 1000.0)
+    assert image.colorbar.extend == "neither"
+
+
+@pytest.mark.parametrize("X", [np.ones((3, 2)), np.full((3, 2), np.nan)])
+def test_nothing_to_tell_apart_is_drawn(X):
+    display = MatrixDisplay(X, np.ones((3, 2))).plot()
+    for image in display.images_.values():
+        low, high = image.get_clim()
+        assert low < high
+
+
+def test_signs_can_be_told_apart_in_greyscale(model, table):
+    images = [
+        MatrixDisplay.from_estimator(model, table.X).images_["residual"],
+        FactorDisplay.from_estimator(model, table.X).image_,
+    ]
+    for image in images:
+        red, green, blue, _ = image.cmap(np.linspace(0, 1, 64)).T
+        grey = 0.299 * red + 0.587 * green + 0.114 * blue
+        assert (np.diff(grey) > 0).all()
+        assert grey[-1] < 0.95  # a hole is white
 
 
 def test_holes_are_hatched_and_complete_panels_are_not(model, table):
@@ -101,6 +146,71 @@ def test_containers_and_imputers_draw_the_same(model, table):
         assert_array_equal(array(display.images_["observed"]), table.X)
 
 
+def test_what_a_sparse_matrix_does_not_store_is_what_the_estimator_takes_it_for(table):
+    S = sparse.csr_array(np.where(table.mask, table.complete, 0))
+    for model, missing in (
+        (GradientMF(2), np.zeros(S.shape, dtype=bool)),
+        (make_pipeline(MaxAbsScaler(), GradientMF(2)), np.zeros(S.shape, dtype=bool)),
+        (MaskedGradientMF(2), ~table.mask),
+    ):
+        display = MatrixDisplay.from_estimator(model.fit(S), S)
+        assert_array_equal(np.isnan(array(display.images_["observed"])), missing)
+        filled = model.inverse_transform(model.transform(S))
+        if sparse.issparse(filled):
+            filled = filled.toarray()
+        assert_allclose(array(display.images_["reconstruction"]), filled)
+
+
+def test_factors_as_many_as_columns_are_not_taken_for_a_filled_table(table):
+    n = table.X.shape[1]
+    pipeline = make_pipeline(StandardScaler(), MaskedGradientMF(n - 1, reg=1.0))
+    Z = pipeline.fit_transform(table.X)
+    assert Z.shape == table.X.shape
+    display = MatrixDisplay.from_estimator(pipeline, table.X)
+    shown = array(display.images_["reconstruction"])
+    assert_allclose(shown, pipeline.inverse_transform(Z))
+
+
+@pytest.mark.parametrize("add_indicator", [False, True])
+@pytest.mark.parametrize("missing_values", [np.nan, -99.0])
+def test_of_an_imputer_the_model_is_drawn(table, missing_values, add_indicator):
+    X = np.where(table.mask, table.complete, missing_values)
+    X[:, 3] = missing_values
+    imputer = MFImputer(
+        missing_values=missing_values,
+        add_indicator=add_indicator,
+        keep_empty_features=True,
+    ).fit(X)
+    display = MatrixDisplay.from_estimator(imputer, X)
+    shown = {name: array(image) for name, image in display.images_.items()}
+    missing = (X == -99) | np.isnan(X)
+    assert_array_equal(shown["mask"], ~missing)
+    # Holes as it fills them; what is observed has a residual that it does not return.
+    rows, columns = np.nonzero(missing & (np.arange(X.shape[1]) != 3))
+    filled = imputer.impute(X)
+    assert_allclose(shown["reconstruction"][rows, columns], filled[rows, columns])
+    assert np.nanstd(shown["residual"]) > 0.05
+    assert np.isnan(shown["reconstruction"][:, 3]).all()
+
+
+def test_other_imputers_are_drawn_as_they_fill(table):
+    imputer = SimpleImputer().fit(table.X)
+    display = MatrixDisplay.from_estimator(imputer, table.X)
+    shown = array(display.images_["reconstruction"])
+    assert_array_equal(shown, imputer.transform(table.X))
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_data_frames_are_drawn(table):
+    X = pd.DataFrame(table.X, columns=[f"c{j}" for j in range(table.X.shape[1])])
+    X = X.convert_dtypes()  # pd.NA
+    model = MaskedGradientMF(5).set_output(transform="pandas").fit(X)
+    display = MatrixDisplay.from_estimator(model, X)
+    assert_array_equal(array(display.images_["observed"]), table.X)
+    names = FactorDisplay.from_estimator(model, X).axes_[1].get_xticklabels()
+    assert [name.get_text() for name in names] == list(X)
+
+
 def test_given_axes_are_used_for_chosen_panels(model, table):
     figure, axes = plt.subplots(1, 2)
     display = MatrixDisplay.from_estimator(
@@ -121,6 +231,8 @@ def test_given_axes_are_used_for_chosen_panels(model, table):
     [
         ({"panels": ["mosk"]}, "panels must be some of"),
         ({"panels": ["truth"]}, "'truth' needs truth"),
+        ({"panels": []}, "panels must be some of"),
+        ({"truth": np.zeros((3, 3))}, r"must have one shape; .* truth: \(3, 3\)"),
         ({"ax": [None, None]}, "ax must hold 4 axes"),
     ],
     ids=str,
@@ -147,7 +259,10 @@ def test_curves_are_those_of_the_fits(table):
         assert_array_equal(line.get_ydata(), fit.loss_curve_)
         assert_array_equal(line.get_xdata(), np.arange(1, fit.n_iter_ + 1))
     (ax,) = display.axes_
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("sweep", "objective")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == (
+        "sweep",
+        "objective (squared units of X)",
+    )
     styles = {(line.get_linestyle(), line.get_marker()) for line in ax.lines}
     assert len(styles) == 2
 
@@ -161,9 +276,41 @@ def test_evidence_is_called_so_and_held_out_errors_have_their_own_axes(table):
     model = MaskedGradientMF(4, early_stopping=True, random_state=0).fit(table.X)
     display = LossCurveDisplay.from_estimator(model)
     labels = [ax.get_ylabel() for ax in display.axes_]
-    assert labels == ["evidence (lower bound)", "RMSE of held-out entries"]
+    assert labels == [
+        "log evidence, lower bound (nats)",
+        "RMSE of held-out entries (units of X)",
+    ]
     assert_array_equal(display.axes_[1].lines[0].get_ydata(), model.validation_curve_)
+    assert list(display.validation_lines_) == list(display.lines_)
     assert display.axes_[0].get_yscale() == "linear"
+
+
+def test_a_fit_looks_the_same_on_both_axes():
+    curves = {"one": [3.0, 2.0], "two": [2.0, 1.0]}
+    display = LossCurveDisplay(curves, validation={"two": [1.0, 1.0]}).plot()
+    left, right = display.lines_["two"], display.validation_lines_["two"]
+    for look in ("color", "linestyle", "marker"):
+        assert plt.getp(left, look) == plt.getp(right, look)
+    assert plt.getp(left, "color") != plt.getp(display.lines_["one"], "color")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"names": ["one"]}, "names must hold one for each of the 2 fits; got 1"),
+        ({"names": ["one", "one"]}, "names must differ"),
+        ({"seconds": [[1, 2]]}, "seconds must hold one for each of the 2 fits; got 1"),
+    ],
+    ids=str,
+)
+def test_names_and_seconds_that_are_refused(model, options, message):
+    with pytest.raises(ValueError, match=message):
+        LossCurveDisplay.from_estimator([model, model], **options)
+
+
+def test_no_fit_is_refused():
+    with pytest.raises(ValueError, match="nothing to draw"):
+        LossCurveDisplay.from_estimator([])
 
 
 def test_seconds_and_names_may_be_given(table):
@@ -173,7 +320,7 @@ def test_seconds_and_names_may_be_given(table):
         fits, names=["one", "two"], seconds=seconds, ax=plt.figure().gca()
     )
     assert_array_equal(display.lines_["two"].get_xdata(), seconds[1])
-    assert display.axes_[0].get_xlabel() == "second"
+    assert display.axes_[0].get_xlabel() == "time (s)"
 
 
 def test_fits_of_one_solver_are_numbered_and_imputers_have_curves(table):
@@ -202,7 +349,7 @@ def test_factors_are_sorted_by_the_size_of_their_part(model, table):
     ]
     heights = [bar.get_height() for bar in display.bars_]
     assert_allclose(heights, np.sort(sizes)[::-1])
-    assert display.axes_[0].get_title() == f"{model.rank_} of 5 factors are left"
+    assert display.axes_[0].get_title() == f"{model.rank_} of 5 factors left"
     strongest = model.components_[np.argmax(sizes)]
     assert_allclose(array(display.image_)[0], strongest / np.abs(strongest).max())
     assert "dropped" in [text.get_text() for text in display.axes_[0].texts]
@@ -213,6 +360,26 @@ def test_where_none_was_dropped_none_is_drawn(table):
     display = FactorDisplay.from_estimator(model, table.X)
     assert display.axes_[0].get_title() == "3 factors"
     assert not display.axes_[0].texts
+
+
+def test_factors_of_an_imputer_are_those_of_its_columns(table):
+    X = pd.DataFrame(table.X, columns=[f"c{j}" for j in range(table.X.shape[1])])
+    X["c3"] = np.nan
+    imputer = MFImputer(6).fit(X)
+    display = FactorDisplay.from_estimator(imputer, X)
+    assert display.axes_[0].get_title() == f"{imputer.rank_} of 6 factors left"
+    assert "standard deviations" in display.axes_[0].get_ylabel()
+    assert list(display.feature_names) == [name for name in X if name != "c3"]
+    model, kept = imputer.factorization_, table.X[:, np.arange(table.X.shape[1]) != 3]
+    Z = (kept - np.nanmean(kept, axis=0)) / np.nanstd(kept, axis=0)
+    same = FactorDisplay.from_estimator(model, Z)
+    assert_allclose(display.sizes, same.sizes)
+
+
+def test_factors_of_draws_are_refused(table):
+    model = MaskedGradientMF(3, n_draws=2, random_state=0).fit(table.X)
+    with pytest.raises(ValueError, match="differ from draw to draw"):
+        FactorDisplay.from_estimator(model, table.X)
 
 
 # Calibration
@@ -239,6 +406,54 @@ def test_fits_are_calibrated(planted, estimator):
     assert np.abs(display.covered - display.nominal).max() < 0.06
 
 
+def test_entries_that_are_shown_are_left_out(planted):
+    X = planted(m=60, n=10, rank=2).X
+    seen, hidden = train_test_split_entries(X, random_state=0)
+    for model in (MaskedGradientMF(4).fit(seen), MFImputer().fit(seen)):
+        found = [
+            CalibrationDisplay.from_estimator(model, seen, test) for test in (hidden, X)
+        ]
+        assert_array_equal(found[0].covered, found[1].covered)
+        with pytest.raises(ValueError, match="no entry that is hidden in X"):
+            CalibrationDisplay.from_estimator(model, X, hidden)
+        with pytest.raises(ValueError, match="must have the shape of X"):
+            CalibrationDisplay.from_estimator(model, seen, hidden[:5])
+
+
+def test_sparse_and_dense_are_covered_alike(planted):
+    X = planted(m=60, n=10, rank=2).X
+    seen, hidden = train_test_split_entries(X, random_state=0)
+    model = MaskedGradientMF(4).fit(seen)
+    stored = []
+    for part in (seen, hidden):
+        rows, columns = np.nonzero(~np.isnan(part))
+        values = part[rows, columns]
+        stored.append(sparse.coo_array((values, (rows, columns)), part.shape))
+    found = CalibrationDisplay.from_estimator(model, *stored).covered
+    assert_allclose(
+        found, CalibrationDisplay.from_estimator(model, seen, hidden).covered
+    )
+
+
+@pytest.mark.parametrize("keep_empty_features", [False, True])
+def test_columns_that_an_imputer_never_saw_move_no_others(planted, keep_empty_features):
+    X = planted(m=60, n=10, rank=2).X
+    seen, hidden = train_test_split_entries(X, random_state=0)
+    empty, test = np.insert(seen, 3, np.nan, axis=1), np.insert(hidden, 3, 1.0, axis=1)
+    found = [
+        CalibrationDisplay.from_estimator(
+            MFImputer(keep_empty_features=keep_empty_features).fit(a), a, b
+        ).covered
+        for a, b in ((seen, hidden), (empty, test))
+    ]
+    assert_allclose(*found)
+
+
+def test_a_value_that_is_certain_and_right_is_covered():
+    display = CalibrationDisplay.from_predictions([1, 2], [1, 0], [0, 0], levels=[0.5])
+    assert_array_equal(display.covered, [0.5])
+
+
 def test_several_curves_share_one_diagonal():
     _, ax = plt.subplots()
     for name in ("one", "two"):
@@ -249,6 +464,11 @@ def test_several_curves_share_one_diagonal():
 def test_levels_outside_are_refused():
     with pytest.raises(ValueError, match="between 0 and 1"):
         CalibrationDisplay.from_predictions([0], [0], [1], levels=[0.5, 1.0])
+
+
+def test_negative_deviations_are_refused():
+    with pytest.raises(ValueError, match="std must not be negative; got -1"):
+        CalibrationDisplay.from_predictions([0], [0], [-1])
 
 
 # matplotlib

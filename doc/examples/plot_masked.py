@@ -94,5 +94,4 @@ for row, model, (X, mask) in zip(axes, models, matrices, strict=True):
         panels=["mask", "observed", "reconstruction", "truth"],
         ax=row,
     )
-axes[0, 0].set_title("mask (white: observed)")
 plt.show()

@@ -14,14 +14,21 @@ def pyplot():
     return plt
 
 
-def axes_for(ax, count=1, *, width=4.5, height=3.6):
-    """`count` axes side by side, as an array, and their figure."""
+def axes_for(ax, count=1, *, columns=None, width=4.5, height=3.6):
+    """`count` axes as an array, and their figure; new ones have `columns` in a row."""
     if ax is None:
-        size = (min(width * count, 12), height)
+        columns = count if columns is None else columns
+        rows = -(-count // columns)
         figure, axes = pyplot().subplots(
-            1, count, figsize=size, layout="constrained", squeeze=False
+            rows,
+            columns,
+            figsize=(width * columns, height * rows),
+            layout="constrained",
+            squeeze=False,
         )
-        return figure, axes.ravel()
+        for empty in axes.ravel()[count:]:
+            empty.remove()
+        return figure, axes.ravel()[:count]
     pyplot()
     axes = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
     if axes.size != count:
@@ -34,3 +41,8 @@ def axes_for(ax, count=1, *, width=4.5, height=3.6):
 def tidy(ax):
     """Leave out the lines that carry nothing."""
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def count_in_integers(axis):
+    """Put no ticks between rows, columns, factors or sweeps."""
+    axis.get_major_locator().set_params(integer=True)

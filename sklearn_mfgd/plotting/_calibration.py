@@ -1,11 +1,13 @@
 """Whether intervals cover as much as they promise."""
 
 import numpy as np
+from scipy import sparse
 from scipy.special import ndtri
 from sklearn.utils import check_array, check_consistent_length
 
 from .._observed import observe
 from ._axes import axes_for, tidy
+from ._models import seen_columns
 
 LEVELS = np.linspace(0.05, 0.99, 20)
 
@@ -67,6 +69,8 @@ class CalibrationDisplay:
         X_test : {array-like, sparse matrix} of shape (n_samples, n_features)
             The hidden entries, NaN or not stored everywhere else, as
             :func:`sklearn_mfgd.model_selection.train_test_split_entries` returns them.
+            Entries that X shows as well are left out, and so are columns that an
+            imputer has never seen.
         levels : array-like of shape (n_levels,), default=None
             Nominal coverages, between 0 and 1.
         name : str, default=None
@@ -78,11 +82,23 @@ class CalibrationDisplay:
         -------
         display : CalibrationDisplay
             The picture.
+
+        Raises
+        ------
+        ValueError
+            When X shows all of X_test, or the fit does not know how uncertain it is.
         """
-        rows, columns, truth = _entries(X_test)
+        rows, columns, truth = _hidden(estimator, X, X_test)
         if hasattr(estimator, "impute"):
+            seen = seen_columns(estimator)
+            known = np.isin(columns, seen)
+            rows, columns, truth = rows[known], columns[known], truth[known]
+            # Its output lacks empty columns, unless they are kept.
+            every = np.arange(estimator.n_features_in_)
+            kept = every if estimator.keep_empty_features else seen
+            places = rows, np.searchsorted(kept, columns)
             filled, deviations = estimator.impute(X, return_std=True)
-            x, std = filled[rows, columns], deviations[rows, columns]
+            x, std = np.asarray(filled)[places], np.asarray(deviations)[places]
         else:
             Z, covariance = estimator.transform(X, return_cov=True)
             x, std = estimator.predict_entries(
@@ -110,13 +126,25 @@ class CalibrationDisplay:
         -------
         display : CalibrationDisplay
             The picture.
+
+        Raises
+        ------
+        ValueError
+            When standard deviations are negative, or levels not between 0 and 1.
         """
+        y_true, y_pred, std = (
+            check_array(values, dtype=np.float64, ensure_2d=False, input_name=what)
+            for values, what in ((y_true, "y_true"), (y_pred, "y_pred"), (std, "std"))
+        )
         check_consistent_length(y_true, y_pred, std)
-        off = np.abs(np.subtract(y_true, y_pred)) / np.asarray(std)
+        if (std < 0).any():
+            raise ValueError(f"std must not be negative; got {std.min():g}.")
+        off = np.abs(y_true - y_pred)
         levels = LEVELS if levels is None else np.asarray(levels, dtype=np.float64)
         if ((levels <= 0) | (levels >= 1)).any():
             raise ValueError(f"levels must lie between 0 and 1; got {levels}.")
-        covered = np.array([np.mean(off <= ndtri(0.5 + level / 2)) for level in levels])
+        widths = ndtri(0.5 + levels / 2)
+        covered = np.array([np.mean(off <= width * std) for width in widths])
         return cls(levels, covered, name=name).plot(ax)
 
     def plot(self, ax=None):
@@ -151,16 +179,34 @@ class CalibrationDisplay:
             ylim=(0, 1.02),
         )
         self.ax_.set_aspect("equal")
-        self.ax_.legend(frameon=False, loc="upper left")
+        self.ax_.legend(frameon=False, loc="best")
         tidy(self.ax_)
         return self
 
 
-def _entries(X):
-    """Rows, columns and values of what is observed."""
-    if hasattr(X, "tocoo"):
+def _hidden(estimator, X, X_test):
+    """Rows, columns and values of X_test that X does not show."""
+    shown, test = _observed(X, getattr(estimator, "missing_values", np.nan)), X_test
+    test = _observed(test, np.nan)
+    if shown[0] != test[0]:
+        raise ValueError(f"X_test must have the shape of X, {shown[0]}; got {test[0]}.")
+    _, rows, columns, values = test
+    n = shown[0][1]
+    hidden = ~np.isin(rows * n + columns, shown[1] * n + shown[2])
+    if not hidden.any():
+        raise ValueError(
+            "X_test has no entry that is hidden in X. X must be what the estimator "
+            "may see, with NaN, or nothing stored, where X_test has values."
+        )
+    return rows[hidden], columns[hidden], values[hidden]
+
+
+def _observed(X, missing_values):
+    """Shape, rows, columns and values of what is observed."""
+    if sparse.issparse(X):
         listed = observe(X, None, None, unstored_is_zero=False)
-        return listed.row_numbers, listed.indices, listed.values
+        rows, columns = listed.row_numbers, listed.indices
+        return X.shape, rows.astype(np.int64), columns.astype(np.int64), listed.values
     X = check_array(X, dtype=np.float64, ensure_all_finite="allow-nan")
-    places = np.nonzero(~np.isnan(X))
-    return *places, X[places]
+    places = np.nonzero(~np.isnan(X) & (missing_values != X))
+    return X.shape, *places, X[places]

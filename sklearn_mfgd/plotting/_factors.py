@@ -1,9 +1,10 @@
 """The factors of a fit, how large they are, and how many were dropped."""
 
 import numpy as np
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
-from ._axes import axes_for, tidy
+from ._axes import axes_for, count_in_integers, tidy
+from ._models import factorization_of, factors_of, seen_columns
 
 
 class FactorDisplay:
@@ -22,6 +23,8 @@ class FactorDisplay:
         Number of factors that the fit began with.
     feature_names : ndarray of shape (n_features,), default=None
         Names of the columns.
+    unit : str, default="units of X"
+        What sizes count in.
 
     Attributes
     ----------
@@ -44,14 +47,17 @@ class FactorDisplay:
     >>> X += 0.3 * rng.normal(size=X.shape)
     >>> display = FactorDisplay.from_estimator(MaskedGradientMF(10).fit(X), X)
     >>> display.axes_[0].get_title()
-    '2 of 10 factors are left'
+    '2 of 10 factors left'
     """
 
-    def __init__(self, sizes, components, *, rank, feature_names=None):
+    def __init__(
+        self, sizes, components, *, rank, feature_names=None, unit="units of X"
+    ):
         self.sizes = sizes
         self.components = components
         self.rank = rank
         self.feature_names = feature_names
+        self.unit = unit
 
     @classmethod
     def from_estimator(cls, estimator, X, *, mask=None, ax=None):
@@ -60,7 +66,7 @@ class FactorDisplay:
         Parameters
         ----------
         estimator : fitted estimator
-            GradientMF or MaskedGradientMF.
+            GradientMF, MaskedGradientMF or MFImputer, with the posterior mean.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows whose factors are measured, such as those of the fit.
         mask : array-like of bool of shape (n_samples, n_features), default=None
@@ -72,16 +78,31 @@ class FactorDisplay:
         -------
         display : FactorDisplay
             The picture.
+
+        Raises
+        ------
+        ValueError
+            When the fit averages draws, which have no factors in common.
         """
         check_is_fitted(estimator)
-        H = estimator.components_
-        W = estimator.transform(X, mask=mask)[:, : len(H)]
+        model = factorization_of(estimator)
+        if model.reg == "auto" and model.n_draws:
+            raise ValueError(
+                f"Factors differ from draw to draw, and this fit has {model.n_draws}. "
+                "Draw those of a fit with n_draws=0, or sample_posterior=False."
+            )
+        H = model.components_
+        W = factors_of(estimator, X, mask)[:, : len(H)]
         sizes = np.sqrt(np.mean(W**2, axis=0) * np.mean(H**2, axis=1))
         order = np.argsort(sizes)[::-1]
-        names = None
-        if hasattr(estimator, "feature_names_in_"):
-            names = _check_feature_names_in(estimator)
-        display = cls(sizes[order], H[order], rank=estimator.rank, feature_names=names)
+        names = getattr(estimator, "feature_names_in_", None)
+        unit = "units of X"
+        if model is not estimator:
+            names = None if names is None else names[seen_columns(estimator)]
+            unit = "standard deviations" if estimator.scale else unit
+        display = cls(
+            sizes[order], H[order], rank=model.rank, feature_names=names, unit=unit
+        )
         return display.plot(ax)
 
     def plot(self, ax=None):
@@ -97,14 +118,14 @@ class FactorDisplay:
         display : FactorDisplay
             The picture.
         """
-        self.figure_, self.axes_ = axes_for(ax, 2)
+        self.figure_, self.axes_ = axes_for(ax, 2, width=3.8, height=3.3)
         bars, loadings = self.axes_
         count, numbers = len(self.sizes), np.arange(1, len(self.sizes) + 1)
         self.bars_ = bars.bar(numbers, self.sizes, color="C0")
         dropped = max(self.rank - count, 0)
-        title = f"{count} factors"
+        title = f"{count} factor{'s' * (count != 1)}"
         if dropped:
-            title = f"{count} of {self.rank} factors are left"
+            title = f"{count} of {self.rank} factors left"
             bars.axvspan(
                 count + 0.5,
                 self.rank + 0.5,
@@ -115,31 +136,38 @@ class FactorDisplay:
             middle = (count + self.rank + 1) / 2
             bars.text(
                 middle,
-                0.5 * self.sizes.max(initial=1.0),
+                0.5 * (np.max(self.sizes) or 1.0),
                 "dropped",
                 ha="center",
-                rotation=0 if dropped > 2 else 90,
-                backgroundcolor="white",
+                va="center",
+                rotation=0 if dropped > 0.3 * self.rank else 90,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
             )
-        bars.set(title=title, xlabel="factor", ylabel="root mean square of its part")
-        bars.xaxis.get_major_locator().set_params(integer=True)
+        bars.set(
+            title=title,
+            xlabel="factor",
+            ylabel=f"RMS of its part ({self.unit})",
+            xlim=(0.5, max(count, self.rank) + 0.5),
+        )
+        count_in_integers(bars.xaxis)
         tidy(bars)
         largest = np.abs(self.components).max(axis=1, keepdims=True, initial=0.0)
         self.image_ = loadings.imshow(
             self.components / np.where(largest > 0, largest, 1.0),
             aspect="auto",
             interpolation="nearest",
-            cmap="PuOr",
+            cmap="cividis",
             vmin=-1,
             vmax=1,
             extent=(-0.5, self.components.shape[1] - 0.5, count + 0.5, 0.5),
         )
         loadings.set(title="loadings", xlabel="column", ylabel="factor")
-        loadings.yaxis.get_major_locator().set_params(integer=True)
+        count_in_integers(loadings.xaxis)
+        count_in_integers(loadings.yaxis)
         if self.feature_names is not None and len(self.feature_names) <= 20:
             places = np.arange(len(self.feature_names))
             loadings.set_xticks(places, self.feature_names, rotation=90)
         self.figure_.colorbar(
-            self.image_, ax=loadings, label="loading over the largest of its factor"
+            self.image_, ax=loadings, label="loading over the largest of the factor"
         )
         return self

@@ -3,10 +3,14 @@
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ._axes import axes_for, tidy
+from ._axes import axes_for, count_in_integers, tidy
+from ._models import factorization_of
 
 STYLES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP"
+
+# Between two markers of a line, in diagonals of its axes.
+APART = 0.12
 
 
 class LossCurveDisplay:
@@ -32,6 +36,8 @@ class LossCurveDisplay:
         One, or two with `validation`.
     lines_ : dict of matplotlib Line2D
         The curves, by the name of the fit.
+    validation_lines_ : dict of matplotlib Line2D
+        Those of the errors of held-out entries, likewise.
 
     Examples
     --------
@@ -76,12 +82,15 @@ class LossCurveDisplay:
         Raises
         ------
         ValueError
-            When objective and evidence would share an axis.
+            When objective and evidence would share an axis, or there is not one name
+            and one array of seconds for each fit.
         """
         models = estimator if isinstance(estimator, (list, tuple)) else [estimator]
+        if not models:
+            raise ValueError("There is nothing to draw: estimator is an empty list.")
         for model in models:
             check_is_fitted(model)
-        models = [getattr(model, "factorization_", model) for model in models]
+        models = [factorization_of(model) for model in models]
         learned = {model.reg == "auto" for model in models}
         if len(learned) > 1:
             raise ValueError(
@@ -90,6 +99,14 @@ class LossCurveDisplay:
             )
         if names is None:
             names = _distinct([_name_of(model) for model in models])
+        for given, what in ((names, "names"), (seconds, "seconds")):
+            if given is not None and len(given) != len(models):
+                raise ValueError(
+                    f"{what} must hold one for each of the {len(models)} fits; got "
+                    f"{len(given)}."
+                )
+        if len(set(names)) < len(names):
+            raise ValueError(f"names must differ from each other; got {names}.")
         curves = {
             name: model.loss_curve_ for name, model in zip(names, models, strict=True)
         }
@@ -100,7 +117,9 @@ class LossCurveDisplay:
         }
         if seconds is not None:
             seconds = dict(zip(names, seconds, strict=True))
-        label = "evidence (lower bound)" if learned == {True} else "objective"
+        label = "objective (squared units of X)"
+        if learned == {True}:
+            label = "log evidence, lower bound (nats)"
         display = cls(
             curves, validation=validation or None, seconds=seconds, label=label
         )
@@ -121,24 +140,29 @@ class LossCurveDisplay:
         """
         groups = [(self.curves, self.label)]
         if self.validation:
-            groups.append((self.validation, "RMSE of held-out entries"))
-        self.figure_, self.axes_ = axes_for(ax, len(groups))
-        self.lines_ = {}
+            groups.append((self.validation, "RMSE of held-out entries (units of X)"))
+        width = 4.5 if len(groups) == 1 else 3.7
+        self.figure_, self.axes_ = axes_for(ax, len(groups), width=width)
+        drawn = []
         for axes, (curves, label) in zip(self.axes_, groups, strict=True):
-            lines = self._draw(axes, curves)
-            self.lines_ = self.lines_ or lines
+            drawn.append(self._draw(axes, curves))
             values = np.concatenate([np.asarray(curve) for curve in curves.values()])
             if 0 < 10 * values.min() < values.max():
                 axes.set_yscale("log")
-            axes.set(xlabel="second" if self.seconds else "sweep", ylabel=label)
+            axes.set(xlabel="time (s)" if self.seconds else "sweep", ylabel=label)
+            if not self.seconds:
+                count_in_integers(axes.xaxis)
             if len(curves) > 1:
                 axes.legend(frameon=False)
             tidy(axes)
+        self.lines_, self.validation_lines_ = (*drawn, {})[:2]
         return self
 
     def _draw(self, axes, curves):
         lines = {}
-        for k, (name, curve) in enumerate(curves.items()):
+        order = list(self.curves)
+        for name, curve in curves.items():
+            k = order.index(name)  # a fit looks the same on both axes
             at = np.arange(1, len(curve) + 1)
             if self.seconds:
                 at = self.seconds[name]
@@ -146,8 +170,11 @@ class LossCurveDisplay:
                 at,
                 curve,
                 STYLES[k % len(STYLES)],
+                color=f"C{k}",
                 marker=MARKERS[k % len(MARKERS)],
-                markevery=max(1, len(curve) // 8),
+                # Along the line as it is drawn, whatever the scale and the part in
+                # view. Markers of lines that lie on each other alternate.
+                markevery=(APART * k / len(order), APART),
                 markersize=4,
                 label=name,
             )

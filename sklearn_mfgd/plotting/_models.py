@@ -1,0 +1,72 @@
+"""What the displays need to know of an estimator and of its data, as dense arrays."""
+
+import numpy as np
+from scipy import sparse
+from sklearn.pipeline import Pipeline
+from sklearn.utils import check_array
+
+
+def factorization_of(estimator):
+    """The factorization that an imputer holds, or else the estimator."""
+    return getattr(estimator, "factorization_", estimator)
+
+
+def is_imputer(estimator):
+    """Whether it returns X with its holes filled, like the imputers of scikit-learn."""
+    return hasattr(estimator, "indicator_")
+
+
+def dense(estimator, X, mask=None):
+    """X as floats, NaN where the estimator takes an entry for missing."""
+    last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    if sparse.issparse(X):
+        if getattr(last, "_unstored_is_zero", True):
+            values = X.toarray().astype(np.float64)
+        else:
+            entries = X.tocoo()
+            values = np.full(X.shape, np.nan)
+            values[entries.row, entries.col] = entries.data
+    else:
+        values = check_array(X, dtype=np.float64, ensure_all_finite="allow-nan")
+        values = np.where(
+            values == getattr(last, "missing_values", np.nan), np.nan, values
+        )
+    return values if mask is None else np.where(np.asarray(mask, bool), values, np.nan)
+
+
+def seen_columns(imputer):
+    """Numbers of the columns that had a value in the fit of an imputer."""
+    return np.flatnonzero(~np.isnan(imputer.mean_))
+
+
+def factors_of(estimator, X, mask=None):
+    """Row factors and biases, as the factorization of an estimator returns them."""
+    if hasattr(estimator, "factorization_"):
+        columns = seen_columns(estimator)
+        X = (dense(estimator, X, mask) - estimator.mean_) / estimator.scale_
+        return np.asarray(estimator.factorization_.transform(X[:, columns]))
+    options = {} if mask is None else {"mask": mask}
+    return np.asarray(estimator.transform(X, **options))
+
+
+def reconstruction_of(estimator, X, mask=None):
+    """What a fit makes of every entry, also of those that an imputer would not touch.
+
+    NaN in columns that an imputer has never seen. Of imputers of other packages what
+    they return is taken, in which observed entries are as they were.
+    """
+    if hasattr(estimator, "factorization_"):
+        columns = seen_columns(estimator)
+        Z = factors_of(estimator, X, mask)
+        X = estimator.factorization_.inverse_transform(Z)
+        result = np.full((len(X), len(estimator.mean_)), np.nan)
+        result[:, columns] = X * estimator.scale_[columns] + estimator.mean_[columns]
+        return np.clip(result, estimator.min_value, estimator.max_value)
+    if hasattr(estimator, "predict_entries"):
+        return np.asarray(estimator.inverse_transform(factors_of(estimator, X, mask)))
+    if mask is not None:
+        X = dense(estimator, X, mask)
+    result = estimator.transform(X)
+    if not is_imputer(estimator):
+        result = estimator.inverse_transform(result)
+    return np.asarray(result)
