@@ -55,9 +55,9 @@ class MFImputer(TransformerMixin, BaseEstimator):
     rank : int or "auto", default="auto"
         Largest number of factors. "auto": one less than there are columns, at most 50.
 
-    missing_values : int, float or np.nan, default=np.nan
-        What stands for a missing value. With another value than NaN, a NaN in X is an
-        error.
+    missing_values : int, float, np.nan or pandas.NA, default=np.nan
+        What stands for a missing value; NaN and pandas.NA mean the same. With another
+        value, a NaN in X is an error.
 
     reg : "auto" or float, default="auto"
         "auto" learns what regularizes each factor; a number is the ridge of all, in
@@ -89,8 +89,8 @@ class MFImputer(TransformerMixin, BaseEstimator):
         ``reg="auto"``.
 
     min_value, max_value : float or array-like of shape (n_features,)
-        Limits of imputed values, of all columns or of each; by default there are none.
-        What is observed is left as it is.
+        Limits of imputed values, of all columns or of each; by default there are none:
+        -inf and inf. What is observed is left as it is.
 
     add_indicator : bool, default=False
         Whether the output has a column more for each feature with missing values in
@@ -379,9 +379,9 @@ class MFImputer(TransformerMixin, BaseEstimator):
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            `missing_values` where a value was imputed. Columns that were dropped are
-            missing altogether, and so are holes of columns without any in `fit`, which
-            have no mark, not.
+            `missing_values` where a value was imputed, and in all of a column that was
+            dropped. A column without holes in `fit` has no mark: what was imputed
+            there later stays.
 
         Raises
         ------
@@ -402,11 +402,12 @@ class MFImputer(TransformerMixin, BaseEstimator):
                 f"X must have {n_output} columns, as transform returns them; got "
                 f"{X.shape[1]}."
             )
-        result = np.full((len(X), self.n_features_in_), self.missing_values, X.dtype)
+        missing = np.nan if _is_nan(self.missing_values) else self.missing_values
+        result = np.full((len(X), self.n_features_in_), missing, X.dtype)
         result[:, kept] = X[:, : kept.sum()]
         features = self.indicator_.features_
         marked = X[:, kept.sum() :].astype(bool)
-        result[:, features] = np.where(marked, self.missing_values, result[:, features])
+        result[:, features] = np.where(marked, missing, result[:, features])
         return result
 
     def score(self, X, y=None):
@@ -483,7 +484,7 @@ class MFImputer(TransformerMixin, BaseEstimator):
     def _limits(self, n_features):
         """Least and largest imputed value of each column."""
         limits = []
-        for name in ("min_value", "max_value"):
+        for name, useless in (("min_value", np.inf), ("max_value", -np.inf)):
             limit = np.asarray(getattr(self, name), dtype=np.float64)
             if limit.ndim and limit.shape != (n_features,):
                 raise ValueError(
@@ -492,6 +493,11 @@ class MFImputer(TransformerMixin, BaseEstimator):
                 )
             if np.isnan(limit).any():
                 raise ValueError(f"{name} must not be NaN.")
+            if (limit == useless).any():
+                raise ValueError(
+                    f"{name} leaves no finite value to impute where it is {useless}; "
+                    f"{-useless} is no limit."
+                )
             limits.append(np.broadcast_to(limit, n_features))
         crossed = np.flatnonzero(limits[0] > limits[1])
         if crossed.size:
@@ -516,7 +522,8 @@ class MFImputer(TransformerMixin, BaseEstimator):
         numbers = np.flatnonzero(self._filled)
         rng = check_random_state(self.random_state) if self.sample_posterior else None
         sample = None if rng is None else self._sampler(rng)
-        for part in blocks(len(X), 8 * (Z.shape[1] + (self.rank_ + 1) ** 2)):
+        width = self.rank_ + 1
+        for part in blocks(len(X), Z.shape[1] + (width**2 if return_std else width)):
             rows, columns = np.nonzero(missing[part][:, self._filled])
             if sample is not None:
                 found = sample(Z[part], rows, columns)
@@ -558,4 +565,5 @@ class MFImputer(TransformerMixin, BaseEstimator):
 
 
 def _is_nan(value):
-    return isinstance(value, Real) and bool(np.isnan(value))
+    # All that a fit accepts beside numbers is pandas.NA, a NaN once X is an array.
+    return not isinstance(value, Real) or bool(np.isnan(value))

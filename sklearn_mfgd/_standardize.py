@@ -42,8 +42,8 @@ class Standardization(NamedTuple):
         with np.errstate(invalid="ignore"):
             width = np.sqrt(squares / counts)
         if scale:
-            # What is left of a constant column is rounding.
-            constant = width <= 4 * np.finfo(X.dtype).eps * np.sqrt(counts)
+            # What is left of a constant column is rounding, of sums in float64.
+            constant = width <= 4 * np.finfo(np.float64).eps * np.sqrt(counts)
             width[constant & (counts > 0)] = 1.0
         else:
             width = np.where(counts > 0, 1.0, np.nan)

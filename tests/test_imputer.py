@@ -113,6 +113,20 @@ def test_a_constant_column_is_filled_with_its_value(table):
     assert_allclose(filled[:, 3], 0.1, rtol=1e-6)
 
 
+def test_a_column_far_from_zero_counts_in_single_precision_as_well(planted):
+    data = planted(m=400, n=6, rank=2, noise=0.2, share_missing=0.3)
+    # A pressure in single precision: its digits end at 1e-4 of 1000.
+    unit, offset = np.ones(6), np.zeros(6)
+    unit[0], offset[0] = 0.005 / data.complete[:, 0].std(), 1000
+    X = (offset + unit * data.X).astype(np.float32)
+    expected, expected_std = MFImputer().fit(X.astype(float)).impute(X, return_std=True)
+    imputer = MFImputer().fit(X)
+    filled, std = imputer.impute(X, return_std=True)
+    assert 0.004 < imputer.scale_[0] < 0.006
+    assert_allclose((filled - expected) / imputer.scale_, 0, atol=0.02)
+    assert_allclose(std, expected_std, rtol=1e-3)
+
+
 def test_without_scale_columns_are_centred_only(table):
     imputer = MFImputer(scale=False).fit(table.X)
     assert (imputer.scale_ == imputer.scale_[0]).all()
@@ -256,6 +270,20 @@ def test_nullable_dtypes_of_pandas_are_numbers(table):
     assert_allclose(filled, MFImputer().fit_transform(table.X), rtol=1e-10)
 
 
+def test_missing_values_of_pandas_are_nan(table):
+    X = table.X.copy()
+    X[0] = np.nan_to_num(X[0])
+    imputer = MFImputer(missing_values=pd.NA, add_indicator=True)
+    filled = imputer.fit_transform(pd.DataFrame(X).convert_dtypes())
+    expected = MFImputer(add_indicator=True).fit_transform(X)
+    assert_allclose(filled, expected, rtol=1e-10)
+    assert_array_equal(imputer.inverse_transform(expected), X)
+    complete = table.complete
+    assert_array_equal(
+        MFImputer(missing_values=pd.NA).fit_transform(complete), complete
+    )
+
+
 # Uncertainty
 
 
@@ -355,7 +383,9 @@ def test_a_classifier_profits(planted):
         ({"rank": 0}, "'rank' parameter of MFImputer"),
         ({"reg": 1.0, "sample_posterior": True}, "sample_posterior=True .* reg=1.0"),
         ({"min_value": 2, "max_value": 1}, r"min_value must not exceed .* column 0"),
-        ({"min_value": np.inf, "max_value": -np.inf}, "column 0 they are inf and -inf"),
+        ({"min_value": np.inf}, "min_value leaves no finite value .* where it is inf"),
+        ({"max_value": [-np.inf] * 10}, "max_value leaves no finite .* it is -inf"),
+        ({"min_value": np.inf, "max_value": -np.inf}, "min_value leaves no finite"),
         ({"max_value": [1.0, 2.0]}, r"max_value .* shape \(10,\).* got shape \(2,\)"),
         ({"min_value": [np.nan] * 10}, "min_value must not be NaN"),
         ({"missing_values": "none"}, "'missing_values' parameter of MFImputer"),
@@ -398,7 +428,7 @@ def test_one_row_or_one_column_is_filled(shape):
 
 def test_what_has_to_be_fitted_first(table):
     for call in ("transform", "impute", "inverse_transform", "score"):
-        with pytest.raises(NotFittedError):
+        with pytest.raises(NotFittedError, match="MFImputer instance is not fitted"):
             getattr(MFImputer(), call)(table.X)
 
 
