@@ -109,8 +109,9 @@ class BaseMatrixFactorization(
 
         Returns
         -------
-        Z : ndarray of shape (n_samples, rank) or (n_samples, rank + 1)
-            What ``fit(X).transform(X)`` returns.
+        Z : ndarray of shape (n_samples, n_factors) or (n_samples, n_factors + 1)
+            What ``fit(X).transform(X)`` returns: one column for each row of
+            `components_`, and with row biases (``fit_bias=True``) one more.
         """
         return self._fit(X, y, mask, entry_weight)
 
@@ -145,9 +146,9 @@ class BaseMatrixFactorization(
 
         Returns
         -------
-        Z : ndarray of shape (n_samples, rank) or (n_samples, rank + 1)
-            Row factors. With row biases (``fit_bias=True``) the last column is the
-            bias of the row.
+        Z : ndarray of shape (n_samples, n_factors) or (n_samples, n_factors + 1)
+            Row factors, one column for each row of `components_`. With row biases
+            (``fit_bias=True``) the last column is the bias of the row.
         covariance : ndarray of shape (n_samples, Z.shape[1], Z.shape[1])
             Posterior covariance of each row of Z. Only with ``return_cov=True``.
         """
@@ -170,7 +171,7 @@ class BaseMatrixFactorization(
 
         Parameters
         ----------
-        Z : array-like of shape (n_samples, rank) or (n_samples, rank + 1)
+        Z : array-like of shape (n_samples, n_factors) or (n_samples, n_factors + 1)
             Row factors as `transform` returns them.
 
         Returns
@@ -191,7 +192,7 @@ class BaseMatrixFactorization(
 
         Parameters
         ----------
-        Z : array-like of shape (n_samples, rank) or (n_samples, rank + 1)
+        Z : array-like of shape (n_samples, n_factors) or (n_samples, n_factors + 1)
             Row factors as `transform` returns them.
         rows, columns : array-like of int of shape (n_entries,)
             Which entries: ``inverse_transform(Z)[rows, columns]``.

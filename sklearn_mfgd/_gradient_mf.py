@@ -48,8 +48,8 @@ class GradientMF(BaseMatrixFactorization):
           the rows share [1]_ [2]_. Cheap where most entries are observed.
         - "als": each row goes to its exact least-squares solution. Fewer sweeps, each
           of which costs more.
-        - "sgd": stochastic gradient, one step for every observed entry [3]_. For what
-          it is known for; the others are as fast and more exact.
+        - "sgd": stochastic gradient, one step for every observed entry [3]_. To compare
+          with the literature; the others are as fast and more exact.
         - "auto": "als" when X has holes and the rank is at most 64, or rows and columns
           have at most ``2 * rank`` entries in the mean; otherwise "scaled".
 
@@ -115,7 +115,8 @@ class GradientMF(BaseMatrixFactorization):
     ----------
     components_ : ndarray of shape (`rank_`, n_features)
         The column factors, :math:`H^\top`. The row factors are what `fit_transform`
-        returns; they are not stored.
+        returns; they are not stored. With `n_draws` those of all draws, of shape
+        (``n_draws * rank``, n_features).
 
     mean_ : float
         Weighted mean of the observed entries, 0.0 with ``fit_bias=False``.

@@ -61,7 +61,8 @@ class MaskedGradientMF(BaseMatrixFactorization):
         With ``reg="auto"``: how many draws from the posterior follow the fit. What is
         predicted is the mean over draws, which is more accurate where there are few
         entries to a factor, as in ratings [4]_. `components_` then holds the factors
-        of all draws, one draw after the other, over `n_draws`.
+        of all draws, one draw after the other, over `n_draws`; of such a fit no
+        covariances are known.
 
     fit_bias : bool or "columns", default=True
         What is modelled besides the factors. True: the mean of the observed entries, a
@@ -110,7 +111,8 @@ class MaskedGradientMF(BaseMatrixFactorization):
     ----------
     components_ : ndarray of shape (`rank_`, n_features)
         The column factors, :math:`H^\top`. The row factors are what `fit_transform`
-        returns; they are not stored.
+        returns; they are not stored. With `n_draws` those of all draws, of shape
+        (``n_draws * rank``, n_features).
 
     mean_ : float
         Weighted mean of the observed entries, 0.0 with ``fit_bias=False``.

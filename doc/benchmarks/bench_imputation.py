@@ -122,6 +122,17 @@ def _neighbours():
     return KNNImputer(keep_empty_features=True)
 
 
+class _StandardizedNeighbours:
+    """KNNImputer measures distances: this gives every column the same weight."""
+
+    def fit_transform(self, X):
+        from sklearn.preprocessing import StandardScaler
+
+        scaler = StandardScaler()
+        filled = _neighbours().fit_transform(scaler.fit_transform(X))
+        return scaler.inverse_transform(filled)
+
+
 def _iterative(**options):
     from sklearn.experimental import enable_iterative_imputer  # noqa: F401
     from sklearn.impute import IterativeImputer
@@ -145,6 +156,7 @@ CONTESTANTS = {
     "MFImputer": _ours,
     "SimpleImputer": _simple,
     "KNNImputer": _neighbours,
+    "KNNImputer, standardized": _StandardizedNeighbours,
     "IterativeImputer": _iterative,
     "IterativeImputer, 10 nearest": lambda: _iterative(n_nearest_features=10),
     "cmfrec": _cmfrec,
