@@ -125,12 +125,14 @@ def _neighbours():
 class _StandardizedNeighbours:
     """KNNImputer measures distances: this gives every column the same weight."""
 
-    def fit_transform(self, X):
+    def __init__(self):
         from sklearn.preprocessing import StandardScaler
 
-        scaler = StandardScaler()
-        filled = _neighbours().fit_transform(scaler.fit_transform(X))
-        return scaler.inverse_transform(filled)
+        self.scaler, self.imputer = StandardScaler(), _neighbours()
+
+    def fit_transform(self, X):
+        filled = self.imputer.fit_transform(self.scaler.fit_transform(X))
+        return self.scaler.inverse_transform(filled)
 
 
 def _iterative(**options):
