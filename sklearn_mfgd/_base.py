@@ -87,7 +87,7 @@ class BaseMatrixFactorization(
         DivergenceError
             When a fixed `eta` makes the objective grow.
         """
-        self._fit(X, y, mask, entry_weight)
+        self._fit(X, y, mask, entry_weight, factors=False)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -314,7 +314,7 @@ class BaseMatrixFactorization(
     def _n_features_out(self):
         return len(self.components_) + self._biases.row
 
-    def _fit(self, X, y, mask, entry_weight):
+    def _fit(self, X, y, mask, entry_weight, factors=True):
         """Fit, or leave the estimator as it was: an error or Ctrl-C changes nothing."""
         # Outside of the guard, which would lose what ends the callbacks after an error.
         tasks = None
@@ -322,13 +322,13 @@ class BaseMatrixFactorization(
             tasks = FitTasks(self, X, y, {"mask": mask, "entry_weight": entry_weight})
         before = self.__dict__.copy()
         try:
-            return self._fit_unguarded(X, mask, entry_weight, tasks)
+            return self._fit_unguarded(X, mask, entry_weight, tasks, factors)
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
 
-    def _fit_unguarded(self, X, mask, entry_weight, tasks):
+    def _fit_unguarded(self, X, mask, entry_weight, tasks, factors):
         if self.reg == "auto" and self.solver in ("gd", "scaled", "sgd"):
             raise ValueError(
                 f"reg='auto' works with solver='als' or 'auto'; solver={self.solver!r} "
@@ -367,6 +367,7 @@ class BaseMatrixFactorization(
             start=self._warm_start(X, biases, exponent) if self.warm_start else None,
             rng=check_random_state(self.random_state),
             monitor=monitor if self.verbose or tasks is not None else None,
+            factors=factors,
         )
         self._set_fitted(found, entries, biases, exponent)
         if tasks is not None:
@@ -379,7 +380,7 @@ class BaseMatrixFactorization(
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        return rescale(found.W, biases.row, exponent)
+        return rescale(found.W, biases.row, exponent) if factors else None
 
     def _monitor(self, tasks, entries, biases, exponent, descent, finish):
         """Report a sweep; return whether a callback asks for the fit to end there."""

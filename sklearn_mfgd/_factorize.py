@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from . import _moments
 from ._bound import turn
 from ._entries import CompleteEntries, hold_out, validation_error
 from ._gibbs import Draws, draw
@@ -36,7 +37,7 @@ SMALL_PRODUCT = 1e8
 class Factorization(NamedTuple):
     """What a fit has found, in the units of the solvers."""
 
-    W: np.ndarray  # folded in: all observed entries given H
+    W: np.ndarray | None  # folded in: all observed entries given H; None: not wanted
     H: np.ndarray
     learned: Learned | None  # with reg="auto"
     draws: Draws | None  # with n_draws > 0
@@ -56,7 +57,7 @@ def choose_solver(params, entries):
     return "als" if few or params["rank"] <= CHEAP_RANK else "scaled"
 
 
-def factorize(entries, params, *, biases, exponent, start, rng, monitor):
+def factorize(entries, params, *, biases, exponent, start, rng, monitor, factors=True):
     """Fit the factors of `entries`.
 
     Parameters
@@ -72,6 +73,8 @@ def factorize(entries, params, *, biases, exponent, start, rng, monitor):
     rng : RandomState
     monitor : callable (Descent, finish) -> bool, or None
         As in `descend`; ``finish()`` is the Factorization if the descent ended there.
+    factors : bool, default=True
+        Whether the row factors are wanted. Those of draws are many.
 
     Returns
     -------
@@ -82,10 +85,11 @@ def factorize(entries, params, *, biases, exponent, start, rng, monitor):
     # Where the kernels do the large products, BLAS has small ones left.
     small = not complete or 2 * m * n * params["rank"] < SMALL_PRODUCT
     with one_blas_thread() if small else nullcontext():
-        return _factorize(entries, params, biases, exponent, start, rng, monitor)
+        arguments = entries, params, biases, exponent, start, rng, monitor, factors
+        return _factorize(*arguments)
 
 
-def _factorize(entries, params, biases, exponent, start, rng, monitor):
+def _factorize(entries, params, biases, exponent, start, rng, monitor, factors):
     for name, value in (("solver", "sgd"), ("reg", "auto")):
         if params[name] == value:
             _refuse_zeros(entries, f"{name}={value!r}")
@@ -95,7 +99,9 @@ def _factorize(entries, params, biases, exponent, start, rng, monitor):
         _refuse_zeros(entries, "early_stopping=True")
         training, held_out = hold_out(entries, params["validation_fraction"], rng)
         validate = validation_error(held_out, biases)
-    method = _learn if params["reg"] == "auto" else _descend
+    method = _descend
+    if params["reg"] == "auto":
+        method = partial(_learn, factors=factors)
     return method(
         entries,
         training,
@@ -150,7 +156,18 @@ def _descend(
 
 
 def _learn(
-    entries, training, params, biases, exponent, start, rng, *, monitor, tol, **ending
+    entries,
+    training,
+    params,
+    biases,
+    exponent,
+    start,
+    rng,
+    *,
+    monitor,
+    tol,
+    factors,
+    **ending,
 ):
     """Learn factors and what regularizes them."""
     flags = {"row_bias": biases.row, "column_bias": biases.column}
@@ -174,12 +191,12 @@ def _learn(
             state.column_precision,
             biases,
         )
-        if draws is None:
-            H, W = state.H, learned.fold_in(entries.rows)[0]
-        else:
-            H, W = draws.H, draws.fold_in(entries.rows)
-        loss = entries.objective(**flags).value(W, H)
-        return Factorization(W, H, learned, draws, loss, descent)
+        if draws is not None:
+            W, loss = _fold_in_draws(entries, draws, flags, factors)
+            return Factorization(W, draws.H, learned, draws, loss, descent)
+        W = learned.fold_in(entries.rows)[0]
+        loss = entries.objective(**flags).value(W, state.H)
+        return Factorization(W, state.H, learned, None, loss, descent)
 
     track = Track(
         W,
@@ -201,6 +218,19 @@ def _learn(
         numbers,
     )
     return finish(track.descent(), draws)
+
+
+def _fold_in_draws(entries, draws, flags, factors):
+    """Row factors given every draw, if they are wanted, and the loss; by blocks."""
+    H, found, loss = draws.H, [], 0.0
+    step = max(1, _moments.BLOCK // H.shape[1])
+    for start in range(0, entries.shape[0], step):
+        rows = entries.rows.between(start, min(start + step, entries.shape[0]))
+        W = draws.fold_in(rows)
+        loss += entries._replace(rows=rows).objective(**flags).value(W, H)
+        if factors:
+            found.append(W)
+    return np.concatenate(found) if factors else None, loss
 
 
 def _starting_factors(entries, objective, params, sides, exponent, start, rng):

@@ -141,9 +141,6 @@ class MFImputer(TransformerMixin, BaseEstimator):
     Values are taken to be missing at random: whether one is missing may depend on what
     is observed, not on the value itself.
 
-    ``sample_posterior=True`` keeps 150 draws while it fits: memory for 150 `rank`
-    numbers a row, which on tables of many rows is far more than X takes.
-
     A table of more than a million entries is factorized in single precision: imputed
     values are exact to about a thousandth of the standard deviation of their column
     where there is no noise at all. Observed values are never rounded.

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sklearn_mfgd import GradientMF, MaskedGradientMF, _diagonal, _engine, _kernels
+from sklearn_mfgd import (
+    GradientMF,
+    MaskedGradientMF,
+    _diagonal,
+    _engine,
+    _kernels,
+    _moments,
+)
 from sklearn_mfgd._bound import STRENGTH, VAGUE
 from sklearn_mfgd._gibbs import (
     MEAN_STRENGTH,
@@ -384,3 +391,18 @@ class TestRefusals:
     def test_of_numbers_of_draws_that_are_none(self, planted, n_draws):
         with pytest.raises(ValueError, match="n_draws"):
             MaskedGradientMF(4, n_draws=n_draws).fit(planted().X)
+
+
+@pytest.mark.parametrize("fit_bias", [True, False])
+def test_a_fit_without_the_row_factors_is_the_same(monkeypatch, planted, fit_bias):
+    """They are many, so `fit` goes through the rows block by block."""
+    X = planted(share_missing=0.3).X
+    options = {"n_draws": 5, "random_state": 0, "fit_bias": fit_bias}
+    one, two = (MaskedGradientMF(4, **options) for _ in range(2))
+    Z = one.fit_transform(X)
+    monkeypatch.setattr(_moments, "BLOCK", 100)  # five rows
+    two.fit(X)
+    assert_allclose(two.components_, one.components_, rtol=1e-9, atol=1e-12)
+    assert two.reconstruction_err_ == pytest.approx(one.reconstruction_err_, rel=1e-12)
+    assert_allclose(two.transform(X), Z, rtol=1e-9, atol=1e-12)
+    assert_allclose(two.fit_transform(X), Z, rtol=1e-9, atol=1e-12)
