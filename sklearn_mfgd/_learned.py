@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 
 from . import _diagonal, _engine
-from ._linalg import blocks
 from ._model import Biases
 from ._moments import (
     BLOCK,
@@ -14,7 +13,6 @@ from ._moments import (
     moments_of,
     n_pairs,
     packed_size,
-    unpack,
 )
 
 
@@ -127,23 +125,32 @@ class Learned(NamedTuple):
         """
         row_bias, column_bias = self.biases
         rank = W.shape[1] - row_bias
-        result = 1 / self.noise_precision[columns]
-        for part in blocks(len(rows), 2 * (rank + 1) ** 2):
-            i, j = rows[part], columns[part]
-            of_rows = covariances[i].astype(np.float64)
-            packed = self.covariances[j].astype(np.float64)
-            packed = packed if self._full else _packed_diagonal(packed)
-            of_columns = unpack(packed, rank + column_bias)
-            w = np.ones((len(i), rank + column_bias))
-            h = np.ones((len(i), rank + row_bias))
-            w[:, :rank], h[:, :rank] = W[i, :rank], self.H[j, :rank]
-            own = result[part]
-            own += np.einsum("ka,kab,kb->k", h, of_rows, h, optimize=True)
-            own += np.einsum("ka,kab,kb->k", w, of_columns, w, optimize=True)
-            pair = of_rows[:, :rank, :rank], of_columns[:, :rank, :rank]
-            own += np.einsum("kab,kab->k", *pair)
-            result[part] = own
+        rows, of_rows = np.unique(rows, return_inverse=True)
+        columns, of_columns = np.unique(columns, return_inverse=True)
+        H = self.H[columns].astype(np.float64)
+        spread = self.covariances[columns].astype(np.float64)
+        spread = spread if self._full else _packed_diagonal(spread)
+        # E[v v'] of columns, v = [h, 1], times the covariances of rows; and v v' of
+        # rows, v = [w, 1], times those of columns: packed, these are dot products.
+        of_h = moments_of(H, spread, column_bias)[:, : n_pairs(rank + row_bias)]
+        W = W[rows, :rank].astype(np.float64)
+        of_w = moments_of(W, np.zeros((len(W), n_pairs(rank))), False)
+        of_w = of_w[:, : n_pairs(rank + column_bias)]
+        a, b = np.tril_indices(rank + row_bias)
+        own = covariances[rows[:, None], a, b].astype(np.float64)
+        own = _weighted(own, rank + row_bias)
+        spread = _weighted(spread, rank + column_bias)
+        result = (1 / self.noise_precision[columns])[of_columns]
+        result += _engine.entry_products(own, of_h, of_rows, of_columns)
+        result += _engine.entry_products(of_w, spread, of_rows, of_columns)
         return result
+
+
+def _weighted(packed, length):
+    """Packed matrices of which the dot product with others is that of all entries."""
+    weights = np.full(n_pairs(length), 2.0)
+    weights[diagonal(length)] = 1.0
+    return packed * weights
 
 
 def _packed_diagonal(variances):
