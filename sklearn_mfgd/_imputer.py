@@ -305,7 +305,7 @@ class MFImputer(TransformerMixin, BaseEstimator):
             verbose=self.verbose,
         )
         self._filled, self._standardization = filled, standardization
-        self._limits_ = limits
+        self._bounds = limits
         self._dtype = np.float32 if X.size > LARGE else X.dtype
         Z = self._standardized(X, missing)
         del missing  # the fit needs the room
@@ -534,7 +534,7 @@ class MFImputer(TransformerMixin, BaseEstimator):
                 found = self.factorization_.predict_entries(W, rows, columns)
             rows, columns = rows + part.start, numbers[columns]
             values = self._standardization.undo(found, columns)
-            limits = [limit[columns] for limit in self._limits_]
+            limits = [limit[columns] for limit in self._bounds]
             result[rows, columns] = np.clip(values, *limits)
             if return_std:
                 std[rows, columns] = self._standardization.widen(deviations, columns)
