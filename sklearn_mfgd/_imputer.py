@@ -24,7 +24,7 @@ LARGEST_RANK = 50
 
 # Tables of more entries are factorized in single precision: half of the memory, and
 # rounding far below the noise of any measurement.
-LARGE = 1_000_000
+LARGE = 250_000
 
 # Draws of a chain that sampling chooses from, and those before, while it forgets where
 # it started.
@@ -141,7 +141,7 @@ class MFImputer(TransformerMixin, BaseEstimator):
     Values are taken to be missing at random: whether one is missing may depend on what
     is observed, not on the value itself.
 
-    A table of more than a million entries is factorized in single precision: imputed
+    A table of more than 250,000 entries is factorized in single precision: imputed
     values are exact to about a thousandth of the standard deviation of their column
     where there is no noise at all. Observed values are never rounded.
 
