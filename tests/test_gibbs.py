@@ -406,3 +406,20 @@ def test_a_fit_without_the_row_factors_is_the_same(monkeypatch, planted, fit_bia
     assert two.reconstruction_err_ == pytest.approx(one.reconstruction_err_, rel=1e-12)
     assert_allclose(two.transform(X), Z, rtol=1e-9, atol=1e-12)
     assert_allclose(two.fit_transform(X), Z, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("fit_bias", [True, "columns", False])
+def test_sampled_entries_lie_around_what_their_draw_predicts(planted, fit_bias):
+    X = planted(share_missing=0.3).X
+    model = MaskedGradientMF(3, n_draws=2, fit_bias=fit_bias, random_state=0).fit(X)
+    i, j = np.nonzero(np.isnan(X))
+    rng = np.random.RandomState(0)
+    found = [model._sample_entries(X, i, j, 1, rng) for _ in range(300)]
+    draw, biases = model._draws.draws[1], model._biases
+    W = draw.solve(model._entries(X, None, None).listed().rows, biases)
+    x = (W[:, :3] @ draw.H[:, :3].T)[i, j]
+    x += W[i, 3] if biases.row else 0
+    x += draw.H[j, 3] if biases.column else 0
+    expected = model.mean_ + x * 4.0**model._exponent
+    error = np.std(found, axis=0) / np.sqrt(300)
+    assert (np.abs(np.mean(found, axis=0) - expected) < 5 * error).all()

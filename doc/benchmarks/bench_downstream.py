@@ -26,7 +26,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 NATIVE = "no imputer"
-LEFT_OUT = "cmfrec", "KNNImputer, standardized"
+LEFT_OUT = "cmfrec", "KNNImputer, standardized", "MFImputer, rank 80"
 IMPUTERS = {name: CONTESTANTS[name] for name in CONTESTANTS if name not in LEFT_OUT}
 HAPPY = 32  # the item "happy" of the mood questionnaire, 0 to 3
 

@@ -148,14 +148,15 @@ def _cmfrec():
     return CMF_imputer(verbose=False)
 
 
-def _ours():
+def _ours(rank="auto"):
     from sklearn_mfgd import MFImputer
 
-    return MFImputer(keep_empty_features=True)
+    return MFImputer(rank, keep_empty_features=True)
 
 
 CONTESTANTS = {
     "MFImputer": _ours,
+    "MFImputer, rank 80": lambda: _ours(80),
     "SimpleImputer": _simple,
     "KNNImputer": _neighbours,
     "KNNImputer, standardized": _StandardizedNeighbours,

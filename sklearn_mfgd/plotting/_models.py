@@ -42,9 +42,9 @@ def seen_columns(imputer):
 def factors_of(estimator, X, mask=None):
     """Row factors and biases, as the factorization of an estimator returns them."""
     if hasattr(estimator, "factorization_"):
-        columns = seen_columns(estimator)
-        X = (dense(estimator, X, mask) - estimator.mean_) / estimator.scale_
-        return np.asarray(estimator.factorization_.transform(X[:, columns]))
+        X = dense(estimator, X, mask)
+        Z = estimator._standardized(X, np.isnan(X))
+        return np.asarray(estimator.factorization_.transform(Z))
     options = {} if mask is None else {"mask": mask}
     return np.asarray(estimator.transform(X, **options))
 
@@ -60,7 +60,7 @@ def reconstruction_of(estimator, X, mask=None):
         Z = factors_of(estimator, X, mask)
         X = estimator.factorization_.inverse_transform(Z)
         result = np.full((len(X), len(estimator.mean_)), np.nan)
-        result[:, columns] = X * estimator.scale_[columns] + estimator.mean_[columns]
+        result[:, columns] = estimator._standardization.undo(X, columns)
         return np.clip(result, estimator.min_value, estimator.max_value)
     if hasattr(estimator, "predict_entries"):
         return np.asarray(estimator.inverse_transform(factors_of(estimator, X, mask)))
