@@ -95,11 +95,9 @@ for name, method in methods.items():
     print(f"{name:<18}{errors[0]:15.3f}{errors[1]:14.3f}{seconds:12.1f}")
 
 # %%
-# Where single readings are missing, the five most similar hours tell as much as factors
-# do, in less time. The longer the table, the more similar they are: with 3,000 hours,
-# from the end of October on, neighbours are ahead (0.31 to 0.32). Where an instrument
-# is out for a day, the hours most like the present one miss the same reading, and
-# factors come closer, with 3,000 hours too (0.36 to 0.44).
+# Where single readings are missing, the five most similar hours tell nearly as much as
+# factors do. Where an instrument is out for a day, the hours most like the present one
+# miss the same reading, and factors are well ahead.
 #
 # Draw it
 # -------
