@@ -45,6 +45,7 @@ class BaseMatrixFactorization(
         "solver": [StrOptions({"auto", "sgd", *STEPS})],
         "reg": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "noise": [StrOptions({"column", "shared"})],
+        "pattern": ["boolean"],
         "n_draws": [Interval(Integral, 0, None, closed="left")],
         "fit_bias": ["boolean", StrOptions({"columns"})],
         "init": [StrOptions({"svd", "random"}), tuple, list],

@@ -1,4 +1,4 @@
-"""The evidence lower bound, and the basis and the precisions that maximize it.
+"""The evidence lower bound, and the basis and the priors that maximize it.
 
 Factors are determined up to a basis: W Q' and H inv(Q) predict the same. The bound
 depends on Q by the priors alone, which take the factors for independent, so it is
@@ -6,13 +6,13 @@ largest where the second moments of both sides are diagonal. Instead of turning 
 factors after every sweep only the priors are turned the other way; see `State`.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ._linalg import blocks
 from ._moments import moments_of, pack, unpack
-
-# Shape, less one, and rate of the Gamma prior of a precision: it says next to nothing.
-VAGUE = 1e-3
+from ._priors import VAGUE, best_prior, evidence, spread, turned
 
 # The noise of a column counts for as much as this many observations of it.
 STRENGTH = 2.0
@@ -22,23 +22,18 @@ def bound(problem, state, sums):
     """The evidence lower bound, up to constants of the priors."""
     counts, alpha = problem.counts, state.alpha
     value = counts @ np.log(alpha / (2 * np.pi)) - alpha @ sums.squares
-    turned = 2 * np.linalg.slogdet(state.basis)[1]
-    for count, precision, second, logdet in (
-        (
-            problem.shape[0],
-            state.row_precision,
-            second_moments(sums.rows, state.basis),
-            sums.row_logdet + problem.shape[0] * turned,
-        ),
-        (
-            problem.shape[1],
-            state.column_precision,
-            second_moments(sums.columns, np.linalg.inv(state.basis).T),
-            sums.column_logdet - problem.shape[1] * turned,
-        ),
+    size = np.linalg.slogdet(state.basis)[1]
+    for side, prior, logdet, turns in zip(
+        sides(problem, state.basis, sums),
+        (state.row_prior, state.column_prior),
+        (sums.row_logdet, sums.column_logdet),
+        (2 * size, -2 * size),
+        strict=True,
     ):
-        value += logdet + count * (len(precision) + np.log(precision).sum())
-        value -= precision @ second
+        precision, count = prior.precision, side.count
+        value += logdet + count * (turns + len(precision) + np.log(precision).sum())
+        value -= precision @ side.spread(prior)
+        value -= evidence(prior.strength, side.scales).sum()
         value += 2 * VAGUE * (np.log(precision) - precision).sum()
     if problem.noise == "shared":
         value += 2 * VAGUE * (np.log(alpha[0]) - alpha[0])
@@ -48,18 +43,67 @@ def bound(problem, state, sums):
     return 0.5 * float(value)
 
 
+class Side(NamedTuple):
+    """What is summed up of one side, its factors turned by a basis."""
+
+    count: int
+    second: np.ndarray  # (q,), E[z^2]
+    products: np.ndarray  # (n_features, q), features times E[z], not turned
+    scales: np.ndarray  # of the features
+    basis: np.ndarray
+
+    def spread(self, prior):
+        """Expected squares of the distances from the means of a prior."""
+        return spread(self.second, self.products, prior, self.scales, self.basis)
+
+    def best_prior(self):
+        """The prior of largest bound."""
+        return best_prior(
+            self.second, self.products, self.count, self.scales, self.basis
+        )
+
+
+def sides(problem, basis, sums):
+    """Rows and columns in the basis of the rows."""
+    inverse = np.linalg.inv(basis).T
+    features = problem.row_features, problem.column_features
+    return tuple(
+        Side(count, second_moments(total, own), products, of_side.scales, own)
+        for count, total, products, of_side, own in zip(
+            problem.shape,
+            (sums.rows, sums.columns),
+            (sums.row_products, sums.column_products),
+            features,
+            (basis, inverse),
+            strict=True,
+        )
+    )
+
+
 def align(problem, state, sums):
-    """Maximize the bound in the basis and the precisions."""
-    rank, found, bases = len(state.basis), [], [state.basis]
-    if problem.blocks is not None:
-        second = sums.rows[:rank, :rank], sums.columns[:rank, :rank]
-        turned = diagonalizing_basis(*second, *problem.shape)
-        bases += [] if turned is None else [turned]
-    for basis in bases:
-        candidate = maximize_precisions(problem, state._replace(basis=basis), sums)
-        found.append((bound(problem, candidate, sums), candidate))
-    value, state = max(found, key=lambda pair: pair[0])
-    return state, value
+    """Maximize the bound in the basis and the priors."""
+    best = maximize_priors(problem, state, sums)
+    value = bound(problem, best, sums)
+    if problem.blocks is None:
+        return best, value
+    rank = len(state.basis)
+    second = (
+        _centred(sums.rows, sums.row_products, best.row_prior.slopes, rank),
+        _centred(sums.columns, sums.column_products, best.column_prior.slopes, rank),
+    )
+    basis = diagonalizing_basis(*second, *problem.shape)
+    if basis is None:
+        return best, value
+    other = maximize_priors(problem, state._replace(basis=basis), sums)
+    other_value = bound(problem, other, sums)
+    return (other, other_value) if other_value > value else (best, value)
+
+
+def _centred(total_moments, products, slopes, rank):
+    """Second moments of the factors around the means of their prior."""
+    products, slopes = products[:, :rank], slopes[:, :rank]
+    both = slopes.T @ products
+    return total_moments[:rank, :rank] - both - both.T + slopes.T @ slopes
 
 
 def diagonalizing_basis(rows, columns, m, n):
@@ -87,19 +131,12 @@ def second_moments(total_moments, basis):
     return np.append(own, np.diag(total_moments)[rank + 1 :])
 
 
-def maximize_precisions(problem, state, sums):
-    """The same state with the precisions of largest bound in its basis."""
-    rows = second_moments(sums.rows, state.basis)
-    columns = second_moments(sums.columns, np.linalg.inv(state.basis).T)
+def maximize_priors(problem, state, sums):
+    """The same state with the priors of largest bound in its basis."""
+    of_rows, of_columns = sides(problem, state.basis, sums)
     return state._replace(
-        row_precision=best_precisions(rows, problem.shape[0]),
-        column_precision=best_precisions(columns, problem.shape[1]),
+        row_prior=of_rows.best_prior(), column_prior=of_columns.best_prior()
     )
-
-
-def best_precisions(second, count):
-    """Precisions of largest bound for `count` coefficients of these summed squares."""
-    return (count + 2 * VAGUE) / (second + 2 * VAGUE)
 
 
 def turn(problem, state):
@@ -117,7 +154,13 @@ def turn(problem, state):
     for part in blocks(len(H), len(whole) ** 2):
         old = unpack(state.covariances[part], len(whole))
         covariances[part] = pack(whole @ old @ whole.T)
-    moments = moments_of(H, covariances, problem.column_bias)
+    row_prior, column_prior = state.row_prior, state.column_prior
     return state._replace(
-        W=W, H=H, moments=moments, covariances=covariances, basis=np.eye(rank)
+        W=W,
+        H=H,
+        moments=moments_of(H, covariances, problem.column_bias),
+        covariances=covariances,
+        basis=np.eye(rank),
+        row_prior=row_prior._replace(slopes=turned(row_prior.slopes, Q)),
+        column_prior=column_prior._replace(slopes=turned(column_prior.slopes, T)),
     )

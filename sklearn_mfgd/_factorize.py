@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from . import _moments
+from . import _moments, _pattern
 from ._bound import turn
 from ._entries import CompleteEntries, hold_out, validation_error
 from ._gibbs import Draws, draw
@@ -20,7 +20,12 @@ from ._linalg import one_blas_thread
 from ._model import Ridge, sides_of
 from ._solvers import Descent, Track, descend
 from ._stochastic import stochastic_descend
-from ._variational import first_state, problem_of, variational
+from ._variational import (
+    covariances_are_diagonal,
+    first_state,
+    problem_of,
+    variational,
+)
 
 # Up to this rank the exact rows of "als" cost no more than the sweeps that they save;
 # it depends less on the condition of the data than "scaled" does.
@@ -177,8 +182,9 @@ def _learn(
     rank = params["rank"] if start is None else start.shape[1] - biases.column
     sides = sides_of(rank, biases, ridge)
     W, H = _starting_factors(training, objective, params, sides, exponent, start, rng)
+    *features, description = _features(training, objective, params, rank, biases)
     del objective
-    problem = problem_of(training.rows, rank, biases, params["noise"])
+    problem = problem_of(training.rows, rank, biases, params["noise"], features)
     state = first_state(problem, W, H, training.rows)
 
     def finish(descent, draws=None):
@@ -187,9 +193,11 @@ def _learn(
             state.H,
             state.covariances,
             state.alpha,
-            state.row_precision,
-            state.column_precision,
+            state.row_prior.precision,
+            state.column_prior.precision,
             biases,
+            description,
+            state.row_prior.slopes,
         )
         if draws is not None:
             W, loss = _fold_in_draws(entries, draws, flags, factors)
@@ -218,6 +226,16 @@ def _learn(
         numbers,
     )
     return finish(track.descent(), draws)
+
+
+def _features(training, objective, params, rank, biases):
+    """Features of rows and of columns, and how to describe rows by them."""
+    m, n = training.shape
+    complete = training.n_observed == m * n
+    diagonal = covariances_are_diagonal(training.shape, rank, biases)
+    if not params["pattern"] or complete or diagonal:
+        return _pattern.nothing(m, n, training.dtype)
+    return _pattern.describe(objective.rows, objective.T.rows)
 
 
 def _fold_in_draws(entries, draws, flags, factors):

@@ -217,6 +217,7 @@ class GradientMF(BaseMatrixFactorization):
         solver="auto",
         reg=0.0,
         noise="column",
+        pattern=True,
         n_draws=0,
         fit_bias=False,
         init="svd",
@@ -234,6 +235,7 @@ class GradientMF(BaseMatrixFactorization):
         self.solver = solver
         self.reg = reg
         self.noise = noise
+        self.pattern = pattern
         self.n_draws = n_draws
         self.fit_bias = fit_bias
         self.init = init

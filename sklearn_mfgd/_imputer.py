@@ -297,6 +297,7 @@ class MFImputer(TransformerMixin, BaseEstimator):
             solver=self.solver,
             reg=self.reg,
             noise=self.noise,
+            pattern=False,
             n_draws=N_BURN_IN + N_DRAWS if self.sample_posterior else 0,
             fit_bias="columns",
             max_iter=self.max_iter,

@@ -62,13 +62,7 @@ def svd_factors(objective, b, c, rank, share, shrink):
     smaller side are zero.
     """
     m, n = len(b), len(c)
-    A = objective.deflate(b, c)
-    small = min(m, n)
-    if small <= GRAM_WIDTHS * (rank + OVERSAMPLES):
-        left, singular, right = _exact_svd(A, min(rank, small), b.dtype)
-    else:
-        left, singular, right = _randomized_svd(A, rank, b.dtype)
-    left, right = _fix_signs(left, right)
+    left, singular, right = truncated_svd(objective.deflate(b, c), rank, b.dtype)
     singular = singular / share
     size = np.sqrt(np.maximum(singular - shrink, LEAST_SHARE * singular))
     W, H = np.zeros((m, rank), b.dtype), np.zeros((n, rank), c.dtype)
@@ -90,6 +84,27 @@ def _best_scale(objective, W, H, b, c):
     return max(-slope / curvature, 0.0) if curvature > 0 else 1.0
 
 
+def truncated_svd(A, rank, dtype):
+    """Leading singular triplets, `rank` or the smaller side of A.
+
+    Parameters
+    ----------
+    A : ndarray, or what can be multiplied and has T and shape
+
+    Returns
+    -------
+    left, singular, right
+        Right vectors have a positive entry where they are largest.
+    """
+    small = min(A.shape)
+    if small <= GRAM_WIDTHS * (rank + OVERSAMPLES):
+        left, singular, right = _exact_svd(A, min(rank, small), dtype)
+    else:
+        left, singular, right = _randomized_svd(A, rank, dtype)
+    left, right = _fix_signs(left, right)
+    return left, singular, right
+
+
 def _exact_svd(A, rank, dtype):
     """Leading singular triplets by the eigenvectors of the smaller Gram matrix."""
     if A.shape[0] > A.shape[1]:
@@ -99,7 +114,7 @@ def _exact_svd(A, rank, dtype):
     left = vectors[:, ::-1][:, :rank].astype(dtype)
     right = A.T @ left
     singular = np.linalg.norm(right, axis=0)
-    nonzero = singular > np.sqrt(max(A.shape) * np.finfo(dtype).eps) * singular.max()
+    nonzero = singular > np.sqrt(max(A.shape) * np.finfo(dtype).eps) * singular.max(initial=0)
     right = np.divide(right, singular, out=np.zeros_like(right), where=nonzero)
     return left, np.where(nonzero, singular, 0), right
 

@@ -14,10 +14,11 @@ from ._moments import (
     n_pairs,
     packed_size,
 )
+from ._pattern import Description
 
 
 class Learned(NamedTuple):
-    """Posterior of the columns, and the precisions of the rest."""
+    """Posterior of the columns, and the priors of the rest."""
 
     H: np.ndarray  # means of [h, c]
     covariances: np.ndarray  # of [h, c], packed or diagonal
@@ -25,6 +26,8 @@ class Learned(NamedTuple):
     row_precision: np.ndarray  # of [w, b]
     column_precision: np.ndarray
     biases: Biases
+    describe: Description  # of rows
+    slopes: np.ndarray  # (n_features, q): [w, b] are about features @ slopes
 
     @property
     def rank(self):
@@ -44,6 +47,7 @@ class Learned(NamedTuple):
             H=self.H[columns],
             covariances=self.covariances[columns],
             noise_precision=self.noise_precision[columns],
+            describe=self.describe.take(columns),
         )
 
     def fold_in(self, rows, *, with_covariances=False):
@@ -74,14 +78,17 @@ class Learned(NamedTuple):
         linear = expectations(moments, rank)
         prior = np.zeros(n_pairs(q))
         prior[diagonal(q)] = self.row_precision
+        pull = self.slopes * self.row_precision
         step = max(1, BLOCK // packed_size(rank, True))
         for start in range(0, m, step):
             part = slice(start, min(start + step, m))
             own = rows.between(part.start, part.stop)
+            targets = _engine.product(own.weighted, linear)
+            targets[:, :q] += self.describe(own) @ pull
             found = _engine.posterior(
                 _engine.product(own.counted, moments),
                 np.arange(own.shape[0]),
-                _engine.product(own.weighted, linear),
+                targets,
                 np.ones(own.shape[0]),
                 prior,
                 self.biases,

@@ -245,6 +245,7 @@ class MaskedGradientMF(BaseMatrixFactorization):
         solver="auto",
         reg="auto",
         noise="column",
+        pattern=True,
         n_draws=0,
         fit_bias=True,
         init="svd",
@@ -262,6 +263,7 @@ class MaskedGradientMF(BaseMatrixFactorization):
         self.solver = solver
         self.reg = reg
         self.noise = noise
+        self.pattern = pattern
         self.n_draws = n_draws
         self.fit_bias = fit_bias
         self.init = init

@@ -11,9 +11,10 @@ of explained error, against the evidence of both sides that they differ from the
 
 import numpy as np
 
-from ._bound import VAGUE
+from ._bound import sides
 from ._linalg import blocks
 from ._moments import moments_of, n_pairs, unpack
+from ._priors import VAGUE, evidence
 
 
 def prune(problem, state, sums):
@@ -36,12 +37,15 @@ def prune(problem, state, sums):
     lost, shared = _explained(problem, state, sums)
     row_evidence, column_evidence = sums.row_evidence, sums.column_evidence
     gain = -0.5 * lost
-    for count, precision, total, evidence in (
-        (problem.shape[0], state.row_precision, sums.rows, row_evidence),
-        (problem.shape[1], state.column_precision, sums.columns, column_evidence),
+    for side, prior, surprise in zip(
+        sides(problem, state.basis, sums),
+        (state.row_prior, state.column_prior),
+        (row_evidence, column_evidence),
+        strict=True,
     ):
-        precision, second = precision[:rank], np.diag(total)[:rank]
-        gain += 0.5 * (evidence - count * (1 + np.log(precision)) + precision * second)
+        precision, far = prior.precision[:rank], side.spread(prior)[:rank]
+        gain += 0.5 * (surprise - side.count * (1 + np.log(precision)))
+        gain += 0.5 * (precision * far + evidence(prior.strength, side.scales)[:rank])
         gain -= VAGUE * (np.log(precision) - precision)
     kept = np.ones(rank, bool)
     row_logdet, column_logdet = sums.row_logdet, sums.column_logdet
@@ -63,6 +67,8 @@ def prune(problem, state, sums):
     sums = sums._replace(
         rows=_drop(sums.rows, kept),
         columns=_drop(sums.columns, kept),
+        row_products=sums.row_products[:, _and_bias(kept, problem.row_bias)],
+        column_products=sums.column_products[:, _and_bias(kept, problem.column_bias)],
         row_logdet=row_logdet,
         column_logdet=column_logdet,
         squares=errors,
@@ -107,9 +113,13 @@ def _drop(matrix, kept):
     return matrix[np.ix_(kept, kept)]
 
 
+def _and_bias(kept, biased):
+    return np.append(kept, np.ones(int(biased), bool))
+
+
 def _without(problem, state, kept):
-    of_rows = np.append(kept, np.ones(int(problem.row_bias), bool))
-    of_columns = np.append(kept, np.ones(int(problem.column_bias), bool))
+    of_rows = _and_bias(kept, problem.row_bias)
+    of_columns = _and_bias(kept, problem.column_bias)
     a, b = np.tril_indices(len(of_columns))
     covariances = state.covariances[:, of_columns[a] & of_columns[b]]
     W, H = state.W[:, of_rows], state.H[:, of_columns]
@@ -119,6 +129,6 @@ def _without(problem, state, kept):
         moments=moments_of(H, covariances, problem.column_bias),
         covariances=covariances,
         basis=np.eye(kept.sum()),
-        row_precision=state.row_precision[of_rows],
-        column_precision=state.column_precision[of_columns],
+        row_prior=state.row_prior.take(of_rows),
+        column_prior=state.column_prior.take(of_columns),
     )

@@ -6,9 +6,9 @@ The model is
 
     x_{ij} = \mu + b_i + c_j + w_i \cdot h_j + \epsilon_{ij}, \quad
     \epsilon_{ij} \sim N(0, 1 / (s_{ij} \alpha_j)), \quad
-    w_i \sim N(0, \Lambda_w^{-1}), \; h_j \sim N(0, \Lambda_h^{-1})
+    w_i \sim N(A_w' f_i, \Lambda_w^{-1}), \; h_j \sim N(A_h' g_j, \Lambda_h^{-1})
 
-and the posterior of ``[w_i, b_i]`` and of ``[h_j, c_j]`` is taken to be independent and
+with features f and g of what is observed of a row and of a column, see `_priors`, the posterior of ``[w_i, b_i]`` and of ``[h_j, c_j]`` is taken to be independent and
 Gaussian, with full covariances [1]_, [2]_. A sweep updates all rows, all columns, then
 the precisions by their maximum, and never lowers the bound
 
@@ -29,6 +29,8 @@ References
    Presence of Missing Values", Journal of Machine Learning Research 11 (2010).
 .. [3] J. Luttinen, A. Ilin, "Transformations in Variational Bayesian Factor Analysis to
    Speed up Learning", Neurocomputing 73 (2010).
+.. [4] R. Salakhutdinov, S. Roweis, "Adaptive Overrelaxed Bound Optimization Methods",
+   ICML (2003).
 """
 
 from typing import NamedTuple
@@ -36,14 +38,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import _diagonal, _engine
-from ._bound import (
-    STRENGTH,
-    VAGUE,
-    align,
-    best_precisions,
-    maximize_precisions,
-    turn,
-)
+from ._bound import STRENGTH, align, maximize_priors, turn
 from ._linalg import BLOCK
 from ._moments import (
     blocks_of,
@@ -56,6 +51,8 @@ from ._moments import (
     total,
     unpack,
 )
+from ._pattern import Features
+from ._priors import VAGUE, Prior, best_precisions, first_prior
 from ._pruning import prune
 
 # Least variance of the noise, the data having one of order one: where nothing is left
@@ -65,6 +62,13 @@ LEAST_NOISE = {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 1e-6}
 # Precision of the factors in the first sweep, over what their start suggests. With all
 # of it weak factors are given up before they have shown what they explain.
 FIRST_PRIOR = 0.1
+
+# With features a fit goes on until the bound rises by less than this share of `tol`:
+# that costs little, most factors being dropped by then.
+LAST = 0.1
+
+# Every sweep goes this many times further ahead than the one before.
+GROWTH = 1.2
 
 
 class Problem(NamedTuple):
@@ -79,12 +83,20 @@ class Problem(NamedTuple):
     noise: str
     counts: np.ndarray  # entries of each column
     squares: np.ndarray  # their weighted sum of squares
+    row_features: Features
+    column_features: Features
     dtype: np.dtype
 
     @property
     def n_observed(self):
         """Number of entries."""
         return self.counts.sum()
+
+    @property
+    def has_features(self):
+        """Whether the pattern may say anything."""
+        sides = self.row_features, self.column_features
+        return any(len(side.scales) for side in sides)
 
 
 class State(NamedTuple):
@@ -95,8 +107,8 @@ class State(NamedTuple):
     moments: np.ndarray | None  # of the columns, packed
     covariances: np.ndarray  # of [h, c], packed or diagonal
     basis: np.ndarray  # Q
-    row_precision: np.ndarray  # of Q w and b
-    column_precision: np.ndarray  # of inv(Q') h and c
+    row_prior: Prior  # of Q w and b
+    column_prior: Prior  # of inv(Q') h and c
     alpha: np.ndarray  # precision of the noise of each column
     level: float  # what the noise of columns is drawn to
 
@@ -106,6 +118,8 @@ class Sums(NamedTuple):
 
     rows: np.ndarray  # E[v v'] of all rows, v = [w, 1, b]
     columns: np.ndarray
+    row_products: np.ndarray  # features times E[w] and E[b]
+    column_products: np.ndarray
     row_logdet: float  # of the covariances
     column_logdet: float
     squares: np.ndarray  # expected squared error of each column
@@ -116,10 +130,15 @@ class Sums(NamedTuple):
     column_evidence: np.ndarray
 
 
-def problem_of(rows, rank, biases, noise):
-    """Prepare centred entries of about unit variance."""
+def covariances_are_diagonal(shape, rank, biases):
+    """Whether those of all columns would take too much memory."""
+    return shape[1] * packed_size(rank, biases.row) > _diagonal.LARGEST
+
+
+def problem_of(rows, rank, biases, noise, features):
+    """Prepare centred entries of about unit variance, and features of both sides."""
     found, entries, holes = None, None, False
-    if rows.shape[1] * packed_size(rank, biases.row) > _diagonal.LARGEST:
+    if covariances_are_diagonal(rows.shape, rank, biases):
         entries = rows, rows.transpose()
     else:
         found, holes = blocks_of(rows, packed_size(rank, biases.row))
@@ -130,7 +149,7 @@ def problem_of(rows, rank, biases, noise):
         weights = np.ones_like(values) if rows.weights is None else rows.weights[part]
         counts += np.bincount(columns, minlength=len(counts))
         squares += np.bincount(columns, weights * values**2, minlength=len(counts))
-    about = rows.shape, *biases, noise, counts, squares, rows.values.dtype
+    about = rows.shape, *biases, noise, counts, squares, *features, rows.values.dtype
     return Problem(found, entries, holes, *about)
 
 
@@ -155,14 +174,17 @@ def first_state(problem, W, H, rows):
         row_squares[:, :rank].mean(axis=0), np.ones(int(problem.column_bias))
     )
     variances = 1 / (column_precision + np.outer(share * alpha * problem.counts, seen))
-    precisions = row_precision, column_precision
+    priors = (
+        first_prior(row_precision, problem.row_features.values.shape[1]),
+        first_prior(column_precision, problem.column_features.values.shape[1]),
+    )
     if problem.blocks is None:
         variances = variances.astype(problem.dtype)
-        return State(W, H, None, variances, np.eye(rank), *precisions, alpha, level)
+        return State(W, H, None, variances, np.eye(rank), *priors, alpha, level)
     covariances = np.zeros((n, n_pairs(H.shape[1])), problem.dtype)
     covariances[:, diagonal(H.shape[1])] = variances
     moments = moments_of(H, covariances, problem.column_bias)
-    return State(W, H, moments, covariances, np.eye(rank), *precisions, alpha, level)
+    return State(W, H, moments, covariances, np.eye(rank), *priors, alpha, level)
 
 
 def sweep(problem, state):
@@ -182,7 +204,11 @@ def sweep(problem, state):
 def _update(problem, state):
     """Posteriors with full covariances."""
     rank = len(state.basis)
-    row_prior, column_prior = _priors(problem, state)
+    row_prior, column_prior = _prior_precisions(state)
+    # What the means of the priors add to the targets.
+    row_features, column_features = problem.row_features, problem.column_features
+    row_pull = state.row_prior.slopes @ row_prior
+    pull = column_features.values @ (state.column_prior.slopes @ column_prior)
     W = np.empty((problem.shape[0], len(row_prior)), problem.dtype)
     scaled = state.moments * state.alpha.astype(problem.dtype)[:, None]
     linear, everything = expectations(scaled, rank), None
@@ -195,10 +221,12 @@ def _update(problem, state):
     biases = problem.row_bias, problem.column_bias
     for block in problem.blocks:
         own = block.sum_over_columns(scaled, everything)
+        own_targets = _engine.product(block.by_rows, linear)
+        own_targets[:, : len(row_prior)] += row_features.values[block.rows] @ row_pull
         of_rows = _engine.posterior(
             own,
             block.which,
-            _engine.product(block.by_rows, linear),
+            own_targets,
             np.ones(len(block.which)),
             pack(row_prior),
             biases,
@@ -215,10 +243,12 @@ def _update(problem, state):
         )
         linear_of_rows = expectations(of_rows.moments, rank)
         targets += _engine.product(block.by_columns, linear_of_rows)
+    pulled = targets.copy()
+    pulled[:, : len(column_prior)] += pull / state.alpha[:, None]
     found = _engine.posterior(
         systems,
         np.arange(len(systems)),
-        targets,
+        pulled,
         state.alpha,
         pack(column_prior),
         biases[::-1],
@@ -229,6 +259,7 @@ def _update(problem, state):
     penalties = second[:, : n_pairs(rank)] @ pack(twice[:rank, :rank])
     if problem.column_bias:
         penalties = penalties + column_prior[rank, rank] * second[:, -1]
+    penalties = penalties - 2 * np.einsum("jk,jk->j", pull, found.means)
     of_biases = 0.0
     if problem.row_bias:
         of_biases = systems[:, -1].astype(np.float64) - 2.0 * targets[:, -1]
@@ -238,6 +269,8 @@ def _update(problem, state):
     sums = Sums(
         unpack(rows, rank + 1 + problem.row_bias),
         unpack(total(found.moments), rank + 1 + problem.column_bias),
+        _products(row_features, W),
+        _products(column_features, found.means),
         logdet,
         float(found.logdets.sum()),
         _squared_errors(problem, state, found, penalties, of_biases),
@@ -261,7 +294,7 @@ def _update_independent(problem, state):
         state.H,
         state.covariances,
         np.ones(rows.shape[0]),
-        state.row_precision,
+        state.row_prior.precision,
         biases,
     )
     found = _diagonal.update(
@@ -269,15 +302,17 @@ def _update_independent(problem, state):
         of_rows.means,
         of_rows.variances,
         state.alpha,
-        state.column_precision,
+        state.column_prior.precision,
         biases[::-1],
     )
     second = found.variances + np.square(found.means, dtype=np.float64)
-    penalties = second @ state.column_precision
+    penalties = second @ state.column_prior.precision
     of_biases = _diagonal.of_biases(columns, of_rows) if problem.row_bias else 0.0
     sums = Sums(
         _diagonal.second_moments(of_rows, rank),
         _diagonal.second_moments(found, rank),
+        _products(problem.row_features, of_rows.means),
+        _products(problem.column_features, found.means),
         of_rows.logdet,
         found.logdet,
         _squared_errors(problem, state, found, penalties, of_biases),
@@ -287,23 +322,29 @@ def _update_independent(problem, state):
     return state, sums
 
 
-def _priors(problem, state):
+def _products(features, means):
+    return (features.values.T @ means).astype(np.float64)
+
+
+def _prior_precisions(state):
     """Precision matrices of [w, b] and of [h, c]."""
     rank, Q = len(state.basis), state.basis
     T = np.linalg.inv(Q).T
     found = []
-    for basis, precision in ((Q, state.row_precision), (T, state.column_precision)):
-        prior = np.diag(precision)
-        prior[:rank, :rank] = (basis.T * precision[:rank]) @ basis
-        found.append(prior)
+    for basis, prior in ((Q, state.row_prior), (T, state.column_prior)):
+        matrix = np.diag(prior.precision)
+        matrix[:rank, :rank] = (basis.T * prior.precision[:rank]) @ basis
+        found.append(matrix)
     return found
 
 
 def _squared_errors(problem, state, found, penalties, of_biases):
     """Expected squared error of each column.
 
-    At the optimum E[z'Az] - 2 E[z]'B is q - E[z' prior z] - z'B, for z = [h, c] and the
-    sums A and B of its entries; `of_biases` is what the row biases add.
+    At the optimum E[z'Az] - 2 E[z]'B is q - E[z' prior z] + 2 E[z]' prior m - E[z]'R,
+    for z = [h, c], the sums A and B of its entries, the mean m of the prior and the
+    right-hand side R. `penalties` are the terms with the prior, `of_biases` is what the
+    row biases add.
     """
     explained = found.means.shape[1] - penalties - found.gains
     squares = problem.squares + explained / state.alpha + of_biases
@@ -328,7 +369,10 @@ def variational(problem, state, track, *, max_iter, tol):
     """Sweep until the bound rises by less than `tol` for each entry.
 
     Then factors are told apart, and dropped where the bound is better without; it ends
-    when there are no more of these.
+    when there are no more of these. What the features say is found slowly, where most
+    rows have few entries: means of priors go further and further than a sweep would
+    have them, as long as the bound rises [4]_, and it must rise by less than a share
+    of `tol` in the end.
 
     Parameters
     ----------
@@ -345,25 +389,47 @@ def variational(problem, state, track, *, max_iter, tol):
     unpruned : State
         Before any factor was dropped.
     """
-    last, telling_apart, unpruned = -np.inf, False, state
+    best = start = unpruned = state
+    last, step, telling_apart = -np.inf, 1.0, False
     for _ in range(max_iter):
         if telling_apart:
-            state = turn(problem, state)
-        rank = len(state.basis)
-        state, sums = sweep(problem, state)
-        if not telling_apart:
-            unpruned = state
-        elif problem.blocks is not None:
-            state = maximize_precisions(problem, state, sums)
+            start = turn(problem, start)
+        state, sums = sweep(problem, start)
+        if telling_apart and problem.blocks is not None:
+            state = maximize_priors(problem, state, sums)
             state, sums = prune(problem, state, sums)
         state, value = align(problem, state, sums)
-        settled = value - last < tol * problem.n_observed
-        ended = settled and telling_apart and len(state.basis) == rank
-        telling_apart, last = telling_apart or settled, value
+        if value < last and step > 1:  # too far
+            start, step = best, 1.0
+            continue
+        least = tol * problem.n_observed
+        if telling_apart and problem.has_features:
+            least *= LAST
+        settled, same_rank = value - last < least, state.W.shape == start.W.shape
+        ended = settled and telling_apart and same_rank
+        if not telling_apart:
+            unpruned = state
+        telling_apart, last, best = telling_apart or settled, value, state
         track.add(state.W, state.H, value, _no_steps, ended, state)
         if track.converged:
             break
+        if problem.has_features and same_rank:
+            step *= GROWTH
+            state = _further(start, state, step)
+        start = state
     return unpruned
+
+
+def _further(start, state, step):
+    """Go `step` times as far from the means of one prior to those of another."""
+    found = []
+    for old, new in (
+        (start.row_prior, state.row_prior),
+        (start.column_prior, state.column_prior),
+    ):
+        slopes = old.slopes + step * (new.slopes - old.slopes)
+        found.append(new._replace(slopes=slopes))
+    return state._replace(row_prior=found[0], column_prior=found[1])
 
 
 def _no_steps():
