@@ -15,7 +15,7 @@ from ._moments import moments_of, pack, unpack
 from ._priors import VAGUE, best_prior, evidence, spread, turned
 
 # The noise of a column counts for as much as this many observations of it.
-STRENGTH = 2.0
+STRENGTH = 10.0
 
 
 def bound(problem, state, sums):
@@ -154,13 +154,23 @@ def turn(problem, state):
     for part in blocks(len(H), len(whole) ** 2):
         old = unpack(state.covariances[part], len(whole))
         covariances[part] = pack(whole @ old @ whole.T)
-    row_prior, column_prior = state.row_prior, state.column_prior
+    row_prior, column_prior = turned_priors(state)
     return state._replace(
         W=W,
         H=H,
         moments=moments_of(H, covariances, problem.column_bias),
         covariances=covariances,
         basis=np.eye(rank),
-        row_prior=row_prior._replace(slopes=turned(row_prior.slopes, Q)),
-        column_prior=column_prior._replace(slopes=turned(column_prior.slopes, T)),
+        row_prior=row_prior,
+        column_prior=column_prior,
+    )
+
+
+def turned_priors(state):
+    """Priors of the factors in the basis of the precisions."""
+    Q, row_prior, column_prior = state.basis, state.row_prior, state.column_prior
+    T = np.linalg.inv(Q).T
+    return (
+        row_prior._replace(slopes=turned(row_prior.slopes, Q)),
+        column_prior._replace(slopes=turned(column_prior.slopes, T)),
     )

@@ -29,8 +29,8 @@ References
    Presence of Missing Values", Journal of Machine Learning Research 11 (2010).
 .. [3] J. Luttinen, A. Ilin, "Transformations in Variational Bayesian Factor Analysis to
    Speed up Learning", Neurocomputing 73 (2010).
-.. [4] R. Salakhutdinov, S. Roweis, "Adaptive Overrelaxed Bound Optimization Methods",
-   ICML (2003).
+.. [4] B. O'Donoghue, E. Candès, "Adaptive Restart for Accelerated Gradient Schemes",
+   Foundations of Computational Mathematics 15 (2015).
 """
 
 from typing import NamedTuple
@@ -38,7 +38,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import _diagonal, _engine
-from ._bound import STRENGTH, align, maximize_priors, turn
+from ._bound import STRENGTH, align, maximize_priors, turn, turned_priors
 from ._linalg import BLOCK
 from ._moments import (
     blocks_of,
@@ -65,10 +65,7 @@ FIRST_PRIOR = 0.1
 
 # With features a fit goes on until the bound rises by less than this share of `tol`:
 # that costs little, most factors being dropped by then.
-LAST = 0.1
-
-# Every sweep goes this many times further ahead than the one before.
-GROWTH = 1.2
+LAST = 0.05
 
 
 class Problem(NamedTuple):
@@ -370,9 +367,9 @@ def variational(problem, state, track, *, max_iter, tol):
 
     Then factors are told apart, and dropped where the bound is better without; it ends
     when there are no more of these. What the features say is found slowly, where most
-    rows have few entries: means of priors go further and further than a sweep would
-    have them, as long as the bound rises [4]_, and it must rise by less than a share
-    of `tol` in the end.
+    rows have few entries: so the means of priors have momentum, which starts again
+    where the bound would fall [4]_, and in the end it must rise by less than a share
+    of `tol`.
 
     Parameters
     ----------
@@ -390,17 +387,18 @@ def variational(problem, state, track, *, max_iter, tol):
         Before any factor was dropped.
     """
     best = start = unpruned = state
-    last, step, telling_apart = -np.inf, 1.0, False
+    last, n_ahead, telling_apart = -np.inf, 0, False
     for _ in range(max_iter):
+        before = best.row_prior, best.column_prior
         if telling_apart:
-            start = turn(problem, start)
+            before, start = turned_priors(best), turn(problem, start)
         state, sums = sweep(problem, start)
         if telling_apart and problem.blocks is not None:
             state = maximize_priors(problem, state, sums)
             state, sums = prune(problem, state, sums)
         state, value = align(problem, state, sums)
-        if value < last and step > 1:  # too far
-            start, step = best, 1.0
+        if value < last and n_ahead > 0:  # too far ahead
+            start, n_ahead = best, 0
             continue
         least = tol * problem.n_observed
         if telling_apart and problem.has_features:
@@ -413,23 +411,19 @@ def variational(problem, state, track, *, max_iter, tol):
         track.add(state.W, state.H, value, _no_steps, ended, state)
         if track.converged:
             break
+        start, n_ahead = state, n_ahead + 1 if same_rank else 0
         if problem.has_features and same_rank:
-            step *= GROWTH
-            state = _further(start, state, step)
-        start = state
+            start = _ahead(state, before, (n_ahead - 1) / (n_ahead + 2))
     return unpruned
 
 
-def _further(start, state, step):
-    """Go `step` times as far from the means of one prior to those of another."""
-    found = []
-    for old, new in (
-        (start.row_prior, state.row_prior),
-        (start.column_prior, state.column_prior),
-    ):
-        slopes = old.slopes + step * (new.slopes - old.slopes)
-        found.append(new._replace(slopes=slopes))
-    return state._replace(row_prior=found[0], column_prior=found[1])
+def _ahead(state, before, share):
+    """Let the means of priors go on as they went, by a share of the way."""
+    row_prior, column_prior = (
+        now._replace(slopes=now.slopes + share * (now.slopes - old.slopes))
+        for now, old in zip((state.row_prior, state.column_prior), before, strict=True)
+    )
+    return state._replace(row_prior=row_prior, column_prior=column_prior)
 
 
 def _no_steps():
