@@ -387,7 +387,8 @@ def variational(problem, state, track, *, max_iter, tol):
         Before any factor was dropped.
     """
     best = start = unpruned = state
-    last, n_ahead, telling_apart = -np.inf, 0, False
+    last, n_ahead, least = -np.inf, 0, tol * problem.n_observed
+    telling_apart = pruned = False
     for _ in range(max_iter):
         before = best.row_prior, best.column_prior
         if telling_apart:
@@ -400,14 +401,13 @@ def variational(problem, state, track, *, max_iter, tol):
         if value < last and n_ahead > 0:  # too far ahead
             start, n_ahead = best, 0
             continue
-        least = tol * problem.n_observed
-        if telling_apart and problem.has_features:
-            least *= LAST
         settled, same_rank = value - last < least, state.W.shape == start.W.shape
         ended = settled and telling_apart and same_rank
-        if not telling_apart:
-            unpruned = state
-        telling_apart, last, best = telling_apart or settled, value, state
+        unpruned = unpruned if pruned else state
+        telling_apart = settled or (telling_apart and not same_rank)
+        if telling_apart and not pruned:
+            pruned, least = True, least * (LAST if problem.has_features else 1)
+        last, best = value, state
         track.add(state.W, state.H, value, _no_steps, ended, state)
         if track.converged:
             break
