@@ -250,8 +250,8 @@ class BaseMatrixFactorization(
     def _sample_entries(self, X, rows, columns, number, rng):
         """Draw chosen entries of X given the columns of one of the draws."""
         entries = self._entries(X, None, None)
-        draw = self._draws.astype(entries.dtype).draws[number]
-        x = draw.sample(entries.listed().rows, self._biases, rows, columns, rng)
+        draws, observed = self._draws.astype(entries.dtype), entries.listed().rows
+        x = draws.sample(number, observed, rows, columns, rng)
         return np.ldexp(x + entries.mean, 2 * self._exponent)
 
     def score(self, X, y=None, *, mask=None, entry_weight=None):

@@ -12,16 +12,13 @@ import numpy as np
 
 from ._linalg import blocks
 from ._moments import moments_of, pack, unpack
+from ._noise import evidence as noise_evidence
 from ._priors import VAGUE, best_prior, evidence, spread, turned
-
-# The noise of a column counts for as much as this many observations of it.
-STRENGTH = 10.0
 
 
 def bound(problem, state, sums):
     """The evidence lower bound, up to constants of the priors."""
-    counts, alpha = problem.counts, state.alpha
-    value = counts @ np.log(alpha / (2 * np.pi)) - alpha @ sums.squares
+    value = 2 * noise_evidence(state.noise, problem.counts, sums.squares)
     size = np.linalg.slogdet(state.basis)[1]
     for side, prior, logdet, turns in zip(
         sides(problem, state.basis, sums),
@@ -35,11 +32,6 @@ def bound(problem, state, sums):
         value -= precision @ side.spread(prior)
         value -= evidence(prior.strength, side.scales).sum()
         value += 2 * VAGUE * (np.log(precision) - precision).sum()
-    if problem.noise == "shared":
-        value += 2 * VAGUE * (np.log(alpha[0]) - alpha[0])
-    else:
-        level = state.level
-        value += STRENGTH * (np.log(alpha * level) - level * alpha).sum()
     return 0.5 * float(value)
 
 

@@ -221,7 +221,8 @@ def _learn(
         entries.rows,
         turn(problem, unpruned),
         biases,
-        params["noise"],
+        features,
+        description,
         params["n_draws"],
         numbers,
     )

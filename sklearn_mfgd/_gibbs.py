@@ -15,9 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from . import _engine
-from ._bound import STRENGTH, VAGUE
 from ._model import Biases
-from ._variational import LEAST_NOISE
+from ._noise import LEAST_NOISE
+from ._pattern import Description
+from ._priors import STRENGTHS, VAGUE, evidence, shrinkage
 
 # Prior of the precision of factors: a Gamma distribution of this shape and rate.
 SHAPE = 0.5
@@ -31,6 +32,11 @@ class Level(NamedTuple):
 
     mean: np.ndarray  # (q,), 0 for the bias
     precision: np.ndarray  # (q,)
+    slopes: np.ndarray  # (n_features, q)
+
+    def means(self, features, dtype):
+        """Mean of each row, (n_rows, q), given its features."""
+        return (features @ self.slopes + self.mean).astype(dtype)
 
 
 class Draw(NamedTuple):
@@ -40,20 +46,23 @@ class Draw(NamedTuple):
     noise_precision: np.ndarray  # (n,)
     rows: Level
 
-    def solve(self, entries, biases, draws=None):
+    def solve(self, entries, biases, features, draws=None):
         """Row factors given this draw: their mean, or one drawn of them.
 
         Parameters
         ----------
         entries : Rows
         biases : Biases
+        features : ndarray of shape (n_rows, n_features)
+            Of the rows.
         draws : ndarray of shape (n_rows, q), optional
             Standard normal numbers.
         """
-        entries, level = entries.weigh(self.noise_precision), self.rows
-        return _solve(entries, self.H, biases, level.mean, level.precision, draws)
+        entries = entries.weigh(self.noise_precision)
+        means = self.rows.means(features, self.H.dtype)
+        return _solve(entries, self.H, biases, means, self.rows.precision, draws)
 
-    def sample(self, entries, biases, rows, columns, rng):
+    def sample(self, entries, biases, features, rows, columns, rng):
         """Draw some entries from their posterior given this draw of the columns.
 
         Parameters
@@ -61,6 +70,7 @@ class Draw(NamedTuple):
         entries : Rows
             What is observed.
         biases : Biases
+        features : ndarray of shape (n_rows, n_features)
         rows, columns : ndarray of int of shape (n_entries,)
             The entries to draw.
         rng : numpy.random.RandomState
@@ -71,7 +81,7 @@ class Draw(NamedTuple):
         """
         rank = self.H.shape[1] - biases.column
         normal = rng.standard_normal((entries.shape[0], rank + biases.row))
-        W = self.solve(entries, biases, normal.astype(self.H.dtype))
+        W = self.solve(entries, biases, features, normal.astype(self.H.dtype))
         noise = rng.standard_normal(len(rows)) / np.sqrt(self.noise_precision[columns])
         x = _engine.entry_products(W[:, :rank], self.H[:, :rank], rows, columns) + noise
         if biases.column:
@@ -81,21 +91,12 @@ class Draw(NamedTuple):
         return x
 
 
-def _solve(entries, H, biases, mean, ridge, draws):
-    """Rows around a mean, which counts as a bias of the columns."""
-    rank = H.shape[1] - biases.column
-    mean = mean.astype(H.dtype)
-    offset = H[:, :rank] @ mean[:rank]
-    if biases.column:
-        offset += H[:, rank]
-    W = _engine.least_squares(
-        entries,
-        np.column_stack([H[:, :rank], offset]),
-        (biases.row, True),
-        ridge,
-        draws,
-    )
-    W += mean
+def _solve(entries, H, biases, means, ridge, draws):
+    """Rows around their means, from what these leave of the entries."""
+    left = entries._replace(values=-_engine.residuals(entries, means, H, biases))
+    H = np.ascontiguousarray(H[:, : H.shape[1] - biases.column])
+    W = _engine.least_squares(left, H, (biases.row, False), ridge, draws)
+    W += means
     return W
 
 
@@ -104,6 +105,7 @@ class Draws(NamedTuple):
 
     draws: list
     biases: Biases
+    describe: Description  # of rows
 
     @property
     def H(self):
@@ -117,6 +119,12 @@ class Draws(NamedTuple):
         draws = [d._replace(H=d.H.astype(dtype, copy=False)) for d in self.draws]
         return self._replace(draws=draws)
 
+    def sample(self, which, entries, rows, columns, rng):
+        """Draw some entries given one of the draws, see `Draw.sample`."""
+        features = self.describe(entries)
+        draw = self.draws[which]
+        return draw.sample(entries, self.biases, features, rows, columns, rng)
+
     def take(self, columns):
         """The same for some of the columns."""
         return self._replace(
@@ -125,7 +133,8 @@ class Draws(NamedTuple):
                     H=draw.H[columns], noise_precision=draw.noise_precision[columns]
                 )
                 for draw in self.draws
-            ]
+            ],
+            describe=self.describe.take(columns),
         )
 
     def fold_in(self, rows):
@@ -135,7 +144,8 @@ class Draws(NamedTuple):
         -------
         W : ndarray of shape (n_rows, n_draws * rank or + 1)
         """
-        found = [draw.solve(rows, self.biases) for draw in self.draws]
+        features = self.describe(rows)
+        found = [draw.solve(rows, self.biases, features) for draw in self.draws]
         return _side_by_side(found, self.biases.row, 1)
 
 
@@ -147,7 +157,7 @@ def _side_by_side(found, biased, scale):
     return np.column_stack([*factors, bias])
 
 
-def draw(rows, state, biases, noise, n_draws, rng):
+def draw(rows, state, biases, features, describe, n_draws, rng):
     """Draw `n_draws` times, starting from a variational fit.
 
     Parameters
@@ -157,7 +167,10 @@ def draw(rows, state, biases, noise, n_draws, rng):
     state : State
         Factors and noise to start from.
     biases : Biases
-    noise : {"column", "shared"}
+    features : pair of Features
+        Of rows and of columns.
+    describe : Description
+        Of rows.
     n_draws : int
     rng : numpy.random.Generator
 
@@ -167,28 +180,54 @@ def draw(rows, state, biases, noise, n_draws, rng):
     """
     columns, dtype = rows.transpose(), rows.values.dtype
     counts = np.diff(columns.indptr)
-    W, H, alpha = state.W, state.H, state.alpha
+    W, H, alpha = state.W, state.H, state.noise.alpha
+    strength = state.noise.strength
     found = []
     for _ in range(n_draws):
-        of_rows = _draw_level(W, biases.row, rng)
+        of_rows = _draw_level(W, biases.row, features[0], rng)
         normal = rng.standard_normal(W.shape, dtype=dtype)
-        W = Draw(H, alpha, of_rows).solve(rows, biases, normal)
-        of_columns = _draw_level(H, biases.column, rng)
+        W = Draw(H, alpha, of_rows).solve(rows, biases, features[0].values, normal)
+        of_columns = _draw_level(H, biases.column, features[1], rng)
         normal = rng.standard_normal(H.shape, dtype=dtype)
         normal /= np.sqrt(alpha).astype(dtype)[:, None]
         # In units of the noise of each column.
         ridge = of_columns.precision / alpha[:, None]
         others = Biases(*biases[::-1])
-        H = _solve(columns, W, others, of_columns.mean, ridge, normal)
+        means = of_columns.means(features[1].values, dtype)
+        H = _solve(columns, W, others, means, ridge, normal)
         squares = _engine.squares(columns, H, W, biases[::-1])
-        alpha = _draw_noise(squares, counts, alpha, noise, dtype, rng)
+        alpha = _draw_noise(squares, counts, alpha, strength, dtype, rng)
         found.append(Draw(H, alpha, of_rows))
-    return Draws(found, biases)
+    return Draws(found, biases, describe)
 
 
-def _draw_level(F, biased, rng):
-    """Mean and precision of each factor; biases have a mean of zero."""
+def _draw_level(F, biased, features, rng):
+    """Where the factors of a side come from, given these."""
     F = F.astype(np.float64)
+    if len(features.scales):
+        return _draw_slopes(F, features, rng)
+    return _draw_mean(F, biased, rng)
+
+
+def _draw_slopes(F, features, rng):
+    """Strength and precision of each factor with the slopes averaged out, then these.
+
+    The constant among the features stands for the mean.
+    """
+    products = features.values.T.astype(np.float64) @ F
+    shares = shrinkage(STRENGTHS, features.scales)
+    left = np.square(F).sum(axis=0) - shares.T @ products**2
+    shape, rates = SHAPE + 0.5 * len(F), SHAPE + 0.5 * left
+    scores = -shape * np.log(rates) - 0.5 * evidence(STRENGTHS, features.scales)[:, None]
+    which = (scores + rng.gumbel(size=scores.shape)).argmax(axis=0)
+    precision = rng.gamma(shape, 1 / rates[which, np.arange(F.shape[1])])
+    share = shares[:, which]
+    spread = np.sqrt(share / precision) * rng.standard_normal(share.shape)
+    return Level(np.zeros(F.shape[1]), precision, share * products + spread)
+
+
+def _draw_mean(F, biased, rng):
+    """Mean and precision of each factor; biases have a mean of zero."""
     count = len(F)
     means = F.mean(axis=0)
     strength = np.full(F.shape[1], MEAN_STRENGTH)
@@ -201,16 +240,17 @@ def _draw_level(F, biased, rng):
     shape = SHAPE + 0.5 * count
     precision = rng.gamma(shape, 1 / (SHAPE + 0.5 * squares))
     spread = rng.standard_normal(len(means)) / np.sqrt((strength + count) * precision)
-    return Level(means * (1 - shrunk) + spread, precision)
+    slopes = np.zeros((0, len(means)))
+    return Level(means * (1 - shrunk) + spread, precision, slopes)
 
 
-def _draw_noise(squares, counts, alpha, noise, dtype, rng):
-    """Precision of the noise of each column."""
-    if noise == "shared":
+def _draw_noise(squares, counts, alpha, strength, dtype, rng):
+    """Precision of the noise of each column; of strength 0, of all."""
+    if strength == 0:
         shape, rate = VAGUE + 0.5 * counts.sum(), VAGUE + 0.5 * squares.sum()
         alpha = np.full(len(squares), rng.gamma(shape, 1 / rate))
     else:
         level = len(alpha) / alpha.sum()
-        shape = 0.5 * (counts + STRENGTH)
-        alpha = rng.gamma(shape, 2 / (squares + STRENGTH * level))
+        shape = 0.5 * (counts + strength)
+        alpha = rng.gamma(shape, 2 / (squares + strength * level))
     return np.clip(alpha, 1e-6, 1 / LEAST_NOISE[dtype])

@@ -35,6 +35,11 @@ from ._init import truncated_svd
 N_DIRECTIONS = 32
 LEAST_DIRECTION = 1e-3
 
+# A feature is left out of which those before it leave less than this share.
+LEAST_OWN = 1e-3
+
+TINY = np.finfo(np.float64).tiny
+
 # Rows and columns with much fewer entries count for less in singular vectors.
 TAU = 200.0
 
@@ -108,7 +113,7 @@ def nothing(m, n, dtype):
     without = (Features(np.zeros((k, 0), dtype), np.zeros(0)) for k in (m, n))
     zeros = np.zeros(N_OTHERS)
     basis = np.zeros((N_OTHERS, 0))
-    return *without, Description(np.zeros((n, 0)), zeros, zeros, basis)
+    return *without, Description(np.zeros((n, 0), dtype), zeros, zeros, basis)
 
 
 def _raw_features(rows, loadings):
@@ -119,23 +124,28 @@ def _raw_features(rows, loadings):
         observed = rows._replace(values=None, weights=None)
         sums = _engine.product(observed, loadings.astype(rows.values.dtype))
     sums = sums / np.sqrt(counts + TAU)[:, None]
-    return np.column_stack([np.ones(len(counts)), np.log1p(counts), sums])
+    raw = np.column_stack([np.ones(len(counts)), np.log1p(counts), sums])
+    raw[counts == 0] = 0  # nothing is known of these
+    return raw
 
 
 def _orthonormal(rows, loadings, singular):
     """Features of rows that are orthonormal, and how to make them."""
     raw = _raw_features(rows, loadings)
-    scales = np.append(np.ones(N_OTHERS), singular / singular.max(initial=1e-300))
-    # What the features before it say already is left out.
-    own = np.zeros(raw.shape[1])
-    diagonal = np.abs(np.diag(np.linalg.qr(raw).R))
-    own[: len(diagonal)] = diagonal
-    least = np.sqrt(np.finfo(rows.values.dtype).eps) * np.linalg.norm(raw, axis=0)
-    kept = np.flatnonzero(own > least)
-    basis = np.zeros((raw.shape[1], len(kept)))
-    basis[kept] = np.linalg.inv(np.linalg.qr(raw[:, kept]).R)
+    gram = raw.T @ raw
+    sizes = np.sqrt(np.diag(gram))
+    gram /= np.maximum(np.outer(sizes, sizes), TINY)
+    kept = []
+    for k in range(len(gram)):
+        own, others = gram[np.ix_(kept, kept)], gram[kept, k]
+        if gram[k, k] - others @ np.linalg.solve(own, others) > LEAST_OWN**2:
+            kept.append(k)
+    basis = np.zeros((len(gram), len(kept)))
+    root = np.linalg.cholesky(gram[np.ix_(kept, kept)])
+    basis[kept] = np.linalg.inv(root).T / sizes[kept, None]
+    scales = np.append(np.ones(N_OTHERS), singular / singular.max(initial=TINY))[kept]
     description = Description(loadings, raw.min(axis=0), raw.max(axis=0), basis)
-    return Features(description(rows), scales[kept]), description
+    return Features((raw @ basis).astype(rows.values.dtype), scales), description
 
 
 class _Excess:

@@ -38,7 +38,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import _diagonal, _engine
-from ._bound import STRENGTH, align, maximize_priors, turn, turned_priors
+from ._bound import align, maximize_priors, turn, turned_priors
 from ._linalg import BLOCK
 from ._moments import (
     blocks_of,
@@ -51,13 +51,10 @@ from ._moments import (
     total,
     unpack,
 )
+from ._noise import FIRST_STRENGTH, Noise, best_noise
 from ._pattern import Features
-from ._priors import VAGUE, Prior, best_precisions, first_prior
+from ._priors import Prior, best_precisions, first_prior
 from ._pruning import prune
-
-# Least variance of the noise, the data having one of order one: where nothing is left
-# to explain, sums of squares are rounding.
-LEAST_NOISE = {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 1e-6}
 
 # Precision of the factors in the first sweep, over what their start suggests. With all
 # of it weak factors are given up before they have shown what they explain.
@@ -106,8 +103,12 @@ class State(NamedTuple):
     basis: np.ndarray  # Q
     row_prior: Prior  # of Q w and b
     column_prior: Prior  # of inv(Q') h and c
-    alpha: np.ndarray  # precision of the noise of each column
-    level: float  # what the noise of columns is drawn to
+    noise: Noise
+
+    @property
+    def alpha(self):
+        """Precision of the noise of each column."""
+        return self.noise.alpha
 
 
 class Sums(NamedTuple):
@@ -163,25 +164,26 @@ def first_state(problem, W, H, rows):
     if rows.weights is not None:
         share = float(rows.weights.mean(dtype=np.float64))
     level = max(squares / errors.size, 1e-3 * share)
-    alpha = np.full(n, 1 / level)
+    strength = FIRST_STRENGTH if problem.noise == "column" else 0.0
+    noise = Noise(np.full(n, 1 / level), level, strength)
     row_squares, column_squares = (np.square(F, dtype=np.float64) for F in (W, H))
     row_precision = FIRST_PRIOR * best_precisions(row_squares.sum(axis=0), m)
     column_precision = best_precisions(column_squares.sum(axis=0), n)
     seen = np.append(
         row_squares[:, :rank].mean(axis=0), np.ones(int(problem.column_bias))
     )
-    variances = 1 / (column_precision + np.outer(share * alpha * problem.counts, seen))
+    variances = 1 / (column_precision + np.outer(share * noise.alpha * problem.counts, seen))
     priors = (
         first_prior(row_precision, problem.row_features.values.shape[1]),
         first_prior(column_precision, problem.column_features.values.shape[1]),
     )
     if problem.blocks is None:
         variances = variances.astype(problem.dtype)
-        return State(W, H, None, variances, np.eye(rank), *priors, alpha, level)
+        return State(W, H, None, variances, np.eye(rank), *priors, noise)
     covariances = np.zeros((n, n_pairs(H.shape[1])), problem.dtype)
     covariances[:, diagonal(H.shape[1])] = variances
     moments = moments_of(H, covariances, problem.column_bias)
-    return State(W, H, moments, covariances, np.eye(rank), *priors, alpha, level)
+    return State(W, H, moments, covariances, np.eye(rank), *priors, noise)
 
 
 def sweep(problem, state):
@@ -194,8 +196,8 @@ def sweep(problem, state):
     """
     update = _update_independent if problem.blocks is None else _update
     state, sums = update(problem, state)
-    alpha, level = _noise(problem, state, sums.squares)
-    return state._replace(alpha=alpha, level=level), sums
+    noise = best_noise(state.noise, problem.counts, sums.squares, problem.dtype)
+    return state._replace(noise=noise), sums
 
 
 def _update(problem, state):
@@ -348,20 +350,6 @@ def _squared_errors(problem, state, found, penalties, of_biases):
     return np.maximum(squares, 0.0)
 
 
-def _noise(problem, state, squares):
-    """Precision of the noise of each column, and the level they share."""
-    largest, level = 1 / LEAST_NOISE[problem.dtype], state.level
-    if problem.noise == "shared":
-        alpha = (problem.n_observed + 2 * VAGUE) / (squares.sum() + 2 * VAGUE)
-        return np.full(len(squares), min(alpha, largest)), level
-    alpha = state.alpha
-    for _ in range(3):
-        level = len(alpha) / alpha.sum()
-        alpha = (problem.counts + STRENGTH) / (squares + STRENGTH * level)
-        alpha = np.minimum(alpha, largest)
-    return alpha, level
-
-
 def variational(problem, state, track, *, max_iter, tol):
     """Sweep until the bound rises by less than `tol` for each entry.
 
@@ -387,7 +375,7 @@ def variational(problem, state, track, *, max_iter, tol):
         Before any factor was dropped.
     """
     best = start = unpruned = state
-    last, n_ahead, least = -np.inf, 0, tol * problem.n_observed
+    last, gain, n_ahead, least = -np.inf, np.inf, 0, tol * problem.n_observed
     telling_apart = pruned = False
     for _ in range(max_iter):
         before = best.row_prior, best.column_prior
@@ -401,7 +389,8 @@ def variational(problem, state, track, *, max_iter, tol):
         if value < last and n_ahead > 0:  # too far ahead
             start, n_ahead = best, 0
             continue
-        settled, same_rank = value - last < least, state.W.shape == start.W.shape
+        same_rank, last_gain, gain = state.W.shape == start.W.shape, gain, value - last
+        settled = gain < least and gain <= last_gain  # it rises slower and slower
         ended = settled and telling_apart and same_rank
         unpruned = unpruned if pruned else state
         telling_apart = settled or (telling_apart and not same_rank)

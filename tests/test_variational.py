@@ -16,11 +16,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn_mfgd import GradientMF, MaskedGradientMF, _diagonal, _engine, _kernels
 from sklearn_mfgd._bound import (
     STRENGTH,
-    VAGUE,
     align,
     bound,
     diagonalizing_basis,
-    maximize_precisions,
+    maximize_priors,
     second_moments,
     turn,
 )
@@ -28,6 +27,8 @@ from sklearn_mfgd._engine import Rows
 from sklearn_mfgd._model import Biases
 from sklearn_mfgd._moments import pack, unpack
 from sklearn_mfgd._observed import rows_of
+from sklearn_mfgd._pattern import Features, nothing
+from sklearn_mfgd._priors import VAGUE, Prior, best_prior, turned
 from sklearn_mfgd._pruning import prune
 from sklearn_mfgd._solvers import Track
 from sklearn_mfgd._variational import first_state, problem_of, sweep, variational
@@ -587,7 +588,7 @@ class TestPruning:
         case, rows, columns, problem, state, sums = self.told_apart(
             rank=2, biases=biases, noise=noise, weighted=weighted, share=share
         )
-        state = maximize_precisions(problem, state, sums)
+        state = maximize_priors(problem, state, sums)
         # A factor of which the prior is very sure of nothing.
         state = state._replace(
             row_precision=state.row_precision * ([1e3] + [1] * (1 + biases.row))
@@ -604,7 +605,7 @@ class TestPruning:
         case, rows, columns, problem, state, sums = self.told_apart(
             m=60, n=30, rank=2, biases=biases, spread=0.1
         )
-        state = maximize_precisions(problem, state, sums)
+        state = maximize_priors(problem, state, sums)
         assert prune(problem, state, sums) == (state, sums)
         before = bound(problem, state, sums)
         for k in range(2):
@@ -618,7 +619,7 @@ class TestPruning:
 
     def test_takes_everything_of_the_factors(self):
         _, _, _, problem, state, sums = self.told_apart(rank=4)
-        state = maximize_precisions(problem, state, sums)
+        state = maximize_priors(problem, state, sums)
         after, kept = prune(problem, state, sums)
         rank = len(after.basis)
         assert rank < 4
