@@ -390,18 +390,21 @@ def variational(problem, state, track, *, max_iter, tol):
             start, n_ahead = best, 0
             continue
         same_rank, last_gain, gain = state.W.shape == start.W.shape, gain, value - last
-        settled = gain < least and gain <= last_gain  # it rises slower and slower
+        settled = gain < least and gain <= max(last_gain, 0)  # and does not speed up
         ended = settled and telling_apart and same_rank
         unpruned = unpruned if pruned else state
-        telling_apart = settled or (telling_apart and not same_rank)
+        resting = problem.has_features and same_rank  # many sweeps are to come
+        telling_apart = settled or (telling_apart and not resting)
         if telling_apart and not pruned:
             pruned, least = True, least * (LAST if problem.has_features else 1)
         last, best = value, state
         track.add(state.W, state.H, value, _no_steps, ended, state)
         if track.converged:
             break
-        start, n_ahead = state, n_ahead + 1 if same_rank else 0
-        if problem.has_features and same_rank:
+        start, n_ahead = state, n_ahead + 1
+        if not (problem.has_features and same_rank):
+            n_ahead = 0
+        elif n_ahead > 1:
             start = _ahead(state, before, (n_ahead - 1) / (n_ahead + 2))
     return unpruned
 
