@@ -64,6 +64,9 @@ FIRST_PRIOR = 0.1
 # that costs little, most factors being dropped by then.
 LAST = 0.05
 
+# But not below this rise of the bound, which is nothing whatever the number of entries.
+LEAST_RISE = 1.0
+
 
 class Problem(NamedTuple):
     """The data and what never changes about them."""
@@ -396,7 +399,9 @@ def variational(problem, state, track, *, max_iter, tol):
         resting = problem.has_features and same_rank  # many sweeps are to come
         telling_apart = settled or (telling_apart and not resting)
         if telling_apart and not pruned:
-            pruned, least = True, least * (LAST if problem.has_features else 1)
+            pruned = True
+            if problem.has_features:
+                least = min(least, max(LAST * least, LEAST_RISE))
         last, best = value, state
         track.add(state.W, state.H, value, _no_steps, ended, state)
         if track.converged:

@@ -14,7 +14,6 @@ from sklearn_mfgd import (
     _kernels,
     _moments,
 )
-from sklearn_mfgd._bound import STRENGTH, VAGUE
 from sklearn_mfgd._gibbs import (
     MEAN_STRENGTH,
     SHAPE,
@@ -24,11 +23,15 @@ from sklearn_mfgd._gibbs import (
     _draw_noise,
 )
 from sklearn_mfgd._model import Biases
+from sklearn_mfgd._noise import LEAST_NOISE
 from sklearn_mfgd._observed import rows_of
-from sklearn_mfgd._variational import LEAST_NOISE
+from sklearn_mfgd._pattern import Features
+from sklearn_mfgd._priors import STRENGTHS, VAGUE
 
 BIASES = [Biases(row, column) for row in (False, True) for column in (False, True)]
 FIT_BIAS = pytest.mark.parametrize("fit_bias", [True, "columns", False])
+
+NO_FEATURES = Features(np.zeros((40, 0)), np.zeros(0))
 
 # How many standard deviations a mean of draws may be off.
 SIGMAS = 5
@@ -95,15 +98,18 @@ class TestRows:
         q = 3 + biases.row
         mean, noise = rng.standard_normal(q), rng.uniform(0.5, 2, 12)
         mean[3:] = 0  # of biases
-        found = Draw(row.H, noise, Level(mean, row.ridge)).solve(row.rows, biases)
+        slopes, features = rng.standard_normal((2, q)), rng.standard_normal((3, 2))
+        level = Level(mean, row.ridge, slopes)
+        found = Draw(row.H, noise, level).solve(row.rows, biases, features)
         x, seen = row.rows.values[: row.rows.indptr[1]], row.rows.indices
         seen = seen[: row.rows.indptr[1]]
         design = np.column_stack([row.H[seen, :3], np.ones((len(seen), q - 3))])
         offset = row.H[seen, -1] if biases.column else 0
         weighted = design.T * noise[seen]
         system = weighted @ design + np.diag(row.ridge)
-        right = weighted @ (x - offset) + row.ridge * mean
-        assert_allclose(found, np.tile(np.linalg.solve(system, right), (3, 1)))
+        for own, of_row in zip(found, features, strict=True):
+            right = weighted @ (x - offset) + row.ridge * (mean + of_row @ slopes)
+            assert_allclose(own, np.linalg.solve(system, right))
 
 
 def test_any_number_of_threads_draws_the_same(monkeypatch, kernels):
@@ -135,8 +141,10 @@ class TestLevel:
 
     def draws(self, factors, biased):
         rng = np.random.default_rng(1)
-        levels = [_draw_level(factors, biased, rng) for _ in range(self.n_draws)]
-        means, precisions = zip(*levels, strict=True)
+        levels = [
+            _draw_level(factors, biased, NO_FEATURES, rng) for _ in range(self.n_draws)
+        ]
+        means, precisions, _ = zip(*levels, strict=True)
         return np.array(means), np.array(precisions)
 
     @pytest.mark.parametrize("biased", [False, True], ids=["", "biased"])
@@ -160,39 +168,88 @@ class TestLevel:
             assert_drawn_from(scaled[:, None], [0], np.eye(1))
 
     def test_of_single_precision_is_double(self, factors):
-        level = _draw_level(factors.astype(np.float32), True, np.random.default_rng(0))
-        assert level.mean.dtype == level.precision.dtype == np.float64
+        single, rng = factors.astype(np.float32), np.random.default_rng(0)
+        for features in (NO_FEATURES, self.features(np.float32)):
+            level = _draw_level(single, True, features, rng)
+            assert level.mean.dtype == level.precision.dtype == np.float64
+            assert level.slopes.dtype == np.float64
+
+    def features(self, dtype=np.float64):
+        """Return two orthonormal features, the second of a smaller scale."""
+        values = np.linalg.qr(np.random.RandomState(2).standard_normal((self.count, 2)))
+        return Features(values.Q.astype(dtype), np.array([1.0, 0.3]))
+
+    def test_with_features_has_the_posterior_of_strength_precision_and_slopes(self):
+        """Of a factor they say much of, and of one that they say nothing of."""
+        rng, features = np.random.RandomState(3), self.features()
+        F = 0.5 * rng.standard_normal((self.count, 2))
+        F[:, 0] += features.values @ [8, 2]
+        draws = np.random.default_rng(1)
+        levels = [
+            _draw_level(F, True, features, draws) for _ in range(self.n_draws)
+        ]
+        assert all((level.mean == 0).all() for level in levels)
+        slopes = np.array([level.slopes for level in levels])
+        precisions = np.array([level.precision for level in levels])
+        for k, f in enumerate(F.T):
+            # Of every strength: its probability, and what follows from it.
+            weights, rates, shares = [], [], []
+            for strength in STRENGTHS:
+                variances = strength * features.scales**2
+                prior = np.eye(self.count) + (features.values * variances) @ (
+                    features.values.T
+                )
+                rate = SHAPE + f @ np.linalg.solve(prior, f) / 2
+                _, logdet = np.linalg.slogdet(prior)
+                shape = SHAPE + self.count / 2
+                weights.append(-shape * np.log(rate) - logdet / 2)
+                rates.append(rate)
+                shares.append(variances / (1 + variances))
+            weights = np.exp(np.array(weights) - max(weights))
+            weights /= weights.sum()
+            expected = weights @ (shape / np.array(rates))
+            spread = precisions[:, k].std() / np.sqrt(self.n_draws)
+            assert abs(precisions[:, k].mean() - expected) < SIGMAS * spread
+            mean = (weights @ np.array(shares)) * (features.values.T @ f)
+            spread = slopes[:, :, k].std(axis=0) / np.sqrt(self.n_draws)
+            assert (np.abs(slopes[:, :, k].mean(axis=0) - mean) < SIGMAS * spread).all()
+            second = np.array(shares) * np.array(rates)[:, None] / (shape - 1)
+            second += (np.array(shares) * (features.values.T @ f)) ** 2
+            expected = weights @ second
+            squares = slopes[:, :, k] ** 2
+            spread = squares.std(axis=0) / np.sqrt(self.n_draws)
+            assert (np.abs(squares.mean(axis=0) - expected) < SIGMAS * spread).all()
 
 
 class TestNoise:
     squares, counts = np.array([3.0, 40.0, 0.0]), np.array([10.0, 20.0, 0.0])
 
-    def draws(self, noise, alpha, dtype=np.float64, n_draws=3000):
+    def draws(self, strength, alpha, dtype=np.float64, n_draws=3000):
         rng = np.random.default_rng(0)
-        given = self.squares, self.counts, alpha, noise, np.dtype(dtype)
+        given = self.squares, self.counts, alpha, strength, np.dtype(dtype)
         return np.array([_draw_noise(*given, rng) for _ in range(n_draws)])
 
     def test_of_a_column_is_drawn_around_that_of_all(self):
         """It counts for some observations, all a column has that has none."""
         alpha = np.array([1.0, 2.0, 4.0])
-        level, draws = 3 / alpha.sum(), self.draws("column", alpha)
-        shapes = (self.counts + STRENGTH) / 2
-        rates = (self.squares + STRENGTH * level) / 2
+        level, draws = 3 / alpha.sum(), self.draws(2.5, alpha)
+        shapes = (self.counts + 2.5) / 2
+        rates = (self.squares + 2.5 * level) / 2
         errors = draws.mean(axis=0) / (shapes / rates) - 1
         assert (np.abs(errors) < SIGMAS / np.sqrt(shapes * 3000)).all()
 
     def test_that_is_shared_is_drawn_from_all_columns(self):
-        draws = self.draws("shared", np.ones(3))
+        draws = self.draws(0, np.ones(3))
         assert (draws == draws[:, :1]).all()
         shape, rate = VAGUE + 15, VAGUE + 21.5
         error = draws[:, 0].mean() / (shape / rate) - 1
         assert abs(error) < SIGMAS / np.sqrt(shape * 3000)
 
-    @pytest.mark.parametrize("noise", ["column", "shared"])
+    @pytest.mark.parametrize("strength", [4.0, 0.0])
     @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-    def test_is_never_less_than_rounding(self, monkeypatch, noise, dtype):
+    def test_is_never_less_than_rounding(self, monkeypatch, strength, dtype):
         monkeypatch.setattr(self, "squares", np.zeros(3), raising=False)
-        draws = self.draws(noise, np.full(3, 1e12), dtype, n_draws=10)
+        draws = self.draws(strength, np.full(3, 1e12), dtype, n_draws=10)
         assert draws.max() <= 1 / LEAST_NOISE[np.dtype(dtype)]
 
 
@@ -229,7 +286,8 @@ class TestPredictions:
         rows = rows_of(np.nan_to_num(X - model.mean_) / unit, ~np.isnan(X))
         predictions = []
         for draw in model._draws.draws:
-            W = draw.solve(rows, model._biases)
+            features = model._draws.describe(rows)
+            W = draw.solve(rows, model._biases, features)
             predicted = W[:, :4] @ draw.H[:, :4].T
             predicted += W[:, 4:].sum(axis=1)[:, None] + draw.H[:, 4:].sum(axis=1)
             predictions.append(predicted)
@@ -416,7 +474,8 @@ def test_sampled_entries_lie_around_what_their_draw_predicts(planted, fit_bias):
     rng = np.random.RandomState(0)
     found = [model._sample_entries(X, i, j, 1, rng) for _ in range(300)]
     draw, biases = model._draws.draws[1], model._biases
-    W = draw.solve(model._entries(X, None, None).listed().rows, biases)
+    rows = model._entries(X, None, None).listed().rows
+    W = draw.solve(rows, biases, model._draws.describe(rows))
     x = (W[:, :3] @ draw.H[:, :3].T)[i, j]
     x += W[i, 3] if biases.row else 0
     x += draw.H[j, 3] if biases.column else 0

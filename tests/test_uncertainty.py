@@ -6,6 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_mfgd import GradientMF, MaskedGradientMF, _diagonal
 from sklearn_mfgd._moments import n_pairs, unpack
+from sklearn_mfgd._observed import rows_of
 
 FIT_BIAS = [True, "columns", False]
 
@@ -32,7 +33,10 @@ class Fitted:
 
     def row(self, x, weights=None):
         """Return mean and covariance of the coefficients of a row, by a loop."""
-        system, right = self.prior.copy(), np.zeros(len(self.prior))
+        observed = rows_of(np.nan_to_num(x)[None], ~np.isnan(x)[None])
+        learned = self.model._learned
+        mean = (learned.describe(observed) @ learned.slopes)[0] * self.row_units
+        system, right = self.prior.copy(), self.prior @ mean
         for j in np.flatnonzero(~np.isnan(x)):
             h, spread = self.H[j, : self.rank], self.H_cov[j]
             g = np.append(h, np.ones(int(self.row_bias)))
