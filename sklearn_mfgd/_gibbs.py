@@ -218,7 +218,9 @@ def _draw_slopes(F, features, rng):
     shares = shrinkage(STRENGTHS, features.scales)
     left = np.square(F).sum(axis=0) - shares.T @ products**2
     shape, rates = SHAPE + 0.5 * len(F), SHAPE + 0.5 * left
-    scores = -shape * np.log(rates) - 0.5 * evidence(STRENGTHS, features.scales)[:, None]
+    scores = (
+        -shape * np.log(rates) - 0.5 * evidence(STRENGTHS, features.scales)[:, None]
+    )
     which = (scores + rng.gumbel(size=scores.shape)).argmax(axis=0)
     precision = rng.gamma(shape, 1 / rates[which, np.arange(F.shape[1])])
     share = shares[:, which]

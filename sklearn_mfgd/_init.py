@@ -114,7 +114,9 @@ def _exact_svd(A, rank, dtype):
     left = vectors[:, ::-1][:, :rank].astype(dtype)
     right = A.T @ left
     singular = np.linalg.norm(right, axis=0)
-    nonzero = singular > np.sqrt(max(A.shape) * np.finfo(dtype).eps) * singular.max(initial=0)
+    nonzero = singular > np.sqrt(max(A.shape) * np.finfo(dtype).eps) * singular.max(
+        initial=0
+    )
     right = np.divide(right, singular, out=np.zeros_like(right), where=nonzero)
     return left, np.where(nonzero, singular, 0), right
 

@@ -30,9 +30,10 @@ import numpy as np
 from . import _engine
 from ._init import truncated_svd
 
-# Singular vectors, if there are four times as many rows and columns; smaller than this
-# share of the first they are not worth dividing by.
+# Singular vectors, one for so many rows and columns at most: a table of few columns has
+# no room for them. Smaller than this share of the first they are left out.
 N_DIRECTIONS = 32
+SIDE_PER_DIRECTION = 16
 LEAST_DIRECTION = 1e-3
 
 # A feature is left out of which those before it leave less than this share.
@@ -92,7 +93,7 @@ def describe(rows, columns):
     """
     dtype = rows.values.dtype
     row_counts, column_counts = (np.diff(side.indptr) for side in (rows, columns))
-    rank = min(N_DIRECTIONS, min(rows.shape) // 4)
+    rank = min(N_DIRECTIONS, min(rows.shape) // SIDE_PER_DIRECTION)
     left, singular, right = truncated_svd(_Excess(rows, columns, dtype), rank, dtype)
     kept = singular > LEAST_DIRECTION * singular.max(initial=0)
     singular = singular[kept].astype(np.float64)

@@ -18,8 +18,7 @@ then has of a factor is
     \tfrac12 \Big[ m \log \lambda - \lambda \Big( \mathrm{E} |w|^2 - 2 \sum_d a_d P_d
     + \sum_d a_d^2 / s_d \Big) - \sum_d \log(1 + \theta \sigma_d^2) \Big],
 
-of which the best lambda is known for every theta, and the best theta is looked up. As
-likely as not it is zero, and all others that are looked up are equally likely.
+of which the best lambda is known for every theta, and the best theta is looked up.
 """
 
 from typing import NamedTuple
@@ -60,9 +59,8 @@ def shrinkage(strength, scales):
 
 
 def evidence(strength, scales):
-    """Sum of ``log(1 + theta sigma^2)``, less twice the log prior, (n_strengths,)."""
-    cost = np.log1p(np.square(scales)[:, None] * strength).sum(axis=0)
-    return cost + 2 * np.log(len(STRENGTHS) - 1) * (strength > 0)
+    """Sum of ``log(1 + theta sigma^2)`` over the features, (n_strengths,)."""
+    return np.log1p(np.square(scales)[:, None] * strength).sum(axis=0)
 
 
 def best_precisions(second, count):

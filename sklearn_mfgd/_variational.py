@@ -65,7 +65,7 @@ FIRST_PRIOR = 0.1
 LAST = 0.05
 
 # But not below this rise of the bound, which is nothing whatever the number of entries.
-LEAST_RISE = 1.0
+LEAST_RISE = 0.2
 
 
 class Problem(NamedTuple):
@@ -175,7 +175,9 @@ def first_state(problem, W, H, rows):
     seen = np.append(
         row_squares[:, :rank].mean(axis=0), np.ones(int(problem.column_bias))
     )
-    variances = 1 / (column_precision + np.outer(share * noise.alpha * problem.counts, seen))
+    variances = 1 / (
+        column_precision + np.outer(share * noise.alpha * problem.counts, seen)
+    )
     priors = (
         first_prior(row_precision, problem.row_features.values.shape[1]),
         first_prior(column_precision, problem.column_features.values.shape[1]),

@@ -185,9 +185,7 @@ class TestLevel:
         F = 0.5 * rng.standard_normal((self.count, 2))
         F[:, 0] += features.values @ [8, 2]
         draws = np.random.default_rng(1)
-        levels = [
-            _draw_level(F, True, features, draws) for _ in range(self.n_draws)
-        ]
+        levels = [_draw_level(F, True, features, draws) for _ in range(self.n_draws)]
         assert all((level.mean == 0).all() for level in levels)
         slopes = np.array([level.slopes for level in levels])
         precisions = np.array([level.precision for level in levels])
