@@ -146,23 +146,20 @@ def turn(problem, state):
     for part in blocks(len(H), len(whole) ** 2):
         old = unpack(state.covariances[part], len(whole))
         covariances[part] = pack(whole @ old @ whole.T)
-    row_prior, column_prior = turned_priors(state)
-    return state._replace(
+    return with_turned_priors(state)._replace(
         W=W,
         H=H,
         moments=moments_of(H, covariances, problem.column_bias),
         covariances=covariances,
         basis=np.eye(rank),
-        row_prior=row_prior,
-        column_prior=column_prior,
     )
 
 
-def turned_priors(state):
-    """Priors of the factors in the basis of the precisions."""
+def with_turned_priors(state):
+    """The same state but for the means of priors, in the basis of the precisions."""
     Q, row_prior, column_prior = state.basis, state.row_prior, state.column_prior
     T = np.linalg.inv(Q).T
-    return (
-        row_prior._replace(slopes=turned(row_prior.slopes, Q)),
-        column_prior._replace(slopes=turned(column_prior.slopes, T)),
+    return state._replace(
+        row_prior=row_prior._replace(slopes=turned(row_prior.slopes, Q)),
+        column_prior=column_prior._replace(slopes=turned(column_prior.slopes, T)),
     )

@@ -38,7 +38,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import _diagonal, _engine
-from ._bound import align, maximize_priors, turn, turned_priors
+from ._bound import align, maximize_priors, turn, with_turned_priors
 from ._linalg import BLOCK
 from ._moments import (
     blocks_of,
@@ -50,6 +50,7 @@ from ._moments import (
     packed_size,
     total,
     unpack,
+    with_shifted_bias,
 )
 from ._noise import FIRST_STRENGTH, Noise, best_noise
 from ._pattern import Features
@@ -383,9 +384,9 @@ def variational(problem, state, track, *, max_iter, tol):
     last, gain, n_ahead, least = -np.inf, np.inf, 0, tol * problem.n_observed
     telling_apart = pruned = False
     for _ in range(max_iter):
-        before = best.row_prior, best.column_prior
+        before = best
         if telling_apart:
-            before, start = turned_priors(best), turn(problem, start)
+            before, start = with_turned_priors(best), turn(problem, start)
         state, sums = sweep(problem, start)
         if telling_apart and problem.blocks is not None:
             state = maximize_priors(problem, state, sums)
@@ -412,17 +413,30 @@ def variational(problem, state, track, *, max_iter, tol):
         if not (problem.has_features and same_rank):
             n_ahead = 0
         elif n_ahead > 1:
-            start = _ahead(state, before, (n_ahead - 1) / (n_ahead + 2))
+            start = _ahead(problem, state, before, (n_ahead - 1) / (n_ahead + 2))
     return unpruned
 
 
-def _ahead(state, before, share):
-    """Let the means of priors go on as they went, by a share of the way."""
+def _ahead(problem, state, before, share):
+    """Let what is slow go on as it went, by a share of the way.
+
+    That are the means of priors, and the column biases, which a mean of the factors of
+    rows can stand for.
+    """
     row_prior, column_prior = (
         now._replace(slopes=now.slopes + share * (now.slopes - old.slopes))
-        for now, old in zip((state.row_prior, state.column_prior), before, strict=True)
+        for now, old in (
+            (state.row_prior, before.row_prior),
+            (state.column_prior, before.column_prior),
+        )
     )
-    return state._replace(row_prior=row_prior, column_prior=column_prior)
+    state = state._replace(row_prior=row_prior, column_prior=column_prior)
+    if not problem.column_bias:
+        return state
+    shift = share * (state.H[:, -1] - before.H[:, -1])
+    H = state.H.copy()
+    H[:, -1] += shift
+    return state._replace(H=H, moments=with_shifted_bias(state.moments, shift))
 
 
 def _no_steps():
