@@ -8,9 +8,10 @@ The model is
     \epsilon_{ij} \sim N(0, 1 / (s_{ij} \alpha_j)), \quad
     w_i \sim N(A_w' f_i, \Lambda_w^{-1}), \; h_j \sim N(A_h' g_j, \Lambda_h^{-1})
 
-with features f and g of what is observed of a row and of a column, see `_priors`, the posterior of ``[w_i, b_i]`` and of ``[h_j, c_j]`` is taken to be independent and
+with features f and g of what is observed of a row and of a column, see `_priors`. The
+posterior of ``[w_i, b_i]`` and of ``[h_j, c_j]`` is taken to be independent and
 Gaussian, with full covariances [1]_, [2]_. A sweep updates all rows, all columns, then
-the precisions by their maximum, and never lowers the bound
+the priors by their maximum, and never lowers the bound
 
 .. math::
 
@@ -61,9 +62,10 @@ from ._pruning import prune
 # of it weak factors are given up before they have shown what they explain.
 FIRST_PRIOR = 0.1
 
-# With features a fit goes on until the bound rises by less than this share of `tol`:
-# that costs little, most factors being dropped by then.
-LAST = 0.05
+# With features a fit goes on until the bound rises by less than this share of `tol`, for
+# so many sweeps: that costs little, most factors being dropped by then.
+LAST = 0.1
+PATIENCE = 3
 
 # But not below this rise of the bound, which is nothing whatever the number of entries.
 LEAST_RISE = 0.2
@@ -382,6 +384,7 @@ def variational(problem, state, track, *, max_iter, tol):
     """
     best = start = unpruned = state
     last, gain, n_ahead, least = -np.inf, np.inf, 0, tol * problem.n_observed
+    n_settled, patience = 0, 1
     telling_apart = pruned = False
     for _ in range(max_iter):
         before = best
@@ -397,13 +400,16 @@ def variational(problem, state, track, *, max_iter, tol):
             continue
         same_rank, last_gain, gain = state.W.shape == start.W.shape, gain, value - last
         settled = gain < least and gain <= max(last_gain, 0)  # and does not speed up
-        ended = settled and telling_apart and same_rank
+        n_settled = n_settled + 1 if settled else 0
+        ended = telling_apart and same_rank and n_settled >= patience
         unpruned = unpruned if pruned else state
         resting = problem.has_features and same_rank  # many sweeps are to come
-        telling_apart = settled or (telling_apart and not resting)
+        telling_apart = telling_apart and not resting
+        telling_apart = telling_apart or n_settled >= max(1, patience - 1)
         if telling_apart and not pruned:
             pruned = True
             if problem.has_features:
+                patience = PATIENCE
                 least = min(least, max(LAST * least, LEAST_RISE))
         last, best = value, state
         track.add(state.W, state.H, value, _no_steps, ended, state)

@@ -28,8 +28,8 @@ from sklearn_mfgd._engine import Rows
 from sklearn_mfgd._model import Biases
 from sklearn_mfgd._moments import pack, unpack
 from sklearn_mfgd._observed import rows_of
-from sklearn_mfgd._pattern import Features, nothing
-from sklearn_mfgd._priors import VAGUE, Prior, best_prior, turned
+from sklearn_mfgd._pattern import Features
+from sklearn_mfgd._priors import VAGUE
 from sklearn_mfgd._pruning import prune
 from sklearn_mfgd._solvers import Track
 from sklearn_mfgd._variational import first_state, problem_of, sweep, variational
