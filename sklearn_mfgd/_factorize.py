@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from . import _moments, _pattern
+from ._ascent import ascend
 from ._bound import turn
 from ._entries import CompleteEntries, hold_out, validation_error
 from ._gibbs import Draws, draw
@@ -20,12 +21,7 @@ from ._linalg import one_blas_thread
 from ._model import Ridge, sides_of
 from ._solvers import Descent, Track, descend
 from ._stochastic import stochastic_descend
-from ._variational import (
-    covariances_are_diagonal,
-    first_state,
-    problem_of,
-    variational,
-)
+from ._variational import covariances_are_diagonal, first_state, problem_of
 
 # Up to this rank the exact rows of "als" cost no more than the sweeps that they save;
 # it depends less on the condition of the data than "scaled" does.
@@ -213,7 +209,7 @@ def _learn(
         monitor=monitor and (lambda now: monitor(now, partial(finish, now))),
         **ending,
     )
-    unpruned = variational(problem, state, track, max_iter=params["max_iter"], tol=tol)
+    unpruned = ascend(problem, state, track, max_iter=params["max_iter"], tol=tol)
     if params["n_draws"] == 0:
         return finish(track.descent())
     numbers = np.random.default_rng(rng.randint(2**31))

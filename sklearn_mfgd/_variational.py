@@ -30,8 +30,6 @@ References
    Presence of Missing Values", Journal of Machine Learning Research 11 (2010).
 .. [3] J. Luttinen, A. Ilin, "Transformations in Variational Bayesian Factor Analysis to
    Speed up Learning", Neurocomputing 73 (2010).
-.. [4] B. O'Donoghue, E. Candès, "Adaptive Restart for Accelerated Gradient Schemes",
-   Foundations of Computational Mathematics 15 (2015).
 """
 
 from typing import NamedTuple
@@ -39,7 +37,6 @@ from typing import NamedTuple
 import numpy as np
 
 from . import _diagonal, _engine
-from ._bound import align, maximize_priors, turn, with_turned_priors
 from ._linalg import BLOCK
 from ._moments import (
     blocks_of,
@@ -51,24 +48,14 @@ from ._moments import (
     packed_size,
     total,
     unpack,
-    with_shifted_bias,
 )
 from ._noise import FIRST_STRENGTH, Noise, best_noise
 from ._pattern import Features
 from ._priors import Prior, best_precisions, first_prior
-from ._pruning import prune
 
 # Precision of the factors in the first sweep, over what their start suggests. With all
 # of it weak factors are given up before they have shown what they explain.
 FIRST_PRIOR = 0.1
-
-# With features a fit goes on until the bound rises by less than this share of `tol`, for
-# so many sweeps: that costs little, most factors being dropped by then.
-LAST = 0.1
-PATIENCE = 3
-
-# But not below this rise of the bound, which is nothing whatever the number of entries.
-LEAST_RISE = 0.2
 
 
 class Problem(NamedTuple):
@@ -356,95 +343,3 @@ def _squared_errors(problem, state, found, penalties, of_biases):
     explained = found.means.shape[1] - penalties - found.gains
     squares = problem.squares + explained / state.alpha + of_biases
     return np.maximum(squares, 0.0)
-
-
-def variational(problem, state, track, *, max_iter, tol):
-    """Sweep until the bound rises by less than `tol` for each entry.
-
-    Then factors are told apart, and dropped where the bound is better without; it ends
-    when there are no more of these. What the features say is found slowly, where most
-    rows have few entries: so the means of priors have momentum, which starts again
-    where the bound would fall [4]_, and in the end it must rise by less than a share
-    of `tol`.
-
-    Parameters
-    ----------
-    problem : Problem
-    state : State
-        Where to start.
-    track : Track
-        Told of every sweep; it knows where this ended.
-    max_iter : int
-    tol : float
-
-    Returns
-    -------
-    unpruned : State
-        Before any factor was dropped.
-    """
-    best = start = unpruned = state
-    last, gain, n_ahead, least = -np.inf, np.inf, 0, tol * problem.n_observed
-    n_settled, patience = 0, 1
-    telling_apart = pruned = False
-    for _ in range(max_iter):
-        before = best
-        if telling_apart:
-            before, start = with_turned_priors(best), turn(problem, start)
-        state, sums = sweep(problem, start)
-        if telling_apart and problem.blocks is not None:
-            state = maximize_priors(problem, state, sums)
-            state, sums = prune(problem, state, sums)
-        state, value = align(problem, state, sums)
-        if value < last and n_ahead > 0:  # too far ahead
-            start, n_ahead = best, 0
-            continue
-        same_rank, last_gain, gain = state.W.shape == start.W.shape, gain, value - last
-        settled = gain < least and gain <= max(last_gain, 0)  # and does not speed up
-        n_settled = n_settled + 1 if settled else 0
-        ended = telling_apart and same_rank and n_settled >= patience
-        unpruned = unpruned if pruned else state
-        resting = problem.has_features and same_rank  # many sweeps are to come
-        telling_apart = telling_apart and not resting
-        telling_apart = telling_apart or n_settled >= max(1, patience - 1)
-        if telling_apart and not pruned:
-            pruned = True
-            if problem.has_features:
-                patience = PATIENCE
-                least = min(least, max(LAST * least, LEAST_RISE))
-        last, best = value, state
-        track.add(state.W, state.H, value, _no_steps, ended, state)
-        if track.converged:
-            break
-        start, n_ahead = state, n_ahead + 1
-        if not (problem.has_features and same_rank):
-            n_ahead = 0
-        elif n_ahead > 1:
-            start = _ahead(problem, state, before, (n_ahead - 1) / (n_ahead + 2))
-    return unpruned
-
-
-def _ahead(problem, state, before, share):
-    """Let what is slow go on as it went, by a share of the way.
-
-    That are the means of priors, and the column biases, which a mean of the factors of
-    rows can stand for.
-    """
-    row_prior, column_prior = (
-        now._replace(slopes=now.slopes + share * (now.slopes - old.slopes))
-        for now, old in (
-            (state.row_prior, before.row_prior),
-            (state.column_prior, before.column_prior),
-        )
-    )
-    state = state._replace(row_prior=row_prior, column_prior=column_prior)
-    if not problem.column_bias:
-        return state
-    shift = share * (state.H[:, -1] - before.H[:, -1])
-    H = state.H.copy()
-    H[:, -1] += shift
-    return state._replace(H=H, moments=with_shifted_bias(state.moments, shift))
-
-
-def _no_steps():
-    """Lengths of the steps: those of least squares, the full ones."""
-    return np.ones(1)

@@ -123,7 +123,7 @@ def test_a_fit_needs_no_callbacks(Estimator, method, holes):
 @pytest.mark.parametrize("Estimator", ESTIMATORS)
 def test_every_sweep_is_a_task(callback, Estimator, tol, method, holes):
     recorder = Recorder()
-    model = Estimator(3, max_iter=60, tol=tol).set_callbacks(recorder)
+    model = Estimator(3, max_iter=40, tol=tol).set_callbacks(recorder)
     getattr(model, method)(holes)
     sweeps = [
         (event, "sweep", number)
@@ -137,8 +137,8 @@ def test_every_sweep_is_a_task(callback, Estimator, tol, method, holes):
         ("end", "fit", 0),
         "teardown",
     ]
-    assert (model.n_iter_ == 60) == (tol == 0)
-    assert recorder.contexts[0].max_subtasks == 60
+    assert (model.n_iter_ == 40) == (tol == 0)
+    assert recorder.contexts[0].max_subtasks == 40
 
 
 @pytest.mark.parametrize("Estimator", ESTIMATORS)
@@ -328,7 +328,7 @@ def progress_bar(callback):
 def test_the_progress_bar_is_full_in_the_end(
     progress_bar, Estimator, tol, method, holes, capsys
 ):
-    model = Estimator(3, max_iter=60, tol=tol).set_callbacks(progress_bar())
+    model = Estimator(3, max_iter=40, tol=tol).set_callbacks(progress_bar())
     getattr(model, method)(holes)
     shown = capsys.readouterr().out
     assert f"{Estimator.__name__} - fit" in shown

@@ -16,6 +16,7 @@ from scipy.stats import gamma
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_mfgd import GradientMF, MaskedGradientMF, _diagonal, _engine, _kernels
+from sklearn_mfgd._ascent import ascend
 from sklearn_mfgd._bound import (
     align,
     bound,
@@ -32,7 +33,7 @@ from sklearn_mfgd._pattern import Features
 from sklearn_mfgd._priors import VAGUE
 from sklearn_mfgd._pruning import prune
 from sklearn_mfgd._solvers import Track
-from sklearn_mfgd._variational import first_state, problem_of, sweep, variational
+from sklearn_mfgd._variational import first_state, problem_of, sweep
 
 BIASES = [Biases(row, column) for row in (False, True) for column in (False, True)]
 ANY_BIASES = pytest.mark.parametrize("biases", BIASES, ids=str)
@@ -583,7 +584,7 @@ def climb(case, tol, max_iter=40):
         n_iter_no_change=5,
         monitor=lambda now: ranks.append(now.W.shape[1]),
     )
-    variational(problem, state, track, max_iter=max_iter, tol=tol)
+    ascend(problem, state, track, max_iter=max_iter, tol=tol)
     return np.array(track.descent().loss_curve), ranks
 
 
