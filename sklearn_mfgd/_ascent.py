@@ -19,7 +19,7 @@ from ._variational import sweep
 
 # With features a fit goes on until the bound rises by less than this share of what is
 # asked for, for so many sweeps: they cost little once most factors are dropped.
-LAST = 0.1
+LAST = 0.15
 PATIENCE = 3
 
 # But not below this rise, which is nothing whatever the number of entries.
@@ -58,7 +58,7 @@ class Ending:
         if self.telling_apart and not self.told_apart:
             self.told_apart = True
             if self.has_features:
-                self.patience = PATIENCE
+                self.n_settled, self.patience = 0, PATIENCE
                 self.least = min(self.least, max(LAST * self.least, LEAST_RISE))
         return False
 

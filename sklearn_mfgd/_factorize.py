@@ -256,12 +256,15 @@ def _starting_factors(entries, objective, params, sides, exponent, start, rng):
     b, c = initial_biases(objective, sides)
     if isinstance(init, (tuple, list)):
         W, H = _given_factors(init, (len(b), rank), (len(c), rank), b.dtype, exponent)
-    elif init == "random":
+    elif init == "random" and params["reg"] != "auto":
         W, H = random_factors(objective, b, c, rank, entries.weight(), rng)
     else:
         share = entries.n_observed / (len(b) * len(c))
         shrink = sides[0].ridge[0] * entries.n_observed / entries.weight()
-        W, H = svd_factors(objective, b, c, rank, share, shrink)
+        # Learning soon decides which factors last: they must be of the data, or it
+        # would depend on the seed.
+        sketch = rng if init == "random" else None
+        W, H = svd_factors(objective, b, c, rank, share, shrink, sketch)
     # What was never observed stays at its prior: no gradient would ever move it.
     W[entries.counts(axis=1) == 0] = 0
     H[entries.counts(axis=0) == 0] = 0

@@ -52,17 +52,18 @@ def random_factors(objective, b, c, rank, weight, rng):
     return W.astype(b.dtype), H.astype(c.dtype)
 
 
-def svd_factors(objective, b, c, rank, share, shrink):
+def svd_factors(objective, b, c, rank, share, shrink, rng=None):
     """Truncated SVD of the data without biases, zero in the holes, over `share`.
 
     Dividing by the observed share makes it an unbiased estimate of the complete matrix
     (Achlioptas & McSherry, JACM 2007). Singular values are shrunk by `shrink`, which
     solves the complete problem exactly. With holes, most of a singular value can be
     noise: the product is scaled to fit the observed entries best. Factors beyond the
-    smaller side are zero.
+    smaller side are zero. With `rng` the SVD is that of random combinations of columns.
     """
     m, n = len(b), len(c)
-    left, singular, right = truncated_svd(objective.deflate(b, c), rank, b.dtype)
+    A = objective.deflate(b, c)
+    left, singular, right = truncated_svd(A, rank, b.dtype, rng)
     singular = singular / share
     size = np.sqrt(np.maximum(singular - shrink, LEAST_SHARE * singular))
     W, H = np.zeros((m, rank), b.dtype), np.zeros((n, rank), c.dtype)
@@ -84,12 +85,16 @@ def _best_scale(objective, W, H, b, c):
     return max(-slope / curvature, 0.0) if curvature > 0 else 1.0
 
 
-def truncated_svd(A, rank, dtype):
+def truncated_svd(A, rank, dtype, rng=None):
     """Leading singular triplets, `rank` or the smaller side of A.
 
     Parameters
     ----------
     A : ndarray, or what can be multiplied and has T and shape
+    rank : int
+    dtype : dtype
+    rng : RandomState or None
+        Of a rough sketch; without, they are as good as exact.
 
     Returns
     -------
@@ -97,10 +102,13 @@ def truncated_svd(A, rank, dtype):
         Right vectors have a positive entry where they are largest.
     """
     small = min(A.shape)
-    if small <= GRAM_WIDTHS * (rank + OVERSAMPLES):
+    if rng is not None:
+        left, singular, right = _randomized_svd(A, min(rank, small), dtype, rng, 1)
+    elif small <= GRAM_WIDTHS * (rank + OVERSAMPLES):
         left, singular, right = _exact_svd(A, min(rank, small), dtype)
     else:
-        left, singular, right = _randomized_svd(A, rank, dtype)
+        rng = np.random.RandomState(0)  # a place to start from, not a sample
+        left, singular, right = _randomized_svd(A, rank, dtype, rng, N_POWER_ITERATIONS)
     left, right = _fix_signs(left, right)
     return left, singular, right
 
@@ -131,14 +139,10 @@ def _gram(A, dtype):
     return gram
 
 
-def _randomized_svd(A, rank, dtype):
-    """Leading singular triplets by subspace iteration from a random start.
-
-    Always the same one: this is a place to start from, not a sample.
-    """
-    rng = np.random.RandomState(0)
+def _randomized_svd(A, rank, dtype, rng, n_iterations):
+    """Leading singular triplets by subspace iteration from a random start."""
     basis = A @ rng.standard_normal((A.shape[1], rank + OVERSAMPLES)).astype(dtype)
-    for _ in range(N_POWER_ITERATIONS):
+    for _ in range(n_iterations):
         basis = A.T @ np.linalg.qr(basis).Q
         basis = A @ np.linalg.qr(basis).Q
     basis = np.linalg.qr(basis).Q
