@@ -62,6 +62,10 @@ class GradientMF(BaseMatrixFactorization):
     noise : {"column", "shared"}, default="column"
         Whether ``reg="auto"`` learns a variance of the noise for each column or one.
 
+    pattern : bool, default=True
+        Whether ``reg="auto"`` also learns from which entries are observed, see
+        :class:`MaskedGradientMF`.
+
     n_draws : int, default=0
         With ``reg="auto"``: how many draws from the posterior to average, see
         :class:`MaskedGradientMF`.

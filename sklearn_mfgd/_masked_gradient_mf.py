@@ -15,9 +15,9 @@ class MaskedGradientMF(BaseMatrixFactorization):
 
     with :math:`\mu` their mean. With ``reg="auto"`` the factors have a Gaussian prior
     and every column noise, whose precisions are learned with them by variational Bayes
-    [2]_ [3]_: how much to shrink each factor, how many factors there are, and how
-    certain each value is. See :doc:`/nothing_to_tune`. With a number for `reg` they
-    minimize
+    [2]_ [3]_: how much to shrink each factor, how many factors there are, how certain
+    each value is, and what it says of a row which of its entries are observed. See
+    :doc:`/nothing_to_tune`. With a number for `reg` they minimize
 
     .. math::
 
@@ -57,6 +57,12 @@ class MaskedGradientMF(BaseMatrixFactorization):
         Whether ``reg="auto"`` learns a variance of the noise for each column, or one
         for all.
 
+    pattern : bool, default=True
+        Whether ``reg="auto"`` also learns from which entries are observed: the prior
+        mean of factors and biases depends on the number of entries of a row or column
+        and on what else it has in common with others, as far as that helps to explain
+        the values [6]_. Where holes are chance it makes no difference but time.
+
     n_draws : int, default=0
         With ``reg="auto"``: how many draws from the posterior follow the fit. What is
         predicted is the mean over draws, which is more accurate where there are few
@@ -71,14 +77,17 @@ class MaskedGradientMF(BaseMatrixFactorization):
 
     init : {"svd", "random"} or pair of array-like, default="svd"
         Where to start: at singular vectors of X, at random, or at ``(W0, H0)`` of
-        shape (n_samples, rank) and (n_features, rank).
+        shape (n_samples, rank) and (n_features, rank). With ``reg="auto"``, "random"
+        are those of random combinations of the columns.
 
     max_iter : int, default=200
         Largest number of sweeps. A sweep moves all rows, then all columns.
 
     tol : float, default=1e-3
-        With ``reg="auto"`` the fit has converged when the evidence lower bound rises by
-        less than this for each observed entry, and no more factors are to be dropped.
+        With ``reg="auto"`` factors are dropped once the evidence lower bound rises by
+        less than this for each observed entry. The fit has converged when it rises by
+        less, where it learns from the pattern less than 15 % of that three times in a
+        row, and no more factors are to be dropped.
         With a number for `reg`, when F has less than this share of itself left to fall,
         its gains going on to shrink as in the last two sweeps. With 0 it goes on to
         `max_iter`, or until F is rounding error, without a warning.
@@ -171,8 +180,10 @@ class MaskedGradientMF(BaseMatrixFactorization):
     (CSR, CSC or COO; a stored zero is an observed zero). Time and memory grow with the
     number of observed entries: nothing of the size of X is made.
 
-    Only the observed entries count, so the model is right about the others as far as
-    what is missing does not depend on the value it has.
+    The model is right about what is missing as far as that does not depend on the
+    value it has, given what else is observed. With ``reg="auto"`` that includes which
+    other entries of its row and column are observed, unless ``pattern=False``; with a
+    number for `reg` only their values count.
 
     With a number for `reg`: of all factors with the product Z, the smallest have
     :math:`\tfrac12 (\|W\|_F^2 + \|H\|_F^2)` equal to the nuclear norm of Z. So the
@@ -192,6 +203,8 @@ class MaskedGradientMF(BaseMatrixFactorization):
     .. [5] T. Hastie, R. Mazumder, J. D. Lee, R. Zadeh, "Matrix Completion and Low-Rank
        SVD via Fast Alternating Least Squares", Journal of Machine Learning Research 16
        (2015).
+    .. [6] Y. Koren, "Factorization Meets the Neighborhood: a Multifaceted Collaborative
+       Filtering Model", KDD (2008).
 
     Examples
     --------
