@@ -239,7 +239,7 @@ class MaskedGradientMF(BaseMatrixFactorization):
     ...     Z, *places, covariance=covariance, return_std=True
     ... )
     >>> print(f"{x[0]:.1f} ± {std[0]:.2f}, in truth {truth[tuple(places)][0]:.1f}")
-    5.4 ± 0.12, in truth 5.4
+    5.4 ± 0.11, in truth 5.4
 
     The same as a sparse matrix, of which only the observed entries are stored:
 

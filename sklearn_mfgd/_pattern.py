@@ -57,12 +57,13 @@ class Description(NamedTuple):
     basis: np.ndarray  # (n_raw, n_features)
 
     def __call__(self, rows):
-        """Features of rows, (n_rows, n_features).
+        """Features of rows, (n_rows, n_features), zero where nothing is observed.
 
         Rows unlike all that were seen are taken for the nearest: a straight line says
         nothing about what is far away.
         """
         found = np.clip(_raw_features(rows, self.loadings), self.low, self.high)
+        found[np.diff(rows.indptr) == 0] = 0
         return (found @ self.basis).astype(rows.values.dtype)
 
     def take(self, columns):

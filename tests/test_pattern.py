@@ -87,6 +87,11 @@ class TestFeatures:
         assert_array_equal(of_columns.values[4], 0)
         assert_array_equal(description(rows)[3], 0)
 
+    def test_of_an_empty_row_are_zero_where_the_fit_had_none(self):
+        _, rows, columns = some_pattern()
+        empty = rows_of(np.ones((2, 50)), np.zeros((2, 50), bool))
+        assert_array_equal(describe(rows, columns)[2](empty), 0)
+
     def test_leave_out_what_others_say(self):
         """All rows have as many entries: their number says nothing more."""
         mask = np.zeros((20, 20), bool)

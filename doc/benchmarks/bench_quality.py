@@ -123,7 +123,7 @@ def contestants(data, grids=None):
     """Ours and the peers that are installed, tuned on these data."""
     print("  grids:", grids or {"cmfrec": CMFREC_GRID, "Surprise": SURPRISE_GRID})
     grids = grids or {"cmfrec": CMFREC_GRID, "Surprise": SURPRISE_GRID}
-    found = {"ours": ours}
+    found = {"ours": ours, "ours, pattern=False": partial(ours, pattern=False)}
     for name, fit, module in (
         ("cmfrec", cmfrec, "cmfrec"),
         ("Surprise", surprise, "surprise"),
@@ -173,7 +173,11 @@ def ml1m(shared):
     ]
     is_test = np.arange(len(everything[0])) >= X.nnz
     data = Ratings(*everything, is_test, (1, 5))
-    fits = {"ours": ours, "ours, noise='shared'": partial(ours, noise="shared")}
+    fits = {
+        "ours": ours,
+        "ours, pattern=False": partial(ours, pattern=False),
+        "ours, noise='shared'": partial(ours, noise="shared"),
+    }
     if peer("cmfrec"):
         setting = dict(k=64, lambda_=25, niter=10)
         fits[f"cmfrec CG, {setting}"] = partial(cmfrec, **setting)
