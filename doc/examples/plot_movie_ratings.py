@@ -70,13 +70,16 @@ print(f"{source}: {X.nnz:,} ratings to learn from, {len(stars):,} to predict")
 #
 # In a sparse matrix, what is not stored has not been rated. ``n_draws`` averages over
 # that many draws from the posterior, which helps where there are few ratings to a
-# factor. Factors that start at zero stay there, which leaves the biases alone.
+# factor. Factors that start at zero stay there, which leaves the biases alone. Which
+# films a user has rated says something of the user, whatever the stars: by default the
+# model learns what, and with ``pattern=False`` it does not.
 
 zeros = tuple(np.zeros((size, 1)) for size in SHAPE)
 models = {
     "mean of the film": None,
     "biases alone": MaskedGradientMF(1, reg=5, init=zeros),
     "ridge of 10, rank 10": MaskedGradientMF(10, reg=10, random_state=0),
+    "pattern not used": MaskedGradientMF(pattern=False, random_state=0),
     "default": MaskedGradientMF(random_state=0),
     "default, 50 draws": MaskedGradientMF(n_draws=50, random_state=0),
 }
