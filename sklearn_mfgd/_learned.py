@@ -79,7 +79,7 @@ class Learned(NamedTuple):
         prior = np.zeros(n_pairs(q))
         prior[diagonal(q)] = self.row_precision
         pull = self.slopes * self.row_precision
-        step = max(1, BLOCK // packed_size(rank, True))
+        step = max(1, BLOCK // (packed_size(rank, True) + len(self.slopes)))
         for start in range(0, m, step):
             part = slice(start, min(start + step, m))
             own = rows.between(part.start, part.stop)

@@ -62,9 +62,10 @@ class Description(NamedTuple):
         Rows unlike all that were seen are taken for the nearest: a straight line says
         nothing about what is far away.
         """
-        found = np.clip(_raw_features(rows, self.loadings), self.low, self.high)
+        found = _raw_features(rows, self.loadings)
+        np.clip(found, self.low, self.high, out=found)
         found[np.diff(rows.indptr) == 0] = 0
-        return (found @ self.basis).astype(rows.values.dtype)
+        return (found @ self.basis).astype(rows.values.dtype, copy=False)
 
     def take(self, columns):
         """The same for some of the columns."""
@@ -121,12 +122,13 @@ def nothing(m, n, dtype):
 def _raw_features(rows, loadings):
     """One, logarithm of the number of entries, and sums of loadings."""
     counts = np.diff(rows.indptr)
-    sums = np.zeros((len(counts), 0))
+    raw = np.empty((len(counts), N_OTHERS + loadings.shape[1]))
+    raw[:, 0], raw[:, 1] = 1, np.log1p(counts)
     if loadings.shape[1]:
         observed = rows._replace(values=None, weights=None)
-        sums = _engine.product(observed, loadings.astype(rows.values.dtype))
-    sums = sums / np.sqrt(counts + TAU)[:, None]
-    raw = np.column_stack([np.ones(len(counts)), np.log1p(counts), sums])
+        loadings = loadings.astype(rows.values.dtype, copy=False)
+        raw[:, N_OTHERS:] = _engine.product(observed, loadings)
+        raw[:, N_OTHERS:] /= np.sqrt(counts + TAU)[:, None]
     raw[counts == 0] = 0  # nothing is known of these
     return raw
 
@@ -147,7 +149,8 @@ def _orthonormal(rows, loadings, singular):
     basis[kept] = np.linalg.inv(root).T / sizes[kept, None]
     scales = np.append(np.ones(N_OTHERS), singular / singular.max(initial=TINY))[kept]
     description = Description(loadings, raw.min(axis=0), raw.max(axis=0), basis)
-    return Features((raw @ basis).astype(rows.values.dtype), scales), description
+    values = (raw @ basis).astype(rows.values.dtype, copy=False)
+    return Features(values, scales), description
 
 
 class _Excess:
