@@ -39,6 +39,10 @@ LEAST_DIRECTION = 1e-3
 # A feature is left out of which those before it leave less than this share.
 LEAST_OWN = 1e-3
 
+# Numbers of entries beyond this quantile are taken to be there: the few rows of a table
+# that are nearly empty would be where the straight line through the others leads.
+RARE = 0.01
+
 TINY = np.finfo(np.float64).tiny
 
 # Rows and columns with much fewer entries count for less in singular vectors.
@@ -59,12 +63,10 @@ class Description(NamedTuple):
     def __call__(self, rows):
         """Features of rows, (n_rows, n_features), zero where nothing is observed.
 
-        Rows unlike all that were seen are taken for the nearest: a straight line says
-        nothing about what is far away.
+        A feature unlike all that were seen is taken for the nearest: a straight line
+        says nothing about what is far away.
         """
-        found = _raw_features(rows, self.loadings)
-        np.clip(found, self.low, self.high, out=found)
-        found[np.diff(rows.indptr) == 0] = 0
+        found = _clipped(_raw_features(rows, self.loadings), rows, self.low, self.high)
         return (found @ self.basis).astype(rows.values.dtype, copy=False)
 
     def take(self, columns):
@@ -129,13 +131,23 @@ def _raw_features(rows, loadings):
         loadings = loadings.astype(rows.values.dtype, copy=False)
         raw[:, N_OTHERS:] = _engine.product(observed, loadings)
         raw[:, N_OTHERS:] /= np.sqrt(counts + TAU)[:, None]
-    raw[counts == 0] = 0  # nothing is known of these
+    return raw
+
+
+def _clipped(raw, rows, low, high):
+    """Raw features between limits, zero where nothing is observed."""
+    np.clip(raw, low, high, out=raw)
+    raw[np.diff(rows.indptr) == 0] = 0
     return raw
 
 
 def _orthonormal(rows, loadings, singular):
     """Features of rows that are orthonormal, and how to make them."""
     raw = _raw_features(rows, loadings)
+    observed = np.diff(rows.indptr) > 0
+    low, high = np.quantile(raw[observed], [0, 1], axis=0)
+    low[1], high[1] = np.quantile(raw[observed, 1], [RARE, 1 - RARE])
+    raw = _clipped(raw, rows, low, high)
     gram = raw.T @ raw
     sizes = np.sqrt(np.diag(gram))
     gram /= np.maximum(np.outer(sizes, sizes), TINY)
@@ -148,7 +160,7 @@ def _orthonormal(rows, loadings, singular):
     root = np.linalg.cholesky(gram[np.ix_(kept, kept)])
     basis[kept] = np.linalg.inv(root).T / sizes[kept, None]
     scales = np.append(np.ones(N_OTHERS), singular / singular.max(initial=TINY))[kept]
-    description = Description(loadings, raw.min(axis=0), raw.max(axis=0), basis)
+    description = Description(loadings, low, high, basis)
     values = (raw @ basis).astype(rows.values.dtype, copy=False)
     return Features(values, scales), description
 

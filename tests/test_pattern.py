@@ -9,7 +9,13 @@ from scipy import sparse
 
 from sklearn_mfgd import MaskedGradientMF, _diagonal, _engine, _kernels
 from sklearn_mfgd._observed import rows_of
-from sklearn_mfgd._pattern import SIDE_PER_DIRECTION, TAU, describe, nothing
+from sklearn_mfgd._pattern import (
+    RARE,
+    SIDE_PER_DIRECTION,
+    TAU,
+    describe,
+    nothing,
+)
 
 
 def some_pattern(m=70, n=50, seed=0, dtype=float):
@@ -36,7 +42,9 @@ class TestFeatures:
         rank = 50 // SIDE_PER_DIRECTION
         found = describe(rows, columns)[:2]
         for features, count, vectors in zip(found, counts, (U, Vt.T), strict=True):
-            expected = [np.ones(len(count)), np.log1p(count), *vectors.T[:rank]]
+            usual = np.log1p(count)
+            usual = np.clip(usual, *np.quantile(usual, [RARE, 1 - RARE]))
+            expected = [np.ones(len(count)), usual, *vectors.T[:rank]]
             assert_allclose(
                 projection(features.values),
                 projection(np.column_stack(expected)),
@@ -58,6 +66,18 @@ class TestFeatures:
         alone = description(rows.between(7, 9))
         assert_allclose(alone, of_rows.values[7:9], atol=1e-12)
 
+    def test_of_few_rows_that_are_nearly_empty_lead_nowhere(self, planted):
+        """The mean of their prior is no further than that of other rows."""
+        data = planted(400, 40, 3, 0.3, 0.05)
+        X = data.X.copy()
+        X[:2, 1:] = np.nan
+        model = MaskedGradientMF(8, fit_bias="columns").fit(X)
+        alone = model.transform(X[:2])
+        assert np.abs(alone).max() < 2 * np.abs(model.transform(X[2:])).max()
+        assert errors_of(model, X[:2], data.signal[:2], ~np.isnan(X[:2])) < 1.2 * (
+            np.std(data.signal)
+        )
+
     def test_do_not_depend_on_values_or_weights(self):
         _, rows, columns = some_pattern()
         other = rows._replace(values=7 * rows.values, weights=1 + rows.values**2)
@@ -76,7 +96,8 @@ class TestFeatures:
         raw = np.linalg.lstsq(description.basis.T, description(full)[0], rcond=None)[0]
         assert (raw <= description.high + 1e-9).all()
         assert (raw >= description.low - 1e-9).all()
-        assert raw[1] == pytest.approx(np.log1p(mask.sum(axis=1).max()))
+        most = np.quantile(np.log1p(mask.sum(axis=1)), 1 - RARE)
+        assert raw[1] == pytest.approx(most)
 
     def test_of_a_row_without_entries_are_zero(self):
         mask, _, _ = some_pattern()
