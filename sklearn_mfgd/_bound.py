@@ -35,7 +35,7 @@ def bound(problem, state, sums):
     return 0.5 * float(value)
 
 
-class Side(NamedTuple):
+class SideSums(NamedTuple):
     """What is summed up of one side, its factors turned by a basis."""
 
     count: int
@@ -60,7 +60,7 @@ def sides(problem, basis, sums):
     inverse = np.linalg.inv(basis).T
     features = problem.row_features, problem.column_features
     return tuple(
-        Side(count, second_moments(total, own), products, of_side.scales, own)
+        SideSums(count, second_moments(total, own), products, of_side.scales, own)
         for count, total, products, of_side, own in zip(
             problem.shape,
             (sums.rows, sums.columns),

@@ -85,9 +85,9 @@ class MaskedGradientMF(BaseMatrixFactorization):
 
     tol : float, default=1e-3
         With ``reg="auto"`` factors are dropped once the evidence lower bound rises by
-        less than this for each observed entry. The fit has converged when it rises by
-        less, where it learns from the pattern less than 15 % of that three times in a
-        row, and no more factors are to be dropped.
+        less than this for each observed entry. The fit has converged when no more are
+        to be dropped and the bound rises by less than this again; where it learns from
+        the pattern, by less than 15 % of this in three sweeps one after the other.
         With a number for `reg`, when F has less than this share of itself left to fall,
         its gains going on to shrink as in the last two sweeps. With 0 it goes on to
         `max_iter`, or until F is rounding error, without a warning.
