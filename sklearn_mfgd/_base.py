@@ -21,9 +21,10 @@ from ._callbacks import CallbackSupportMixin, FitTasks
 from ._engine import Rows, entry_products
 from ._entries import entries_of, scale_exponent, to_unit_variance
 from ._factorize import factorize
-from ._model import Biases, Ridge, rescale, sides_of
+from ._init import given_factors
+from ._model import Biases, Ridge, rescale, sides_of, times_power
 from ._moments import unpack
-from ._observed import SPARSE_FORMATS, check_sparse, observe
+from ._observed import SPARSE_FORMATS, Occupied, check_sparse, observe
 from ._score import explained_share
 from ._steps import STEPS
 
@@ -163,7 +164,7 @@ class BaseMatrixFactorization(
         learned = self._learned.astype(entries.dtype)
         W, packed = learned.fold_in(rows, with_covariances=True)
         covariance = unpack(packed, W.shape[1])
-        unit = np.ldexp(1.0, self._exponent * self._orders())
+        unit = times_power(1.0, self._exponent * self._orders())
         covariance *= np.outer(unit, unit).astype(covariance.dtype)
         return rescale(W, self._biases.row, self._exponent), covariance
 
@@ -241,10 +242,10 @@ class BaseMatrixFactorization(
         covariance = check_array(
             covariance, dtype=FLOATS, allow_nd=True, input_name="covariance"
         )
-        unit = np.ldexp(1.0, -self._exponent * self._orders())
+        unit = times_power(1.0, -self._exponent * self._orders())
         covariance = covariance * np.outer(unit, unit)
         variances = self._learned.variances(Z * unit, covariance, rows, columns)
-        deviations = np.ldexp(np.sqrt(variances), 2 * self._exponent)
+        deviations = times_power(np.sqrt(variances), 2 * self._exponent)
         return deviations.astype(Z.dtype, copy=False)
 
     def _sample_entries(self, X, rows, columns, number, rng):
@@ -252,7 +253,7 @@ class BaseMatrixFactorization(
         entries = self._entries(X, None, None)
         draws, observed = self._draws.astype(entries.dtype), entries.listed().rows
         x = draws.sample(number, observed, rows, columns, rng)
-        return np.ldexp(x + entries.mean, 2 * self._exponent)
+        return times_power(x + entries.mean, 2 * self._exponent)
 
     def score(self, X, y=None, *, mask=None, entry_weight=None):
         r"""Predict entries of X that were hidden, and return the share explained.
@@ -296,7 +297,7 @@ class BaseMatrixFactorization(
         if entries.n_observed == 0:
             raise ValueError("There is nothing to score: every entry of X is missing.")
         H = self._column_factors(entries.dtype)
-        centre = np.ldexp(self.column_mean_, -2 * self._exponent) - entries.mean
+        centre = times_power(self.column_mean_, -2 * self._exponent) - entries.mean
         fold_in = partial(self._row_factors, H=H)
         return explained_share(entries, H, fold_in, centre, self._biases)
 
@@ -353,24 +354,26 @@ class BaseMatrixFactorization(
         observed = self._observe(X, mask, entry_weight)
         if isinstance(observed, Rows) and observed.indices.size == 0:
             raise ValueError("There is nothing to fit: every entry of X is missing.")
+        occupied, observed = Occupied.of(observed)
         biases = Biases(row=self.fit_bias is True, column=self.fit_bias is not False)
         exponent = scale_exponent(observed)
         entries = entries_of(observed, exponent=exponent, centred=biases.column)
         if self.reg == "auto":
             entries, exponent = to_unit_variance(entries, exponent)
         del observed  # as large as the entries
-        monitor = partial(self._monitor, tasks, entries, biases, exponent)
+        about = occupied, entries, biases, exponent
+        monitor = partial(self._monitor, tasks, about)
         found = factorize(
             entries,
-            self.get_params(deep=False),
+            self.get_params(deep=False) | {"init": self._start(occupied, X, exponent)},
             biases=biases,
             exponent=exponent,
-            start=self._warm_start(X, biases, exponent) if self.warm_start else None,
+            start=self._warm_start(X, biases, exponent, occupied),
             rng=check_random_state(self.random_state),
             monitor=monitor if self.verbose or tasks is not None else None,
             factors=factors,
         )
-        self._set_fitted(found, entries, biases, exponent)
+        self._set_fitted(found, *about)
         if tasks is not None:
             tasks.end()
         descent = found.descent
@@ -381,15 +384,18 @@ class BaseMatrixFactorization(
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        return rescale(found.W, biases.row, exponent) if factors else None
+        if not factors:
+            return None
+        return occupied.spread_rows(rescale(found.W, biases.row, exponent))
 
-    def _monitor(self, tasks, entries, biases, exponent, descent, finish):
+    def _monitor(self, tasks, about, descent, finish):
         """Report a sweep; return whether a callback asks for the fit to end there."""
+        *_, entries, _, exponent = about
         if self.verbose and descent.n_iter:
             loss = self._losses(descent.loss_curve[-1:], entries, exponent)[0]
             _print_progress(loss, 4.0**exponent, descent)
         return tasks is not None and tasks.advance(
-            descent, lambda: self._fitted(finish(), entries, biases, exponent)
+            descent, lambda: self._fitted(finish(), *about)
         )
 
     def _fitted(self, *found):
@@ -398,21 +404,25 @@ class BaseMatrixFactorization(
         model._set_fitted(*found)
         return vars(model)
 
-    def _set_fitted(self, found, entries, biases, exponent):
+    def _set_fitted(self, found, occupied, entries, biases, exponent):
         """Store the factorization in the units of the data."""
         dtype, descent = entries.dtype, found.descent
-        H = rescale(found.H, biases.column, exponent)
-        unit = np.ldexp(1.0, 2 * exponent)
+        H = occupied.spread_columns(rescale(found.H, biases.column, exponent))
+        unit = times_power(1.0, 2 * exponent)
         self._biases, self._exponent = biases, exponent
         n_factors = H.shape[1] - biases.column
         self.components_ = np.ascontiguousarray(H[:, :n_factors].T)
-        learned = found.learned
+        learned, draws = (
+            None if known is None else known._replace(columns=occupied.numbers())
+            for known in (found.learned, found.draws)
+        )
         self.rank_ = n_factors if learned is None else learned.rank
         bias = H[:, -1] if biases.column else np.zeros(len(H), dtype)
         self.column_bias_ = bias.copy()
         self.mean_ = entries.mean * unit
-        self.column_mean_ = (entries.column_means() * unit).astype(dtype)
-        self._draws = found.draws
+        means = occupied.spread_columns(entries.column_means(), entries.mean)
+        self.column_mean_ = (means * unit).astype(dtype)
+        self._draws = draws
         self._set_learned(learned, unit)
         self.eta_ = descent.step
         if self.eta == "auto" and self.solver in ("gd", "sgd"):
@@ -430,7 +440,7 @@ class BaseMatrixFactorization(
         """Objective in the units of the data, or the evidence of data in these."""
         if self.reg != "auto":
             with np.errstate(over="ignore"):  # squares of values near the largest float
-                return np.ldexp(curve, 4 * exponent).tolist()
+                return times_power(curve, 4 * exponent).tolist()
         n_observed = entries.n_observed
         if self.early_stopping:
             n_observed -= int(self.validation_fraction * n_observed)
@@ -443,15 +453,24 @@ class BaseMatrixFactorization(
         if learned is None:
             return
         variance = unit * unit / learned.noise_precision
-        self.noise_variance_ = variance
+        self.noise_variance_ = variance[:-1]
+        if learned.columns is not None:
+            self.noise_variance_ = variance[learned.columns]
         if self.noise == "shared":
             self.noise_variance_ = float(variance[0])
         self.row_precision_ = learned.row_precision[: self.rank_] / unit
         self.column_precision_ = learned.column_precision[: self.rank_] / unit
 
-    def _warm_start(self, X, biases, exponent):
+    def _start(self, occupied, X, exponent):
+        """The parameter `init`: given factors are checked and in the solvers' units."""
+        if isinstance(self.init, str):
+            return self.init
+        W, H = given_factors(self.init, X.shape, self.rank, X.dtype, exponent)
+        return occupied.take_rows(W), occupied.take_columns(H)
+
+    def _warm_start(self, X, biases, exponent, occupied):
         """Column factors of the last fit, or None before the first."""
-        if not self.__sklearn_is_fitted__():
+        if not (self.warm_start and self.__sklearn_is_fitted__()):
             return None
         rank, n = self.components_.shape
         same_rank = rank == self.rank or (self.reg == "auto" and rank < self.rank)
@@ -462,7 +481,7 @@ class BaseMatrixFactorization(
                 f"{self.rank}, {X.shape[1]} features and fit_bias={self.fit_bias!r}. "
                 "Use warm_start=False to start afresh."
             )
-        return self._column_factors(X.dtype, exponent)
+        return occupied.take_columns(self._column_factors(X.dtype, exponent))
 
     def _validate(self, X, *, reset):
         unstored_is_zero = self._unstored_is_zero
@@ -486,7 +505,7 @@ class BaseMatrixFactorization(
         return entries_of(
             self._observe(X, mask, entry_weight),
             exponent=self._exponent,
-            mean=float(np.ldexp(self.mean_, -2 * self._exponent)),
+            mean=float(times_power(self.mean_, -2 * self._exponent)),
         )
 
     def _column_factors(self, dtype, exponent=None):
@@ -512,7 +531,7 @@ class BaseMatrixFactorization(
         return objective.least_squares(H[columns], sides[0].ridge)
 
     def _fold_in(self, entries):
-        H = self._column_factors(entries.dtype)
+        H = self._column_factors(entries.dtype) if self._learned is None else None
         W = self._row_factors(entries, slice(None), H=H)
         return rescale(W, self._biases.row, self._exponent)
 

@@ -120,12 +120,28 @@ class Rows(NamedTuple):
             weights *= self.weights
         return self._replace(weights=weights)
 
+    def renumber(self, numbers, n_columns):
+        """The entries whose column has a new number below `n_columns`, in its order.
+
+        Parameters
+        ----------
+        numbers : int ndarray of shape (n_columns of today,)
+            They rise among those that are kept.
+        n_columns : int
+        """
+        indices = numbers[self.indices].astype(np.int32, copy=False)
+        keep, kept = indices < n_columns, self._replace(indices=indices)
+        if not keep.all():
+            dropped = np.flatnonzero(~keep)
+            kept = kept.select(keep, np.searchsorted(dropped, self.indptr))
+        return kept._replace(n_columns=n_columns)
+
     def select(self, keep, n_dropped):
         """Some of the entries; `n_dropped` are not kept before each row."""
         return Rows(
             self.indptr - n_dropped,
             self.indices[keep],
-            self.values[keep],
+            None if self.values is None else self.values[keep],
             None if self.weights is None else self.weights[keep],
             self.n_columns,
         )

@@ -12,6 +12,7 @@ from sklearn.utils.random import sample_without_replacement
 
 from ._engine import Rows, entry_products
 from ._linalg import BLOCK
+from ._model import times_power
 from ._objective import CompleteObjective, ObservedObjective
 from ._observed import keep_entries, rows_of
 
@@ -125,6 +126,27 @@ class ObservedEntries(NamedTuple):
             return float(self.n_observed)
         return float(np.power(weights, power, dtype=np.float64).sum())
 
+    def with_unit_weights(self):
+        """The same with weights of mean one, and the mean that they had.
+
+        Returns
+        -------
+        entries : ObservedEntries
+            Without weights where all are equal.
+        mean : float
+        """
+        weights = self.rows.weights
+        if weights is None:
+            return self, 1.0
+        largest = float(weights.max(initial=0))
+        shares = weights / weights.dtype.type(largest)
+        share = float(shares.mean(dtype=np.float64))
+        if share == 1:
+            shares = None
+        else:
+            shares /= weights.dtype.type(share)
+        return self._replace(rows=self.rows._replace(weights=shares)), share * largest
+
     def mean_square(self):
         """Weighted mean square of the centred values."""
         return self.objective(row_bias=False, column_bias=False).total / self.weight()
@@ -173,7 +195,7 @@ def entries_of(observed, *, exponent, mean=None, centred=True):
     ----------
     observed : ndarray, sparse matrix or Rows
         As `observe` returns it.
-    exponent : int
+    exponent : int or float
         The result is X / 4**exponent.
     mean : float, optional
         Already in these units; the mean of the observed entries when not given.
@@ -181,10 +203,10 @@ def entries_of(observed, *, exponent, mean=None, centred=True):
         False: nothing is subtracted.
     """
     values = _values(observed)
-    if abs(exponent) < 30:  # as exact as ldexp, and quicker
+    if abs(exponent) < 30:  # as exact, and quicker
         values = values * values.dtype.type(4.0**-exponent)
     else:
-        values = np.ldexp(values, -2 * exponent)
+        values = times_power(values, -2 * exponent)
     mean = 0.0 if not centred else _mean(observed, values) if mean is None else mean
     if sparse.issparse(observed):  # centred by the objective, its zeros not written out
         scaled = observed.copy()
@@ -198,17 +220,17 @@ def entries_of(observed, *, exponent, mean=None, centred=True):
 
 
 def to_unit_variance(entries, exponent):
-    """Change the units, by a power of four, to those of unit mean square or nearly so.
+    """Change the units to those of unit mean square.
 
     Returns
     -------
     entries : CompleteEntries or ObservedEntries
-    exponent : int
+    exponent : float
     """
     square = entries.mean_square()
     if square == 0:
         return entries, exponent
-    change = round(np.log2(square) / 4)
+    change = np.log2(square) / 4
     held = entries.rows if isinstance(entries, ObservedEntries) else entries.values
     values = _values(held)
     values *= values.dtype.type(4.0**-change)

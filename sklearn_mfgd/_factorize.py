@@ -172,11 +172,10 @@ def _learn(
 ):
     """Learn factors and what regularizes them."""
     flags = {"row_bias": biases.row, "column_bias": biases.column}
+    training, weight = training.with_unit_weights()
     objective = training.objective(**flags)
-    weight = training.weight() / training.n_observed
-    ridge = Ridge(*(weight * number for number in FIRST_RIDGE))
     rank = params["rank"] if start is None else start.shape[1] - biases.column
-    sides = sides_of(rank, biases, ridge)
+    sides = sides_of(rank, biases, FIRST_RIDGE)
     W, H = _starting_factors(training, objective, params, sides, exponent, start, rng)
     *features, description = _features(training, objective, params, rank, biases)
     del objective
@@ -185,16 +184,7 @@ def _learn(
 
     def finish(descent, draws=None):
         state = turn(problem, descent.state)
-        learned = Learned(
-            state.H,
-            state.covariances,
-            state.alpha,
-            state.row_prior.precision,
-            state.column_prior.precision,
-            biases,
-            description,
-            state.row_prior.slopes,
-        )
+        learned = Learned.of(state, biases, description, weight)
         if draws is not None:
             W, loss = _fold_in_draws(entries, draws, flags, factors)
             return Factorization(W, draws.H, learned, draws, loss, descent)
@@ -214,7 +204,7 @@ def _learn(
         return finish(track.descent())
     numbers = np.random.default_rng(rng.randint(2**31))
     draws = draw(
-        entries.rows,
+        entries.with_unit_weights()[0].rows,
         turn(problem, unpruned),
         biases,
         features,
@@ -222,7 +212,7 @@ def _learn(
         params["n_draws"],
         numbers,
     )
-    return finish(track.descent(), draws)
+    return finish(track.descent(), draws.over_weight(weight))
 
 
 def _features(training, objective, params, rank, biases):
@@ -255,7 +245,7 @@ def _starting_factors(entries, objective, params, sides, exponent, start, rng):
         return objective.least_squares(start, sides[0].ridge), start
     b, c = initial_biases(objective, sides)
     if isinstance(init, (tuple, list)):
-        W, H = _given_factors(init, (len(b), rank), (len(c), rank), b.dtype, exponent)
+        W, H = (np.array(factors, b.dtype) for factors in init)
     elif init == "random" and params["reg"] != "auto":
         W, H = random_factors(objective, b, c, rank, entries.weight(), rng)
     else:
@@ -269,27 +259,6 @@ def _starting_factors(entries, objective, params, sides, exponent, start, rng):
     W[entries.counts(axis=1) == 0] = 0
     H[entries.counts(axis=0) == 0] = 0
     return np.column_stack([W, b]), np.column_stack([H, c])
-
-
-def _given_factors(init, *shapes_and_units):
-    *shapes, dtype, exponent = shapes_and_units
-    if len(init) != 2:
-        raise ValueError(
-            f"init must be 'svd', 'random' or a pair (W0, H0); got {len(init)} arrays."
-        )
-    factors = []
-    for name, given, shape in zip(("W0", "H0"), init, shapes, strict=True):
-        given = np.array(given, dtype)
-        if given.shape != shape:
-            raise ValueError(
-                f"init: {name} must have shape {shape}, one row per "
-                f"{'sample' if name == 'W0' else 'feature'} and one column per factor; "
-                f"got {given.shape}."
-            )
-        if not np.isfinite(given).all():
-            raise ValueError(f"init: {name} must be finite.")
-        factors.append(np.ldexp(given, -exponent))
-    return factors
 
 
 def _refuse_zeros(entries, why):

@@ -106,6 +106,7 @@ class Draws(NamedTuple):
     draws: list
     biases: Biases
     describe: Description  # of rows
+    columns: np.ndarray | None = None  # as in `Learned`
 
     @property
     def H(self):
@@ -119,23 +120,32 @@ class Draws(NamedTuple):
         draws = [d._replace(H=d.H.astype(dtype, copy=False)) for d in self.draws]
         return self._replace(draws=draws)
 
+    def over_weight(self, weight):
+        """The same where this weight of an entry has counted as one."""
+        draws = [
+            d._replace(noise_precision=d.noise_precision / weight) for d in self.draws
+        ]
+        return self._replace(draws=draws)
+
     def sample(self, which, entries, rows, columns, rng):
         """Draw some entries given one of the draws, see `Draw.sample`."""
+        entries, draw = self._known(entries), self.draws[which]
+        columns = columns if self.columns is None else self.columns[columns]
         features = self.describe(entries)
-        draw = self.draws[which]
         return draw.sample(entries, self.biases, features, rows, columns, rng)
 
     def take(self, columns):
         """The same for some of the columns."""
-        return self._replace(
-            draws=[
-                draw._replace(
-                    H=draw.H[columns], noise_precision=draw.noise_precision[columns]
-                )
-                for draw in self.draws
-            ],
-            describe=self.describe.take(columns),
+        numbers = (
+            np.arange(len(self.draws[0].H)) if self.columns is None else self.columns
         )
+        return self._replace(columns=numbers[columns])
+
+    def _known(self, rows):
+        """The entries in columns that the fit knows."""
+        if self.columns is None:
+            return rows
+        return rows.renumber(self.columns, len(self.draws[0].H))
 
     def fold_in(self, rows):
         """Mean of the factors of rows given each draw.
@@ -144,6 +154,7 @@ class Draws(NamedTuple):
         -------
         W : ndarray of shape (n_rows, n_draws * rank or + 1)
         """
+        rows = self._known(rows)
         features = self.describe(rows)
         found = [draw.solve(rows, self.biases, features) for draw in self.draws]
         return _side_by_side(found, self.biases.row, 1)

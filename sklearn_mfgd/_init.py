@@ -3,6 +3,7 @@
 import numpy as np
 
 from ._linalg import blocks
+from ._model import times_power
 
 # Directions that the randomized SVD carries beyond the rank, and its power iterations
 # (Halko, Martinsson & Tropp, SIAM Review 2011).
@@ -16,6 +17,27 @@ GRAM_WIDTHS = 10
 # Shrinking by the ridge would start weak factors at exactly zero, where all gradients
 # vanish; they start at this share of their size at least.
 LEAST_SHARE = 0.1
+
+
+def given_factors(init, shape, rank, dtype, exponent):
+    """Check factors to start from, and bring them to the units of the solvers."""
+    if len(init) != 2:
+        raise ValueError(
+            f"init must be 'svd', 'random' or a pair (W0, H0); got {len(init)} arrays."
+        )
+    factors = []
+    for name, given, length in zip(("W0", "H0"), init, shape, strict=True):
+        given = np.array(given, dtype)
+        if given.shape != (length, rank):
+            raise ValueError(
+                f"init: {name} must have shape {(length, rank)}, one row per "
+                f"{'sample' if name == 'W0' else 'feature'} and one column per factor; "
+                f"got {given.shape}."
+            )
+        if not np.isfinite(given).all():
+            raise ValueError(f"init: {name} must be finite.")
+        factors.append(times_power(given, -exponent))
+    return factors
 
 
 def initial_biases(objective, sides, n_rounds=3):

@@ -18,7 +18,10 @@ from ._pattern import Description
 
 
 class Learned(NamedTuple):
-    """Posterior of the columns, and the priors of the rest."""
+    """Posterior of the columns, and the priors of the rest.
+
+    The last of its columns stands for all that have no entry: it has the prior.
+    """
 
     H: np.ndarray  # means of [h, c]
     covariances: np.ndarray  # of [h, c], packed or diagonal
@@ -28,6 +31,37 @@ class Learned(NamedTuple):
     biases: Biases
     describe: Description  # of rows
     slopes: np.ndarray  # (n_features, q): [w, b] are about features @ slopes
+    columns: np.ndarray | None = None  # which of them each column of X is; None: all
+
+    @classmethod
+    def of(cls, state, biases, describe, weight):
+        """What a fit knows in the end.
+
+        Parameters
+        ----------
+        state : State
+            With the basis of the priors.
+        biases : Biases
+        describe : Description
+            Of rows.
+        weight : float
+            The weight that counted as one.
+        """
+        prior = 1 / state.column_prior.precision
+        if state.covariances.shape[1] != len(prior):
+            prior, variances = np.zeros(n_pairs(len(prior))), prior
+            prior[diagonal(len(variances))] = variances
+        precisions = np.append(state.alpha, 1 / state.noise.level)
+        return cls(
+            np.vstack([state.H, np.zeros_like(state.H[:1])]),
+            np.vstack([state.covariances, prior.astype(state.covariances.dtype)]),
+            precisions / weight,
+            state.row_prior.precision,
+            state.column_prior.precision,
+            biases,
+            describe,
+            state.row_prior.slopes,
+        )
 
     @property
     def rank(self):
@@ -43,12 +77,8 @@ class Learned(NamedTuple):
 
     def take(self, columns):
         """The same for some of the columns."""
-        return self._replace(
-            H=self.H[columns],
-            covariances=self.covariances[columns],
-            noise_precision=self.noise_precision[columns],
-            describe=self.describe.take(columns),
-        )
+        numbers = np.arange(len(self.H) - 1) if self.columns is None else self.columns
+        return self._replace(columns=numbers[columns])
 
     def fold_in(self, rows, *, with_covariances=False):
         """Posterior of rows, each by itself.
@@ -65,6 +95,8 @@ class Learned(NamedTuple):
         covariances : ndarray of shape (n_rows, q * (q + 1) / 2) or None
             Packed.
         """
+        if self.columns is not None:
+            rows = rows.renumber(self.columns, len(self.H) - 1)
         if not self._full:
             return self._fold_in_independent(rows, with_covariances)
         m, q = rows.shape[0], len(self.row_precision)
@@ -132,6 +164,7 @@ class Learned(NamedTuple):
         """
         row_bias, column_bias = self.biases
         rank = W.shape[1] - row_bias
+        columns = columns if self.columns is None else self.columns[columns]
         rows, of_rows = np.unique(rows, return_inverse=True)
         columns, of_columns = np.unique(columns, return_inverse=True)
         H = self.H[columns].astype(np.float64)

@@ -2,12 +2,23 @@
 
 Solvers work on data divided by ``4**k``, factors divided by ``2**k`` and biases
 divided by ``4**k``. There the objective is F / 16**k when the ridge on factors is
-``reg / 4**k`` and that on biases is ``reg``.
+``reg / 4**k`` and that on biases is ``reg``. With a number for `reg`, k is an integer
+and nothing is rounded; with ``reg="auto"`` it is the k for which the data have unit
+mean square.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+
+
+def times_power(x, exponent):
+    """Multiply x by ``2**exponent``: without rounding where that is an integer."""
+    whole = np.floor(np.asarray(exponent, np.float64))
+    scaled = np.ldexp(x, whole.astype(np.int64))
+    if np.all(whole == exponent):
+        return scaled
+    return scaled * np.exp2(exponent - whole).astype(np.asarray(scaled).dtype)
 
 
 class Biases(NamedTuple):
@@ -33,8 +44,8 @@ class Side(NamedTuple):
 
 def sides_of(rank, biases, ridge, exponent=0):
     """Penalty and unit of every column of W and of H."""
-    factors = np.full(rank, np.ldexp(ridge.factors, -2 * exponent))
-    unit = np.full(rank, np.ldexp(1.0, 2 * exponent))
+    factors = np.full(rank, times_power(ridge.factors, -2 * exponent))
+    unit = np.full(rank, times_power(1.0, 2 * exponent))
     with_bias = Side(np.append(factors, ridge.biases), np.append(unit, 1.0))
     without = Side(factors, unit)
     return tuple(with_bias if biased else without for biased in biases)
@@ -42,7 +53,7 @@ def sides_of(rank, biases, ridge, exponent=0):
 
 def rescale(factors, biased, exponent):
     """Multiply factors by ``2**exponent`` and a last column of biases by its square."""
-    scaled = np.ldexp(factors, exponent)
+    scaled = times_power(factors, exponent)
     if biased:
-        scaled[:, -1] = np.ldexp(factors[:, -1], 2 * exponent)
+        scaled[:, -1] = times_power(factors[:, -1], 2 * exponent)
     return scaled

@@ -69,10 +69,6 @@ class Description(NamedTuple):
         found = _clipped(_raw_features(rows, self.loadings), rows, self.low, self.high)
         return (found @ self.basis).astype(rows.values.dtype, copy=False)
 
-    def take(self, columns):
-        """The same for some of the columns."""
-        return self._replace(loadings=self.loadings[columns])
-
 
 class Features(NamedTuple):
     """Of all rows or columns that a model is fitted to."""
