@@ -12,15 +12,23 @@ References
 
 import numpy as np
 
-from ._bound import align, maximize_priors, turn, with_turned_priors
-from ._moments import with_shifted_bias
-from ._pruning import prune
+from ._bound import align, maximize_priors, turn
+from ._centering import centre
+from ._moments import moments_of
+from ._noise import LEAST_NOISE
+from ._pruning import candidates, prune
 from ._variational import sweep
 
 # With features a fit goes on until the bound rises by less than this share of what is
 # asked for, for so many sweeps: they cost little once most factors are dropped.
 LAST = 0.15
 PATIENCE = 3
+
+# Gains that shrink like a geometric series of this ratio or more count as one of it.
+LONGEST = 0.99
+
+# Sweeps in which a fit with a factor less has to do better.
+TRIAL = 30
 
 # But not below this rise, which is nothing whatever the number of entries.
 LEAST_RISE = 0.2
@@ -35,7 +43,7 @@ class Ending:
 
     def __init__(self, least, has_features):
         self.least, self.has_features = least, has_features
-        self.gain, self.n_settled, self.patience = np.inf, 0, 1
+        self.gain, self.ratio, self.n_settled, self.patience = np.inf, 0.0, 0, 1
         self.telling_apart = self.told_apart = False
 
     def add(self, gain, same_rank):
@@ -48,7 +56,12 @@ class Ending:
         same_rank : bool
             Whether no factor was dropped.
         """
-        settled = gain < self.least and gain <= max(self.gain, 0)
+        last, left = max(self.gain, 0), gain
+        if not self.has_features:
+            ratio = min(gain / last, LONGEST) if last > 0 else 0.0
+            left = gain / (1 - max(ratio, self.ratio))
+            self.ratio = ratio
+        settled = left < self.least and gain <= last
         self.gain, self.n_settled = gain, self.n_settled + 1 if settled else 0
         if self.telling_apart and same_rank and self.n_settled >= self.patience:
             return True
@@ -90,12 +103,13 @@ def ascend(problem, state, track, *, max_iter, tol):
     while n_sweeps < max_iter:
         before = best
         if ending.telling_apart:
-            before, start = with_turned_priors(best), turn(problem, start)
-        state, sums = sweep(problem, start)
+            before, start = turn(problem, best), turn(problem, start)
+        swept = sweep(problem, start)
         if ending.telling_apart and problem.blocks is not None:
-            state = maximize_priors(problem, state, sums)
-            state, sums = prune(problem, state, sums)
-        state, value = align(problem, state, sums)
+            swept = maximize_priors(problem, *swept), swept[1]
+            state, value = _settle(problem, *prune(problem, *swept))
+        else:
+            state, value = _settle(problem, *swept)
         if value < last and n_ahead > 1:  # too far ahead
             start, n_ahead = best, 0
             continue
@@ -103,23 +117,69 @@ def ascend(problem, state, track, *, max_iter, tol):
             unpruned = state
         same_rank = state.W.shape == start.W.shape
         ended = ending.add(value - last, same_rank)
+        if ended and problem.blocks is not None:
+            better = _without_one(problem, *swept, value)
+            if better is not None:
+                (state, value), ended, same_rank = better, False, False
         best, last, n_sweeps = state, value, n_sweeps + 1
         track.add(state.W, state.H, value, _no_steps, ended, state)
         if track.converged:
             break
         start, n_ahead = state, n_ahead + 1
-        if not (problem.has_features and same_rank):
+        if not same_rank:
             n_ahead = 0
         elif n_ahead > 1:
-            start = _ahead(problem, state, before, (n_ahead - 1) / (n_ahead + 2))
+            start = _ahead(problem, state, before, _momentum(n_ahead))
     return unpruned
 
 
-def _ahead(problem, state, before, share):
-    """Let what is slow go on as it went, by a share of the way.
+def _settle(problem, state, sums):
+    """Maximize the bound in all but the posteriors; return its value, too."""
+    if problem.moves_means:
+        state, sums = centre(problem, state, sums)
+    state, value = align(problem, state, sums)
+    if not np.isfinite(value):
+        raise ValueError(
+            f"The evidence lower bound has become {value}: the values of X or its "
+            "weights differ by too many orders of magnitude for their precision, "
+            f"{problem.dtype}. Scale the columns, clip outliers, or pass X as float64."
+        )
+    return state, value
 
-    That are the means of priors, and the column biases.
+
+def _without_one(problem, state, sums, value):
+    """Look for a larger bound with one factor less.
+
+    Returns
+    -------
+    state : State
+    value : float
+        Or None where none was found.
     """
+    for start in candidates(problem, state, sums):
+        best, last, gain = start, -np.inf, np.inf
+        for n in range(TRIAL):
+            before = best
+            best, now = _settle(problem, *sweep(problem, start))
+            if now > value:
+                return best, now
+            last_gain, gain, last = gain, now - last, now
+            ratio = min(max(gain, 0) / last_gain, LONGEST)
+            if n > 3 and now + gain / (1 - ratio) < value:
+                break
+            start = turn(problem, best)
+            if n > 0:
+                start = _ahead(problem, start, turn(problem, before), _momentum(n + 1))
+    return None
+
+
+def _momentum(n_ahead):
+    """Share of the last change that a sweep starts ahead with."""
+    return (n_ahead - 1) / (n_ahead + 2)
+
+
+def _ahead(problem, state, before, share):
+    """Let everything go on as it went, by a share of the way."""
     row_prior, column_prior = (
         now._replace(slopes=now.slopes + share * (now.slopes - old.slopes))
         for now, old in (
@@ -127,13 +187,19 @@ def _ahead(problem, state, before, share):
             (state.column_prior, before.column_prior),
         )
     )
-    state = state._replace(row_prior=row_prior, column_prior=column_prior)
-    if not problem.column_bias:
-        return state
-    shift = share * (state.H[:, -1] - before.H[:, -1])
-    H = state.H.copy()
-    H[:, -1] += shift
-    return state._replace(H=H, moments=with_shifted_bias(state.moments, shift))
+    H = state.H + state.H.dtype.type(share) * (state.H - before.H)
+    alpha = state.alpha * (state.alpha / before.alpha) ** share
+    alpha = np.minimum(alpha, 1 / LEAST_NOISE[problem.dtype])
+    moments = None
+    if problem.blocks is not None:
+        moments = moments_of(H, state.covariances, problem.column_bias)
+    return state._replace(
+        row_prior=row_prior,
+        column_prior=column_prior,
+        H=H,
+        moments=moments,
+        noise=state.noise._replace(alpha=alpha),
+    )
 
 
 def _no_steps():

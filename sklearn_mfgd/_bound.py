@@ -13,7 +13,7 @@ import numpy as np
 from ._linalg import blocks
 from ._moments import moments_of, pack, unpack
 from ._noise import evidence as noise_evidence
-from ._priors import VAGUE, best_prior, evidence, spread, turned
+from ._priors import VAGUE, best_prior, evidence, spread, turned, with_flat_bias
 
 
 def bound(problem, state, sums):
@@ -43,6 +43,7 @@ class SideSums(NamedTuple):
     products: np.ndarray  # (n_features, q), features times E[z], not turned
     scales: np.ndarray  # of the features
     basis: np.ndarray
+    flat_bias: bool
 
     def spread(self, prior):
         """Expected squares of the distances from the means of a prior."""
@@ -50,9 +51,10 @@ class SideSums(NamedTuple):
 
     def best_prior(self):
         """The prior of largest bound."""
-        return best_prior(
+        prior = best_prior(
             self.second, self.products, self.count, self.scales, self.basis
         )
+        return with_flat_bias(prior) if self.flat_bias else prior
 
 
 def sides(problem, basis, sums):
@@ -60,13 +62,14 @@ def sides(problem, basis, sums):
     inverse = np.linalg.inv(basis).T
     features = problem.row_features, problem.column_features
     return tuple(
-        SideSums(count, second_moments(total, own), products, of_side.scales, own)
-        for count, total, products, of_side, own in zip(
+        SideSums(count, second_moments(total, own), products, of_side.scales, own, flat)
+        for count, total, products, of_side, own, flat in zip(
             problem.shape,
             (sums.rows, sums.columns),
             (sums.row_products, sums.column_products),
             features,
             (basis, inverse),
+            (False, problem.flat_bias),
             strict=True,
         )
     )

@@ -174,6 +174,9 @@ def _learn(
     flags = {"row_bias": biases.row, "column_bias": biases.column}
     training, weight = training.with_unit_weights()
     objective = training.objective(**flags)
+    if start is None and isinstance(params["init"], str):
+        # Further ones could explain nothing.
+        params = params | {"rank": min(params["rank"], *training.shape)}
     rank = params["rank"] if start is None else start.shape[1] - biases.column
     sides = sides_of(rank, biases, FIRST_RIDGE)
     W, H = _starting_factors(training, objective, params, sides, exponent, start, rng)

@@ -290,7 +290,9 @@ class MFImputer(TransformerMixin, BaseEstimator):
             )
         rank = self.rank
         if rank == "auto":
-            rank = max(1, min(LARGEST_RANK, int(filled.sum()) - 1))
+            # As many factors as there are rows would leave nothing to the noise.
+            sides = int(filled.sum()), int((~missing).any(axis=1).sum())
+            rank = max(1, min(LARGEST_RANK, min(sides) - 1))
         model = MaskedGradientMF(
             rank,
             eta=self.eta,

@@ -28,6 +28,10 @@ import numpy as np
 # Shape, less one, and rate of the Gamma prior of a precision: it says next to nothing.
 VAGUE = 1e-3
 
+# Precision of biases whose prior is flat: columns of different quantities say nothing
+# about the mean of one another. The data have unit variance.
+FLAT = 1e-6
+
 # Values of theta: the pattern says nothing, or more and more.
 STRENGTHS = np.append(0.0, np.logspace(-3, 5, 33))
 
@@ -61,6 +65,13 @@ def shrinkage(strength, scales):
 def evidence(strength, scales):
     """Sum of ``log(1 + theta sigma^2)`` over the features, (n_strengths,)."""
     return np.log1p(np.square(scales)[:, None] * strength).sum(axis=0)
+
+
+def with_flat_bias(prior):
+    """The same with next to no prior on the bias."""
+    precision, strength, slopes = (array.copy() for array in prior)
+    precision[-1], strength[-1], slopes[:, -1] = FLAT, 0.0, 0.0
+    return Prior(precision, strength, slopes)
 
 
 def best_precisions(second, count):

@@ -13,8 +13,16 @@ import numpy as np
 
 from ._bound import sides
 from ._linalg import blocks
-from ._moments import moments_of, n_pairs, unpack
+from ._moments import diagonal, moments_of, n_pairs, unpack
 from ._priors import VAGUE, evidence
+
+# Factors that are tried to do without, one by one.
+N_CANDIDATES = 3
+
+# Tables of so few entries are worth a trial where the guess is a loss, of this for each
+# entry at the most.
+SMALL = 50_000
+HOPE = 0.05
 
 
 def prune(problem, state, sums):
@@ -34,19 +42,10 @@ def prune(problem, state, sums):
     sums : Sums
     """
     rank = len(state.basis)
-    lost, shared = _explained(problem, state, sums)
+    lost_by_column, shared = _explained(problem, state, sums)
+    lost = lost_by_column.sum(axis=0)
     row_evidence, column_evidence = sums.row_evidence, sums.column_evidence
-    gain = -0.5 * lost
-    for side, prior, surprise in zip(
-        sides(problem, state.basis, sums),
-        (state.row_prior, state.column_prior),
-        (row_evidence, column_evidence),
-        strict=True,
-    ):
-        precision, far = prior.precision[:rank], side.spread(prior)[:rank]
-        gain += 0.5 * (surprise - side.count * (1 + np.log(precision)))
-        gain += 0.5 * (precision * far + evidence(prior.strength, side.scales)[:rank])
-        gain -= VAGUE * (np.log(precision) - precision)
+    gain = _gain_of_priors(problem, state, sums) - 0.5 * lost
     kept = np.ones(rank, bool)
     row_logdet, column_logdet = sums.row_logdet, sums.column_logdet
     added = 0.0
@@ -76,18 +75,70 @@ def prune(problem, state, sums):
     return _without(problem, state, kept), sums
 
 
+def candidates(problem, state, sums):
+    """Fits without a factor that may have a larger bound, once all else has followed.
+
+    A factor that explains the noise of one column alone is not dropped by `prune`, as
+    the noise of that column is small as long as there is this factor. What the bound
+    gains where the noise alone makes up for it is a cautious guess.
+
+    Returns
+    -------
+    candidates : list of State
+        Each without one factor, the most promising first.
+    """
+    rank = len(state.basis)
+    if rank == 1 or problem.noise != "column":
+        return []
+    lost, _ = _explained(problem, state, sums)
+    strength, level = state.noise.strength, state.noise.level
+    counts = (problem.counts + strength)[:, None]
+    rate = (sums.squares + strength * level)[:, None]
+    more = np.maximum(lost / state.alpha[:, None], -0.5 * rate)
+    gain = _gain_of_priors(problem, state, sums)
+    gain -= 0.5 * (counts * np.log1p(more / rate)).sum(axis=0)
+    small = problem.n_observed <= SMALL
+    least = -HOPE * problem.n_observed if small else 0.0
+    found = []
+    for k in np.argsort(-gain)[:N_CANDIDATES]:
+        if gain[k] <= least:
+            break
+        alpha = counts[:, 0] / (rate[:, 0] + more[:, k])
+        noise = state.noise._replace(alpha=np.minimum(alpha, state.alpha))
+        without = _without(problem, state, np.arange(rank) != k)
+        found.append(without._replace(noise=noise))
+    return found
+
+
+def _gain_of_priors(problem, state, sums):
+    """What the bound gains without each factor, but for the error, (rank,)."""
+    rank = len(state.basis)
+    gain = np.zeros(rank)
+    for side, prior, surprise in zip(
+        sides(problem, state.basis, sums),
+        (state.row_prior, state.column_prior),
+        (sums.row_evidence, sums.column_evidence),
+        strict=True,
+    ):
+        precision, far = prior.precision[:rank], side.spread(prior)[:rank]
+        gain += 0.5 * (surprise - side.count * (1 + np.log(precision)))
+        gain += 0.5 * (precision * far + evidence(prior.strength, side.scales)[:rank])
+        gain -= VAGUE * (np.log(precision) - precision)
+    return gain
+
+
 def _explained(problem, state, sums):
     """What the squared error, weighted by the noise, gains without each factor.
 
     Returns
     -------
-    lost : ndarray of shape (rank,)
+    lost : ndarray of shape (n_columns, rank)
     shared : ndarray of shape (rank, rank)
         Half of what two factors lose together less than one by one.
     """
     rank = len(state.basis)
-    linear, bias = np.zeros(rank), np.zeros(rank)
-    shared = np.zeros((rank, rank))
+    lost, shared = np.empty((len(state.H), rank)), np.zeros((rank, rank))
+    a, b = np.tril_indices(rank)
     ends = n_pairs(rank + 1)
     for part in blocks(len(state.H), rank**2):
         moments = state.moments[part].astype(np.float64)
@@ -96,14 +147,16 @@ def _explained(problem, state, sums):
         products = moments[:, : n_pairs(rank)] * systems[:, : n_pairs(rank)]
         shared += unpack(products.sum(axis=0), rank)
         h = moments[:, n_pairs(rank) : ends - 1]  # E[h], E[h c] against E[w b], E[w]
-        linear += np.einsum("ja,ja->a", h, sums.targets[part, :rank])
+        own = 2 * h * sums.targets[part, :rank]
         if problem.row_bias:
-            bias += np.einsum("ja,ja->a", h, systems[:, ends : ends + rank])
+            own -= 2 * h * systems[:, ends : ends + rank]
         if problem.column_bias:
             with_bias = moments[:, ends : ends + rank]
-            of_rows = systems[:, n_pairs(rank) : ends - 1]
-            bias += np.einsum("ja,ja->a", with_bias, of_rows)
-    lost = 2 * linear - 2 * bias - 2 * shared.sum(axis=1) + np.diag(shared)
+            own -= 2 * with_bias * systems[:, n_pairs(rank) : ends - 1]
+        own += products[:, diagonal(rank)]
+        for k in range(rank):
+            own[:, k] -= 2 * products[:, (a == k) | (b == k)].sum(axis=1)
+        lost[part] = own
     return lost, shared
 
 

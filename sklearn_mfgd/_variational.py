@@ -51,7 +51,7 @@ from ._moments import (
 )
 from ._noise import FIRST_STRENGTH, Noise, best_noise
 from ._pattern import Features
-from ._priors import Prior, best_precisions, first_prior
+from ._priors import Prior, best_precisions, first_prior, with_flat_bias
 
 # Precision of the factors in the first sweep, over what their start suggests. With all
 # of it weak factors are given up before they have shown what they explain.
@@ -67,6 +67,7 @@ class Problem(NamedTuple):
     shape: tuple
     row_bias: bool
     column_bias: bool
+    flat_bias: bool  # no prior on the column biases
     noise: str
     counts: np.ndarray  # entries of each column
     squares: np.ndarray  # their weighted sum of squares
@@ -78,6 +79,11 @@ class Problem(NamedTuple):
     def n_observed(self):
         """Number of entries."""
         return self.counts.sum()
+
+    @property
+    def moves_means(self):
+        """Whether the mean of row factors may go over to the column biases."""
+        return self.column_bias and not self.has_features and self.blocks is not None
 
     @property
     def has_features(self):
@@ -140,7 +146,9 @@ def problem_of(rows, rank, biases, noise, features):
         weights = np.ones_like(values) if rows.weights is None else rows.weights[part]
         counts += np.bincount(columns, minlength=len(counts))
         squares += np.bincount(columns, weights * values**2, minlength=len(counts))
-    about = rows.shape, *biases, noise, counts, squares, *features, rows.values.dtype
+    flat = biases.column and not biases.row
+    about = rows.shape, *biases, flat, noise, counts, squares
+    about = *about, *features, rows.values.dtype
     return Problem(found, entries, holes, *about)
 
 
@@ -172,6 +180,8 @@ def first_state(problem, W, H, rows):
         first_prior(row_precision, problem.row_features.values.shape[1]),
         first_prior(column_precision, problem.column_features.values.shape[1]),
     )
+    if problem.flat_bias:
+        priors = priors[0], with_flat_bias(priors[1])
     if problem.blocks is None:
         variances = variances.astype(problem.dtype)
         return State(W, H, None, variances, np.eye(rank), *priors, noise)
