@@ -248,11 +248,16 @@ class BaseMatrixFactorization(
         deviations = times_power(np.sqrt(variances), 2 * self._exponent)
         return deviations.astype(Z.dtype, copy=False)
 
-    def _sample_entries(self, X, rows, columns, number, rng):
-        """Draw chosen entries of X given the columns of one of the draws."""
+    def _sample_entries(self, X, rows, columns, number, rng, limits):
+        """Sample chosen entries of X given the columns of one of the draws."""
         entries = self._entries(X, None, None)
         draws, observed = self._draws.astype(entries.dtype), entries.listed().rows
-        x = draws.sample(number, observed, rows, columns, rng)
+        if limits is not None:
+            limits = [
+                times_power(limit, -2 * self._exponent) - entries.mean
+                for limit in limits
+            ]
+        x = draws.sample(number, observed, rows, columns, rng, limits)
         return times_power(x + entries.mean, 2 * self._exponent)
 
     def score(self, X, y=None, *, mask=None, entry_weight=None):

@@ -187,7 +187,7 @@ def _learn(
 
     def finish(descent, draws=None):
         state = turn(problem, descent.state)
-        learned = Learned.of(state, biases, description, weight)
+        learned = Learned.of(problem, state, description, weight)
         if draws is not None:
             W, loss = _fold_in_draws(entries, draws, flags, factors)
             return Factorization(W, draws.H, learned, draws, loss, descent)

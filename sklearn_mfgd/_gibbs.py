@@ -13,12 +13,13 @@ References
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import truncnorm
 
 from . import _engine
 from ._model import Biases
 from ._noise import LEAST_NOISE
 from ._pattern import Description
-from ._priors import STRENGTHS, VAGUE, evidence, shrinkage
+from ._priors import FLAT, STRENGTHS, VAGUE, evidence, shrinkage
 
 # Prior of the precision of factors: a Gamma distribution of this shape and rate.
 SHAPE = 0.5
@@ -62,8 +63,8 @@ class Draw(NamedTuple):
         means = self.rows.means(features, self.H.dtype)
         return _solve(entries, self.H, biases, means, self.rows.precision, draws)
 
-    def sample(self, entries, biases, features, rows, columns, rng):
-        """Draw some entries from their posterior given this draw of the columns.
+    def sample(self, entries, biases, features, rows, columns, rng, limits=None):
+        """Sample some entries from their posterior given this draw of the columns.
 
         Parameters
         ----------
@@ -72,8 +73,10 @@ class Draw(NamedTuple):
         biases : Biases
         features : ndarray of shape (n_rows, n_features)
         rows, columns : ndarray of int of shape (n_entries,)
-            The entries to draw.
+            The entries to sample.
         rng : numpy.random.RandomState
+        limits : pair of ndarray of shape (n_entries,), optional
+            Between which the entries are known to lie.
 
         Returns
         -------
@@ -82,13 +85,18 @@ class Draw(NamedTuple):
         rank = self.H.shape[1] - biases.column
         normal = rng.standard_normal((entries.shape[0], rank + biases.row))
         W = self.solve(entries, biases, features, normal.astype(self.H.dtype))
-        noise = rng.standard_normal(len(rows)) / np.sqrt(self.noise_precision[columns])
-        x = _engine.entry_products(W[:, :rank], self.H[:, :rank], rows, columns) + noise
+        x = _engine.entry_products(W[:, :rank], self.H[:, :rank], rows, columns)
+        x = x.astype(np.float64)
         if biases.column:
             x += self.H[columns, rank]
         if biases.row:
             x += W[rows, rank]
-        return x
+        deviations = 1 / np.sqrt(self.noise_precision[columns])
+        if limits is None:
+            return x + deviations * rng.standard_normal(len(rows))
+        least, most = ((limit - x) / deviations for limit in limits)
+        quantiles = rng.uniform(size=len(rows))
+        return x + deviations * truncnorm.ppf(quantiles, least, most)
 
 
 def _solve(entries, H, biases, means, ridge, draws):
@@ -127,12 +135,12 @@ class Draws(NamedTuple):
         ]
         return self._replace(draws=draws)
 
-    def sample(self, which, entries, rows, columns, rng):
-        """Draw some entries given one of the draws, see `Draw.sample`."""
+    def sample(self, which, entries, rows, columns, rng, limits=None):
+        """Sample some entries given one of the draws, see `Draw.sample`."""
         entries, draw = self._known(entries), self.draws[which]
         columns = columns if self.columns is None else self.columns[columns]
         features = self.describe(entries)
-        return draw.sample(entries, self.biases, features, rows, columns, rng)
+        return draw.sample(entries, self.biases, features, rows, columns, rng, limits)
 
     def take(self, columns):
         """The same for some of the columns."""
@@ -193,31 +201,52 @@ def draw(rows, state, biases, features, describe, n_draws, rng):
     counts = np.diff(columns.indptr)
     W, H, alpha = state.W, state.H, state.noise.alpha
     strength = state.noise.strength
+    flat = biases.column and not biases.row
+    # Of columns that are quantities of their own not even the unit is known: the
+    # squared one is drawn, too, and `alpha` and the priors are in this unit.
+    has_unit = flat and strength > 0
+    squared_unit = np.ones(len(H))
     found = []
     for _ in range(n_draws):
         of_rows = _draw_level(W, biases.row, features[0], rng)
         normal = rng.standard_normal(W.shape, dtype=dtype)
-        W = Draw(H, alpha, of_rows).solve(rows, biases, features[0].values, normal)
-        of_columns = _draw_level(H, biases.column, features[1], rng)
-        normal = rng.standard_normal(H.shape, dtype=dtype)
-        normal /= np.sqrt(alpha).astype(dtype)[:, None]
+        precision = alpha / squared_unit
+        W = Draw(H, precision, of_rows).solve(rows, biases, features[0].values, normal)
+        in_unit = H / np.sqrt(squared_unit)[:, None]
+        of_columns = _draw_level(in_unit, biases.column, features[1], rng, flat)
         # In units of the noise of each column.
         ridge = of_columns.precision / alpha[:, None]
         others = Biases(*biases[::-1])
         means = of_columns.means(features[1].values, dtype)
+        if has_unit:
+            best = _solve(columns, W, others, means, ridge, None)
+            squares = _engine.squares(columns, best, W, biases[::-1])
+            squares += np.sum(ridge[:, :-1] * np.square(best[:, :-1]), axis=1)
+            squared_unit = _draw_squared_unit(alpha * squares, counts, dtype, rng)
+        normal = rng.standard_normal(H.shape, dtype=dtype)
+        normal *= np.sqrt(squared_unit / alpha).astype(dtype)[:, None]
         H = _solve(columns, W, others, means, ridge, normal)
-        squares = _engine.squares(columns, H, W, biases[::-1])
+        squares = _engine.squares(columns, H, W, biases[::-1]) / squared_unit
         alpha = _draw_noise(squares, counts, alpha, strength, dtype, rng)
-        found.append(Draw(H, alpha, of_rows))
+        found.append(Draw(H, alpha / squared_unit, of_rows))
     return Draws(found, biases, describe)
 
 
-def _draw_level(F, biased, features, rng):
-    """Where the factors of a side come from, given these."""
+def _draw_level(F, biased, features, rng, flat=False):
+    """Where the factors of a side come from, given these; `flat`: with a mean of zero.
+
+    And the biases from anywhere.
+    """
     F = F.astype(np.float64)
+    if flat:
+        level = _draw_mean(F, np.ones(F.shape[1], bool), rng)
+        level.precision[-1] = FLAT
+        return level
     if len(features.scales):
         return _draw_slopes(F, features, rng)
-    return _draw_mean(F, biased, rng)
+    centred = np.zeros(F.shape[1], bool)
+    centred[-1:] = biased
+    return _draw_mean(F, centred, rng)
 
 
 def _draw_slopes(F, features, rng):
@@ -239,14 +268,11 @@ def _draw_slopes(F, features, rng):
     return Level(np.zeros(F.shape[1]), precision, share * products + spread)
 
 
-def _draw_mean(F, biased, rng):
-    """Mean and precision of each factor; biases have a mean of zero."""
+def _draw_mean(F, centred, rng):
+    """Mean and precision of each factor; those of some are centred at zero."""
     count = len(F)
-    means = F.mean(axis=0)
-    strength = np.full(F.shape[1], MEAN_STRENGTH)
-    if biased:
-        means[-1] = 0.0
-        strength[-1] = np.inf
+    means = np.where(centred, 0.0, F.mean(axis=0))
+    strength = np.where(centred, np.inf, MEAN_STRENGTH)
     with np.errstate(invalid="ignore"):
         shrunk = np.where(np.isinf(strength), 1.0, strength / (strength + count))
     squares = ((F - means) ** 2).sum(axis=0) + count * shrunk * means**2
@@ -255,6 +281,17 @@ def _draw_mean(F, biased, rng):
     spread = rng.standard_normal(len(means)) / np.sqrt((strength + count) * precision)
     slopes = np.zeros((0, len(means)))
     return Level(means * (1 - shrunk) + spread, precision, slopes)
+
+
+def _draw_squared_unit(squares, counts, dtype, rng):
+    """The variance of what the noise and the priors leave of each column.
+
+    That of a column with a single value stays at one: nothing is known of it.
+    """
+    known = counts > 1
+    unit = np.ones(len(counts))
+    unit[known] = squares[known] / rng.chisquare(counts[known] - 1)
+    return np.clip(unit, LEAST_NOISE[dtype], 1 / LEAST_NOISE[dtype])
 
 
 def _draw_noise(squares, counts, alpha, strength, dtype, rng):

@@ -90,7 +90,9 @@ class MFImputer(TransformerMixin, BaseEstimator):
 
     min_value, max_value : float or array-like of shape (n_features,)
         Limits of imputed values, of all columns or of each; by default there are none:
-        -inf and inf. What is observed is left as it is.
+        -inf and inf. What is observed is left as it is. A mean beyond a limit becomes
+        that limit; with ``sample_posterior=True`` values are sampled from the normal
+        distribution truncated there.
 
     add_indicator : bool, default=False
         Whether the output has a column more for each feature with missing values in
@@ -110,10 +112,11 @@ class MFImputer(TransformerMixin, BaseEstimator):
     Attributes
     ----------
     factorization_ : MaskedGradientMF
-        The factorization of the standardized columns that were not empty.
+        The factorization of the standardized columns that were not constant.
 
     mean_, scale_ : ndarray of shape (n_features,)
-        What columns were shifted by, and divided by. NaN for an empty column.
+        What columns were shifted by, and divided by. NaN for an empty column; the scale
+        of a constant one has no meaning.
 
     rank_ : int
         Number of factors that were found.
@@ -291,7 +294,8 @@ class MFImputer(TransformerMixin, BaseEstimator):
         rank = self.rank
         if rank == "auto":
             # As many factors as there are rows would leave nothing to the noise.
-            sides = int(filled.sum()), int((~missing).any(axis=1).sum())
+            varies = standardization.varies
+            sides = int(varies.sum()), int((~missing).any(axis=1).sum())
             rank = max(1, min(LARGEST_RANK, min(sides) - 1))
         model = MaskedGradientMF(
             rank,
@@ -352,8 +356,11 @@ class MFImputer(TransformerMixin, BaseEstimator):
             What `transform` returns, without the columns of `add_indicator`.
         std : ndarray of shape (n_samples, n_output_features)
             Standard deviation of the value that an imputed one stands for, noise
-            included; 0 where X is observed. In a column that was empty in `fit` it is
-            infinite. Only with ``return_std=True``.
+            included; 0 where X is observed. It is as much wider as an interval of 1.96
+            deviations needs to cover 95 % where mean and scale of a column are known
+            from few values. In a column that had a single value in `fit`, or none, it
+            is infinite; where there were several, all equal, it is zero. Only with
+            ``return_std=True``.
 
         Raises
         ------
@@ -512,8 +519,9 @@ class MFImputer(TransformerMixin, BaseEstimator):
         return limits
 
     def _standardized(self, X, missing):
-        """Columns of about unit variance, NaN in the holes, without empty columns."""
-        return self._standardization.apply(X, missing, self._filled, self._dtype)
+        """Columns of about unit variance, NaN where missing, without constant ones."""
+        varies = self._standardization.varies
+        return self._standardization.apply(X, missing, varies, self._dtype)
 
     def _fill(self, X, missing, return_std=False):
         """A copy of X with its holes filled; empty columns are dropped or zero."""
@@ -522,14 +530,16 @@ class MFImputer(TransformerMixin, BaseEstimator):
         std = np.where(missing, X.dtype.type(np.inf), X.dtype.type(0))
         std = std if return_std else None
         Z = self._standardized(X, missing)
-        numbers = np.flatnonzero(self._filled)
+        varies = self._standardization.varies
+        numbers = np.flatnonzero(varies)
         rng = check_random_state(self.random_state) if self.sample_posterior else None
         sample = None if rng is None else self._sampler(rng)
         width = self.rank_ + 1
         for part in blocks(len(X), Z.shape[1] + (width**2 if return_std else width)):
-            rows, columns = np.nonzero(missing[part][:, self._filled])
+            rows, columns = np.nonzero(missing[part][:, varies])
+            limits = [limit[numbers[columns]] for limit in self._bounds]
             if sample is not None:
-                found = sample(Z[part], rows, columns)
+                found = sample(Z[part], rows, columns, limits)
             elif return_std:
                 found, deviations = self._predict(Z[part], rows, columns)
             else:
@@ -537,15 +547,25 @@ class MFImputer(TransformerMixin, BaseEstimator):
                 found = self.factorization_.predict_entries(W, rows, columns)
             rows, columns = rows + part.start, numbers[columns]
             values = self._standardization.undo(found, columns)
-            limits = [limit[columns] for limit in self._bounds]
             result[rows, columns] = np.clip(values, *limits)
             if return_std:
                 std[rows, columns] = self._standardization.widen(deviations, columns)
+        if not varies.all():
+            self._fill_constant(result, std, missing & ~varies)
         if not self._filled.all():
             empty = missing & ~self._filled
             result[empty] = 0
         result = result[:, kept] if not kept.all() else result
         return result, std if std is None else std[:, kept]
+
+    def _fill_constant(self, result, std, places):
+        """Fill columns of one value by it, in place."""
+        rows, columns = np.nonzero(places & self._filled)
+        values = self._standardization.undo(np.zeros(len(columns)), columns)
+        result[rows, columns] = np.clip(values, *(a[columns] for a in self._bounds))
+        if std is not None:
+            found = self._standardization.deviations_of_constants()
+            std[rows, columns] = found[columns]
 
     def _predict(self, Z, rows, columns):
         W, covariance = self.factorization_.transform(Z, return_cov=True)
@@ -554,11 +574,23 @@ class MFImputer(TransformerMixin, BaseEstimator):
         )
 
     def _sampler(self, rng):
-        """Draws of entries that share one draw of the columns."""
+        """Samples of entries that share one draw of the columns."""
         chosen = N_BURN_IN + rng.randint(N_DRAWS)
-        return lambda Z, rows, columns: self.factorization_._sample_entries(
-            Z, rows, columns, chosen, rng
-        )
+        numbers = np.flatnonzero(self._standardization.varies)
+
+        def sample(Z, rows, columns, limits):
+            if not np.isfinite(limits).any():
+                limits = None
+            else:
+                limits = [
+                    self._standardization.apply_to(limit, numbers[columns])
+                    for limit in limits
+                ]
+            return self.factorization_._sample_entries(
+                Z, rows, columns, chosen, rng, limits
+            )
+
+        return sample
 
     def _with_indicator(self, filled, missing):
         if self.indicator_ is None:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import ndtri, stdtrit
 
 from . import _diagonal, _engine
 from ._model import Biases
@@ -31,17 +32,19 @@ class Learned(NamedTuple):
     biases: Biases
     describe: Description  # of rows
     slopes: np.ndarray  # (n_features, q): [w, b] are about features @ slopes
+    noise_variance: np.ndarray  # (n,), the mean of one over that precision
+    dof: np.ndarray | None  # (n,), degrees of freedom of each deviation; None: many
     columns: np.ndarray | None = None  # which of them each column of X is; None: all
 
     @classmethod
-    def of(cls, state, biases, describe, weight):
+    def of(cls, problem, state, describe, weight):
         """What a fit knows in the end.
 
         Parameters
         ----------
+        problem : Problem
         state : State
             With the basis of the priors.
-        biases : Biases
         describe : Description
             Of rows.
         weight : float
@@ -51,16 +54,19 @@ class Learned(NamedTuple):
         if state.covariances.shape[1] != len(prior):
             prior, variances = np.zeros(n_pairs(len(prior))), prior
             prior[diagonal(len(variances))] = variances
-        precisions = np.append(state.alpha, 1 / state.noise.level)
+        level = 1 / state.alpha[0] if problem.noise == "shared" else state.noise.level
+        precisions = np.append(state.alpha, 1 / level)
         return cls(
             np.vstack([state.H, np.zeros_like(state.H[:1])]),
             np.vstack([state.covariances, prior.astype(state.covariances.dtype)]),
             precisions / weight,
             state.row_prior.precision,
             state.column_prior.precision,
-            biases,
+            Biases(problem.row_bias, problem.column_bias),
             describe,
             state.row_prior.slopes,
+            weight * np.append(state.noise.mean_variance(problem.counts), level),
+            np.append(problem.counts - 1, 0) if problem.flat_bias else None,
         )
 
     @property
@@ -180,10 +186,23 @@ class Learned(NamedTuple):
         own = covariances[rows[:, None], a, b].astype(np.float64)
         own = _weighted(own, rank + row_bias)
         spread = _weighted(spread, rank + column_bias)
-        result = (1 / self.noise_precision[columns])[of_columns]
+        result = self.noise_variance[columns][of_columns]
         result += _engine.entry_products(own, of_h, of_rows, of_columns)
         result += _engine.entry_products(of_w, spread, of_rows, of_columns)
+        if self.dof is not None:
+            result *= np.square(student_over_normal(self.dof[columns]))[of_columns]
         return result
+
+
+def student_over_normal(dof):
+    """How much wider an interval for 95 % is where the variance is an estimate.
+
+    The ratio of the quantiles of Student's t distribution and of the normal one,
+    infinite without degrees of freedom.
+    """
+    dof = np.asarray(dof, np.float64)
+    quantiles = stdtrit(np.maximum(dof, 1), 0.975) / ndtri(0.975)
+    return np.where(dof >= 1, quantiles, np.inf)
 
 
 def _weighted(packed, length):

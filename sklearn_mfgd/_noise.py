@@ -44,6 +44,17 @@ class Noise(NamedTuple):
     level: float
     strength: float  # as many entries as it counts for; 0: one precision for all
 
+    def mean_variance(self, counts):
+        """Mean of one over the precision, which is more than one over its mean.
+
+        Parameters
+        ----------
+        counts : ndarray of shape (n,)
+            Entries of each column.
+        """
+        known = counts + self.strength if self.strength else counts.sum() + 2 * VAGUE
+        return np.maximum(known / np.maximum(known - 2, 1), 1) / self.alpha
+
 
 def best_noise(noise, counts, squares, dtype):
     """The noise of largest bound after a sweep.

@@ -17,16 +17,21 @@ class Standardization(NamedTuple):
     exponent: np.ndarray  # (n,), int
     shift: np.ndarray  # (n,)
     width: np.ndarray  # (n,), 1 for a constant column
+    counts: np.ndarray  # (n,), entries
+    constant: np.ndarray  # (n,), whether all its entries are equal
 
     @classmethod
     def of(cls, X, missing, *, scale):
         """Learn it from X; an empty column gets NaN."""
         m, n = X.shape
-        largest = np.zeros(n)
+        low, high = np.full(n, np.inf), np.full(n, -np.inf)
         for part in blocks(m, n):
-            magnitudes = np.where(missing[part], 0, np.abs(X[part]))
-            np.maximum(largest, magnitudes.max(axis=0, initial=0), out=largest)
-        exponent = np.frexp(largest)[1]
+            seen = {"axis": 0, "where": ~missing[part]}
+            np.minimum(low, X[part].min(initial=np.inf, **seen), out=low)
+            np.maximum(high, X[part].max(initial=-np.inf, **seen), out=high)
+        empty = low > high
+        low[empty] = high[empty] = 0
+        exponent = np.frexp(np.maximum(-low, high))[1]
         if not scale:
             exponent[:] = exponent.max()
         counts, sums, squares = np.zeros((3, n))
@@ -35,19 +40,27 @@ class Standardization(NamedTuple):
             sums += _scaled(X[part], missing[part], exponent).sum(axis=0)
         with np.errstate(invalid="ignore"):
             shift = sums / counts
+        constant = low == high
+        shift[constant & ~empty] = np.ldexp(low, -exponent)[constant & ~empty]
         for part in blocks(m, n):
             centred = _scaled(X[part], missing[part], exponent) - shift
             centred[missing[part]] = 0
             squares += np.square(centred).sum(axis=0)
-        with np.errstate(invalid="ignore"):
-            width = np.sqrt(squares / counts)
+        width = np.ones(n)
         if scale:
-            # What is left of a constant column is rounding, of sums in float64.
-            constant = width <= 4 * np.finfo(np.float64).eps * np.sqrt(counts)
-            width[constant & (counts > 0)] = 1.0
-        else:
-            width = np.where(counts > 0, 1.0, np.nan)
-        return cls(exponent, shift, width)
+            # Unbiased: of two values, the variance around their mean is half the true.
+            width = np.sqrt(squares / np.maximum(counts - 1, 1))
+            width[constant] = 1.0
+        width[empty] = np.nan
+        return cls(exponent, shift, width, counts, constant)
+
+    @property
+    def varies(self):
+        """Columns that differ from row to row, and so have a part in what is learned.
+
+        All with entries where there are no such.
+        """
+        return ~self.constant if not self.constant.all() else self.counts > 0
 
     @property
     def mean(self):
@@ -70,6 +83,11 @@ class Standardization(NamedTuple):
             Z[part] = scaled[:, columns]
         return Z
 
+    def apply_to(self, values, columns):
+        """Standardize values of columns, float64; infinite ones stay so."""
+        scaled = np.ldexp(values, -self.exponent[columns])
+        return (scaled - self.shift[columns]) / self.width[columns]
+
     def undo(self, values, columns):
         """Entries of columns in the units of the data, float64."""
         values = self.shift[columns] + self.width[columns] * values.astype(np.float64)
@@ -79,6 +97,10 @@ class Standardization(NamedTuple):
         """Standard deviations of entries in the units of the data."""
         deviations = self.width[columns] * deviations.astype(np.float64)
         return np.ldexp(deviations, self.exponent[columns])
+
+    def deviations_of_constants(self):
+        """Of a column that is constant: none is known of a single value, (n,)."""
+        return np.where(self.counts > 1, 0.0, np.inf)
 
 
 def _scaled(X, missing, exponent):

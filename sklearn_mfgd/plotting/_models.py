@@ -56,10 +56,10 @@ def reconstruction_of(estimator, X, mask=None):
     they return is taken, in which observed entries are as they were.
     """
     if hasattr(estimator, "factorization_"):
-        columns = seen_columns(estimator)
+        columns = np.flatnonzero(estimator._standardization.varies)
         Z = factors_of(estimator, X, mask)
         X = estimator.factorization_.inverse_transform(Z)
-        result = np.full((len(X), len(estimator.mean_)), np.nan)
+        result = np.tile(estimator.mean_, (len(X), 1))
         result[:, columns] = estimator._standardization.undo(X, columns)
         return np.clip(result, estimator.min_value, estimator.max_value)
     if hasattr(estimator, "predict_entries"):
