@@ -1,18 +1,22 @@
 """Where the descent starts: biases, then factors."""
 
 import numpy as np
+from scipy.sparse.linalg import LinearOperator, eigsh
 
 from ._linalg import blocks
 from ._model import times_power
 
-# Directions that the randomized SVD carries beyond the rank, and its power iterations
-# (Halko, Martinsson & Tropp, SIAM Review 2011).
+# Directions that the randomized SVD carries beyond the rank (Halko, Martinsson & Tropp,
+# SIAM Review 2011).
 OVERSAMPLES = 10
-N_POWER_ITERATIONS = 4
 
-# A side of at most this many times the width of the randomized basis is decomposed
-# exactly, by its Gram matrix: that costs fewer operations.
+# A side of at most this many times that width is decomposed by its whole Gram matrix:
+# that costs fewer operations.
 GRAM_WIDTHS = 10
+
+# Where the Lanczos method ends. In double precision at rounding: what depends on the
+# start would depend on the order of rows and columns.
+TOLERANCE = {np.dtype(np.float64): 0.0, np.dtype(np.float32): 1e-5}
 
 # Shrinking by the ridge would start weak factors at exactly zero, where all gradients
 # vanish; they start at this share of their size at least.
@@ -116,7 +120,7 @@ def truncated_svd(A, rank, dtype, rng=None):
     rank : int
     dtype : dtype
     rng : RandomState or None
-        Of a rough sketch; without, they are as good as exact.
+        Of a rough sketch; without, they are exact.
 
     Returns
     -------
@@ -125,12 +129,11 @@ def truncated_svd(A, rank, dtype, rng=None):
     """
     small = min(A.shape)
     if rng is not None:
-        left, singular, right = _randomized_svd(A, min(rank, small), dtype, rng, 1)
+        left, singular, right = _sketched_svd(A, min(rank, small), dtype, rng)
     elif small <= GRAM_WIDTHS * (rank + OVERSAMPLES):
         left, singular, right = _exact_svd(A, min(rank, small), dtype)
     else:
-        rng = np.random.RandomState(0)  # a place to start from, not a sample
-        left, singular, right = _randomized_svd(A, rank, dtype, rng, N_POWER_ITERATIONS)
+        left, singular, right = _lanczos_svd(A, rank, np.dtype(dtype))
     left, right = _fix_signs(left, right)
     return left, singular, right
 
@@ -141,7 +144,29 @@ def _exact_svd(A, rank, dtype):
         right, singular, left = _exact_svd(A.T, rank, dtype)
         return left, singular, right
     _, vectors = np.linalg.eigh(_gram(A, dtype))
-    left = vectors[:, ::-1][:, :rank].astype(dtype)
+    return _from_left(A, vectors[:, ::-1][:, :rank].astype(dtype))
+
+
+def _lanczos_svd(A, rank, dtype):
+    """Leading singular triplets by the implicitly restarted Lanczos method."""
+    if A.shape[0] > A.shape[1]:
+        right, singular, left = _lanczos_svd(A.T, rank, dtype)
+        return left, singular, right
+
+    def multiply(v):
+        return A @ (A.T @ v.reshape(-1, 1).astype(dtype))
+
+    m = A.shape[0]
+    gram = LinearOperator((m, m), matvec=multiply, dtype=dtype)
+    start = np.random.RandomState(0).standard_normal(m).astype(dtype)
+    sizes, vectors = eigsh(gram, rank, v0=start, tol=TOLERANCE[dtype])
+    left = vectors[:, np.argsort(-sizes, kind="stable")].astype(dtype)
+    return _from_left(A, left)
+
+
+def _from_left(A, left):
+    """Singular triplets of which the left vectors are known."""
+    dtype = left.dtype
     right = A.T @ left
     singular = np.linalg.norm(right, axis=0)
     nonzero = singular > np.sqrt(max(A.shape) * np.finfo(dtype).eps) * singular.max(
@@ -161,13 +186,11 @@ def _gram(A, dtype):
     return gram
 
 
-def _randomized_svd(A, rank, dtype, rng, n_iterations):
-    """Leading singular triplets by subspace iteration from a random start."""
+def _sketched_svd(A, rank, dtype, rng):
+    """Singular triplets of random combinations of columns after a power iteration."""
     basis = A @ rng.standard_normal((A.shape[1], rank + OVERSAMPLES)).astype(dtype)
-    for _ in range(n_iterations):
-        basis = A.T @ np.linalg.qr(basis).Q
-        basis = A @ np.linalg.qr(basis).Q
-    basis = np.linalg.qr(basis).Q
+    basis = A.T @ np.linalg.qr(basis).Q
+    basis = np.linalg.qr(A @ np.linalg.qr(basis).Q).Q
     right, singular, inner = np.linalg.svd(A.T @ basis, full_matrices=False)
     left = (basis @ inner.T)[:, :rank]
     return left, singular[:rank], right[:, :rank]

@@ -66,7 +66,7 @@ class Learned(NamedTuple):
             describe,
             state.row_prior.slopes,
             weight * np.append(state.noise.mean_variance(problem.counts), level),
-            np.append(problem.counts - 1, 0) if problem.flat_bias else None,
+            _degrees_of_freedom(problem, state) if problem.flat_bias else None,
         )
 
     @property
@@ -192,6 +192,22 @@ class Learned(NamedTuple):
         if self.dof is not None:
             result *= np.square(student_over_normal(self.dof[columns]))[of_columns]
         return result
+
+
+def _degrees_of_freedom(problem, state):
+    """Entries of each column less the coefficients that they determine, (n + 1,).
+
+    A coefficient counts by the share of its prior variance that the entries take away
+    (MacKay, "Bayesian Interpolation", Neural Computation 4, 1992). One is left where
+    there are two entries; of an empty column nothing is known.
+    """
+    precision = state.column_prior.precision
+    variances = state.covariances
+    if variances.shape[1] != len(precision):
+        variances = variances[:, diagonal(len(precision))]
+    determined = len(precision) - variances @ precision
+    dof = np.maximum(problem.counts - determined, problem.counts > 1)
+    return np.append(np.where(problem.counts > 1, dof, 0), 0)
 
 
 def student_over_normal(dof):
