@@ -80,7 +80,7 @@ def ascend(problem, state, track, *, max_iter, tol):
     """Sweep until the bound rises by less than `tol` for each entry.
 
     Then factors are told apart, and dropped where the bound is better without; it ends
-    when there are no more of these.
+    when there are no more of these. It also ends where single precision will not do.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def ascend(problem, state, track, *, max_iter, tol):
                 (state, value), ended, same_rank = better, False, False
         best, last, n_sweeps = state, value, n_sweeps + 1
         track.add(state.W, state.H, value, _no_steps, ended, state)
-        if track.converged:
+        if track.converged or state.asks_for_double:
             break
         start, n_ahead = state, n_ahead + 1
         if not same_rank:

@@ -161,8 +161,7 @@ class BaseMatrixFactorization(
         if not return_cov:
             return self._fold_in(entries)
         rows = entries.listed().rows
-        learned = self._learned.astype(entries.dtype)
-        W, packed = learned.fold_in(rows, with_covariances=True)
+        W, packed = self._learned.fold_in(rows, with_covariances=True)
         covariance = unpack(packed, W.shape[1])
         unit = times_power(1.0, self._exponent * self._orders())
         covariance *= np.outer(unit, unit).astype(covariance.dtype)
@@ -528,7 +527,7 @@ class BaseMatrixFactorization(
             draws = self._draws.astype(entries.dtype).take(columns)
             return draws.fold_in(entries.listed().rows)
         if self._learned is not None:
-            learned = self._learned.astype(entries.dtype).take(columns)
+            learned = self._learned.take(columns)
             return learned.fold_in(entries.listed().rows)[0]
         ridge = Ridge(self.reg, self.reg)
         sides = sides_of(self.rank_, self._biases, ridge, self._exponent)

@@ -144,7 +144,7 @@ def turn(problem, state):
     W[:, :rank], H[:, :rank] = W[:, :rank] @ Q.T, H[:, :rank] @ T.T
     whole = np.eye(H.shape[1])
     whole[:rank, :rank] = T
-    whole = whole.astype(problem.dtype)
+    whole = whole.astype(state.covariances.dtype)
     covariances = np.empty_like(state.covariances)
     for part in blocks(len(H), len(whole) ** 2):
         old = unpack(state.covariances[part], len(whole))

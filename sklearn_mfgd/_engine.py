@@ -101,6 +101,13 @@ class Rows(NamedTuple):
         taken = (a if a is None else a[own] for a in (self.values, self.weights))
         return Rows(indptr - indptr[0], self.indices[own], *taken, self.n_columns)
 
+    def astype(self, dtype):
+        """The same in another precision."""
+        return self._replace(
+            values=self.values.astype(dtype, copy=False),
+            weights=None if self.weights is None else self.weights.astype(dtype),
+        )
+
     @property
     def counted(self):
         """The weights in place of the values: what sums up over the entries."""

@@ -182,18 +182,20 @@ def _learn(
     W, H = _starting_factors(training, objective, params, sides, exponent, start, rng)
     *features, description = _features(training, objective, params, rank, biases)
     del objective
-    problem = problem_of(training.rows, rank, biases, params["noise"], features)
+    about = rank, biases, params["noise"]
+    problem = problem_of(training.rows, *about, features)
     state = first_state(problem, W, H, training.rows)
 
     def finish(descent, draws=None):
         state = turn(problem, descent.state)
         learned = Learned.of(problem, state, description, weight)
         if draws is not None:
+            draws = draws.astype(entries.dtype)
             W, loss = _fold_in_draws(entries, draws, flags, factors)
             return Factorization(W, draws.H, learned, draws, loss, descent)
-        W = learned.fold_in(entries.rows)[0]
-        loss = entries.objective(**flags).value(W, state.H)
-        return Factorization(W, state.H, learned, None, loss, descent)
+        W, H = learned.fold_in(entries.rows)[0], state.H.astype(entries.dtype)
+        loss = entries.objective(**flags).value(W, H)
+        return Factorization(W, H, learned, None, loss, descent)
 
     track = Track(
         W,
@@ -202,12 +204,20 @@ def _learn(
         monitor=monitor and (lambda now: monitor(now, partial(finish, now))),
         **ending,
     )
-    unpruned = ascend(problem, state, track, max_iter=params["max_iter"], tol=tol)
+    n_left = params["max_iter"]
+    unpruned = ascend(problem, state, track, max_iter=n_left, tol=tol)
+    reached = track.descent()
+    if reached.state.asks_for_double and reached.n_iter < n_left:
+        n_left -= reached.n_iter
+        features = [each.astype(np.float64) for each in features]
+        problem = problem_of(training.rows.astype(np.float64), *about, features)
+        state = reached.state.astype(np.float64)
+        unpruned = ascend(problem, state, track, max_iter=n_left, tol=tol)
     if params["n_draws"] == 0:
         return finish(track.descent())
     numbers = np.random.default_rng(rng.randint(2**31))
     draws = draw(
-        entries.with_unit_weights()[0].rows,
+        entries.with_unit_weights()[0].rows.astype(unpruned.H.dtype),
         turn(problem, unpruned),
         biases,
         features,

@@ -74,13 +74,6 @@ class Learned(NamedTuple):
         """Number of factors."""
         return self.H.shape[1] - self.biases.column
 
-    def astype(self, dtype):
-        """The same in another precision."""
-        return self._replace(
-            H=self.H.astype(dtype, copy=False),
-            covariances=self.covariances.astype(dtype, copy=False),
-        )
-
     def take(self, columns):
         """The same for some of the columns."""
         numbers = np.arange(len(self.H) - 1) if self.columns is None else self.columns
@@ -92,7 +85,8 @@ class Learned(NamedTuple):
         Parameters
         ----------
         rows : Rows
-            Centred entries.
+            Centred entries. If these or the fit are in double precision, so is all
+            that is solved.
 
         Returns
         -------
@@ -107,12 +101,14 @@ class Learned(NamedTuple):
             return self._fold_in_independent(rows, with_covariances)
         m, q = rows.shape[0], len(self.row_precision)
         rank = q - self.biases.row
-        W = np.empty((m, q), self.H.dtype)
+        W = np.empty((m, q), rows.values.dtype)
+        dtype = np.result_type(W, self.H)
         covariances = None
         if with_covariances:
             covariances = np.empty((m, n_pairs(q)), W.dtype)
         moments = moments_of(self.H, self.covariances, self.biases.column)
-        moments *= self.noise_precision.astype(W.dtype)[:, None]
+        moments = moments.astype(dtype, copy=False)
+        moments *= self.noise_precision.astype(dtype)[:, None]
         linear = expectations(moments, rank)
         prior = np.zeros(n_pairs(q))
         prior[diagonal(q)] = self.row_precision
@@ -120,7 +116,7 @@ class Learned(NamedTuple):
         step = max(1, BLOCK // (packed_size(rank, True) + len(self.slopes)))
         for start in range(0, m, step):
             part = slice(start, min(start + step, m))
-            own = rows.between(part.start, part.stop)
+            own = rows.between(part.start, part.stop).astype(dtype)
             targets = _engine.product(own.weighted, linear)
             targets[:, :q] += self.describe(own) @ pull
             found = _engine.posterior(
@@ -142,17 +138,19 @@ class Learned(NamedTuple):
         return self.covariances.shape[1] == n_pairs(self.H.shape[1])
 
     def _fold_in_independent(self, rows, with_covariances):
+        dtype = np.result_type(rows.values, self.H)
         found = _diagonal.update(
-            rows.weigh(self.noise_precision),
-            self.H,
-            self.covariances,
+            rows.astype(dtype).weigh(self.noise_precision),
+            self.H.astype(dtype, copy=False),
+            self.covariances.astype(dtype, copy=False),
             np.ones(rows.shape[0]),
             self.row_precision,
             self.biases,
         )
+        means = found.means.astype(rows.values.dtype, copy=False)
         if not with_covariances:
-            return found.means, None
-        return found.means, _packed_diagonal(found.variances)
+            return means, None
+        return means, _packed_diagonal(found.variances.astype(means.dtype))
 
     def variances(self, W, covariances, rows, columns):
         """Variance of entries: of the noise, of the row, of the column.

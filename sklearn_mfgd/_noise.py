@@ -29,6 +29,10 @@ from ._priors import VAGUE
 # to explain, sums of squares are rounding.
 LEAST_NOISE = {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 1e-6}
 
+# Below this variance single precision is left: the squared error of a column, which is
+# found as a difference, would not be known to more than three digits.
+LEAST_NOISE_OF_SINGLE = 1e-3
+
 # Where the strength starts and how far it may go, by steps of so many times.
 FIRST_STRENGTH = 4.0
 STRENGTHS = 1.0, 64.0

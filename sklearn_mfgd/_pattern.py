@@ -76,6 +76,10 @@ class Features(NamedTuple):
     values: np.ndarray  # (m, n_features)
     scales: np.ndarray  # (n_features,), singular values over the first, 1 for others
 
+    def astype(self, dtype):
+        """The same in another precision."""
+        return self._replace(values=self.values.astype(dtype))
+
 
 def describe(rows, columns):
     """Find features of both sides.

@@ -49,7 +49,7 @@ from ._moments import (
     total,
     unpack,
 )
-from ._noise import FIRST_STRENGTH, Noise, best_noise
+from ._noise import FIRST_STRENGTH, LEAST_NOISE_OF_SINGLE, Noise, best_noise
 from ._pattern import Features
 from ._priors import Prior, best_precisions, first_prior, with_flat_bias
 
@@ -108,6 +108,18 @@ class State(NamedTuple):
     def alpha(self):
         """Precision of the noise of each column."""
         return self.noise.alpha
+
+    @property
+    def asks_for_double(self):
+        """Whether the noise is too small for single precision."""
+        single = self.H.dtype == np.float32
+        return single and self.alpha.max() * LEAST_NOISE_OF_SINGLE > 1
+
+    def astype(self, dtype):
+        """The same in another precision."""
+        arrays = self.W, self.H, self.moments, self.covariances
+        arrays = [None if a is None else a.astype(dtype) for a in arrays]
+        return State(*arrays, *self[4:])
 
 
 class Sums(NamedTuple):
