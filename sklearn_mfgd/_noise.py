@@ -27,7 +27,7 @@ from ._priors import VAGUE
 
 # Least variance of the noise, the data having one of order one: where nothing is left
 # to explain, sums of squares are rounding.
-LEAST_NOISE = {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 1e-6}
+LEAST_NOISE = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-6}
 
 # Below this variance single precision is left: the squared error of a column, which is
 # found as a difference, would not be known to more than three digits.
