@@ -23,11 +23,13 @@ from ._entries import entries_of, scale_exponent, to_unit_variance
 from ._factorize import factorize
 from ._model import Biases, Ridge, rescale, sides_of
 from ._moments import unpack
-from ._observed import SPARSE_FORMATS, check_sparse, observe
+from ._observed import SPARSE_FORMATS, check_sparse, observe, warn_if_constant
 from ._score import explained_share
 from ._steps import STEPS
+from ._tables import FLOATS, check_table
+from ._target import check_target
 
-FLOATS = [np.float64, np.float32]
+KEYWORDS = "pass it by its name, mask= or entry_weight="
 
 
 class BaseMatrixFactorization(
@@ -292,6 +294,7 @@ class BaseMatrixFactorization(
            Nonnegative Matrix Factorization", Annals of Applied Statistics 3 (2009).
         """
         check_is_fitted(self)
+        check_target(y, X, KEYWORDS)
         entries = self._entries(X, mask, entry_weight)
         if entries.n_observed == 0:
             raise ValueError("There is nothing to score: every entry of X is missing.")
@@ -317,6 +320,7 @@ class BaseMatrixFactorization(
 
     def _fit(self, X, y, mask, entry_weight, factors=True):
         """Fit, or leave the estimator as it was: an error or Ctrl-C changes nothing."""
+        check_target(y, X, KEYWORDS)
         # Outside of the guard, which would lose what ends the callbacks after an error.
         tasks = None
         if hasattr(self, "_skl_callbacks"):
@@ -351,8 +355,12 @@ class BaseMatrixFactorization(
             )
         X = self._validate(X, reset=True)
         observed = self._observe(X, mask, entry_weight)
-        if isinstance(observed, Rows) and observed.indices.size == 0:
-            raise ValueError("There is nothing to fit: every entry of X is missing.")
+        if isinstance(observed, Rows):
+            if observed.indices.size == 0:
+                raise ValueError(
+                    "There is nothing to fit: every entry of X is missing."
+                )
+            warn_if_constant(observed.values, X.shape)
         biases = Biases(row=self.fit_bias is True, column=self.fit_bias is not False)
         exponent = scale_exponent(observed)
         entries = entries_of(observed, exponent=exponent, centred=biases.column)
@@ -465,16 +473,16 @@ class BaseMatrixFactorization(
         return self._column_factors(X.dtype, exponent)
 
     def _validate(self, X, *, reset):
-        unstored_is_zero = self._unstored_is_zero
-        check_sparse(X, type(self).__name__, unstored_is_zero=unstored_is_zero)
-        return validate_data(
-            self,
-            X,
-            reset=reset,
-            accept_sparse=("csr", "csc") if unstored_is_zero else SPARSE_FORMATS,
-            dtype=FLOATS,
+        zero = self._unstored_is_zero
+        checked = check_table(
+            check_sparse(X, type(self).__name__, unstored_is_zero=zero),
+            estimator=self,
+            unstored="zero" if zero else "missing",
+            accept_sparse=("csr", "csc") if zero else SPARSE_FORMATS,
             ensure_all_finite="allow-nan",
         )
+        validate_data(self, X, reset=reset, skip_check_array=True)  # names of features
+        return checked
 
     def _observe(self, X, mask, entry_weight):
         """Find the observed entries of validated X."""

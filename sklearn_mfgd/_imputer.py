@@ -17,7 +17,10 @@ from sklearn.utils.validation import (
 
 from ._linalg import blocks
 from ._masked_gradient_mf import MaskedGradientMF
+from ._observed import warn_if_constant
 from ._standardize import Standardization
+from ._tables import as_stored, check_table
+from ._target import check_target
 
 # Factors that tables of many columns begin with; weak ones are dropped on the way.
 LARGEST_RANK = 50
@@ -29,6 +32,8 @@ LARGE = 250_000
 # Draws of a chain that sampling chooses from, and those before, while it forgets where
 # it started.
 N_DRAWS, N_BURN_IN = 100, 50
+
+NO_MASK = "pass np.where(mask, X, np.nan) as X, since MFImputer takes neither"
 
 
 class MFImputer(TransformerMixin, BaseEstimator):
@@ -97,8 +102,8 @@ class MFImputer(TransformerMixin, BaseEstimator):
         `fit`, as :class:`sklearn.impute.MissingIndicator` makes them.
 
     keep_empty_features : bool, default=False
-        Whether a column without any value in `fit` is kept, and its holes filled with
-        zeros, or is dropped.
+        Whether a column without any value in `fit` is kept, or is dropped. Its missing
+        values are filled with zero, or with the limit that is nearest to it.
 
     random_state : int, RandomState instance or None, default=None
         Seed of what ``sample_posterior=True`` draws: with a number every call of
@@ -258,6 +263,7 @@ class MFImputer(TransformerMixin, BaseEstimator):
         ValueError
             When every entry of X is missing, or a parameter does not suit the data.
         """
+        check_target(y, X, NO_MASK)
         before = self.__dict__.copy()
         try:
             return self._fit(X)
@@ -279,6 +285,7 @@ class MFImputer(TransformerMixin, BaseEstimator):
             raise ValueError(
                 "There is nothing to learn from: every entry of X is missing."
             )
+        warn_if_constant(X[~missing], X.shape)
         standardization = Standardization.of(X, missing, scale=self.scale)
         indicator = None
         if self.add_indicator:
@@ -428,6 +435,7 @@ class MFImputer(TransformerMixin, BaseEstimator):
             perfect, 0 no better than column means.
         """
         check_is_fitted(self)
+        check_target(y, X, NO_MASK)
         X, missing = self._validate(X, reset=False)
         return self.factorization_.score(self._standardized(X, missing))
 
@@ -473,14 +481,15 @@ class MFImputer(TransformerMixin, BaseEstimator):
                 "predicts chosen entries of a sparse X."
             )
         nan = _is_nan(self.missing_values)
-        X = validate_data(
-            self,
+        marker = np.float64(np.nan) if nan else as_stored(self.missing_values, X)
+        checked = check_table(
             X,
-            reset=reset,
-            dtype=[np.float64, np.float32],
+            estimator=self,
+            fill=marker,
             ensure_all_finite="allow-nan" if nan else True,
         )
-        return X, np.isnan(X) if nan else self.missing_values == X
+        validate_data(self, X, reset=reset, skip_check_array=True)  # names of features
+        return checked, np.isnan(checked) if nan else checked == marker.astype(checked.dtype)
 
     def _limits(self, n_features):
         """Least and largest imputed value of each column."""
@@ -514,7 +523,7 @@ class MFImputer(TransformerMixin, BaseEstimator):
         return self._standardization.apply(X, missing, self._filled, self._dtype)
 
     def _fill(self, X, missing, return_std=False):
-        """A copy of X with its holes filled; empty columns are dropped or zero."""
+        """A copy of X with its holes filled; empty columns are dropped, or zero."""
         kept = self._kept
         result = np.where(missing, X.dtype.type(0), X) if not kept.all() else X.copy()
         std = np.where(missing, X.dtype.type(np.inf), X.dtype.type(0))
@@ -540,8 +549,9 @@ class MFImputer(TransformerMixin, BaseEstimator):
             if return_std:
                 std[rows, columns] = self._standardization.widen(deviations, columns)
         if not self._filled.all():
-            empty = missing & ~self._filled
-            result[empty] = 0
+            rows, columns = np.nonzero(missing & ~self._filled)
+            limits = [limit[columns] for limit in self._bounds]
+            result[rows, columns] = np.clip(0, *limits)
         result = result[:, kept] if not kept.all() else result
         return result, std if std is None else std[:, kept]
 

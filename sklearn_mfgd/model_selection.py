@@ -13,12 +13,11 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.metrics import check_scoring
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import assert_all_finite, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
 from ._observed import check_sparse, observe
-
-FLOATS = [np.float64, np.float32]
+from ._tables import check_table
 
 __all__ = ["cross_validate_entries", "train_test_split_entries"]
 
@@ -35,12 +34,12 @@ class _Entries(NamedTuple):
     def of(cls, X):
         """Validate X and list what it holds."""
         if not sparse.issparse(X):
-            options = {"dtype": FLOATS, "ensure_all_finite": "allow-nan"}
-            X = check_array(X, input_name="X", **options)
+            X = check_table(X, ensure_all_finite="allow-nan")
             places = np.nonzero(~np.isnan(X))
             return cls(X, *places, X[places])
-        check_sparse(X, "model_selection", unstored_is_zero=False)
-        rows = observe(X, None, None, unstored_is_zero=False)
+        checked = check_sparse(X, "model_selection", unstored_is_zero=False)
+        rows = observe(checked, None, None, unstored_is_zero=False)
+        assert_all_finite(rows.values, input_name="X")
         return cls(X, rows.row_numbers, rows.indices, rows.values)
 
     def part(self, chosen):
