@@ -489,7 +489,9 @@ class MFImputer(TransformerMixin, BaseEstimator):
             ensure_all_finite="allow-nan" if nan else True,
         )
         validate_data(self, X, reset=reset, skip_check_array=True)  # names of features
-        return checked, np.isnan(checked) if nan else checked == marker.astype(checked.dtype)
+        return checked, np.isnan(checked) if nan else checked == marker.astype(
+            checked.dtype
+        )
 
     def _limits(self, n_features):
         """Least and largest imputed value of each column."""

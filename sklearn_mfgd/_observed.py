@@ -71,7 +71,7 @@ def warn_if_constant(values, shape):
     if abs(value) < 1e-9 or not (values == value).all():
         return
     warnings.warn(
-        f"All {values.size} observed values are {value:g}, so there is nothing to learn "
+        f"All {values.size} observed values are {value:g}: there is nothing to learn "
         "about the missing ones. If they mark what happened (clicks, purchases) and "
         "nothing else did, the rest is not missing but zero: pass a sparse X to "
         "GradientMF, which takes what is not stored for zero, or a dense X with these "

@@ -18,7 +18,7 @@ ADVICE = {
     "categories": "Encode it (OneHotEncoder, OrdinalEncoder; astype(float) if its "
     "categories are quantities), or drop it.",
     "dates or times": "Turn it into numbers, such as hours since a start, or drop it.",
-    "pandas.NA": "X.convert_dtypes() makes a column of numbers with missing ones of it.",
+    "pandas.NA": "X.convert_dtypes() makes a column of numbers of it, some missing.",
     "text": "Encode it (OneHotEncoder, OrdinalEncoder), or drop it.",
 }
 SELECT = (

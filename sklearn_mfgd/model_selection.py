@@ -374,7 +374,9 @@ def _check_sparse_estimator(estimator):
 
 def _check_n_folds(number, name):
     if not isinstance(number, Integral) or number < 2:
-        raise ValueError(f"{name} must be a number of folds, at least 2; got {number!r}.")
+        raise ValueError(
+            f"{name} must be a number of folds, at least 2; got {number!r}."
+        )
 
 
 def _number_of(test_size, count):
