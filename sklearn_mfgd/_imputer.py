@@ -481,7 +481,7 @@ class MFImputer(TransformerMixin, BaseEstimator):
                 "predicts chosen entries of a sparse X."
             )
         nan = _is_nan(self.missing_values)
-        marker = np.float64(np.nan) if nan else as_stored(self.missing_values, X)
+        marker = as_stored(self.missing_values, X)
         checked = check_table(
             X,
             estimator=self,

@@ -18,7 +18,7 @@ ADVICE = {
     "categories": "Encode it (OneHotEncoder, OrdinalEncoder; astype(float) if its "
     "categories are quantities), or drop it.",
     "dates or times": "Turn it into numbers, such as hours since a start, or drop it.",
-    "pandas.NA": "X.convert_dtypes() makes a column of numbers of it, some missing.",
+    "pandas.NA": "After X.convert_dtypes() it is a missing number.",
     "text": "Encode it (OneHotEncoder, OrdinalEncoder), or drop it.",
 }
 SELECT = (
@@ -62,7 +62,9 @@ def check_table(X, *, estimator=None, unstored="shown", fill=np.nan, **options):
 
 
 def as_stored(value, X):
-    """Return a number as X stores it: rounded to the type of each column."""
+    """Return what stands for missing as X stores it: in the type of each column."""
+    if not isinstance(value, Real):  # pandas.NA
+        return np.float64(np.nan)
     if is_frame(X):
         return np.array([_rounded(value, dtype) for dtype in X.dtypes])
     return np.float64(_rounded(value, getattr(X, "dtype", None)))
