@@ -68,8 +68,9 @@ class BaseMatrixFactorization(
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The matrix; NaN means missing. What a sparse X does not store is missing
-            too in MaskedGradientMF, an observed zero in GradientMF.
+            The matrix; NaN and what a masked array masks is missing. What a sparse X
+            does not store is missing too in MaskedGradientMF, an observed zero in
+            GradientMF.
         y : Ignored
             Not used, present for API consistency by convention.
         mask : array-like of bool of shape (n_samples, n_features), default=None
@@ -86,7 +87,8 @@ class BaseMatrixFactorization(
         Raises
         ------
         ValueError
-            When no entry is observed, or a parameter does not suit the data.
+            When no entry is observed, a parameter does not suit the data, or y is a
+            mask.
         DivergenceError
             When a fixed `eta` makes the objective grow.
         """
@@ -100,8 +102,9 @@ class BaseMatrixFactorization(
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The matrix; NaN means missing. What a sparse X does not store is missing
-            too in MaskedGradientMF, an observed zero in GradientMF.
+            The matrix; NaN and what a masked array masks is missing. What a sparse X
+            does not store is missing too in MaskedGradientMF, an observed zero in
+            GradientMF.
         y : Ignored
             Not used, present for API consistency by convention.
         mask : array-like of bool of shape (n_samples, n_features), default=None

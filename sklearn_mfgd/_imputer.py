@@ -62,7 +62,8 @@ class MFImputer(TransformerMixin, BaseEstimator):
 
     missing_values : int, float, np.nan or pandas.NA, default=np.nan
         What stands for a missing value; NaN and pandas.NA mean the same. With another
-        value, a NaN in X is an error.
+        value, rounded to the type of the column, a NaN in X is an error. What a
+        `numpy.ma.MaskedArray` masks is missing in any case.
 
     reg : "auto" or float, default="auto"
         "auto" learns what regularizes each factor; a number is the ridge of all, in
@@ -145,6 +146,10 @@ class MFImputer(TransformerMixin, BaseEstimator):
     -----
     Values are taken to be missing at random: whether one is missing may depend on what
     is observed, not on the value itself.
+
+    Squared errors follow gross outliers: one value a thousand deviations off can spoil
+    all that is imputed in its column. Make such values missing first; the
+    :ref:`user guide <outliers>` shows how.
 
     A table of more than 250,000 entries is factorized in single precision: imputed
     values are exact to about a thousandth of the standard deviation of their column

@@ -240,8 +240,8 @@ def make_entries_scorer(scoring="neg_root_mean_squared_error", *, n_folds=5):
     >>> search = GridSearchCV(GradientMF(), {"rank": [1, 2, 3]}, scoring=scorer).fit(X)
     >>> search.best_params_
     {'rank': 2}
-    >>> print(f"{-search.best_score_:.2f}")
-    0.10
+    >>> print(f"{-search.best_score_:.1f}")
+    0.1
     """
     _check_n_folds(n_folds, "n_folds")
     return _EntriesScorer(check_scoring(scoring=scoring), n_folds)

@@ -291,4 +291,4 @@ def test_sparse_columns_of_zeros_may_be_observed_or_missing(frame):
     with pytest.raises(ValueError, match=message):
         MaskedGradientMF(2).fit(given)
     MaskedGradientMF(2, max_iter=5).fit(given.sparse.to_dense())
-    MaskedGradientMF(2, max_iter=5).fit(given.sparse.to_coo())
+    MaskedGradientMF(2, max_iter=5).fit(sparse.coo_array(whole.to_numpy()))
