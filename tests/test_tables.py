@@ -18,6 +18,7 @@ from sklearn_mfgd.model_selection import (
     make_entries_scorer,
     train_test_split_entries,
 )
+from sklearn_mfgd.plotting._models import dense
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -115,6 +116,14 @@ def test_model_selection_respects_the_mask(model, table):
     for scoring in (None, make_entries_scorer()):
         found = cross_val_score(model, given, cv=2, scoring=scoring)
         assert_array_equal(found, cross_val_score(model, table, cv=2, scoring=scoring))
+
+
+@pytest.mark.parametrize("missing_values", [np.nan, -99.9])
+def test_displays_respect_the_mask(table, missing_values):
+    model = MFImputer(missing_values=missing_values, max_iter=5)
+    given = masked(table, -999).astype(np.float32)
+    shown = dense(model.fit(given), given)
+    assert_array_equal(shown, table.astype(np.float32))
 
 
 @pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
