@@ -13,7 +13,7 @@ References
 import numpy as np
 
 from ._bound import align, maximize_priors, turn
-from ._centering import centre
+from ._centring import centre
 from ._moments import moments_of
 from ._noise import LEAST_NOISE
 from ._pruning import candidates, prune

@@ -24,11 +24,14 @@ from ._factorize import factorize
 from ._init import given_factors
 from ._model import Biases, Ridge, rescale, sides_of, times_power
 from ._moments import unpack
-from ._observed import SPARSE_FORMATS, Occupied, check_sparse, observe
+from ._observed import SPARSE_FORMATS, check_sparse, observe, warn_if_constant
+from ._occupied import Occupied
 from ._score import explained_share
 from ._steps import STEPS
+from ._tables import FLOATS, check_table
+from ._target import check_target
 
-FLOATS = [np.float64, np.float32]
+KEYWORDS = "pass it by its name, mask= or entry_weight="
 
 
 class BaseMatrixFactorization(
@@ -67,8 +70,9 @@ class BaseMatrixFactorization(
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The matrix; NaN means missing. What a sparse X does not store is missing
-            too in MaskedGradientMF, an observed zero in GradientMF.
+            The matrix; NaN and what a masked array masks is missing. What a sparse X
+            does not store is missing too in MaskedGradientMF, an observed zero in
+            GradientMF.
         y : Ignored
             Not used, present for API consistency by convention.
         mask : array-like of bool of shape (n_samples, n_features), default=None
@@ -85,7 +89,8 @@ class BaseMatrixFactorization(
         Raises
         ------
         ValueError
-            When no entry is observed, or a parameter does not suit the data.
+            When no entry is observed, a parameter does not suit the data, or y is a
+            mask.
         DivergenceError
             When a fixed `eta` makes the objective grow.
         """
@@ -99,8 +104,9 @@ class BaseMatrixFactorization(
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The matrix; NaN means missing. What a sparse X does not store is missing
-            too in MaskedGradientMF, an observed zero in GradientMF.
+            The matrix; NaN and what a masked array masks is missing. What a sparse X
+            does not store is missing too in MaskedGradientMF, an observed zero in
+            GradientMF.
         y : Ignored
             Not used, present for API consistency by convention.
         mask : array-like of bool of shape (n_samples, n_features), default=None
@@ -297,6 +303,7 @@ class BaseMatrixFactorization(
            Nonnegative Matrix Factorization", Annals of Applied Statistics 3 (2009).
         """
         check_is_fitted(self)
+        check_target(y, X, KEYWORDS)
         entries = self._entries(X, mask, entry_weight)
         if entries.n_observed == 0:
             raise ValueError("There is nothing to score: every entry of X is missing.")
@@ -322,6 +329,7 @@ class BaseMatrixFactorization(
 
     def _fit(self, X, y, mask, entry_weight, factors=True):
         """Fit, or leave the estimator as it was: an error or Ctrl-C changes nothing."""
+        check_target(y, X, KEYWORDS)
         # Outside of the guard, which would lose what ends the callbacks after an error.
         tasks = None
         if hasattr(self, "_skl_callbacks"):
@@ -356,8 +364,12 @@ class BaseMatrixFactorization(
             )
         X = self._validate(X, reset=True)
         observed = self._observe(X, mask, entry_weight)
-        if isinstance(observed, Rows) and observed.indices.size == 0:
-            raise ValueError("There is nothing to fit: every entry of X is missing.")
+        if isinstance(observed, Rows):
+            if observed.indices.size == 0:
+                raise ValueError(
+                    "There is nothing to fit: every entry of X is missing."
+                )
+            warn_if_constant(observed.values, X.shape)
         occupied, observed = Occupied.of(observed)
         biases = Biases(row=self.fit_bias is True, column=self.fit_bias is not False)
         exponent = scale_exponent(observed)
@@ -488,16 +500,16 @@ class BaseMatrixFactorization(
         return occupied.take_columns(self._column_factors(X.dtype, exponent))
 
     def _validate(self, X, *, reset):
-        unstored_is_zero = self._unstored_is_zero
-        check_sparse(X, type(self).__name__, unstored_is_zero=unstored_is_zero)
-        return validate_data(
-            self,
-            X,
-            reset=reset,
-            accept_sparse=("csr", "csc") if unstored_is_zero else SPARSE_FORMATS,
-            dtype=FLOATS,
+        zero = self._unstored_is_zero
+        checked = check_table(
+            check_sparse(X, type(self).__name__, unstored_is_zero=zero),
+            estimator=self,
+            unstored="zero" if zero else "missing",
+            accept_sparse=("csr", "csc") if zero else SPARSE_FORMATS,
             ensure_all_finite="allow-nan",
         )
+        validate_data(self, X, reset=reset, skip_check_array=True)  # names of features
+        return checked
 
     def _observe(self, X, mask, entry_weight):
         """Find the observed entries of validated X."""

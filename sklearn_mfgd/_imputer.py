@@ -17,7 +17,10 @@ from sklearn.utils.validation import (
 
 from ._linalg import blocks
 from ._masked_gradient_mf import MaskedGradientMF
+from ._observed import warn_if_constant
 from ._standardize import Standardization
+from ._tables import as_stored, check_table
+from ._target import check_target
 
 # Factors that tables of many columns begin with; weak ones are dropped on the way.
 LARGEST_RANK = 50
@@ -29,6 +32,8 @@ LARGE = 250_000
 # Draws of a chain that sampling chooses from, and those before, while it forgets where
 # it started.
 N_DRAWS, N_BURN_IN = 100, 50
+
+NO_MASK = "pass np.where(mask, X, np.nan) as X, since MFImputer takes neither"
 
 
 class MFImputer(TransformerMixin, BaseEstimator):
@@ -57,7 +62,8 @@ class MFImputer(TransformerMixin, BaseEstimator):
 
     missing_values : int, float, np.nan or pandas.NA, default=np.nan
         What stands for a missing value; NaN and pandas.NA mean the same. With another
-        value, a NaN in X is an error.
+        value, rounded to the type of the column, a NaN in X is an error. What a
+        `numpy.ma.MaskedArray` masks is missing in any case.
 
     reg : "auto" or float, default="auto"
         "auto" learns what regularizes each factor; a number is the ridge of all, in
@@ -99,8 +105,8 @@ class MFImputer(TransformerMixin, BaseEstimator):
         `fit`, as :class:`sklearn.impute.MissingIndicator` makes them.
 
     keep_empty_features : bool, default=False
-        Whether a column without any value in `fit` is kept, and its holes filled with
-        zeros, or is dropped.
+        Whether a column without any value in `fit` is kept, or is dropped. Its missing
+        values are filled with zero, or with the limit that is nearest to it.
 
     random_state : int, RandomState instance or None, default=None
         Seed of what ``sample_posterior=True`` draws: with a number every call of
@@ -143,6 +149,10 @@ class MFImputer(TransformerMixin, BaseEstimator):
     -----
     Values are taken to be missing at random: whether one is missing may depend on what
     is observed, not on the value itself.
+
+    Squared errors follow gross outliers: one value a thousand deviations off can spoil
+    all that is imputed in its column. Make such values missing first; the
+    :ref:`user guide <outliers>` shows how.
 
     A table of more than 250,000 entries is factorized in single precision: imputed
     values are exact to about a thousandth of the standard deviation of their column
@@ -261,6 +271,7 @@ class MFImputer(TransformerMixin, BaseEstimator):
         ValueError
             When every entry of X is missing, or a parameter does not suit the data.
         """
+        check_target(y, X, NO_MASK)
         before = self.__dict__.copy()
         try:
             return self._fit(X)
@@ -282,6 +293,7 @@ class MFImputer(TransformerMixin, BaseEstimator):
             raise ValueError(
                 "There is nothing to learn from: every entry of X is missing."
             )
+        warn_if_constant(X[~missing], X.shape)
         standardization = Standardization.of(X, missing, scale=self.scale)
         indicator = None
         if self.add_indicator:
@@ -437,6 +449,7 @@ class MFImputer(TransformerMixin, BaseEstimator):
             perfect, 0 no better than column means.
         """
         check_is_fitted(self)
+        check_target(y, X, NO_MASK)
         X, missing = self._validate(X, reset=False)
         return self.factorization_.score(self._standardized(X, missing))
 
@@ -482,14 +495,17 @@ class MFImputer(TransformerMixin, BaseEstimator):
                 "predicts chosen entries of a sparse X."
             )
         nan = _is_nan(self.missing_values)
-        X = validate_data(
-            self,
+        marker = as_stored(self.missing_values, X)
+        checked = check_table(
             X,
-            reset=reset,
-            dtype=[np.float64, np.float32],
+            estimator=self,
+            fill=marker,
             ensure_all_finite="allow-nan" if nan else True,
         )
-        return X, np.isnan(X) if nan else self.missing_values == X
+        validate_data(self, X, reset=reset, skip_check_array=True)  # names of features
+        return checked, np.isnan(checked) if nan else checked == marker.astype(
+            checked.dtype
+        )
 
     def _limits(self, n_features):
         """Least and largest imputed value of each column."""
@@ -524,7 +540,7 @@ class MFImputer(TransformerMixin, BaseEstimator):
         return self._standardization.apply(X, missing, varies, self._dtype)
 
     def _fill(self, X, missing, return_std=False):
-        """A copy of X with its holes filled; empty columns are dropped or zero."""
+        """A copy of X with its holes filled; empty columns are dropped, or zero."""
         kept = self._kept
         result = np.where(missing, X.dtype.type(0), X) if not kept.all() else X.copy()
         std = np.where(missing, X.dtype.type(np.inf), X.dtype.type(0))
@@ -553,8 +569,9 @@ class MFImputer(TransformerMixin, BaseEstimator):
         if not varies.all():
             self._fill_constant(result, std, missing & ~varies)
         if not self._filled.all():
-            empty = missing & ~self._filled
-            result[empty] = 0
+            rows, columns = np.nonzero(missing & ~self._filled)
+            limits = [limit[columns] for limit in self._bounds]
+            result[rows, columns] = np.clip(0, *limits)
         result = result[:, kept] if not kept.all() else result
         return result, std if std is None else std[:, kept]
 

@@ -5,12 +5,13 @@ row, or as one complete matrix where nothing is missing. So all that follows dep
 the pattern of observed entries and not on the container.
 """
 
-from typing import NamedTuple
+import warnings
 
 import numpy as np
 from scipy import sparse
 
 from ._engine import Rows
+from ._sparse_input import well_formed
 
 SPARSE_FORMATS = ("csr", "csc", "coo")
 
@@ -54,6 +55,31 @@ def observe(X, mask, entry_weight, *, unstored_is_zero):
     return rows_of(X, observed)._replace(weights=weights[observed])
 
 
+def warn_if_constant(values, shape):
+    """Warn where what is observed of an incomplete matrix is one value only.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_observed,)
+    shape : tuple of int
+        That of the matrix.
+    """
+    if not 1 < values.size < shape[0] * shape[1] or min(shape) == 1:
+        return
+    value = values[0]
+    # MFImputer, which warns by itself, hands over a table of zeros, but for rounding.
+    if abs(value) < 1e-9 or not (values == value).all():
+        return
+    warnings.warn(
+        f"All {values.size} observed values are {value:g}: there is nothing to learn "
+        "about the missing ones. If they mark what happened (clicks, purchases) and "
+        "nothing else did, the rest is not missing but zero: pass a sparse X to "
+        "GradientMF, which takes what is not stored for zero, or a dense X with these "
+        "zeros to MaskedGradientMF, and an entry_weight that is smaller for them.",
+        stacklevel=4,
+    )
+
+
 def rows_of(X, observed):
     """List the entries of a dense X where `observed` is True."""
     counts = np.count_nonzero(observed, axis=1)
@@ -73,82 +99,21 @@ def keep_entries(rows, keep):
     return rows.select(keep, np.searchsorted(dropped, rows.indptr))
 
 
-class Occupied(NamedTuple):
-    """The rows and columns with an entry; what is fitted knows no others.
-
-    An empty one adds nothing to any objective, and has its prior for a posterior.
-    """
-
-    shape: tuple  # of X
-    rows: np.ndarray | None  # their numbers in X; None: all
-    columns: np.ndarray | None
-
-    @classmethod
-    def of(cls, observed):
-        """Find them, and the same entries among them alone."""
-        shape = observed.shape
-        if not isinstance(observed, Rows):  # complete
-            return cls(shape, None, None), observed
-        rows = np.flatnonzero(np.diff(observed.indptr))
-        columns = np.zeros(shape[1], bool)
-        columns[observed.indices] = True
-        columns = np.flatnonzero(columns)
-        if len(rows) == shape[0]:
-            rows = None
-        else:
-            indptr = np.append(observed.indptr[rows], observed.indptr[-1])
-            observed = observed._replace(indptr=indptr)
-        if len(columns) == shape[1]:
-            columns = None
-        found = cls(shape, rows, columns)
-        if columns is not None:
-            observed = observed.renumber(found.numbers(), len(columns))
-        return found, observed
-
-    def numbers(self):
-        """Number of each column of X among those here, their count for an empty one."""
-        if self.columns is None:
-            return None
-        numbers = np.full(self.shape[1], len(self.columns), np.int32)
-        numbers[self.columns] = np.arange(len(self.columns))
-        return numbers
-
-    def take_rows(self, W):
-        """Those of the rows here."""
-        return W if self.rows is None else W[self.rows]
-
-    def take_columns(self, H):
-        """Those of the columns here."""
-        return H if self.columns is None else H[self.columns]
-
-    def spread_rows(self, W):
-        """Row factors of all rows of X, zero for the empty ones."""
-        return _spread(W, self.rows, self.shape[0], 0)
-
-    def spread_columns(self, values, empty=0):
-        """What is known of columns, for all columns of X."""
-        return _spread(values, self.columns, self.shape[1], empty)
-
-
-def _spread(values, places, length, empty):
-    if places is None:
-        return values
-    spread = np.full((length, *values.shape[1:]), empty, values.dtype)
-    spread[places] = values
-    return spread
-
-
 def check_sparse(X, name, *, unstored_is_zero):
-    """Refuse what no conversion may touch: it could crash, or lose what was stored."""
+    """Refuse what no conversion may touch: it could crash, or lose what was stored.
+
+    Returns
+    -------
+    X, or where it is sparse, one like it that shares its values and may be converted
+    """
     if not sparse.issparse(X):
-        return
+        return X
     if not unstored_is_zero:
         refuse_format(X, name)
-    X = _check_pointers(X, "X")
+    checked = well_formed(X, "X")
     if not unstored_is_zero and X.dtype not in (np.float32, np.float64):
-        if X.format == "coo":  # of some types SciPy makes no CSR
-            X = sparse.coo_array((np.ones(X.nnz, np.float32), X.coords), X.shape)
-        _rows_of_sparse(X)  # SciPy sums duplicates when it converts the type
+        _rows_of_sparse(checked)  # SciPy sums duplicates when it converts the type
+    return checked
 
 
 def refuse_format(X, name):
@@ -178,8 +143,7 @@ def _complete_sparse(X, mask, entry_weight):
 
 
 def _rows_of_sparse(X, name="X"):
-    """List the stored entries by rows, sorted; X is left as it is."""
-    X = _check_pointers(X, name)
+    """List the stored entries by rows, sorted; X is well formed, and left as it is."""
     n_stored = X.nnz
     X = X.tocsr()
     least = _least_step(X)
@@ -210,22 +174,7 @@ def _least_step(X):
     return steps.min(initial=1)
 
 
-def _check_pointers(X, name):
-    """Refuse a matrix whose indices lead outside, before any code trusts them."""
-    try:
-        if X.format == "coo":
-            for index, length in zip(X.coords, X.shape, strict=True):
-                if index.size and not 0 <= index.min() <= index.max() < length:
-                    raise ValueError(f"an index lies outside [0, {length})")
-        elif X.format in ("csr", "csc", "bsr"):
-            X.check_format(full_check=True)
-    except ValueError as error:
-        raise ValueError(f"{name} is a malformed sparse matrix: {error}.") from error
-    return X
-
-
-def _dense_mask(mask, shape):
-    mask = mask.toarray() if sparse.issparse(mask) else np.asarray(mask)
+def _check_mask(mask, shape):
     if mask.shape != shape:
         raise ValueError(
             f"mask has shape {mask.shape}, but X has shape {shape}; they must be the "
@@ -235,6 +184,14 @@ def _dense_mask(mask, shape):
         raise ValueError(
             f"mask must be boolean, True where X is observed; got {mask.dtype}."
         )
+
+
+def _dense_mask(mask, shape):
+    if sparse.issparse(mask):
+        _check_mask(mask, shape)
+        return well_formed(mask, "mask").toarray()
+    mask = _filled(mask, False)
+    _check_mask(mask, shape)
     return mask
 
 
@@ -242,9 +199,8 @@ def _mask_at(rows, mask):
     """Whether the mask is True, for each entry."""
     if not sparse.issparse(mask):
         return _dense_mask(mask, rows.shape)[rows.row_numbers, rows.indices]
-    if mask.shape != rows.shape or mask.dtype != bool:
-        _dense_mask(np.broadcast_to(mask.dtype.type(0), mask.shape), rows.shape)
-    mask = _check_pointers(mask, "mask").tocsr().copy()
+    _check_mask(mask, rows.shape)
+    mask = well_formed(mask, "mask").tocsr().copy()
     mask.sum_duplicates()
     numbers = np.arange(1, rows.indices.size + 1)
     found = sparse.csr_array((numbers, rows.indices, rows.indptr), rows.shape)
@@ -254,13 +210,29 @@ def _mask_at(rows, mask):
     return keep[1:]
 
 
-def _dense_weights(weights, shape, dtype):
-    weights = weights.toarray() if sparse.issparse(weights) else np.asarray(weights)
+def _filled(values, missing):
+    """An array; where it was masked by `numpy.ma`, it says missing."""
+    if isinstance(values, np.ma.MaskedArray):
+        return values.filled(missing)
+    return np.asarray(values)
+
+
+def _check_weights(weights, shape):
     if weights.shape != shape:
         raise ValueError(
             f"entry_weight has shape {weights.shape}, but X has shape {shape}; they "
             "must be the same."
         )
+    if weights.dtype.kind not in "biuf":
+        raise ValueError(f"entry_weight must be real numbers; got {weights.dtype}.")
+
+
+def _dense_weights(weights, shape, dtype):
+    if sparse.issparse(weights):
+        _check_weights(weights, shape)
+        weights = well_formed(weights, "entry_weight").toarray()
+    weights = _filled(weights, 0)
+    _check_weights(weights, shape)
     return _checked_weights(weights, dtype, lambda k: np.unravel_index(k, shape))
 
 
@@ -268,14 +240,15 @@ def _weights_at(rows, weights):
     """Weight of each entry."""
     if not sparse.issparse(weights):
         numbers = rows.row_numbers
-        weights = np.asarray(weights)
-        if weights.shape == rows.shape:
-            weights = weights[numbers, rows.indices]
-            where = lambda k: (numbers[k], rows.indices[k])  # noqa: E731
-            return _checked_weights(weights, rows.values.dtype, where)
-        return _dense_weights(weights, rows.shape, rows.values.dtype)
+        weights = _filled(weights, 0)
+        _check_weights(weights, rows.shape)
+        weights = weights[numbers, rows.indices]
+        where = lambda k: (numbers[k], rows.indices[k])  # noqa: E731
+        return _checked_weights(weights, rows.values.dtype, where)
     refuse_format(weights, "entry_weight")
-    stored = _rows_of_sparse(weights, "entry_weight")
+    if weights.dtype.kind not in "biuf":
+        raise ValueError(f"entry_weight must be real numbers; got {weights.dtype}.")
+    stored = _rows_of_sparse(well_formed(weights, "entry_weight"), "entry_weight")
     same = stored.shape == rows.shape and np.array_equal(stored.indptr, rows.indptr)
     if not (same and np.array_equal(stored.indices, rows.indices)):
         raise ValueError(
@@ -288,8 +261,6 @@ def _weights_at(rows, weights):
 
 
 def _checked_weights(weights, dtype, where):
-    if weights.dtype.kind not in "biuf":
-        raise ValueError(f"entry_weight must be real numbers; got {weights.dtype}.")
     with np.errstate(over="ignore"):  # refused as infinite below
         weights = weights.astype(dtype)
     wrong = ~np.isfinite(weights) | (weights < 0)

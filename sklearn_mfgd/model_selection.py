@@ -13,14 +13,17 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.metrics import check_scoring
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import assert_all_finite, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
 from ._observed import check_sparse, observe
+from ._tables import check_table, is_frame
 
-FLOATS = [np.float64, np.float32]
-
-__all__ = ["cross_validate_entries", "train_test_split_entries"]
+__all__ = [
+    "cross_validate_entries",
+    "make_entries_scorer",
+    "train_test_split_entries",
+]
 
 
 class _Entries(NamedTuple):
@@ -35,12 +38,12 @@ class _Entries(NamedTuple):
     def of(cls, X):
         """Validate X and list what it holds."""
         if not sparse.issparse(X):
-            options = {"dtype": FLOATS, "ensure_all_finite": "allow-nan"}
-            X = check_array(X, input_name="X", **options)
+            X = check_table(X, ensure_all_finite="allow-nan")
             places = np.nonzero(~np.isnan(X))
             return cls(X, *places, X[places])
-        check_sparse(X, "model_selection", unstored_is_zero=False)
-        rows = observe(X, None, None, unstored_is_zero=False)
+        checked = check_sparse(X, "model_selection", unstored_is_zero=False)
+        rows = observe(checked, None, None, unstored_is_zero=False)
+        assert_all_finite(rows.values, input_name="X")
         return cls(X, rows.row_numbers, rows.indices, rows.values)
 
     def part(self, chosen):
@@ -172,8 +175,7 @@ def cross_validate_entries(
     0.12
     0.53
     """
-    if not isinstance(cv, Integral) or cv < 2:
-        raise ValueError(f"cv must be a number of folds, at least 2; got {cv!r}.")
+    _check_n_folds(cv, "cv")
     entries = _Entries.of(X)
     count = len(entries.values)
     if count < cv:
@@ -197,6 +199,88 @@ def cross_validate_entries(
     return results
 
 
+def make_entries_scorer(scoring="neg_root_mean_squared_error", *, n_folds=5):
+    """Make a scorer of hidden entries, for `GridSearchCV` and `cross_val_score`.
+
+    These hold out rows. Of the rows that they hold out, the scorer hides one fold of
+    the entries after the other, has the fitted estimator predict them from what is left
+    of their rows, and scores the predictions of all folds together. No y is needed.
+
+    Parameters
+    ----------
+    scoring : str, callable, list, or dict, default="neg_root_mean_squared_error"
+        As in :func:`cross_validate_entries`: names of scorers of regressions, or
+        callables as :func:`sklearn.metrics.make_scorer` makes them. With a list or a
+        dict there are several scores, and `GridSearchCV` needs the name of one of them
+        as `refit`.
+    n_folds : int, default=5
+        Number of folds: the k-th observed entry of a row belongs to fold k mod
+        `n_folds`, as in :meth:`MaskedGradientMF.score`.
+
+    Returns
+    -------
+    scorer : callable
+        ``scorer(estimator, X)`` scores a fitted estimator, of those that
+        :func:`cross_validate_entries` takes. Scores are in units of X.
+
+    See Also
+    --------
+    cross_validate_entries : Holds out entries of all rows, also from the fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from sklearn_mfgd import GradientMF
+    >>> from sklearn_mfgd.model_selection import make_entries_scorer
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(100, 2)) @ rng.normal(size=(2, 12))
+    >>> X += 0.1 * rng.normal(size=X.shape)
+    >>> scorer = make_entries_scorer("neg_mean_absolute_error")
+    >>> search = GridSearchCV(GradientMF(), {"rank": [1, 2, 3]}, scoring=scorer).fit(X)
+    >>> search.best_params_
+    {'rank': 2}
+    >>> print(f"{-search.best_score_:.1f}")
+    0.1
+    """
+    _check_n_folds(n_folds, "n_folds")
+    return _EntriesScorer(check_scoring(scoring=scoring), n_folds)
+
+
+class _EntriesScorer:
+    """What `make_entries_scorer` returns: it can be pickled, for workers."""
+
+    def __init__(self, scorer, n_folds):
+        self.scorer = scorer
+        self.n_folds = n_folds
+
+    def __repr__(self):
+        return f"make_entries_scorer({self.scorer!r}, n_folds={self.n_folds})"
+
+    def __call__(self, estimator, X, y=None):
+        entries = _Entries.of(X)
+        if not len(entries.values):
+            raise ValueError("There is nothing to score: every entry of X is missing.")
+        if sparse.issparse(X):
+            _check_sparse_estimator(estimator)
+        starts = np.searchsorted(entries.rows, np.arange(entries.X.shape[0]))
+        turn = (np.arange(len(entries.rows)) - starts[entries.rows]) % self.n_folds
+        predicted = np.empty_like(entries.values)
+        for fold in np.unique(turn):
+            part, hidden = entries.part(turn != fold), turn == fold
+            part = _named(part, X)
+            predict = _predictor(estimator, part, estimator.transform(part))
+            predicted[hidden] = _predictions(estimator, predict, entries, hidden)
+        return self.scorer(_Predicted(), predicted, entries.values)
+
+
+def _named(part, X):
+    """A frame if X is one: the estimator has seen the names of its columns."""
+    if hasattr(X, "iloc"):
+        return type(X)(part, columns=X.columns, index=X.index)
+    return type(X)(part, schema=list(X.columns)) if is_frame(X) else part
+
+
 def _fit_and_score(estimator, entries, train, scorer, return_train_score):
     start = time.perf_counter()
     part = entries.part(train)
@@ -206,17 +290,22 @@ def _fit_and_score(estimator, entries, train, scorer, return_train_score):
     predict = _predictor(estimator, part, Z)
     sides = {"test": ~train} | ({"train": train} if return_train_score else {})
     for side, chosen in sides.items():
-        x = predict(entries.rows[chosen], entries.columns[chosen])
-        if not np.isfinite(x).all():
-            raise ValueError(
-                f"{type(estimator).__name__} leaves hidden entries missing; use an "
-                "estimator that fills or reconstructs every entry."
-            )
+        x = _predictions(estimator, predict, entries, chosen)
         scores = scorer(_Predicted(), x, entries.values[chosen])
         scores = scores if isinstance(scores, dict) else {"score": scores}
         result |= {f"{side}_{name}": value for name, value in scores.items()}
     result["score_time"] = time.perf_counter() - fitted
     return result
+
+
+def _predictions(estimator, predict, entries, chosen):
+    x = predict(entries.rows[chosen], entries.columns[chosen])
+    if not np.isfinite(x).all():
+        raise ValueError(
+            f"{type(estimator).__name__} leaves hidden entries missing; use an "
+            "estimator that fills or reconstructs every entry."
+        )
+    return x
 
 
 def _predictor(estimator, X, Z):
@@ -280,6 +369,13 @@ def _check_sparse_estimator(estimator):
         raise ValueError(
             "A sparse X needs an estimator with predict_entries, such as "
             f"MaskedGradientMF; {type(estimator).__name__} would write out all of X."
+        )
+
+
+def _check_n_folds(number, name):
+    if not isinstance(number, Integral) or number < 2:
+        raise ValueError(
+            f"{name} must be a number of folds, at least 2; got {number!r}."
         )
 
 

@@ -1,13 +1,20 @@
 """What is refused, and what the message says."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.exceptions import NotFittedError
-from sklearn.impute import KNNImputer
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.pipeline import make_pipeline
 from sklearn.utils._param_validation import InvalidParameterError
 
-from sklearn_mfgd import GradientMF, MaskedGradientMF
+from sklearn_mfgd import GradientMF, MaskedGradientMF, MFImputer
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -73,15 +80,6 @@ def test_no_matrix_of_numbers(model, bad, message):
         model.fit(bad)
 
 
-def test_object_columns_with_pandas_na_get_the_error_of_scikit_learn(model):
-    X = pd.DataFrame({"a": [1, pd.NA, 3], "b": [1.0, 2.0, 3.0]}, dtype=object)
-    with pytest.raises(TypeError) as theirs:
-        KNNImputer().fit(X)
-    with pytest.raises(TypeError) as ours:
-        model.fit(X)
-    assert str(ours.value) == str(theirs.value)
-
-
 # Mask
 
 
@@ -100,6 +98,165 @@ def test_a_mask_that_is_not_boolean(model, X, method, dtype):
     message = f"mask must be boolean, True where X is observed; got {mask.dtype}"
     with pytest.raises(ValueError, match=message):
         call(model, method, X, mask=mask)
+
+
+# y, which is ignored
+
+
+ALL = [
+    GradientMF(2, max_iter=3),
+    MaskedGradientMF(2, max_iter=3),
+    MFImputer(max_iter=3),
+]
+
+
+@pytest.fixture(params=ALL, ids=lambda model: type(model).__name__)
+def taker(request):
+    return clone(request.param)
+
+
+@pytest.mark.parametrize("method", ["fit", "fit_transform", "score"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        np.asarray,
+        np.ndarray.tolist,
+        sparse.csr_array,
+        pd.DataFrame,
+        pd.DataFrame.convert_dtypes,
+    ],
+)
+@pytest.mark.parametrize("shape", [(8, 5), (5, 5), (1, 5), (8, 2)], ids=str)
+def test_a_mask_in_the_place_of_y_is_refused(taker, method, form, shape):
+    X = np.random.RandomState(0).standard_normal(shape)
+    y = X > 0
+    if form is pd.DataFrame.convert_dtypes:
+        y = pd.DataFrame(y)
+    remedy = r"np\.where\(mask" if isinstance(taker, MFImputer) else "mask= or entry_w"
+    taker.fit(X)
+    for given in (X, X.tolist(), pd.DataFrame(X)):
+        with pytest.raises(
+            ValueError, match=f"y is boolean and has the shape.*{remedy}"
+        ):
+            getattr(taker, method)(given, form(y))
+
+
+@pytest.mark.parametrize("method", ["fit", "fit_transform", "score"])
+def test_numbers_of_the_shape_of_X_are_ignored_with_a_warning(taker, X, method):
+    expected = clone(taker).fit(X).transform(X)
+    taker.fit(X)
+    for y in (X, np.ones(X.shape, int), pd.DataFrame(X), sparse.csr_array(X)):
+        with pytest.warns(
+            UserWarning, match=r"y has the shape of X, \(8, 5\), and is ig"
+        ):
+            getattr(taker, method)(X, y)
+    np.testing.assert_array_equal(taker.transform(X), expected)
+
+
+TARGETS = {
+    "flags": np.arange(8) % 2 == 0,
+    "a column of flags": (np.arange(8) % 2 == 0)[:, None],
+    "two columns of flags": np.ones((8, 2), bool),
+    "labels": list("abababab"),
+    "numbers": np.arange(8.0),
+    "columns": np.ones((8, 4)),
+    "transposed": np.ones((5, 8), bool),
+    "ragged": [[1], [2, 3]] * 4,
+    "no array": {"a": 1},
+    "None": None,
+}
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_a_target_is_ignored_without_a_word(taker, X, kind):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        taker.fit(X, TARGETS[kind])
+        taker.score(X, TARGETS[kind])
+    np.testing.assert_array_equal(taker.transform(X), clone(taker).fit_transform(X))
+
+
+@pytest.mark.parametrize("shape", [(8, 1), (1, 1)])
+def test_one_column_of_flags_is_a_target_of_one_column_of_data(taker, shape):
+    X = np.arange(1.0, 1 + shape[0])[:, None]
+    taker.set_params(rank=1).fit(X, X > 2)
+    taker.score(X, X > 2)
+
+
+@pytest.mark.filterwarnings(
+    "error::UserWarning", "ignore::sklearn.exceptions.ConvergenceWarning"
+)
+def test_targets_reach_the_model_behind_in_pipelines_and_searches(taker):
+    X = np.random.RandomState(0).standard_normal((30, 5))
+    one, several = X[:, 0] > 0, X[:, :3] > 0
+    classifier = make_pipeline(taker, LogisticRegression())
+    assert np.isfinite(
+        cross_val_score(classifier, X, one, cv=2, error_score="raise")
+    ).all()
+    grid = {f"{classifier.steps[0][0]}__rank": [1, 2]}
+    GridSearchCV(classifier, grid, cv=2, error_score="raise").fit(X, one)
+    make_pipeline(taker, MultiOutputClassifier(LogisticRegression())).fit(X, several)
+    make_pipeline(taker, LinearRegression()).fit(X, X[:, :4])
+
+
+# Nothing to learn
+
+
+def ones(share=0.5, value=1.0):
+    seen = np.random.RandomState(0).uniform(size=(20, 8)) < share
+    seen[0], seen[:, 0] = True, True
+    return np.where(seen, value, np.nan)
+
+
+@pytest.mark.parametrize("value", [1.0, -3.0, 1e6])
+def test_equal_values_and_missing_ones_are_told_what_to_do(taker, value):
+    X = ones(value=value)
+    n_observed = np.isfinite(X).sum()
+    with pytest.warns(UserWarning) as caught:
+        taker.fit(X)
+    texts = [str(one.message) for one in caught if one.category is UserWarning]
+    assert len(texts) == 1
+    assert f"All {n_observed} observed values are {value:g}" in texts[0]
+    assert "GradientMF, which takes what is not stored for zero" in texts[0]
+
+
+def test_equal_values_in_a_sparse_matrix_too():
+    X = sparse.csr_array(np.nan_to_num(ones()))
+    with pytest.warns(UserWarning, match="observed values are 1: there is nothing to"):
+        MaskedGradientMF(2).fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        GradientMF(2, max_iter=500).fit(X)  # which follows the advice
+
+
+def test_the_other_advice_has_something_to_learn_from():
+    X = np.nan_to_num(ones())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = MaskedGradientMF(2).fit(X, entry_weight=np.where(X > 0, 1.0, 0.2))
+    assert np.ptp(model.inverse_transform(model.transform(X))) > 0.1
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        np.ones((6, 4)),
+        [[1.0, np.nan], [np.nan, np.nan]],
+        [[1.0], [np.nan], [1.0]],
+        [[1.0, np.nan, 1.0]],
+        [[0.0, np.nan], [0.0, 0.0]],
+        [[0.1, np.nan], [0.1, 0.3], [0.1, 0.3]],
+    ],
+    ids=["complete", "one value", "one column", "one row", "zeros", "of columns"],
+)
+def test_other_tables_of_equal_values_are_fitted_without_a_word(taker, X):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        filled = taker.set_params(rank=1).fit_transform(X)
+    assert np.isfinite(filled).all()
 
 
 # Parameters

@@ -220,6 +220,27 @@ def test_limits_cut_what_is_imputed_and_leave_the_rest(table, per_column):
     assert not np.array_equal(filled, free)
 
 
+@pytest.mark.parametrize(
+    "limits, expected",
+    [
+        ({"min_value": 1.0}, 1.0),
+        ({"max_value": -2.0}, -2.0),
+        ({"min_value": -1.0, "max_value": 1.0}, 0.0),
+        ({"min_value": [5.0] * 4 + [7.0] + [5.0] * 5}, 7.0),
+        ({"min_value": -np.inf, "max_value": [0.0] * 4 + [-3.0] + [0.0] * 5}, -3.0),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("options", [{}, {"sample_posterior": True}, {"reg": 1.0}])
+def test_a_kept_column_that_was_empty_is_filled_within_the_limits(
+    with_empty, limits, expected, options
+):
+    imputer = MFImputer(3, keep_empty_features=True, max_iter=5, **limits, **options)
+    assert_array_equal(imputer.fit_transform(with_empty)[:, 4], expected)
+    with_empty[2, 4] = 100.0
+    assert imputer.transform(with_empty)[2, 4] == 100
+
+
 @pytest.mark.filterwarnings("ignore:Skipping features without any observed values")
 def test_an_indicator_marks_what_was_imputed_and_takes_it_back(with_empty):
     with_empty[:, 0] = 1.0
@@ -251,6 +272,33 @@ def test_another_value_may_stand_for_missing(table):
     X = np.where(np.isnan(table.X), -1.0, table.X)
     filled = MFImputer(missing_values=-1).fit_transform(X)
     assert_array_equal(filled, MFImputer().fit_transform(table.X))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("kind", [float, np.float32, np.float64])
+def test_a_value_for_missing_is_looked_for_in_the_type_of_the_data(table, dtype, kind):
+    X = (table.X / np.nanstd(table.X, axis=0)).astype(dtype)
+    expected = MFImputer(max_iter=10).fit_transform(X)
+    X[np.isnan(X)] = -99.9
+    missing = kind(-99.9) if dtype != np.float64 else -99.9
+    found = MFImputer(missing_values=missing, max_iter=10).fit_transform(X)
+    assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("narrow", ["float32", "Float32", "float16"])
+def test_a_value_for_missing_is_looked_for_in_the_type_of_each_column(table, narrow):
+    X = np.where(np.isnan(table.X), -99.9, table.X)
+    frame = pd.DataFrame(X[:, 3:], columns=list("abcdefg")).astype({"b": narrow})
+    frame["c"] = frame["c"].round().astype(int)  # -100 is no -99.9
+    expected = frame.astype(float).mask(frame.astype(float).sub(-99.9).abs() < 0.04)
+    found = MFImputer(missing_values=-99.9, max_iter=10).fit_transform(frame)
+    assert_array_equal(found, MFImputer(max_iter=10).fit_transform(expected))
+
+
+def test_a_value_for_missing_that_is_too_large_for_the_type_is_nowhere():
+    X = np.random.RandomState(0).standard_normal((20, 4)).astype(np.float32)
+    found = MFImputer(missing_values=1e300, max_iter=5).fit_transform(X)
+    assert_array_equal(found, X)
 
 
 def test_zeros_of_integers_may_be_missing():
@@ -408,7 +456,7 @@ def test_parameters_that_are_refused(table, options, message):
         ([["a", "b"], ["c", "d"]], "could not convert string to float"),
         (np.zeros((0, 3)), "0 sample"),
         (sparse.csr_array(np.eye(3)), "sparse X is not accepted. Use X.toarray"),
-        (pd.DataFrame({"a": pd.Categorical(["x", "y"])}), "could not convert string"),
+        (pd.DataFrame({"a": pd.Categorical(["x", "y"])}), "Column 'a' .* categories"),
     ],
     ids=["all missing", "infinite", "strings", "no rows", "sparse", "categories"],
 )

@@ -1,21 +1,28 @@
 """Entries held out: splits, and scores of whatever predicts them."""
 
+import pickle
+
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
+import sklearn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
+from sklearn.base import clone
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 from sklearn.metrics import make_scorer, max_error, mean_squared_error
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
 
 from sklearn_mfgd import GradientMF, MaskedGradientMF, MFImputer
 from sklearn_mfgd.model_selection import (
     cross_validate_entries,
+    make_entries_scorer,
     train_test_split_entries,
 )
 
@@ -127,6 +134,21 @@ def test_every_entry_is_held_out_at_times():
 def test_splits_that_are_refused(X, test_size, message):
     with pytest.raises(ValueError, match=message):
         train_test_split_entries(X, test_size=test_size, random_state=0)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+@pytest.mark.parametrize("container", [np.array, *FORMATS])
+def test_infinity_is_refused_as_the_estimators_do(container, value):
+    X = container(np.array([[1.0, 2, 3], [4, 5, value], [6, 7, 8]]))
+    model = MaskedGradientMF(1)
+    for call in (
+        lambda: train_test_split_entries(X),
+        lambda: cross_validate_entries(model, X, cv=2),
+        lambda: make_entries_scorer()(model, X),
+        lambda: model.fit(X),
+    ):
+        with pytest.raises(ValueError, match="Input X contains infinity"):
+            call()
 
 
 # Cross-validation
@@ -282,6 +304,159 @@ def test_scores_that_are_refused(table, scoring, message):
 def test_folds_that_are_refused(table, cv):
     with pytest.raises(ValueError, match="cv must be a number of folds"):
         cross_validate_entries(SimpleImputer(), table, cv=cv)
+
+
+# Scorers of hidden entries
+
+
+FITTED_BY_ROWS = [
+    GradientMF(2),
+    MaskedGradientMF(3),
+    MFImputer(),
+    make_pipeline(StandardScaler(), MaskedGradientMF(3)),
+    make_pipeline(StandardScaler(), MFImputer()),
+    KNNImputer(),
+]
+
+
+def hidden_entries(model, X, n_folds=5):
+    """What a fitted model predicts of each entry from the others of its row, and X."""
+    found, truth = [], []
+    for row in X:
+        seen = np.flatnonzero(~np.isnan(row))
+        for fold in range(n_folds):
+            part = row.copy()
+            part[seen[fold::n_folds]] = np.nan
+            Z = model.transform(part[None])
+            if hasattr(model, "inverse_transform") and Z.shape[1] != len(row):
+                Z = model.inverse_transform(Z)
+            found.extend(Z[0, seen[fold::n_folds]])
+            truth.extend(row[seen[fold::n_folds]])
+    return np.array(found), np.array(truth)
+
+
+@pytest.mark.parametrize("model", FITTED_BY_ROWS[:3] + FITTED_BY_ROWS[-1:], ids=str)
+@pytest.mark.parametrize("n_folds", [2, 5])
+def test_a_scorer_hides_every_entry_once(table, model, n_folds):
+    model = clone(model).fit(table[:40])
+    found, truth = hidden_entries(model, table[40:], n_folds)
+    for scoring, expected in (
+        ("neg_root_mean_squared_error", -np.sqrt(np.mean((found - truth) ** 2))),
+        ("neg_mean_absolute_error", -np.abs(found - truth).mean()),
+        ("r2", 1 - ((found - truth) ** 2).sum() / ((truth - truth.mean()) ** 2).sum()),
+    ):
+        scorer = make_entries_scorer(scoring, n_folds=n_folds)
+        assert scorer(model, table[40:]) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("Estimator", [GradientMF, MaskedGradientMF])
+def test_it_hides_what_the_score_hides(table, Estimator):
+    model = Estimator(2).fit(table)
+    squares = make_entries_scorer("neg_mean_squared_error")(model, table)
+    total = np.nanmean((table - model.column_mean_) ** 2)
+    assert 1 + squares / total == pytest.approx(model.score(table), rel=1e-9)
+
+
+@pytest.mark.parametrize("model", FITTED_BY_ROWS, ids=lambda e: str(e)[:60])
+def test_cross_val_score_takes_it_without_y(table, model):
+    scores = cross_val_score(
+        model, table, cv=3, scoring=make_entries_scorer(), error_score="raise"
+    )
+    assert scores.shape == (3,)
+    assert (scores < 0).all()
+    scaled = cross_val_score(model, 4 * table, cv=3, scoring=make_entries_scorer())
+    assert_allclose(scaled, 4 * scores, rtol=0.02)  # in units of X
+
+
+@pytest.mark.parametrize("Estimator", [GradientMF, MaskedGradientMF, MFImputer])
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_a_grid_search_takes_it_and_finds_the_rank(planted, Estimator, n_jobs):
+    X = planted(m=150, n=15, rank=2, noise=0.3, share_missing=0.1).X
+    grid = {"rank": [1, 2], "reg": [1.0]}
+    scorer = make_entries_scorer()
+    search = GridSearchCV(Estimator(), grid, scoring=scorer, cv=3, n_jobs=n_jobs)
+    search.fit(X)
+    assert search.best_params_["rank"] == 2
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert -search.best_score_ == pytest.approx(0.35, abs=0.1)
+    assert search.score(X) == scorer(search.best_estimator_, X)
+
+
+def test_it_gives_several_scores_at_once(table):
+    scorer = make_entries_scorer(["r2", "neg_mean_absolute_error"])
+    found = cross_validate(MFImputer(), table, cv=2, scoring=scorer)
+    alone = make_entries_scorer("r2")
+    expected = cross_val_score(MFImputer(), table, cv=2, scoring=alone)
+    assert_array_equal(found["test_r2"], expected)
+    assert (found["test_neg_mean_absolute_error"] < 0).all()
+    search = GridSearchCV(MFImputer(), {"rank": [1, 2]}, scoring=scorer, refit="r2")
+    assert search.fit(table).best_params_ == {"rank": 2}
+
+
+def test_it_takes_metrics_of_ones_own(table):
+    largest = make_scorer(max_error, greater_is_better=False)
+    model = MaskedGradientMF(3).fit(table)
+    found, truth = hidden_entries(model, table)
+    score = make_entries_scorer(largest)(model, table)
+    assert score == pytest.approx(-np.abs(found - truth).max(), rel=1e-9)
+
+
+def test_sparse_data_are_scored_as_dense_ones(table):
+    scorer = make_entries_scorer()
+    model = MaskedGradientMF(3)
+    expected = cross_val_score(model, table, cv=3, scoring=scorer)
+    for container in (sparse.csr_array, sparse.csc_matrix):
+        X = stored(table, container)
+        found = cross_val_score(model, X, cv=3, scoring=scorer)
+        assert_allclose(found, expected, rtol=1e-8)
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+@pytest.mark.parametrize("Frame", [pd.DataFrame, pl.DataFrame])
+def test_frames_keep_their_names(table, Frame):
+    names = [f"c{k}" for k in range(table.shape[1])]
+    X = Frame({name: table[:, k] for k, name in enumerate(names)})
+    for model in (MFImputer(), make_pipeline(StandardScaler(), MaskedGradientMF(3))):
+        expected = make_entries_scorer()(clone(model).fit(table), table)
+        found = make_entries_scorer()(clone(model).fit(X), X)
+        assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_it_can_be_pickled_and_works_with_routing(table):
+    scorer = pickle.loads(pickle.dumps(make_entries_scorer("r2", n_folds=3)))
+    assert "n_folds=3" in repr(scorer)
+    with sklearn.config_context(enable_metadata_routing=True):
+        search = GridSearchCV(MFImputer(), {"rank": [1, 2]}, scoring=scorer, cv=2)
+        assert search.fit(table).best_params_ == {"rank": 2}
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"n_folds": 1}, "n_folds must be a number of folds"),
+        ({"n_folds": 2.5}, "n_folds must be a number of folds"),
+        ({"scoring": "no_such_score"}, "no_such_score"),
+        ({"scoring": mean_squared_error}, "make_scorer"),
+        ({"scoring": []}, "Empty list"),
+    ],
+    ids=str,
+)
+def test_scorers_that_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        make_entries_scorer(**options)
+
+
+def test_what_a_scorer_cannot_score_is_refused(table):
+    scorer = make_entries_scorer()
+    imputer = MFImputer(add_indicator=True).fit(table)
+    with pytest.raises(ValueError, match="must not drop columns"):
+        scorer(imputer, table)
+    with pytest.raises(ValueError, match="leaves hidden entries missing"):
+        scorer(StandardScaler().fit(table), table)
+    with pytest.raises(ValueError, match="for zeros, so entries cannot be hidden"):
+        scorer(GradientMF(2).fit(table), stored(table))
+    with pytest.raises(ValueError, match="every entry of X is missing"):
+        scorer(MFImputer().fit(table), np.full_like(table, np.nan))
 
 
 # What it is for: settings

@@ -5,7 +5,8 @@ from scipy import sparse
 from scipy.special import ndtri
 from sklearn.utils import check_array, check_consistent_length
 
-from .._observed import observe
+from .._observed import check_sparse, observe
+from .._tables import as_stored, check_table
 from ._axes import axes_for, tidy
 from ._models import seen_columns
 
@@ -204,9 +205,11 @@ def _hidden(estimator, X, X_test):
 def _observed(X, missing_values):
     """Shape, rows, columns and values of what is observed."""
     if sparse.issparse(X):
+        X = check_sparse(X, "CalibrationDisplay", unstored_is_zero=False)
         listed = observe(X, None, None, unstored_is_zero=False)
         rows, columns = listed.row_numbers, listed.indices
         return X.shape, rows.astype(np.int64), columns.astype(np.int64), listed.values
-    X = check_array(X, dtype=np.float64, ensure_all_finite="allow-nan")
-    places = np.nonzero(~np.isnan(X) & (missing_values != X))
+    marker = as_stored(missing_values, X)
+    X = check_table(X, fill=marker, ensure_all_finite="allow-nan").astype(np.float64)
+    places = np.nonzero(~np.isnan(X) & (marker != X))
     return X.shape, *places, X[places]

@@ -3,7 +3,9 @@
 import numpy as np
 from scipy import sparse
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_array
+
+from .._sparse_input import well_formed
+from .._tables import as_stored, check_table
 
 
 def factorization_of(estimator):
@@ -20,6 +22,7 @@ def dense(estimator, X, mask=None):
     """X as floats, NaN where the estimator takes an entry for missing."""
     last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
     if sparse.issparse(X):
+        X = well_formed(X, "X")
         if getattr(last, "_unstored_is_zero", True):
             values = X.toarray().astype(np.float64)
         else:
@@ -27,10 +30,10 @@ def dense(estimator, X, mask=None):
             values = np.full(X.shape, np.nan)
             values[entries.row, entries.col] = entries.data
     else:
-        values = check_array(X, dtype=np.float64, ensure_all_finite="allow-nan")
-        values = np.where(
-            values == getattr(last, "missing_values", np.nan), np.nan, values
-        )
+        marker = as_stored(getattr(last, "missing_values", np.nan), X)
+        values = check_table(X, fill=marker, ensure_all_finite="allow-nan")
+        values = values.astype(np.float64)
+        values = np.where(values == marker, np.nan, values)
     return values if mask is None else np.where(np.asarray(mask, bool), values, np.nan)
 
 

@@ -1,0 +1,159 @@
+"""Sparse matrices as users have them: refused where malformed, never changed.
+
+The code of SciPy trusts indices and pointers; where these lie, it reads and writes
+outside of the arrays. So they are checked before anything else looks at them.
+"""
+
+import numpy as np
+from scipy import sparse
+
+
+def well_formed(X, name):
+    """Check a sparse matrix, and return one of our own that may be converted.
+
+    Parameters
+    ----------
+    X : sparse matrix of any format
+    name : str
+        What the error calls it.
+
+    Returns
+    -------
+    sparse matrix in CSR, CSC, COO, BSR or DIA format
+        It shares the values with X. Whatever SciPy notes, prunes or casts in it by
+        the way, X stays as it is.
+    """
+    try:
+        if len(X.shape) != 2 or min(X.shape) < 0:
+            raise ValueError(f"its shape {X.shape} is not that of a matrix")
+        return REBUILD[X.format](X)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name} is a malformed sparse matrix: {error}.") from error
+
+
+def _compressed(X):
+    by_rows = X.format == "csr"
+    m, n = X.shape if by_rows else X.shape[::-1]
+    indices, indptr = _compressed_arrays(X, m, n)
+    data = _vector(X.data, "data")[: len(indices)]
+    kind = ("csr" if by_rows else "csc", X)
+    return _container(*kind)((data, indices, indptr), shape=X.shape)
+
+
+def _blocks(X):
+    data = _numbers(np.asarray(X.data))
+    if data.ndim != 3 or 0 in data.shape[1:]:
+        raise ValueError(f"data has the shape {data.shape}, not that of blocks")
+    height, width = data.shape[1:]
+    if X.shape[0] % height or X.shape[1] % width:
+        raise ValueError(f"blocks of {height} x {width} do not fill {X.shape}")
+    m, n = X.shape[0] // height, X.shape[1] // width
+    indices, indptr = _compressed_arrays(X, m, n)
+    arrays = data[: len(indices)], indices, indptr
+    return _container("bsr", X)(arrays, shape=X.shape)
+
+
+def _compressed_arrays(X, m, n):
+    """Indices and pointers of m rows of n entries (or the same of columns)."""
+    indptr, indices = _integers(X.indptr, "indptr"), _integers(X.indices, "indices")
+    if len(indptr) != m + 1:
+        raise ValueError(f"indptr has {len(indptr)} elements, not {m + 1}")
+    if indptr[0] != 0:
+        raise ValueError("indptr does not begin with 0")
+    if (indptr[1:] < indptr[:-1]).any():
+        raise ValueError("indptr decreases")
+    if len(indices) != len(X.data):
+        raise ValueError(f"{len(indices)} indices are there for {len(X.data)} values")
+    if indptr[-1] > len(indices):
+        raise ValueError(f"indptr ends with {indptr[-1]}, beyond the indices")
+    indices = indices[: int(indptr[-1])]  # what comes after them is room to spare
+    _check_range(indices, n)
+    return indices, indptr
+
+
+def _coordinates(X):
+    coords = [_integers(index, "an index array") for index in X.coords]
+    data = _vector(X.data, "data")
+    if len(coords) != 2 or {len(index) for index in coords} != {len(data)}:
+        raise ValueError("rows, columns and values differ in number")
+    for index, length in zip(coords, X.shape, strict=True):
+        _check_range(index, length)
+    return _container("coo", X)((data, tuple(coords)), shape=X.shape)
+
+
+def _diagonals(X):
+    offsets, data = _integers(X.offsets, "offsets"), _numbers(np.asarray(X.data))
+    if data.ndim != 2 or len(data) != len(offsets):
+        raise ValueError("each diagonal needs an offset and a row of data")
+    if len(np.unique(offsets)) != len(offsets):
+        raise ValueError("two diagonals have the same offset")
+    # SciPy casts them to a narrow type, after it has counted what they hold.
+    inside = (offsets > -X.shape[0]) & (offsets < X.shape[1])
+    return _container("dia", X)((data[inside], offsets[inside]), shape=X.shape)
+
+
+def _lists(X):
+    rows, data = (np.asarray(lists, dtype=object) for lists in (X.rows, X.data))
+    if rows.shape != X.shape[:1] or data.shape != X.shape[:1]:
+        raise ValueError("there is not one list for each row")
+    lengths = np.array([len(row) for row in rows], np.int64)
+    if (lengths != [len(values) for values in data]).any():
+        raise ValueError("rows and data differ in length")
+    columns = np.array([j for row in rows for j in row] or np.empty(0, int))
+    values = np.array([x for row in data for x in row], dtype=X.dtype)
+    _check_range(_integers(columns, "rows"), X.shape[1])
+    numbers = np.repeat(np.arange(len(rows)), lengths)
+    return _container("coo", X)((_numbers(values), (numbers, columns)), shape=X.shape)
+
+
+def _keys(X):
+    keys = np.array(list(X.keys()) or np.empty((0, 2), int))
+    if keys.shape != (len(X.keys()), 2):
+        raise ValueError("a key is not a pair of indices")
+    values = np.array(list(X.values()), dtype=X.dtype)
+    coords = tuple(_integers(index, "a key") for index in keys.T)
+    for index, length in zip(coords, X.shape, strict=True):
+        _check_range(index, length)
+    return _container("coo", X)((_numbers(values), coords), shape=X.shape)
+
+
+REBUILD = {
+    "csr": _compressed,
+    "csc": _compressed,
+    "bsr": _blocks,
+    "coo": _coordinates,
+    "dia": _diagonals,
+    "lil": _lists,
+    "dok": _keys,
+}
+
+
+def _container(name, X):
+    kind = "array" if isinstance(X, sparse.sparray) else "matrix"
+    return getattr(sparse, f"{name}_{kind}")
+
+
+def _vector(values, name):
+    values = np.asarray(values)
+    if values.ndim != 1:
+        raise ValueError(f"{name} has {values.ndim} dimensions, not one")
+    return _numbers(values)
+
+
+def _numbers(values):
+    """Values of a type that SciPy can hold in any format."""
+    if values.dtype == np.float16 or values.dtype.kind not in "biufc":
+        return values.astype(np.float64)
+    return values
+
+
+def _integers(index, name):
+    index = np.asarray(index)
+    if index.ndim != 1 or index.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be a vector of integers, not of {index.dtype}")
+    return index
+
+
+def _check_range(index, length):
+    if index.size and not 0 <= index.min() <= index.max() < length:
+        raise ValueError(f"an index lies outside [0, {length})")

@@ -1,0 +1,196 @@
+"""Tables as users have them: masked arrays, frames, columns that are no numbers."""
+
+from contextlib import suppress
+from numbers import Real
+
+import numpy as np
+from scipy.sparse import coo_array
+from sklearn.utils import check_array
+
+FLOATS = [np.float64, np.float32]
+
+# How names of types begin in pandas, PyArrow and Polars, and what such a column holds.
+NO_NUMBERS = {
+    "categories": ("cat", "enum", "dictionary"),
+    "dates or times": ("date", "time", "duration", "period", "interval"),
+}
+ADVICE = {
+    "categories": "Encode it (OneHotEncoder, OrdinalEncoder; astype(float) if its "
+    "categories are quantities), or drop it.",
+    "dates or times": "Turn it into numbers, such as hours since a start, or drop it.",
+    "pandas.NA": "After X.convert_dtypes() it is a missing number.",
+    "text": "Encode it (OneHotEncoder, OrdinalEncoder), or drop it.",
+}
+SELECT = (
+    " A ColumnTransformer with make_column_selector(dtype_include='number') takes "
+    "the columns of numbers only."
+)
+SHORT_FLOATS = {
+    np.float16: ("float16", "halffloat"),
+    np.float32: ("float32", "float["),
+}
+
+
+def check_table(X, *, estimator=None, unstored="shown", fill=np.nan, **options):
+    """Validate X as `check_array` does, and take for missing what is meant to be.
+
+    Parameters
+    ----------
+    X : array-like, data frame or sparse matrix
+    estimator : estimator object, optional
+        Whose name errors mention.
+    unstored : {"shown", "zero", "missing"}
+        What an entry is that a sparse matrix does not store; "shown" where no sparse
+        matrix is taken, and a frame with sparse columns means what it shows.
+    fill : float
+        What stands for a missing entry of a masked array.
+    **options : dict
+        Passed on to `check_array`.
+
+    Returns
+    -------
+    ndarray or sparse matrix, of float32 or float64
+    """
+    X = _plain(X, unstored, fill)
+    try:
+        return check_array(
+            X, dtype=FLOATS, input_name="X", estimator=estimator, **options
+        )
+    except (TypeError, ValueError) as error:
+        _name_the_column(X, error)
+        raise
+
+
+def as_stored(value, X):
+    """Return what stands for missing as X stores it: in the type of each column."""
+    if not isinstance(value, Real):  # pandas.NA
+        return np.float64(np.nan)
+    if is_frame(X):
+        return np.array([_rounded(value, dtype) for dtype in X.dtypes])
+    return np.float64(_rounded(value, getattr(X, "dtype", None)))
+
+
+def is_frame(X):
+    """Whether X is a data frame, of pandas or of Polars."""
+    return hasattr(X, "columns") and hasattr(X, "dtypes")
+
+
+def _rounded(value, dtype):
+    for kind, beginnings in SHORT_FLOATS.items():
+        if str(dtype).lower().startswith(beginnings):
+            with np.errstate(over="ignore"):  # then nothing finite is equal to it
+                return float(kind(value))
+    return float(value)
+
+
+def _plain(X, unstored, fill):
+    """Return what `check_array` reads as it was meant."""
+    if isinstance(X, list | tuple) and any(
+        isinstance(row, np.ma.MaskedArray) for row in X
+    ):
+        X = np.ma.array(X)
+    elif isinstance(X, list | tuple):
+        with suppress(ValueError):  # of rows of different length check_array tells
+            X = np.asarray(X)
+    if isinstance(X, np.ma.MaskedArray):
+        X = _unmasked(X, fill)
+    if is_frame(X):
+        for name, dtype in zip(X.columns, X.dtypes, strict=True):
+            _refuse_type(f"Column {name!r} of X", dtype, SELECT)
+        X = _shown(X, unstored)
+    else:
+        _refuse_type("X", getattr(X, "dtype", None), "")
+    return X
+
+
+def _unmasked(X, fill):
+    values, masked = np.asarray(np.ma.getdata(X)), np.ma.getmaskarray(X)
+    if values.dtype.kind not in "biuf":
+        return np.where(masked, fill, values.astype(object))
+    dtype = values.dtype if values.dtype in FLOATS else np.dtype(np.float64)
+    return np.where(masked, dtype.type(fill), values.astype(dtype))
+
+
+def _refuse_type(what, dtype, select):
+    beginning = str(dtype).lower()
+    for held, beginnings in NO_NUMBERS.items():
+        if beginning.startswith(beginnings):
+            raise ValueError(
+                f"{what} holds {held} ({dtype}), not numbers. {ADVICE[held]}{select}"
+            )
+
+
+def _shown(X, unstored):
+    """Turn the sparse columns of a frame into what they show, if there are any."""
+    sparse = [k for k, dtype in enumerate(X.dtypes) if str(dtype).startswith("Sparse")]
+    if not sparse:
+        return X
+    if unstored != "shown" and len(sparse) == X.shape[1]:
+        fills = [dtype.fill_value for dtype in X.dtypes]
+        zeros = all(isinstance(fill, Real) and fill == 0 for fill in fills)
+        if zeros and unstored == "missing":
+            raise ValueError(
+                "All columns of X are sparse, with zeros for what they do not store. "
+                "Pass X.sparse.to_dense() if these zeros are observed, or "
+                "X.sparse.to_coo() if they are missing."
+            )
+        if zeros:
+            return X  # check_array makes a sparse matrix of it
+        if unstored == "missing" and all(fill != fill for fill in fills):
+            return _stored(X)
+    X = X.copy(deep=False)
+    for k in sparse:
+        X.isetitem(k, np.asarray(X.iloc[:, k]))
+    return X
+
+
+def _stored(X):
+    """Make a sparse matrix of what the columns of a frame store."""
+    columns = [X.iloc[:, k].array for k in range(X.shape[1])]
+    rows = [column.sp_index.indices for column in columns]
+    numbers = np.repeat(np.arange(len(rows)), [len(indices) for indices in rows])
+    values = np.concatenate([column.sp_values for column in columns])
+    return coo_array((values, (np.concatenate(rows), numbers)), shape=X.shape)
+
+
+def _name_the_column(X, error):
+    """Say which column holds no numbers, if that was the error."""
+    kind = TypeError if isinstance(error, TypeError) else ValueError
+    for name, column in _columns(X):
+        try:
+            np.asarray(column, dtype=np.float64)
+        except (TypeError, ValueError):
+            row, value = _first_that_is_no_number(column)
+            raise kind(
+                f"Column {name!r} of X holds {value!r} in row {row}, which is no "
+                f"number. {ADVICE[_kind_of(value)]}{SELECT} ({error})"
+            ) from error
+
+
+def _columns(X):
+    """Names and values of the columns that may hold something else than numbers."""
+    if is_frame(X):
+        columns = X.iloc if hasattr(X, "iloc") else X
+        return [(name, columns[:, k]) for k, name in enumerate(X.columns)]
+    try:
+        X = np.asarray(X)
+    except (TypeError, ValueError):
+        return []
+    return list(enumerate(X.T)) if X.ndim == 2 and X.dtype.kind in "OSU" else []
+
+
+def _first_that_is_no_number(column):
+    for row, value in enumerate(np.asarray(column, dtype=object)):
+        try:
+            np.asarray([value], dtype=np.float64)
+        except (TypeError, ValueError):
+            return row, value
+    return 0, column  # together they are none
+
+
+def _kind_of(value):
+    if type(value).__name__ == "NAType":
+        return "pandas.NA"
+    if hasattr(value, "year") or hasattr(value, "total_seconds"):
+        return "dates or times"
+    return "text"

@@ -1,0 +1,58 @@
+"""y is ignored, unless it is a mask or weights that were passed in its place."""
+
+import warnings
+
+import numpy as np
+from scipy import sparse
+
+
+def check_target(y, X, remedy):
+    """Refuse a y that can only be a mask, and warn of one that could be.
+
+    A target has one value for each row, or a few. With the shape of X, a boolean one is
+    a mask but for the rarest of cases; numbers can be targets that happen to be as
+    many as the columns.
+
+    Parameters
+    ----------
+    y : object
+        What was passed as y.
+    X : array-like, data frame or sparse matrix
+    remedy : str
+        What to do where a mask or weights were meant.
+    """
+    if y is None:
+        return
+    shape = _shape_of(y)
+    # With a single column there is nothing to factorize, but there are targets (m, 1).
+    if len(shape) != 2 or shape[1] < 2 or shape != _shape_of(X):
+        return
+    if _is_boolean(y):
+        raise ValueError(
+            f"y is boolean and has the shape of X, {shape}, as a mask has. But y is "
+            f"ignored: {remedy}. If it is a target, pass y.astype(int)."
+        )
+    warnings.warn(
+        f"y has the shape of X, {shape}, and is ignored, which is right for a target. "
+        f"If it is a mask or weights, {remedy}.",
+        stacklevel=4,
+    )
+
+
+def _shape_of(values):
+    try:
+        return tuple(values.shape if hasattr(values, "shape") else np.shape(values))
+    except (TypeError, ValueError):  # of lists of different length
+        return ()
+
+
+def _is_boolean(y):
+    if sparse.issparse(y):
+        return y.dtype == bool
+    y = np.asarray(y)
+    is_object = y.dtype == object  # a column of a nullable type of pandas
+    return y.dtype == bool or (is_object and all(_is_flag(value) for value in y.flat))
+
+
+def _is_flag(value):
+    return isinstance(value, bool | np.bool_)
