@@ -439,7 +439,7 @@ def test_it_can_be_pickled_and_works_with_routing(table):
         ({"scoring": mean_squared_error}, "make_scorer"),
         ({"scoring": []}, "Empty list"),
     ],
-    ids=str,
+    ids=["one fold", "half a fold", "no such name", "a metric", "none"],
 )
 def test_scorers_that_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
