@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._callbacks import CallbackSupportMixin, FitTasks
 from ._engine import Rows, entry_products
-from ._entries import entries_of, scale_exponent, to_unit_variance
+from ._entries import entries_of, scale_exponent, unit_exponent
 from ._factorize import factorize
 from ._init import given_factors
 from ._model import Biases, Ridge, rescale, sides_of, times_power
@@ -253,7 +253,7 @@ class BaseMatrixFactorization(
         deviations = times_power(np.sqrt(variances), 2 * self._exponent)
         return deviations.astype(Z.dtype, copy=False)
 
-    def _sample_entries(self, X, rows, columns, number, rng, limits):
+    def _sample_entries(self, X, rows, columns, number, rng, limits=None):
         """Sample chosen entries of X given the columns of one of the draws."""
         entries = self._entries(X, None, None)
         draws, observed = self._draws.astype(entries.dtype), entries.listed().rows
@@ -375,7 +375,8 @@ class BaseMatrixFactorization(
         exponent = scale_exponent(observed)
         entries = entries_of(observed, exponent=exponent, centred=biases.column)
         if self.reg == "auto":
-            entries, exponent = to_unit_variance(entries, exponent)
+            exponent = unit_exponent(entries, exponent)
+            entries = entries_of(observed, exponent=exponent, centred=biases.column)
         del observed  # as large as the entries
         about = occupied, entries, biases, exponent
         monitor = partial(self._monitor, tasks, about)
@@ -425,7 +426,7 @@ class BaseMatrixFactorization(
         dtype, descent = entries.dtype, found.descent
         H = occupied.spread_columns(rescale(found.H, biases.column, exponent))
         unit = times_power(1.0, 2 * exponent)
-        self._biases, self._exponent = biases, exponent
+        self._biases, self._exponent, self._centre = biases, exponent, entries.mean
         n_factors = H.shape[1] - biases.column
         self.components_ = np.ascontiguousarray(H[:, :n_factors].T)
         learned, draws = (
@@ -521,7 +522,7 @@ class BaseMatrixFactorization(
         return entries_of(
             self._observe(X, mask, entry_weight),
             exponent=self._exponent,
-            mean=float(times_power(self.mean_, -2 * self._exponent)),
+            mean=self._centre,
         )
 
     def _column_factors(self, dtype, exponent=None):

@@ -219,22 +219,17 @@ def entries_of(observed, *, exponent, mean=None, centred=True):
     return CompleteEntries(values, mean)
 
 
-def to_unit_variance(entries, exponent):
-    """Change the units to those of unit mean square.
+def unit_exponent(entries, exponent):
+    """Find k such that the values over 4**k have unit mean square.
 
-    Returns
-    -------
+    Parameters
+    ----------
     entries : CompleteEntries or ObservedEntries
-    exponent : float
+        The values over ``4**exponent``.
+    exponent : int
     """
     square = entries.mean_square()
-    if square == 0:
-        return entries, exponent
-    change = np.log2(square) / 4
-    held = entries.rows if isinstance(entries, ObservedEntries) else entries.values
-    values = _values(held)
-    values *= values.dtype.type(4.0**-change)
-    return entries._replace(mean=entries.mean * 4.0**-change), exponent + change
+    return exponent + np.log2(square) / 4 if square > 0 else exponent
 
 
 def _values(observed):

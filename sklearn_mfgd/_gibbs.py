@@ -241,7 +241,7 @@ def _draw_level(F, biased, features, rng, flat=False):
     if flat:
         level = _draw_mean(F, np.ones(F.shape[1], bool), rng)
         level.precision[-1] = FLAT
-        return level
+        return level._replace(slopes=np.zeros((len(features.scales), F.shape[1])))
     if len(features.scales):
         return _draw_slopes(F, features, rng)
     centred = np.zeros(F.shape[1], bool)

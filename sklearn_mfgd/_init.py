@@ -130,7 +130,7 @@ def truncated_svd(A, rank, dtype, rng=None):
     small = min(A.shape)
     if rng is not None:
         left, singular, right = _sketched_svd(A, min(rank, small), dtype, rng)
-    elif small <= GRAM_WIDTHS * (rank + OVERSAMPLES):
+    elif small <= max(rank, GRAM_WIDTHS * (rank + OVERSAMPLES)):
         left, singular, right = _exact_svd(A, min(rank, small), dtype)
     else:
         left, singular, right = _lanczos_svd(A, rank, np.dtype(dtype))

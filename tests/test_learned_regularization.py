@@ -142,10 +142,11 @@ def test_it_is_in_units_of_the_data(holes, Estimator, noise, power):
     unit = 4.0**power
     one, other = Estimator(6, reg="auto", noise=noise), Estimator(6, reg="auto")
     other.set_params(noise=noise).fit(unit * holes)
-    assert_array_equal(other.components_, one.fit(holes).components_ * 2.0**power)
-    assert_array_equal(other.noise_variance_, one.noise_variance_ * unit**2)
-    assert_array_equal(other.row_precision_, one.row_precision_ / unit)
-    assert_array_equal(other.column_precision_, one.column_precision_ / unit)
+    expected = one.fit(holes).components_ * 2.0**power
+    assert_allclose(other.components_, expected, rtol=1e-8, atol=1e-10 * 2.0**power)
+    assert_allclose(other.noise_variance_, one.noise_variance_ * unit**2, rtol=1e-8)
+    assert_allclose(other.row_precision_, one.row_precision_ / unit, rtol=1e-8)
+    assert_allclose(other.column_precision_, one.column_precision_ / unit, rtol=1e-8)
     # A density in other units: the evidence of every entry moves by their logarithm.
     moved = np.array(one.loss_curve_) - np.sum(~np.isnan(holes)) * np.log(unit)
     assert_allclose(other.loss_curve_, moved, rtol=1e-9)

@@ -149,7 +149,6 @@ class TestFeatures:
         assert of_rows.values.shape == (70, 0)
         assert of_columns.values.shape == (50, 0)
         assert description(rows).shape == (70, 0)
-        assert description.take([1, 2]).loadings.shape == (2, 0)
 
 
 # Fits

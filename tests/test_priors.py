@@ -149,16 +149,20 @@ class TestEnding:
             told.append(ending.telling_apart)
         return told, None
 
-    def test_comes_when_the_bound_has_settled_twice(self):
-        told, last = self.after([900, 500, 90, 80], has_features=False)
-        assert told == [False, False, True]
-        assert last == 3
+    def test_comes_when_what_is_left_to_rise_has_been_little_twice(self):
+        told, last = self.after([900, 90, 9, 0.9], has_features=False)
+        assert told == [False, True, True]
+        assert last == 2
+
+    def test_does_not_come_on_a_plateau(self):
+        gains = [900, 90, *np.linspace(9, 8, 20)]
+        assert self.after(gains, has_features=False)[1] is None
 
     def test_goes_on_where_a_factor_was_dropped(self):
         ending = Ending(100.0, False)
         assert not ending.add(50, same_rank=True)
-        assert not ending.add(40, same_rank=False)
-        assert ending.add(30, same_rank=True)
+        assert not ending.add(5, same_rank=False)
+        assert ending.add(0.5, same_rank=True)
 
     def test_asks_for_less_with_features(self):
         gains = [500, 90, 80, 9, 8, 7, 6]

