@@ -100,10 +100,10 @@ def answers_are_finite(study):
         require(finite.all(), f"{name} is {value[~finite][:1]}")
 
 
-def _barely_observed(case):
+def _barely_observed(case, output=True):
     """Columns with less than two distinct values, of which nobody knows the spread."""
     X = np.where(case.observed, case.X, np.nan)
-    columns = X.T[case.kept]
+    columns = X.T[case.kept] if output else X.T
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return ~(np.nanmin(columns, axis=1) < np.nanmax(columns, axis=1))
@@ -146,7 +146,9 @@ def objective_goes_one_way(study):
         size = curve.max(initial=0) + 1e-3 * _sum_of_squares(case)
         worst = np.diff(curve).max(initial=0)
     name = "bound falls" if case.learns else "objective rises"
-    limit = (1e-4 if single else 1e-9) * size
+    # The bound of an exact fit sums up rounding over the variance of the noise.
+    share = (1e-3, 1e-6) if case.learns else (1e-4, 1e-9)
+    limit = share[0 if single else 1] * size
     require(worst <= limit, f"{name} by {worst:.3g}; it is about {size:.3g}")
 
 
@@ -321,13 +323,20 @@ def related(name, study):
     other, there, back = changed
     probe = _hide_more(case)
     with _quiet():
-        expected = complete(case, probe)
         found = back(complete(other, other._replace(X=there(probe.X))))
+        if name == "dtype" and not case.learns:
+            # Gains are rounding sooner in single precision: the sweeps are the same.
+            X, options = other.data()
+            case = case.set(max_iter=_n_sweeps(other.make().fit(X, **options)), tol=0.0)
+        expected = complete(case, probe)
         if not np.isfinite(expected[:, case.kept]).all():
             raise Idle  # another rule's
         single = np.float32 in (case.X.dtype, other.X.dtype)
         tolerance = TOLERANCE[4 if single else 8]
         size = deviations(case)
+        if name.startswith("unit") and case.param("sample_posterior"):
+            # What is sampled in a column of one value has no unit.
+            size = np.where(_barely_observed(case, False), np.inf, size)
         worst = _distance(found, expected, size)
         if worst <= tolerance:
             return
@@ -345,6 +354,10 @@ def related(name, study):
         raise Excused
     given = f" as {other.container}" if name == "container" else ""
     raise Broken(f"predictions{given} differ by {worst:.2g} deviations of a column")
+
+
+def _n_sweeps(model):
+    return getattr(model, "factorization_", model).n_iter_
 
 
 def _hide_more(case):
