@@ -51,8 +51,8 @@ class Case(NamedTuple):
     @property
     def kept(self):
         """Columns of the output: an imputer may drop those that are empty."""
-        empty = np.isnan(self.X).all(axis=0)
-        return ~empty | (not self.fills or self.param("keep_empty_features"))
+        filled = self.observed.any(axis=0)
+        return filled | (not self.fills or self.param("keep_empty_features"))
 
     @property
     def rng(self):

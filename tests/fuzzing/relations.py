@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .cases import Case, containers_of
+from .cases import Case, containers_of, takes_weights
 
 FACTORS = (3.0, 10.0, 0.1, 7e-3, 640.0, -1.0)
 
@@ -217,9 +217,10 @@ def unit_of_weights(case):
 
 def weights_of_one(case):
     """Every entry gets the weight of one, which is that of an entry without."""
-    if case.weight is not None or case.estimator != "MaskedGradientMF":
+    if case.weight is not None or not takes_weights(case.estimator):
         return None
-    if _order_matters(case) or _as_complete(case):
+    unstored = case.estimator == "GradientMF" and not _is_dense(case)
+    if _order_matters(case) or _as_complete(case) or unstored:
         return None
     weight = np.ones_like(case.X)
     return _change(case._replace(weight=weight))
