@@ -337,6 +337,8 @@ def related(name, study):
         if name.startswith("unit") and case.param("sample_posterior"):
             # What is sampled in a column of one value has no unit.
             size = np.where(_barely_observed(case, False), np.inf, size)
+        if case.fills:  # zero stands for what an empty column would have
+            size = np.where(case.observed.any(axis=0), size, np.inf)
         worst = _distance(found, expected, size)
         if worst <= tolerance:
             return

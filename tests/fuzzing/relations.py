@@ -167,7 +167,11 @@ def dtype(case):
         return None  # there are other numbers for every precision
     if not case.learns and case.param("reg") < 1e-4:
         return None  # rounding decides which systems of equations are singular
-    if not _everyday(case.X, np.float32):
+    given = case.params.get("init")
+    numbers = np.concatenate(given) if isinstance(given, tuple) else np.ones(1)
+    if not case.learns:
+        numbers = np.append(numbers, case.param("reg"))
+    if not (_everyday(case.X, np.float32) and _everyday(numbers, np.float32)):
         return None
     if case.weight is not None and not _everyday(case.weight, np.float32):
         return None
