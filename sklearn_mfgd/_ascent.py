@@ -30,6 +30,9 @@ LONGEST = 0.99
 # Sweeps in which a fit with a factor less has to do better.
 TRIAL = 30
 
+# A rise of this share of what counts may be rounding, and says nothing if it grows.
+NOTHING = 0.01
+
 # But not below this rise, which is nothing whatever the number of entries.
 LEAST_RISE = 0.2
 
@@ -61,7 +64,7 @@ class Ending:
             ratio = min(gain / last, LONGEST) if last > 0 else 0.0
             left = gain / (1 - max(ratio, self.ratio))
             self.ratio = ratio
-        settled = left < self.least and gain <= last
+        settled = left < self.least and gain <= max(last, NOTHING * self.least)
         self.gain, self.n_settled = gain, self.n_settled + 1 if settled else 0
         if self.telling_apart and same_rank and self.n_settled >= self.patience:
             return True

@@ -150,7 +150,7 @@ class TestEnding:
         return told, None
 
     def test_comes_when_what_is_left_to_rise_has_been_little_twice(self):
-        told, last = self.after([900, 90, 9, 0.9], has_features=False)
+        told, last = self.after([900, 80, 8, 0.8], has_features=False)
         assert told == [False, True, True]
         assert last == 2
 

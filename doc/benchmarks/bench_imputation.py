@@ -107,6 +107,13 @@ def hide(X, share, seed=0):
     return np.where(hidden, np.nan, X), hidden
 
 
+def scaled_errors(filled, complete, hidden):
+    """Errors of hidden entries in column deviations, without constant columns."""
+    deviations = np.nanstd(complete, axis=0)
+    rows, columns = np.nonzero(hidden & (deviations > 0))
+    return (filled - complete)[rows, columns] / deviations[columns]
+
+
 # Contestants
 
 
@@ -135,7 +142,7 @@ class _StandardizedNeighbours:
         return self.scaler.inverse_transform(filled)
 
 
-def _iterative(**options):
+def iterative(**options):
     from sklearn.experimental import enable_iterative_imputer  # noqa: F401
     from sklearn.impute import IterativeImputer
 
@@ -160,8 +167,8 @@ CONTESTANTS = {
     "SimpleImputer": _simple,
     "KNNImputer": _neighbours,
     "KNNImputer, standardized": _StandardizedNeighbours,
-    "IterativeImputer": _iterative,
-    "IterativeImputer, 10 nearest": lambda: _iterative(n_nearest_features=10),
+    "IterativeImputer": iterative,
+    "IterativeImputer, 10 nearest": lambda: iterative(n_nearest_features=10),
     "cmfrec": _cmfrec,
 }
 
@@ -188,13 +195,13 @@ def run(name, folder):
     if done.returncode:
         return "failed: " + done.stderr.strip().splitlines()[-1][:60]
     with np.load(folder / "result.npz") as file:
-        errors = file["filled"] - np.load(folder / "complete.npy")
-        seconds = float(file["seconds"])
-    deviations = np.nanstd(np.load(folder / "complete.npy"), axis=0)
-    hidden = np.load(folder / "hidden.npy") & (deviations > 0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        scaled = (errors / deviations)[hidden]
-    return float(np.sqrt(np.mean(scaled**2))), seconds
+        filled, seconds = file["filled"], float(file["seconds"])
+    complete, hidden = (
+        np.load(folder / f"{name}.npy") for name in ("complete", "hidden")
+    )
+    return float(
+        np.sqrt(np.mean(scaled_errors(filled, complete, hidden) ** 2))
+    ), seconds
 
 
 def main():

@@ -1,0 +1,180 @@
+"""Fit random small, odd and dirty tables, and see whether what must hold does.
+
+Run ``python tests/fuzz.py --cases 100000 --seed 0``. Each kind of failure is printed
+once, with how often it was seen and a few lines of Python that show it, as small as
+they came; then how every rule fared. The rules are in ``fuzzing/invariants.py``.
+``tests/test_fuzz.py`` runs a slice of it.
+"""
+
+import argparse
+import re
+import sys
+import time
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+from fuzzing.cases import DENSE, ESTIMATORS, Case
+from fuzzing.invariants import INVARIANTS, chosen, verdict
+from fuzzing.outcomes import Study
+from fuzzing.shrinking import shrink, size_of, written
+from fuzzing.strategies import cases
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+CHUNK = 1000  # hypothesis remembers all cases of a run
+
+
+class Finding(NamedTuple):
+    """A kind of failure: the smallest case of it, and how often it was seen."""
+
+    rule: str
+    case: Case
+    message: str
+    count: int
+
+
+class Report(NamedTuple):
+    """What came of a run."""
+
+    findings: dict  # kind: Finding
+    fared: Counter  # (rule, verdict): number
+
+    def add(self, rule, case, found, message):
+        """Take note of a verdict."""
+        self.fared[rule, found] += 1
+        if found != "broken":
+            return
+        kind = kind_of(rule, case, message)
+        known = self.findings.get(kind)
+        if known is None:
+            self.findings[kind] = Finding(rule, case, message, 1)
+            return
+        smallest = min((known.case, known.message), (case, message), key=_size)
+        self.findings[kind] = Finding(rule, *smallest, known.count + 1)
+
+
+def _size(found):
+    return size_of(found[0])
+
+
+def kind_of(rule, case, message):
+    """Failures of one kind are printed once: the rule, who broke it, roughly how."""
+    words = re.sub(r"\[?[-+\d][\w.+\-]*\]?|array\(.*|:.*| inf| nan", "#", message)
+    with np.errstate(all="ignore"):
+        sizes = np.abs(case.X[np.isfinite(case.X) & (case.X != 0)]).astype(np.float64)
+        numbers = [value for value in case.params.values() if isinstance(value, float)]
+        if isinstance(case.params.get("init"), tuple):
+            numbers += [np.abs(case.params["init"][0]).max(initial=0)]
+        sizes = np.concatenate([sizes, np.abs(numbers)])
+    limit = 1e15 if case.X.dtype == np.float32 else 1e60
+    dense = case.container in DENSE and case.container != "masked array"
+    extreme = ((sizes > limit) | (sizes < 1 / limit) & (sizes > 0)).any()
+    return (
+        rule,
+        case.estimator,
+        words[:60],
+        "auto" if case.learns else "number",
+        case.X.dtype.name,
+        "dense" if dense else case.container.split("_")[-1],
+        "extreme" if extreme else "everyday",
+    )
+
+
+def run(n_cases, number=0, names=tuple(ESTIMATORS), watch=None):
+    """Put random cases to the rules.
+
+    Parameters
+    ----------
+    n_cases : int
+    number : int
+        The seed.
+    names : sequence of str
+        Of estimators.
+    watch : callable (Report, int), default=None
+        Called after each thousand cases.
+
+    Returns
+    -------
+    Report
+    """
+    report, done = Report({}, Counter()), 0
+    while done < n_cases:
+        size = min(CHUNK, n_cases - done)
+
+        @seed(1000 * number + done // CHUNK)
+        @settings(
+            max_examples=size,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=cases(names))
+        def put(case):
+            study = Study(case)
+            for rule in chosen(case):
+                report.add(rule, case, *verdict(rule, study))
+
+        put()
+        done += size
+        if watch is not None:
+            watch(report, done)
+    return report
+
+
+def described(kind, finding, seconds=10):
+    """Return the lines to print of a kind of failure."""
+
+    def still(case):
+        found, message = verdict(finding.rule, Study(case))
+        if found != "broken":
+            return None
+        return message if kind_of(finding.rule, case, message) == kind else None
+
+    case, message = shrink(finding.case, finding.message, still, seconds)
+    return (
+        f"{finding.count} x {finding.rule}: {' | '.join(kind[1:])}\n"
+        f"    {message[:300]}\n\n{written(case, finding.rule)}\n"
+    )
+
+
+def table_of(report):
+    """Return how every rule fared, as lines."""
+    heads = "held", "broken", "excused", "idle"
+    lines = [f"{'':34s}" + "".join(f"{head:>9s}" for head in heads)]
+    for rule in INVARIANTS:
+        numbers = (report.fared[rule, head] for head in heads)
+        lines.append(f"{rule:34s}" + "".join(f"{number:9d}" for number in numbers))
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--cases", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--estimators", nargs="+", choices=ESTIMATORS, default=ESTIMATORS
+    )
+    parser.add_argument("--patience", type=float, default=10, help="to shrink, seconds")
+    arguments = parser.parse_args()
+    start = time.perf_counter()
+
+    def watch(report, done):
+        spent = time.perf_counter() - start
+        print(
+            f"{done} cases, {spent:.0f} s, {len(report.findings)} kinds of failures",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    names = tuple(arguments.estimators)
+    report = run(arguments.cases, arguments.seed, names, watch)
+    for kind, finding in sorted(report.findings.items()):
+        print(described(kind, finding, arguments.patience), flush=True)
+    print(table_of(report))
+    print(f"\n{arguments.cases} cases, {len(report.findings)} kinds of failures.")
+    sys.exit(bool(report.findings))
+
+
+if __name__ == "__main__":
+    main()

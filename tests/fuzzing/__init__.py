@@ -1,0 +1,1 @@
+"""Parts of ``tests/fuzz.py``: cases, invariants, and how a failing case is shrunk."""

@@ -1,0 +1,136 @@
+"""A case: an estimator, its parameters, and a table in a container."""
+
+import inspect
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from sklearn_mfgd import GradientMF, MaskedGradientMF, MFImputer
+
+ESTIMATORS = {E.__name__: E for E in (GradientMF, MaskedGradientMF, MFImputer)}
+DENSE = ("ndarray", "Fortran order", "read-only", "list", "frame", "masked array")
+SPARSE = (
+    "csr_array",
+    "csc_array",
+    "coo_array",
+    "csr_matrix",
+    "csc_matrix",
+    "coo_matrix",
+)
+BENEATH = -987.0  # what stands where a mask says that nothing is observed
+
+
+class Case(NamedTuple):
+    """What a fit is given; NaN in X means missing, whatever the container."""
+
+    estimator: str
+    params: dict
+    X: np.ndarray
+    container: str = "ndarray"
+    weight: np.ndarray | None = None
+    seed: int = 0  # of what an invariant compares with
+
+    @property
+    def fills(self):
+        """Whether this is an imputer."""
+        return self.estimator == "MFImputer"
+
+    @property
+    def learns(self):
+        """Whether the regularization is learned."""
+        return self.param("reg") == "auto"
+
+    @property
+    def observed(self):
+        """What counts: neither NaN nor of weight zero."""
+        seen = ~np.isnan(self.X)
+        return seen if self.weight is None else seen & (self.weight > 0)
+
+    @property
+    def kept(self):
+        """Columns of the output: an imputer may drop those that are empty."""
+        filled = self.observed.any(axis=0)
+        return filled | (not self.fills or self.param("keep_empty_features"))
+
+    @property
+    def rng(self):
+        """Of what an invariant compares with."""
+        return np.random.RandomState(self.seed)
+
+    def param(self, name):
+        """Return the value of a parameter."""
+        given = self.params.get(name, self)
+        return default_of(self.estimator, name) if given is self else given
+
+    def set(self, **params):
+        """Return the case with other parameters."""
+        return self._replace(params={**self.params, **params})
+
+    def make(self):
+        """Return the estimator, not fitted."""
+        return ESTIMATORS[self.estimator](**self.params)
+
+    def take(self, rows=slice(None), columns=slice(None)):
+        """Return the case with some of the rows and columns, in any order."""
+        case = self._replace(X=self.X[rows][:, columns])
+        if self.weight is not None:
+            case = case._replace(weight=self.weight[rows][:, columns])
+        if isinstance(self.params.get("init"), tuple):
+            W, H = self.params["init"]
+            case = case.set(init=(W[rows], H[columns]))
+        for name in ("min_value", "max_value"):
+            if isinstance(self.params.get(name), np.ndarray):
+                case = case.set(**{name: self.params[name][columns]})
+        return case
+
+    def data(self):
+        """Return X as it is given, and what else `fit` is given by name."""
+        X, options = self.X, {}
+        marker = self.params.get("missing_values", np.nan)
+        if not np.isnan(marker):
+            X = np.where(np.isnan(X), X.dtype.type(marker), X)
+        if self.weight is not None:
+            options["entry_weight"] = self.weight.copy()
+        if self.container in SPARSE:
+            unstored_is_zero = self.estimator == "GradientMF"
+            stored = X != 0 if unstored_is_zero else ~np.isnan(X)
+            places = np.nonzero(stored)
+            make = getattr(sparse, self.container)
+            if self.weight is not None:
+                options["entry_weight"] = make((self.weight[places], places), X.shape)
+            return make((X[places], places), X.shape), options
+        if self.container == "mask":
+            options["mask"] = ~np.isnan(X)
+            X = np.where(np.isnan(X), X.dtype.type(BENEATH), X)
+        elif self.container == "masked array":
+            X = np.ma.masked_array(np.where(np.isnan(X), BENEATH, X), np.isnan(X))
+        elif self.container == "Fortran order":
+            X = np.asfortranarray(X)
+        elif self.container == "read-only":
+            X = X.copy()
+            X.flags.writeable = False
+        elif self.container == "list":
+            X = X.tolist()
+        elif self.container == "frame":
+            X = pd.DataFrame(X, columns=[f"c{j}" for j in range(X.shape[1])])
+        else:
+            X = X.copy()
+        return X, options
+
+
+def default_of(estimator, name):
+    """Return the default of a parameter; None for one that the estimator lacks."""
+    signature = inspect.signature(ESTIMATORS[estimator]).parameters
+    return signature[name].default if name in signature else None
+
+
+def containers_of(estimator):
+    """Return the names of the containers that an estimator takes."""
+    return DENSE if estimator == "MFImputer" else (*DENSE, "mask", *SPARSE)
+
+
+def takes_weights(estimator):
+    """Return whether `fit` takes weights of entries."""
+    return "entry_weight" in inspect.signature(ESTIMATORS[estimator].fit).parameters
