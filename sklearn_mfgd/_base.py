@@ -21,6 +21,7 @@ from ._callbacks import CallbackSupportMixin, FitTasks
 from ._engine import Rows, entry_products
 from ._entries import entries_of, scale_exponent, to_unit_variance
 from ._factorize import factorize
+from ._guard import all_or_nothing
 from ._model import Biases, Ridge, rescale, sides_of
 from ._moments import unpack
 from ._observed import SPARSE_FORMATS, check_sparse, observe
@@ -321,13 +322,8 @@ class BaseMatrixFactorization(
         tasks = None
         if hasattr(self, "_skl_callbacks"):
             tasks = FitTasks(self, X, y, {"mask": mask, "entry_weight": entry_weight})
-        before = self.__dict__.copy()
-        try:
-            return self._fit_unguarded(X, mask, entry_weight, tasks, factors)
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
+        arguments = X, mask, entry_weight, tasks, factors
+        return all_or_nothing(self, self._fit_unguarded, *arguments)
 
     def _fit_unguarded(self, X, mask, entry_weight, tasks, factors):
         if self.reg == "auto" and self.solver in ("gd", "scaled", "sgd"):
@@ -379,7 +375,7 @@ class BaseMatrixFactorization(
                 f"The fit had not converged to tol={self.tol:g} after "
                 f"{descent.n_iter} sweeps. Increase max_iter, or tol.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         return rescale(found.W, biases.row, exponent) if factors else None
 

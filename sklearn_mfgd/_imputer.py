@@ -1,5 +1,7 @@
 """Filling the holes of a table by factorizing its standardized columns."""
 
+from copy import copy
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -15,6 +17,8 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from ._callbacks import CallbackSupportMixin, FitTasks, PartTasks
+from ._guard import all_or_nothing
 from ._linalg import blocks
 from ._masked_gradient_mf import MaskedGradientMF
 from ._standardize import Standardization
@@ -31,7 +35,7 @@ LARGE = 250_000
 N_DRAWS, N_BURN_IN = 100, 50
 
 
-class MFImputer(TransformerMixin, BaseEstimator):
+class MFImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     r"""Imputation of missing values by matrix factorization.
 
     Columns are standardized, and :class:`MaskedGradientMF` finds
@@ -258,15 +262,13 @@ class MFImputer(TransformerMixin, BaseEstimator):
         ValueError
             When every entry of X is missing, or a parameter does not suit the data.
         """
-        before = self.__dict__.copy()
-        try:
-            return self._fit(X)
-        except BaseException:  # an error or Ctrl-C leaves what there was
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
+        # Outside of the guard, which would lose what ends the callbacks after an error.
+        tasks = None
+        if hasattr(self, "_skl_callbacks"):
+            tasks = FitTasks(self, X, y, {})
+        return all_or_nothing(self, self._fit, X, tasks)
 
-    def _fit(self, X):
+    def _fit(self, X, tasks):
         if self.sample_posterior and self.reg != "auto":
             raise ValueError(
                 "sample_posterior=True draws from what reg='auto' learns; with "
@@ -310,11 +312,29 @@ class MFImputer(TransformerMixin, BaseEstimator):
         self._dtype = np.float32 if X.size > LARGE else X.dtype
         Z = self._standardized(X, missing)
         del missing  # the fit needs the room
-        self.factorization_ = model.fit(Z)
         self.mean_, self.scale_ = standardization.mean, standardization.scale
-        self.rank_, self.n_iter_ = model.rank_, model.n_iter_
         self.indicator_ = indicator
+        part = None
+        if tasks is not None:
+            part = PartTasks(tasks, partial(self._attributes, model))
+        model._fit_unguarded(Z, None, None, part, factors=False)
+        self._set_factorization(model)
+        if tasks is not None:
+            tasks.end()
         return self
+
+    def _set_factorization(self, model):
+        self.factorization_ = model
+        self.rank_, self.n_iter_ = model.rank_, model.n_iter_
+
+    def _attributes(self, model, attributes):
+        """Those of the imputer if the factorization ended with these attributes."""
+        model, imputer = copy(model), copy(self)
+        model.__dict__.update(attributes)
+        imputer._set_factorization(model)
+        # Draws are made after the last sweep: until then there are expected values.
+        imputer.sample_posterior = False
+        return vars(imputer)
 
     def transform(self, X):
         """Fill the holes of X.
@@ -458,6 +478,9 @@ class MFImputer(TransformerMixin, BaseEstimator):
         tags.input_tags.allow_nan = _is_nan(self.missing_values)
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "factorization_")
 
     @property
     def _kept(self):
