@@ -21,6 +21,7 @@ from ._callbacks import CallbackSupportMixin, FitTasks
 from ._engine import Rows, entry_products
 from ._entries import entries_of, scale_exponent, to_unit_variance
 from ._factorize import factorize
+from ._files import PlainStateMixin
 from ._guard import all_or_nothing
 from ._model import Biases, Ridge, rescale, sides_of
 from ._moments import unpack
@@ -35,6 +36,7 @@ class BaseMatrixFactorization(
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
+    PlainStateMixin,
     BaseEstimator,
 ):
     """Fit, fold in, reconstruct and score; subclasses hold parameters and defaults."""

@@ -18,6 +18,7 @@ from sklearn.utils.validation import (
 )
 
 from ._callbacks import CallbackSupportMixin, FitTasks, PartTasks
+from ._files import PlainStateMixin
 from ._guard import all_or_nothing
 from ._linalg import blocks
 from ._masked_gradient_mf import MaskedGradientMF
@@ -35,7 +36,7 @@ LARGE = 250_000
 N_DRAWS, N_BURN_IN = 100, 50
 
 
-class MFImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
+class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEstimator):
     r"""Imputation of missing values by matrix factorization.
 
     Columns are standardized, and :class:`MaskedGradientMF` finds
@@ -309,7 +310,7 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         )
         self._filled, self._standardization = filled, standardization
         self._bounds = limits
-        self._dtype = np.float32 if X.size > LARGE else X.dtype
+        self._dtype = "float32" if X.size > LARGE else X.dtype.name
         Z = self._standardized(X, missing)
         del missing  # the fit needs the room
         self.mean_, self.scale_ = standardization.mean, standardization.scale
