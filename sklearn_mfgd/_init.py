@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._linalg import blocks
+from ._linalg import blocks, gram_of_rows, product, qr
 
 # Directions that the randomized SVD carries beyond the rank, and its power iterations
 # (Halko, Martinsson & Tropp, SIAM Review 2011).
@@ -120,7 +120,7 @@ def _exact_svd(A, rank, dtype):
         return left, singular, right
     _, vectors = np.linalg.eigh(_gram(A, dtype))
     left = vectors[:, ::-1][:, :rank].astype(dtype)
-    right = A.T @ left
+    right = product(A.T, left)
     singular = np.linalg.norm(right, axis=0)
     nonzero = singular > np.sqrt(max(A.shape) * np.finfo(dtype).eps) * singular.max(
         initial=0
@@ -132,7 +132,7 @@ def _exact_svd(A, rank, dtype):
 def _gram(A, dtype):
     """Multiply A with its transpose, without writing out an A that is no array."""
     if isinstance(A, np.ndarray):
-        return (A @ A.T).astype(np.float64)
+        return gram_of_rows(A)
     gram = np.empty((A.shape[0],) * 2)
     for part in blocks(A.shape[0], A.shape[1]):
         gram[:, part] = A @ (A.T @ np.eye(A.shape[0], dtype=dtype)[:, part])
@@ -141,14 +141,16 @@ def _gram(A, dtype):
 
 def _randomized_svd(A, rank, dtype, rng, n_iterations):
     """Leading singular triplets by subspace iteration from a random start."""
-    basis = A @ rng.standard_normal((A.shape[1], rank + OVERSAMPLES)).astype(dtype)
+    start = rng.standard_normal((A.shape[1], rank + OVERSAMPLES)).astype(dtype)
+    basis = product(A, start)
     for _ in range(n_iterations):
-        basis = A.T @ np.linalg.qr(basis).Q
-        basis = A @ np.linalg.qr(basis).Q
-    basis = np.linalg.qr(basis).Q
-    right, singular, inner = np.linalg.svd(A.T @ basis, full_matrices=False)
-    left = (basis @ inner.T)[:, :rank]
-    return left, singular[:rank], right[:, :rank]
+        basis = product(A.T, qr(basis)[0])
+        basis = product(A, qr(basis)[0])
+    basis, _ = qr(basis)
+    right, small = qr(product(A.T, basis))
+    turn, singular, inner = np.linalg.svd(small, full_matrices=False)
+    left, right = basis @ inner[:rank].T, right @ turn[:, :rank]
+    return left, singular[:rank], right
 
 
 def _fix_signs(left, right):
