@@ -19,8 +19,8 @@ class Standardization(NamedTuple):
     width: np.ndarray  # (n,), 1 for a constant column
 
     @classmethod
-    def of(cls, X, missing, *, scale):
-        """Learn it from X; an empty column gets NaN."""
+    def of(cls, X, missing, *, scale, weights=None):
+        """Learn it from X; an empty column gets NaN. Weights are zero where missing."""
         m, n = X.shape
         largest = np.zeros(n)
         for part in blocks(m, n):
@@ -29,18 +29,22 @@ class Standardization(NamedTuple):
         exponent = np.frexp(largest)[1]
         if not scale:
             exponent[:] = exponent.max()
-        counts, sums, squares = np.zeros((3, n))
+        counts, totals, sums, squares = np.zeros((4, n))
         for part in blocks(m, n):
-            counts += np.count_nonzero(~missing[part], axis=0)
-            sums += _scaled(X[part], missing[part], exponent).sum(axis=0)
+            observed = ~missing[part]
+            share = observed if weights is None else weights[part]
+            counts += np.count_nonzero(observed, axis=0)
+            totals += share.sum(axis=0)
+            sums += (share * _scaled(X[part], missing[part], exponent)).sum(axis=0)
         with np.errstate(invalid="ignore"):
-            shift = sums / counts
+            shift = sums / totals
         for part in blocks(m, n):
             centred = _scaled(X[part], missing[part], exponent) - shift
             centred[missing[part]] = 0
-            squares += np.square(centred).sum(axis=0)
+            share = 1.0 if weights is None else weights[part]
+            squares += (share * np.square(centred)).sum(axis=0)
         with np.errstate(invalid="ignore"):
-            width = np.sqrt(squares / counts)
+            width = np.sqrt(squares / totals)
         if scale:
             # What is left of a constant column is rounding, of sums in float64.
             constant = width <= 4 * np.finfo(np.float64).eps * np.sqrt(counts)
