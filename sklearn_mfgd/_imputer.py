@@ -23,6 +23,7 @@ from ._guard import all_or_nothing
 from ._linalg import blocks
 from ._masked_gradient_mf import MaskedGradientMF
 from ._standardize import Standardization
+from ._weights import weighted_rows
 
 # Factors that tables of many columns begin with; weak ones are dropped on the way.
 LARGEST_RANK = 50
@@ -243,7 +244,7 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, *, sample_weight=None, entry_weight=None):
         """Learn from the observed entries of X how to fill its holes.
 
         Parameters
@@ -252,6 +253,13 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
             Table with holes.
         y : Ignored
             Not used, present for API consistency by convention.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in means and scales, and of its squared errors. A row
+            of weight 0 is left out. What `transform` fills has the average weight, so
+            a factor on all weights changes nothing.
+        entry_weight : array-like of shape (n_samples, n_features), default=None
+            The same for each entry; 0 means missing. With `sample_weight` both are
+            multiplied.
 
         Returns
         -------
@@ -266,10 +274,11 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
         # Outside of the guard, which would lose what ends the callbacks after an error.
         tasks = None
         if hasattr(self, "_skl_callbacks"):
-            tasks = FitTasks(self, X, y, {})
-        return all_or_nothing(self, self._fit, X, tasks)
+            weights = {"sample_weight": sample_weight, "entry_weight": entry_weight}
+            tasks = FitTasks(self, X, y, weights)
+        return all_or_nothing(self, self._fit, X, sample_weight, entry_weight, tasks)
 
-    def _fit(self, X, tasks):
+    def _fit(self, X, sample_weight, entry_weight, tasks):
         if self.sample_posterior and self.reg != "auto":
             raise ValueError(
                 "sample_posterior=True draws from what reg='auto' learns; with "
@@ -277,19 +286,24 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
             )
         X, missing = self._validate(X, reset=True)
         limits = self._limits(X.shape[1])
+        marked = missing
+        X, missing, weights = weighted_rows(X, missing, sample_weight, entry_weight)
         filled = ~missing.all(axis=0)
         if not filled.any():
             raise ValueError(
-                "There is nothing to learn from: every entry of X is missing."
+                "There is nothing to learn from: every entry of X is missing, or of "
+                "weight zero."
             )
-        standardization = Standardization.of(X, missing, scale=self.scale)
+        standardization = Standardization.of(
+            X, missing, scale=self.scale, weights=weights
+        )
         indicator = None
         if self.add_indicator:
             # Here, as the imputers of scikit-learn take long to import.
             from sklearn.impute import MissingIndicator
 
             indicator = MissingIndicator(missing_values=np.nan, error_on_new=False).fit(
-                np.where(missing, np.nan, 0.0)
+                np.where(marked, np.nan, 0.0)
             )
         rank = self.rank
         if rank == "auto":
@@ -312,13 +326,15 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
         self._bounds = limits
         self._dtype = "float32" if X.size > LARGE else X.dtype.name
         Z = self._standardized(X, missing)
-        del missing  # the fit needs the room
+        if weights is not None and not filled.all():
+            weights = weights[:, filled]
+        del missing, marked  # the fit needs the room
         self.mean_, self.scale_ = standardization.mean, standardization.scale
         self.indicator_ = indicator
         part = None
         if tasks is not None:
             part = PartTasks(tasks, partial(self._attributes, model))
-        model._fit_unguarded(Z, None, None, part, factors=False)
+        model._fit_unguarded(Z, None, weights, part, factors=False)
         self._set_factorization(model)
         if tasks is not None:
             tasks.end()

@@ -47,7 +47,7 @@ def observe(X, mask, entry_weight, *, unstored_is_zero):
         observed &= _dense_mask(mask, X.shape)
     if entry_weight is None:
         return X if observed.all() else rows_of(X, observed)
-    weights = _dense_weights(entry_weight, X.shape, X.dtype)
+    weights = dense_weights(entry_weight, X.shape, X.dtype)
     observed &= weights > 0
     return rows_of(X, observed)._replace(weights=weights[observed])
 
@@ -187,7 +187,8 @@ def _mask_at(rows, mask):
     return keep[1:]
 
 
-def _dense_weights(weights, shape, dtype):
+def dense_weights(weights, shape, dtype):
+    """Check weights of all entries, those that are missing included."""
     weights = weights.toarray() if sparse.issparse(weights) else np.asarray(weights)
     if weights.shape != shape:
         raise ValueError(
@@ -206,7 +207,7 @@ def _weights_at(rows, weights):
             weights = weights[numbers, rows.indices]
             where = lambda k: (numbers[k], rows.indices[k])  # noqa: E731
             return _checked_weights(weights, rows.values.dtype, where)
-        return _dense_weights(weights, rows.shape, rows.values.dtype)
+        return dense_weights(weights, rows.shape, rows.values.dtype)
     refuse_format(weights, "entry_weight")
     stored = _rows_of_sparse(weights, "entry_weight")
     same = stored.shape == rows.shape and np.array_equal(stored.indptr, rows.indptr)
