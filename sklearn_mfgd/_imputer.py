@@ -557,8 +557,9 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
         """A copy of X with its holes filled; empty columns are dropped or zero."""
         kept = self._kept
         result = np.where(missing, X.dtype.type(0), X) if not kept.all() else X.copy()
-        std = np.where(missing, X.dtype.type(np.inf), X.dtype.type(0))
-        std = std if return_std else None
+        std = None
+        if return_std:
+            std = np.where(missing, X.dtype.type(np.inf), X.dtype.type(0))
         Z = self._standardized(X, missing)
         numbers = np.flatnonzero(self._filled)
         rng = check_random_state(self.random_state) if self.sample_posterior else None

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from ._engine import Rows
+from ._linalg import blocks
 
 SPARSE_FORMATS = ("csr", "csc", "coo")
 
@@ -54,15 +55,16 @@ def observe(X, mask, entry_weight, *, unstored_is_zero):
 
 def rows_of(X, observed):
     """List the entries of a dense X where `observed` is True."""
+    m, n = X.shape
     counts = np.count_nonzero(observed, axis=1)
-    numbers = np.arange(X.shape[1], dtype=np.int32)
-    return Rows(
-        indptr=np.concatenate([[0], np.cumsum(counts)]),
-        indices=np.broadcast_to(numbers, X.shape)[observed],
-        values=X[observed],
-        weights=None,
-        n_columns=X.shape[1],
-    )
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    numbers = np.arange(n, dtype=np.int32)
+    indices, values = (np.empty(indptr[-1], dtype) for dtype in (np.int32, X.dtype))
+    for part in blocks(m, n):  # by parts, as Ctrl-C waits for the end of a call
+        own, seen = slice(*indptr[[part.start, min(part.stop, m)]]), observed[part]
+        indices[own] = np.broadcast_to(numbers, seen.shape)[seen]
+        values[own] = X[part][seen]
+    return Rows(indptr, indices, values, weights=None, n_columns=n)
 
 
 def keep_entries(rows, keep):
