@@ -23,6 +23,7 @@ from ._entries import entries_of, scale_exponent, to_unit_variance
 from ._factorize import factorize
 from ._files import PlainStateMixin
 from ._guard import all_or_nothing
+from ._linalg import blocks
 from ._model import Biases, Ridge, rescale, sides_of
 from ._moments import unpack
 from ._observed import SPARSE_FORMATS, check_sparse, observe
@@ -165,9 +166,11 @@ class BaseMatrixFactorization(
         rows = entries.listed().rows
         learned = self._learned.astype(entries.dtype)
         W, packed = learned.fold_in(rows, with_covariances=True)
-        covariance = unpack(packed, W.shape[1])
         unit = np.ldexp(1.0, self._exponent * self._orders())
-        covariance *= np.outer(unit, unit).astype(covariance.dtype)
+        units = np.outer(unit, unit).astype(W.dtype)
+        covariance = np.empty((len(W), *units.shape), W.dtype)
+        for part in blocks(len(W), units.size):
+            covariance[part] = units * unpack(packed[part], len(unit))
         return rescale(W, self._biases.row, self._exponent), covariance
 
     def inverse_transform(self, Z):

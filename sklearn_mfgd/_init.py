@@ -48,8 +48,15 @@ def random_factors(objective, b, c, rank, weight, rng):
     square = 2 * objective.value(b, c) / weight
     size = 0.5 * (square / rank) ** 0.25
     m, n = len(b), len(c)
-    W, H = (size * rng.standard_normal((rows, rank)) for rows in (m, n))
-    return W.astype(b.dtype), H.astype(c.dtype)
+    return tuple(_normal(rng, (rows, rank), size, b.dtype) for rows in (m, n))
+
+
+def _normal(rng, shape, size, dtype):
+    """Normal numbers of this size, by parts, as Ctrl-C waits for the end of a call."""
+    numbers = np.empty(shape, dtype)
+    for part in blocks(*shape):
+        numbers[part] = size * rng.standard_normal(numbers[part].shape)
+    return numbers
 
 
 def svd_factors(objective, b, c, rank, share, shrink, rng=None):
@@ -141,8 +148,7 @@ def _gram(A, dtype):
 
 def _randomized_svd(A, rank, dtype, rng, n_iterations):
     """Leading singular triplets by subspace iteration from a random start."""
-    start = rng.standard_normal((A.shape[1], rank + OVERSAMPLES)).astype(dtype)
-    basis = product(A, start)
+    basis = product(A, _normal(rng, (A.shape[1], rank + OVERSAMPLES), 1.0, dtype))
     for _ in range(n_iterations):
         basis = product(A.T, qr(basis)[0])
         basis = product(A, qr(basis)[0])
