@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 from sklearn.utils import get_tags
 
-from sklearn_mfgd import GradientMF, MaskedGradientMF, _linalg
+from sklearn_mfgd import GradientMF, MaskedGradientMF, _engine, _linalg
 from sklearn_mfgd._observed import rows_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -666,3 +666,22 @@ def test_entries_listed_by_parts_are_those_listed_at_once(monkeypatch, shape, or
     assert_array_equal(rows.indices, places[1])
     assert_array_equal(rows.values, X[observed])
     assert rows.values.dtype == np.float32 and rows.indices.dtype == np.int32
+
+
+@pytest.mark.parametrize("shape", [(57, 9), (3, 400), (9, 57)])
+@pytest.mark.parametrize("kinds", ["", "values", "values weights"])
+def test_entries_transposed_by_parts_are_those_transposed_at_once(
+    monkeypatch, shape, kinds
+):
+    rng = np.random.RandomState(0)
+    X, observed = rng.standard_normal(shape), rng.uniform(size=shape) < 0.6
+    rows = rows_of(X, observed)
+    rows = rows._replace(
+        values=rows.values if "values" in kinds else None,
+        weights=rows.values**2 if "weights" in kinds else None,
+    )
+    whole = rows.transpose()
+    monkeypatch.setattr(_engine, "LONGEST_TRANSPOSE", 40)
+    for part, expected in zip(rows.transpose(), whole, strict=True):
+        assert_array_equal(part, expected)
+        assert getattr(part, "dtype", None) == getattr(expected, "dtype", None)
