@@ -21,7 +21,10 @@ from ._callbacks import CallbackSupportMixin, FitTasks
 from ._engine import Rows, entry_products
 from ._entries import entries_of, scale_exponent, unit_exponent
 from ._factorize import factorize
+from ._files import PlainStateMixin
+from ._guard import all_or_nothing
 from ._init import given_factors
+from ._linalg import blocks
 from ._model import Biases, Ridge, rescale, sides_of, times_power
 from ._moments import unpack
 from ._observed import SPARSE_FORMATS, check_sparse, observe, warn_if_constant
@@ -38,6 +41,7 @@ class BaseMatrixFactorization(
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
+    PlainStateMixin,
     BaseEstimator,
 ):
     """Fit, fold in, reconstruct and score; subclasses hold parameters and defaults."""
@@ -168,9 +172,11 @@ class BaseMatrixFactorization(
             return self._fold_in(entries)
         rows = entries.listed().rows
         W, packed = self._learned.fold_in(rows, with_covariances=True)
-        covariance = unpack(packed, W.shape[1])
         unit = times_power(1.0, self._exponent * self._orders())
-        covariance *= np.outer(unit, unit).astype(covariance.dtype)
+        units = np.outer(unit, unit).astype(W.dtype)
+        covariance = np.empty((len(W), *units.shape), W.dtype)
+        for part in blocks(len(W), units.size):
+            covariance[part] = units * unpack(packed[part], len(unit))
         return rescale(W, self._biases.row, self._exponent), covariance
 
     def inverse_transform(self, Z):
@@ -334,13 +340,8 @@ class BaseMatrixFactorization(
         tasks = None
         if hasattr(self, "_skl_callbacks"):
             tasks = FitTasks(self, X, y, {"mask": mask, "entry_weight": entry_weight})
-        before = self.__dict__.copy()
-        try:
-            return self._fit_unguarded(X, mask, entry_weight, tasks, factors)
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
+        arguments = X, mask, entry_weight, tasks, factors
+        return all_or_nothing(self, self._fit_unguarded, *arguments)
 
     def _fit_unguarded(self, X, mask, entry_weight, tasks, factors):
         if self.reg == "auto" and self.solver in ("gd", "scaled", "sgd"):
@@ -399,7 +400,7 @@ class BaseMatrixFactorization(
                 f"The fit had not converged to tol={self.tol:g} after "
                 f"{descent.n_iter} sweeps. Increase max_iter, or tol.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         if not factors:
             return None

@@ -13,8 +13,8 @@ class FitTasks:
 
     Parameters
     ----------
-    estimator : BaseMatrixFactorization
-        One that has callbacks.
+    estimator : estimator
+        One that has callbacks, and `max_iter`.
     X, y : array-like
         As `fit` got them, so that a callback can hand them to `score`.
     metadata : dict of str -> array-like or None
@@ -60,3 +60,25 @@ class FitTasks:
     def end(self):
         """End the task of the fit, now that the estimator is fitted."""
         self._fit.call_on_fit_task_end(**self._about, reconstruction_attributes={})
+
+
+class PartTasks:
+    """Tell of the sweeps of a part in the name of the whole estimator.
+
+    Parameters
+    ----------
+    tasks : FitTasks
+        Those of the whole.
+    whole : callable (dict) -> dict
+        The attributes of the whole, given those of its part.
+    """
+
+    def __init__(self, tasks, whole):
+        self._tasks, self._whole = tasks, whole
+
+    def advance(self, descent, attributes):
+        """Advance the tasks of the whole; see `FitTasks`."""
+        return self._tasks.advance(descent, lambda: self._whole(attributes()))
+
+    def end(self):
+        """Leave the end to the whole, which has still to take its part over."""

@@ -36,6 +36,9 @@ def _load():
     return _kernels_fast
 
 
+# Entries that one call of SciPy transposes, at the most.
+LONGEST_TRANSPOSE = 30_000_000
+
 kernels = _load()
 
 
@@ -66,7 +69,34 @@ class Rows(NamedTuple):
         return np.repeat(numbers, np.diff(self.indptr))
 
     def transpose(self):
-        """The same entries, column by column."""
+        """The same entries, column by column; by parts, between which Ctrl-C comes."""
+        n_parts = -(-self.indices.size // LONGEST_TRANSPOSE)
+        if n_parts <= 1:
+            return self._transpose_at_once()
+        cuts = np.linspace(0, self.indices.size, n_parts + 1)[1:-1]
+        cuts = np.unique([0, *np.searchsorted(self.indptr, cuts), self.shape[0]])
+        counts = np.zeros(self.n_columns, np.int64)
+        for start in range(0, self.indices.size, LONGEST_TRANSPOSE):
+            part = self.indices[start : start + LONGEST_TRANSPOSE]
+            counts += np.bincount(part, minlength=self.n_columns)
+        indptr = np.concatenate([[0], np.cumsum(counts)])
+        given = self.indices, self.values, self.weights
+        found = [None if array is None else np.empty_like(array) for array in given]
+        places = indptr[:-1].copy()
+        for start, stop in pairwise(cuts.tolist()):
+            part = self.between(start, stop)._transpose_at_once()
+            counts = np.diff(part.indptr)
+            to = np.arange(part.indices.size) + np.repeat(
+                places - part.indptr[:-1], counts
+            )
+            own = part.indices + np.int32(start), part.values, part.weights
+            for whole, few in zip(found, own, strict=True):
+                if whole is not None:
+                    whole[to] = few
+            places += counts
+        return Rows(indptr, *found, self.shape[0])
+
+    def _transpose_at_once(self):
         given = [array for array in (self.values, self.weights) if array is not None]
         # SciPy wants pointers and indices of one type; the smaller where it does.
         indptr = self.indptr

@@ -1,5 +1,7 @@
 """Filling the holes of a table by factorizing its standardized columns."""
 
+from copy import copy
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -15,12 +17,16 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from ._callbacks import CallbackSupportMixin, FitTasks, PartTasks
+from ._files import PlainStateMixin
+from ._guard import all_or_nothing
 from ._linalg import blocks
 from ._masked_gradient_mf import MaskedGradientMF
 from ._observed import warn_if_constant
 from ._standardize import Standardization
 from ._tables import as_stored, check_table
 from ._target import check_target
+from ._weights import weighted_rows
 
 # Factors that tables of many columns begin with; weak ones are dropped on the way.
 LARGEST_RANK = 50
@@ -36,7 +42,7 @@ N_DRAWS, N_BURN_IN = 100, 50
 NO_MASK = "pass np.where(mask, X, np.nan) as X, since MFImputer takes neither"
 
 
-class MFImputer(TransformerMixin, BaseEstimator):
+class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEstimator):
     r"""Imputation of missing values by matrix factorization.
 
     Columns are standardized, and :class:`MaskedGradientMF` finds
@@ -251,7 +257,7 @@ class MFImputer(TransformerMixin, BaseEstimator):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, *, sample_weight=None, entry_weight=None):
         """Learn from the observed entries of X how to fill its holes.
 
         Parameters
@@ -260,6 +266,13 @@ class MFImputer(TransformerMixin, BaseEstimator):
             Table with holes.
         y : Ignored
             Not used, present for API consistency by convention.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in means and scales, and of its squared errors. A row
+            of weight 0 is left out. What `transform` fills has the average weight, so
+            a factor on all weights changes nothing.
+        entry_weight : array-like of shape (n_samples, n_features), default=None
+            The same for each entry; 0 means missing. With `sample_weight` both are
+            multiplied.
 
         Returns
         -------
@@ -272,15 +285,14 @@ class MFImputer(TransformerMixin, BaseEstimator):
             When every entry of X is missing, or a parameter does not suit the data.
         """
         check_target(y, X, NO_MASK)
-        before = self.__dict__.copy()
-        try:
-            return self._fit(X)
-        except BaseException:  # an error or Ctrl-C leaves what there was
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
+        # Outside of the guard, which would lose what ends the callbacks after an error.
+        tasks = None
+        if hasattr(self, "_skl_callbacks"):
+            weights = {"sample_weight": sample_weight, "entry_weight": entry_weight}
+            tasks = FitTasks(self, X, y, weights)
+        return all_or_nothing(self, self._fit, X, sample_weight, entry_weight, tasks)
 
-    def _fit(self, X):
+    def _fit(self, X, sample_weight, entry_weight, tasks):
         if self.sample_posterior and self.reg != "auto":
             raise ValueError(
                 "sample_posterior=True draws from what reg='auto' learns; with "
@@ -288,20 +300,25 @@ class MFImputer(TransformerMixin, BaseEstimator):
             )
         X, missing = self._validate(X, reset=True)
         limits = self._limits(X.shape[1])
+        marked = missing
+        X, missing, weights = weighted_rows(X, missing, sample_weight, entry_weight)
         filled = ~missing.all(axis=0)
         if not filled.any():
             raise ValueError(
-                "There is nothing to learn from: every entry of X is missing."
+                "There is nothing to learn from: every entry of X is missing, or of "
+                "weight zero."
             )
         warn_if_constant(X[~missing], X.shape)
-        standardization = Standardization.of(X, missing, scale=self.scale)
+        standardization = Standardization.of(
+            X, missing, scale=self.scale, weights=weights
+        )
         indicator = None
         if self.add_indicator:
             # Here, as the imputers of scikit-learn take long to import.
             from sklearn.impute import MissingIndicator
 
             indicator = MissingIndicator(missing_values=np.nan, error_on_new=False).fit(
-                np.where(missing, np.nan, 0.0)
+                np.where(marked, np.nan, 0.0)
             )
         rank = self.rank
         if rank == "auto":
@@ -325,14 +342,34 @@ class MFImputer(TransformerMixin, BaseEstimator):
         )
         self._filled, self._standardization = filled, standardization
         self._bounds = limits
-        self._dtype = np.float32 if X.size > LARGE else X.dtype
+        self._dtype = "float32" if X.size > LARGE else X.dtype.name
         Z = self._standardized(X, missing)
-        del missing  # the fit needs the room
-        self.factorization_ = model.fit(Z)
+        if weights is not None and not standardization.varies.all():
+            weights = weights[:, standardization.varies]
+        del missing, marked  # the fit needs the room
         self.mean_, self.scale_ = standardization.mean, standardization.scale
-        self.rank_, self.n_iter_ = model.rank_, model.n_iter_
         self.indicator_ = indicator
+        part = None
+        if tasks is not None:
+            part = PartTasks(tasks, partial(self._attributes, model))
+        model._fit_unguarded(Z, None, weights, part, factors=False)
+        self._set_factorization(model)
+        if tasks is not None:
+            tasks.end()
         return self
+
+    def _set_factorization(self, model):
+        self.factorization_ = model
+        self.rank_, self.n_iter_ = model.rank_, model.n_iter_
+
+    def _attributes(self, model, attributes):
+        """Those of the imputer if the factorization ended with these attributes."""
+        model, imputer = copy(model), copy(self)
+        model.__dict__.update(attributes)
+        imputer._set_factorization(model)
+        # Draws are made after the last sweep: until then there are expected values.
+        imputer.sample_posterior = False
+        return vars(imputer)
 
     def transform(self, X):
         """Fill the holes of X.
@@ -481,6 +518,9 @@ class MFImputer(TransformerMixin, BaseEstimator):
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "factorization_")
+
     @property
     def _kept(self):
         """Columns of X that are in the output."""
@@ -543,8 +583,9 @@ class MFImputer(TransformerMixin, BaseEstimator):
         """A copy of X with its holes filled; empty columns are dropped, or zero."""
         kept = self._kept
         result = np.where(missing, X.dtype.type(0), X) if not kept.all() else X.copy()
-        std = np.where(missing, X.dtype.type(np.inf), X.dtype.type(0))
-        std = std if return_std else None
+        std = None
+        if return_std:
+            std = np.where(missing, X.dtype.type(np.inf), X.dtype.type(0))
         Z = self._standardized(X, missing)
         varies = self._standardization.varies
         numbers = np.flatnonzero(varies)

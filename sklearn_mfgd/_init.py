@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from ._linalg import blocks
+from ._linalg import blocks, gram_of_rows, product, qr
 from ._model import times_power
 
 # Directions that the randomized SVD carries beyond the rank (Halko, Martinsson & Tropp,
@@ -74,8 +74,15 @@ def random_factors(objective, b, c, rank, weight, rng):
     square = 2 * objective.value(b, c) / weight
     size = 0.5 * (square / rank) ** 0.25
     m, n = len(b), len(c)
-    W, H = (size * rng.standard_normal((rows, rank)) for rows in (m, n))
-    return W.astype(b.dtype), H.astype(c.dtype)
+    return tuple(_normal(rng, (rows, rank), size, b.dtype) for rows in (m, n))
+
+
+def _normal(rng, shape, size, dtype):
+    """Normal numbers of this size, by parts, as Ctrl-C waits for the end of a call."""
+    numbers = np.empty(shape, dtype)
+    for part in blocks(*shape):
+        numbers[part] = size * rng.standard_normal(numbers[part].shape)
+    return numbers
 
 
 def svd_factors(objective, b, c, rank, share, shrink, rng=None):
@@ -154,7 +161,7 @@ def _lanczos_svd(A, rank, dtype):
         return left, singular, right
 
     def multiply(v):
-        return A @ (A.T @ v.reshape(-1, 1).astype(dtype))
+        return product(A, product(A.T, v.reshape(-1, 1).astype(dtype)))
 
     m = A.shape[0]
     gram = LinearOperator((m, m), matvec=multiply, dtype=dtype)
@@ -167,7 +174,7 @@ def _lanczos_svd(A, rank, dtype):
 def _from_left(A, left):
     """Singular triplets of which the left vectors are known."""
     dtype = left.dtype
-    right = A.T @ left
+    right = product(A.T, left)
     singular = np.linalg.norm(right, axis=0)
     nonzero = singular > np.sqrt(max(A.shape) * np.finfo(dtype).eps) * singular.max(
         initial=0
@@ -179,7 +186,7 @@ def _from_left(A, left):
 def _gram(A, dtype):
     """Multiply A with its transpose, without writing out an A that is no array."""
     if isinstance(A, np.ndarray):
-        return (A @ A.T).astype(np.float64)
+        return gram_of_rows(A)
     gram = np.empty((A.shape[0],) * 2)
     for part in blocks(A.shape[0], A.shape[1]):
         gram[:, part] = A @ (A.T @ np.eye(A.shape[0], dtype=dtype)[:, part])
@@ -188,12 +195,13 @@ def _gram(A, dtype):
 
 def _sketched_svd(A, rank, dtype, rng):
     """Singular triplets of random combinations of columns after a power iteration."""
-    basis = A @ rng.standard_normal((A.shape[1], rank + OVERSAMPLES)).astype(dtype)
-    basis = A.T @ np.linalg.qr(basis).Q
-    basis = np.linalg.qr(A @ np.linalg.qr(basis).Q).Q
-    right, singular, inner = np.linalg.svd(A.T @ basis, full_matrices=False)
-    left = (basis @ inner.T)[:, :rank]
-    return left, singular[:rank], right[:, :rank]
+    basis = product(A, _normal(rng, (A.shape[1], rank + OVERSAMPLES), 1.0, dtype))
+    basis = product(A.T, qr(basis)[0])
+    basis, _ = qr(product(A, qr(basis)[0]))
+    right, small = qr(product(A.T, basis))
+    turn, singular, inner = np.linalg.svd(small, full_matrices=False)
+    left, right = basis @ inner[:rank].T, right @ turn[:, :rank]
+    return left, singular[:rank], right
 
 
 def _fix_signs(left, right):

@@ -10,10 +10,15 @@ from threading import Lock
 
 import numpy as np
 import threadpoolctl
+from scipy import sparse
 from threadpoolctl import ThreadpoolController
 
 # Numbers of float64 that a block of work arrays may hold (about 4 MB).
 BLOCK = 500_000
+
+# Operations of one call at the most, as Ctrl-C waits for its end; those of SciPy take
+# many times longer than those of BLAS.
+LONGEST_CALL = {"BLAS": 2e9, "SciPy": 2e8}
 
 # A row whose eigenvalues are all above this share of its largest diagonal entry is
 # solved as it stands; below, they are looked at one by one. The value settles who does
@@ -43,7 +48,71 @@ def solve_shared(system, targets, n_terms):
     """
     eigenvalues, vectors = np.linalg.eigh(system)
     inverse = _inverse_or_zero(eigenvalues, n_terms)
-    return ((targets @ vectors) * inverse) @ vectors.T
+    return product(product(targets, vectors) * inverse, vectors.T)
+
+
+def product(A, B):
+    """Multiply ``A @ B`` in calls that are not long.
+
+    Parameters
+    ----------
+    A : ndarray or sparse matrix of shape (m, n)
+        Or anything that sees to it by itself.
+    B : ndarray of shape (n, r)
+    """
+    if not (isinstance(A, np.ndarray) or sparse.issparse(A)):
+        return A @ B
+    longest = LONGEST_CALL["SciPy" if sparse.issparse(A) else "BLAS"]
+    n_calls = int(np.ceil(A.size * B.shape[1] / longest))
+    if n_calls <= 1:
+        return A @ B
+    result = np.empty((A.shape[0], B.shape[1]), np.result_type(A.dtype, B.dtype))
+    if sparse.issparse(A):  # its rows are not to be had for free
+        for part in np.array_split(np.arange(B.shape[1]), n_calls):
+            result[:, part] = A @ B[:, part]
+        return result
+    step = max(1, A.shape[0] // n_calls)
+    for start in range(0, A.shape[0], step):
+        np.matmul(A[start : start + step], B, out=result[start : start + step])
+    return result
+
+
+def gram_of_rows(A):
+    """Multiply ``A @ A.T``, float64, in calls that are not long."""
+    gram = np.zeros((A.shape[0],) * 2)
+    step = max(1, int(LONGEST_CALL["BLAS"] / max(1, A.shape[0] ** 2)))
+    for start in range(0, A.shape[1], step):
+        part = A[:, start : start + step]
+        gram += part @ part.T
+    return gram
+
+
+def qr(A):
+    """Decompose a matrix of few columns in calls that are not long.
+
+    Blocks of rows by themselves, then what they leave [1]_.
+
+    Returns
+    -------
+    Q : ndarray of shape (m, k), k = min(m, n)
+        Its columns are orthonormal.
+    R : ndarray of shape (k, n)
+
+    References
+    ----------
+    .. [1] J. Demmel, L. Grigori, M. Hoemmen, J. Langou, "Communication-optimal Parallel
+       and Sequential QR and LU Factorizations", SIAM Journal on Scientific Computing 34
+       (2012).
+    """
+    m, n = A.shape
+    step = max(BLOCK // max(1, n), 4 * n)
+    if m <= step:
+        return np.linalg.qr(A)
+    found = [np.linalg.qr(A[start : start + step]) for start in range(0, m, step)]
+    inner, R = qr(np.concatenate([part.R for part in found]))
+    ends = np.cumsum([len(part.R) for part in found])[:-1]
+    Q = [part.Q @ own for part, own in zip(found, np.split(inner, ends), strict=True)]
+    return np.concatenate(Q), R
 
 
 def solve_each(systems, targets, n_terms, least=0.0):

@@ -28,7 +28,7 @@ import numpy as np
 from scipy import sparse
 
 from . import _engine
-from ._linalg import blocks, solve_shared
+from ._linalg import blocks, product, solve_shared
 
 # Below this share of the data's own sum of squares, an error found as a difference of
 # large sums has lost half of its digits and is summed entry by entry instead.
@@ -95,25 +95,25 @@ class CompleteObjective(_Side):
 
     def _correlate(self, design, offset):
         """Multiply the targets with the regressors, (m, r)."""
-        product = self.X @ design
+        found = product(self.X, design)
         if offset.any():
-            product = product - (offset @ design).astype(product.dtype)
-        return product
+            found = found - (offset @ design).astype(found.dtype)
+        return found
 
     def _expand(self, W, H):
         """Form value and gradient out of Gram matrices."""
         design, offset = self._regressors(H)[0], self._offset(H)
-        product = self._correlate(design, offset)
+        correlations = self._correlate(design, offset)
         gram = self.gram(H)
         target = self.total - 2 * (offset @ self._sums[1])
         target += self.X.shape[0] * (offset @ offset)
-        cross = np.einsum("ij,ij->i", W, product).sum(dtype=np.float64)
+        cross = np.einsum("ij,ij->i", W, correlations).sum(dtype=np.float64)
         W64 = W.astype(np.float64, copy=False)
         value = 0.5 * (target - 2 * cross + np.vdot(W64.T @ W64, gram))
         scale = max(self.total, target)
         if value < CANCELLATION[W.dtype] * scale and not sparse.issparse(self.X):
             value = self._sum_of_residuals(W, design, offset)
-        return max(float(value), 0.0), W @ gram.astype(W.dtype) - product
+        return max(float(value), 0.0), W @ gram.astype(W.dtype) - correlations
 
     def _sum_of_residuals(self, W, design, offset):
         value, offset = 0.0, offset.astype(W.dtype)
@@ -139,9 +139,9 @@ class CompleteObjective(_Side):
     def least_squares(self, H, ridge):
         """Exact rows; all of them share one system."""
         design = self._regressors(H)[0]
-        product = self._correlate(design, self._offset(H))
+        correlations = self._correlate(design, self._offset(H))
         system = self.gram(H) + np.diag(ridge)
-        return solve_shared(system, product, len(H)).astype(H.dtype, copy=False)
+        return solve_shared(system, correlations, len(H)).astype(H.dtype, copy=False)
 
     def deflate(self, b, c):
         """Subtract biases, (m, 0 or 1) and (n, 0 or 1); good for products only."""
@@ -163,7 +163,7 @@ class _Deflated:
         return _Deflated(self.X.T, self.c, self.b)
 
     def __matmul__(self, V):
-        return self.X @ V - np.outer(self.b, V.sum(axis=0)) - self.c @ V
+        return product(self.X, V) - np.outer(self.b, V.sum(axis=0)) - self.c @ V
 
 
 class ObservedObjective(_Side):

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from ._engine import Rows
+from ._linalg import blocks
 from ._sparse_input import well_formed
 
 SPARSE_FORMATS = ("csr", "csc", "coo")
@@ -50,7 +51,7 @@ def observe(X, mask, entry_weight, *, unstored_is_zero):
         observed &= _dense_mask(mask, X.shape)
     if entry_weight is None:
         return X if observed.all() else rows_of(X, observed)
-    weights = _dense_weights(entry_weight, X.shape, X.dtype)
+    weights = dense_weights(entry_weight, X.shape, X.dtype)
     observed &= weights > 0
     return rows_of(X, observed)._replace(weights=weights[observed])
 
@@ -82,15 +83,16 @@ def warn_if_constant(values, shape):
 
 def rows_of(X, observed):
     """List the entries of a dense X where `observed` is True."""
+    m, n = X.shape
     counts = np.count_nonzero(observed, axis=1)
-    numbers = np.arange(X.shape[1], dtype=np.int32)
-    return Rows(
-        indptr=np.concatenate([[0], np.cumsum(counts)]),
-        indices=np.broadcast_to(numbers, X.shape)[observed],
-        values=X[observed],
-        weights=None,
-        n_columns=X.shape[1],
-    )
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    numbers = np.arange(n, dtype=np.int32)
+    indices, values = (np.empty(indptr[-1], dtype) for dtype in (np.int32, X.dtype))
+    for part in blocks(m, n):  # by parts, as Ctrl-C waits for the end of a call
+        own, seen = slice(*indptr[[part.start, min(part.stop, m)]]), observed[part]
+        indices[own] = np.broadcast_to(numbers, seen.shape)[seen]
+        values[own] = X[part][seen]
+    return Rows(indptr, indices, values, weights=None, n_columns=n)
 
 
 def keep_entries(rows, keep):
@@ -227,7 +229,8 @@ def _check_weights(weights, shape):
         raise ValueError(f"entry_weight must be real numbers; got {weights.dtype}.")
 
 
-def _dense_weights(weights, shape, dtype):
+def dense_weights(weights, shape, dtype):
+    """Check weights of all entries, those that are missing included."""
     if sparse.issparse(weights):
         _check_weights(weights, shape)
         weights = well_formed(weights, "entry_weight").toarray()

@@ -21,8 +21,8 @@ class Standardization(NamedTuple):
     constant: np.ndarray  # (n,), whether all its entries are equal
 
     @classmethod
-    def of(cls, X, missing, *, scale):
-        """Learn it from X; an empty column gets NaN."""
+    def of(cls, X, missing, *, scale, weights=None):
+        """Learn it from X; an empty column gets NaN. Weights are zero where missing."""
         m, n = X.shape
         low, high = np.full(n, np.inf), np.full(n, -np.inf)
         for part in blocks(m, n):
@@ -34,22 +34,26 @@ class Standardization(NamedTuple):
         exponent = np.frexp(np.maximum(-low, high))[1]
         if not scale:
             exponent[:] = exponent.max()
-        counts, sums, squares = np.zeros((3, n))
+        counts, totals, sums, squares = np.zeros((4, n))
         for part in blocks(m, n):
-            counts += np.count_nonzero(~missing[part], axis=0)
-            sums += _scaled(X[part], missing[part], exponent).sum(axis=0)
+            observed = ~missing[part]
+            share = observed if weights is None else weights[part]
+            counts += np.count_nonzero(observed, axis=0)
+            totals += share.sum(axis=0)
+            sums += (share * _scaled(X[part], missing[part], exponent)).sum(axis=0)
         with np.errstate(invalid="ignore"):
-            shift = sums / counts
+            shift = sums / totals
         constant = low == high
         shift[constant & ~empty] = np.ldexp(low, -exponent)[constant & ~empty]
         for part in blocks(m, n):
             centred = _scaled(X[part], missing[part], exponent) - shift
             centred[missing[part]] = 0
-            squares += np.square(centred).sum(axis=0)
+            share = 1.0 if weights is None else weights[part]
+            squares += (share * np.square(centred)).sum(axis=0)
         width = np.ones(n)
         if scale:
-            # Unbiased: of two values, the variance around their mean is half the true.
-            width = np.sqrt(squares / np.maximum(counts - 1, 1))
+            with np.errstate(invalid="ignore"):
+                width = np.sqrt(squares / totals)
             width[constant] = 1.0
         width[empty] = np.nan
         return cls(exponent, shift, width, counts, constant)
@@ -94,8 +98,15 @@ class Standardization(NamedTuple):
         return np.ldexp(values, self.exponent[columns])
 
     def widen(self, deviations, columns):
-        """Standard deviations of entries in the units of the data."""
-        deviations = self.width[columns] * deviations.astype(np.float64)
+        """Standard deviations of entries in the units of the data.
+
+        Values lie closer to their own mean than to the true one: by a half of the
+        variance where there are two.
+        """
+        counts = self.counts[columns]
+        with np.errstate(divide="ignore"):
+            width = self.width[columns] * np.sqrt(counts / (counts - 1))
+        deviations = np.where(counts > 1, width, np.inf) * deviations.astype(np.float64)
         return np.ldexp(deviations, self.exponent[columns])
 
     def deviations_of_constants(self):

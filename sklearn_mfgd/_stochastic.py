@@ -30,9 +30,12 @@ References
    Factorization with Distributed Stochastic Gradient Descent", KDD 2011.
 """
 
+from itertools import pairwise
+
 import numpy as np
 
 from . import _engine
+from ._linalg import blocks
 from ._solvers import LONGEST, PATIENCE, DivergenceError, Track
 from ._steps import penalty
 
@@ -40,6 +43,7 @@ RATE = 0.1
 HALVINGS = 10  # of the rate in a row without a gain: F is as low as it gets
 SMALLEST_BLOCK = 32  # rows and columns of a block of the grid, at least
 LARGEST_GRID = 16
+LARGEST_PILE = 4_000_000  # entries that are shuffled in one call
 
 
 def stochastic_descend(
@@ -151,12 +155,12 @@ class _Epoch:
         W, H = W.copy(), H.copy()
         for shift in self._rng.permutation(self._grid):
             # Blocks (k, k + shift): no two of them share a row or a column.
-            blocks = [
+            diagonal = [
                 k * self._grid + (k + shift) % self._grid for k in range(self._grid)
             ]
             _engine.stochastic_steps(
                 self._entries,
-                [self._bounds[k : k + 2].tolist() for k in blocks],
+                [self._bounds[k : k + 2].tolist() for k in diagonal],
                 W,
                 H,
                 self._biases,
@@ -193,11 +197,55 @@ def _deal(rows, rng):
     """
     grid = int(np.clip(min(rows.shape) // SMALLEST_BLOCK, 1, LARGEST_GRID))
     hands = [(rng.permutation(n) % grid).astype(np.uint16) for n in rows.shape]
-    blocks = hands[0][rows.row_numbers] * np.uint16(grid) + hands[1][rows.indices]
-    order = rng.permutation(blocks.size)
-    order = order[np.argsort(blocks[order], kind="stable")]
-    counts = np.bincount(blocks, minlength=grid**2)
-    return order, grid, np.concatenate([[0], np.cumsum(counts)])
+    numbers = hands[0][rows.row_numbers] * np.uint16(grid) + hands[1][rows.indices]
+    order, bounds = _grouped(numbers, grid**2)
+    for start, stop in pairwise(bounds.tolist()):
+        _shuffle(order[start:stop], rng)
+    return order, grid, bounds
+
+
+def _grouped(numbers, n_groups):
+    """Sort the positions of numbers below `n_groups` by these, in calls not long.
+
+    Returns
+    -------
+    order : ndarray
+    bounds : ndarray of shape (n_groups + 1,)
+        Where the groups begin in `order`.
+    """
+    parts = blocks(numbers.size, 1)
+    counts = np.zeros((len(parts), n_groups), np.intp)
+    for part, own in zip(parts, counts, strict=True):
+        own += np.bincount(numbers[part], minlength=n_groups)
+    bounds = np.concatenate([[0], np.cumsum(counts.sum(axis=0))])
+    order, place = np.empty(numbers.size, np.intp), bounds[:-1].copy()
+    for part, own in zip(parts, counts, strict=True):
+        first = np.concatenate([[0], np.cumsum(own)[:-1]])
+        found = np.argsort(numbers[part], kind="stable")
+        places = np.arange(found.size) + np.repeat(place - first, own)
+        order[places] = part.start + found
+        place += own
+    return order, bounds
+
+
+def _shuffle(order, rng):
+    """Put numbers into random order in place, in calls that are not long.
+
+    Where there are many they are dealt out to piles, which are shuffled one by one.
+    """
+    if order.size <= LARGEST_PILE:
+        rng.shuffle(order)
+        return
+    n_piles = -(-2 * order.size // LARGEST_PILE)
+    piles = np.empty(order.size, np.uint16)
+    for part in blocks(order.size, 1):
+        piles[part] = rng.randint(n_piles, size=piles[part].size)
+    dealt, bounds = _grouped(piles, n_piles)
+    whole = order.copy()
+    for start, stop in pairwise(bounds.tolist()):
+        pile = whole[dealt[start:stop]]
+        rng.shuffle(pile)
+        order[start:stop] = pile
 
 
 def _stable_step(W, H, sides, objective):

@@ -6,7 +6,11 @@ that a fork could inherit half-way.
 """
 
 import os
+import re
 import threading
+import warnings
+from contextlib import suppress
+from functools import cache
 
 import joblib
 
@@ -14,20 +18,44 @@ import joblib
 # Ctrl-C, which waits for its end, is prompt.
 OPERATIONS = 3e7
 
+# What OpenMP takes for a number of threads, of this level and of those within it.
+LIST = re.compile(r"\s*[0-9]+\s*(,\s*[0-9]+\s*)*")
+
 
 def n_threads():
     """Threads to use: ``OMP_NUM_THREADS`` where it is set, else one per processor.
 
     The workers of joblib set it to their share.
     """
-    limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    return max(1, int(limit)) if limit.isdecimal() else joblib.cpu_count()
+    return _limit(os.environ.get("OMP_NUM_THREADS", "")) or joblib.cpu_count()
+
+
+@cache  # so that each value is warned of once
+def _limit(value):
+    """The number that OpenMP reads there, the first of a list; None without.
+
+    It allows for blanks around numbers, and for none that is not positive.
+    """
+    if not value.strip():
+        return None
+    if LIST.fullmatch(value):
+        numbers = [int(number) for number in value.split(",")]
+        if min(numbers) > 0:
+            return numbers[0]
+    warnings.warn(
+        f"OMP_NUM_THREADS={value!r} is ignored: it must be a positive whole number, or "
+        "such numbers with commas between them. As many threads are used as there are "
+        "processors.",
+        stacklevel=2,
+    )
+    return None
 
 
 def share_out(work, ranges, limit=None):
     """Call ``work(start, stop)`` for every range, on several threads.
 
     An error ends the others after the range at hand, and is raised; so does Ctrl-C.
+    Where the system lets no more threads start, those that there are do the work.
 
     Parameters
     ----------
@@ -63,8 +91,9 @@ def share_out(work, ranges, limit=None):
         threading.Thread(target=run_aside, daemon=True) for _ in range(count - 1)
     ]
     try:
-        for thread in threads:
-            thread.start()
+        with suppress(RuntimeError):  # no thread can be started
+            for thread in threads:
+                thread.start()
         run()
     except BaseException as error:  # Ctrl-C between two lines
         errors.append(error)

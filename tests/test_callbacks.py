@@ -16,11 +16,12 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mfgd import DivergenceError, GradientMF, MaskedGradientMF
+from sklearn_mfgd import DivergenceError, GradientMF, MaskedGradientMF, MFImputer
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-ESTIMATORS = [GradientMF, MaskedGradientMF]
+FACTORIZATIONS = [GradientMF, MaskedGradientMF]
+ESTIMATORS = [*FACTORIZATIONS, MFImputer]
 METHODS = ["fit", "fit_transform"]
 
 
@@ -237,7 +238,7 @@ def q2(model, X, y, **metadata):
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("container", [np.asarray, pd.DataFrame])
-@pytest.mark.parametrize("Estimator", ESTIMATORS)
+@pytest.mark.parametrize("Estimator", FACTORIZATIONS)
 def test_the_scoring_monitor_scores_every_sweep(
     callback, Estimator, container, masked, holes, recwarn
 ):
@@ -269,22 +270,103 @@ def test_the_scoring_monitor_scores_sparse_data(callback):
     assert monitor.get_logs().data[-1]["q2"] == pytest.approx(model.score(X))
 
 
+# The imputer, whose sweeps are those of its factorization
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"reg": 0.1, "solver": "scaled"},
+        {"add_indicator": True, "keep_empty_features": True},
+    ],
+    ids=str,
+)
+def test_a_callback_gets_the_imputer_that_a_fit_that_ends_there_would_leave(
+    callback, params, holes
+):
+    holes[:, 4] = np.nan
+    X = pd.DataFrame(holes, columns=[f"c{j}" for j in range(15)])
+    models, model = Models(), MFImputer(3, max_iter=5, tol=0, **params)
+    fitted = clone(model).set_callbacks(models).fit(X)
+    assert len(models.seen) == fitted.n_iter_ > 1
+    for number, (seen_X, _, metadata, seen) in enumerate(models.seen, 1):
+        expected = clone(model).set_params(max_iter=number).fit(X)
+        assert seen_X is X and metadata == {}
+        assert vars(seen).keys() >= vars(expected).keys()
+        assert (seen.rank_, seen.n_iter_) == (expected.rank_, number)
+        assert_array_equal(seen.transform(X), expected.transform(X))
+        names = expected.get_feature_names_out()
+        assert_array_equal(seen.get_feature_names_out(), names)
+        assert seen.score(X) == expected.score(X)
+
+
+def test_before_there_are_draws_a_callback_imputes_expected_values(callback, holes):
+    models = Models()
+    model = MFImputer(3, max_iter=3, tol=0, sample_posterior=True, random_state=0)
+    clone(model).set_callbacks(models).fit(holes)
+    *_, seen = models.seen[-1]
+    expected = clone(model).set_params(sample_posterior=False).fit(holes)
+    assert_array_equal(seen.transform(holes), expected.transform(holes))
+
+
+def test_the_scoring_monitor_scores_every_sweep_of_an_imputer(callback, holes, recwarn):
+    monitor = callback.ScoringMonitor(scoring={"q2": q2})
+    model = MFImputer(3, max_iter=4, tol=0)
+    clone(model).set_callbacks(monitor).fit(holes)
+    scores = [
+        clone(model).set_params(max_iter=number).fit(holes).score(holes)
+        for number in range(1, 5)
+    ]
+    rows = monitor.get_logs().data
+    assert [row["q2"] for row in rows] == scores[-1:] + scores
+    assert not recwarn.list
+
+
+def test_the_fit_of_a_factorization_in_an_imputer_is_no_task_of_its_own(
+    callback, holes
+):
+    recorder = Everywhere()
+    imputer = MFImputer(3, max_iter=2, tol=0).set_callbacks(recorder).fit(holes)
+    assert not hasattr(imputer.factorization_, "_skl_callbacks")
+    assert recorder.count("begin", "fit") == recorder.count("end", "fit") == 1
+
+
 # Fits that fail
+
+
+def test_a_callback_that_fails_at_the_end_of_a_fit_undoes_it(callback, holes):
+    class Last(Recorder):
+        def on_fit_task_end(self, estimator, context):
+            if context.task_name == "fit":
+                check_is_fitted(estimator)
+                raise KeyboardInterrupt
+
+    for Estimator in ESTIMATORS:
+        model = Estimator(3, max_iter=2, tol=0).set_callbacks(Last())
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(holes)
+        assert vars(model) == vars(clone(model))
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_an_interrupted_fit_ends_its_callbacks(callback, model, method, error, holes):
+@pytest.mark.parametrize("Estimator", ESTIMATORS)
+def test_an_interrupted_fit_ends_its_callbacks(
+    callback, Estimator, method, error, holes
+):
     recorder = Recorder(raiser(error))
-    model.set_callbacks(recorder)
+    model = Estimator(3, reg=0.1, max_iter=6, tol=0).set_callbacks(recorder)
     with pytest.raises(error):
         getattr(model, method)(holes)
     assert recorder.events[-2:] == [("end", "sweep", 2), "teardown"]
     assert vars(model) == vars(clone(model))
 
 
-def test_an_interrupted_fit_keeps_the_earlier_one(callback, model, holes):
+@pytest.mark.parametrize("Estimator", ESTIMATORS)
+def test_an_interrupted_fit_keeps_the_earlier_one(callback, Estimator, holes):
     recorder = Recorder()
+    model = Estimator(3, reg=0.1, max_iter=6, tol=0)
     model.set_callbacks(recorder).fit(holes)
     before = vars(model).copy()
     recorder.act = raiser(KeyboardInterrupt)
@@ -398,7 +480,9 @@ def test_the_scoring_monitor_sees_all_fits_of_a_grid_search(callback, model, hol
     assert [row["task_name"] for row in rows].count("sweep") == 4 * 6
 
 
-def test_a_fitted_estimator_with_callbacks_can_be_pickled(callback, model, holes):
+@pytest.mark.parametrize("Estimator", ESTIMATORS)
+def test_a_fitted_estimator_with_callbacks_can_be_pickled(callback, Estimator, holes):
+    model = Estimator(3, reg=0.1, max_iter=6, tol=0)
     model.set_callbacks(callback.ScoringMonitor(scoring={"q2": q2})).fit(holes)
     restored = pickle.loads(pickle.dumps(model))
     assert_array_equal(restored.transform(holes), model.transform(holes))

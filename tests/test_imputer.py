@@ -58,7 +58,7 @@ def test_what_is_observed_comes_back_bit_by_bit(table, dtype, options):
 
 def test_holes_are_filled_with_what_the_factorization_predicts(table):
     imputer = MFImputer().fit(table.X)
-    shift, width = np.nanmean(table.X, axis=0), np.nanstd(table.X, axis=0, ddof=1)
+    shift, width = np.nanmean(table.X, axis=0), np.nanstd(table.X, axis=0)
     model = MaskedGradientMF(9, fit_bias="columns", pattern=False)
     predicted = model.inverse_transform(model.fit_transform((table.X - shift) / width))
     expected = shift + predicted * width

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
-from sklearn_mfgd import _init
+from sklearn_mfgd import _init, _linalg
 from sklearn_mfgd._init import initial_biases, random_factors, svd_factors
 from sklearn_mfgd._model import Biases, Ridge, sides_of
 from sklearn_mfgd._objective import CompleteObjective
@@ -162,3 +162,16 @@ def test_biases_that_a_model_lacks_are_arrays_without_columns(planted):
     sides = sides_of(1, Biases(False, True), Ridge(0.0, 0.0))
     b, c = initial_biases(objective, sides)
     assert b.shape == (60, 0) and c.shape == (40, 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_random_factors_made_by_parts_are_those_made_at_once(
+    planted, monkeypatch, dtype
+):
+    X = planted(m=60, n=40).X.astype(dtype)
+    arguments = CompleteObjective(X), *(np.zeros((k, 0), dtype) for k in (60, 40)), 3, 5
+    whole = random_factors(*arguments, np.random.RandomState(0))
+    monkeypatch.setattr(_linalg, "BLOCK", 20)
+    parts = random_factors(*arguments, np.random.RandomState(0))
+    for part, expected in zip(parts, whole, strict=True):
+        assert_array_equal(part, expected)

@@ -5,9 +5,19 @@ from threading import Event, Thread
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from sklearn_mfgd._linalg import blocks, one_blas_thread, solve_each, solve_shared
+from sklearn_mfgd import _linalg
+from sklearn_mfgd._linalg import (
+    blocks,
+    gram_of_rows,
+    one_blas_thread,
+    product,
+    qr,
+    solve_each,
+    solve_shared,
+)
 
 RANKS = [1, 2, 5, 17]
 
@@ -195,3 +205,73 @@ class TestOneBlasThread:
         for thread in threads:
             thread.join()
         assert blas_threads() == before
+
+
+# Calls that are not long
+
+
+@pytest.fixture
+def short_calls(monkeypatch):
+    """Cut the work into calls so small that even little data take many of them."""
+    monkeypatch.setattr(_linalg, "BLOCK", 200)
+    monkeypatch.setattr(_linalg, "LONGEST_CALL", {"BLAS": 900, "SciPy": 300})
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(500, 7), (41, 7), (7, 7), (3, 7), (0, 7), (30, 0)])
+def test_qr_in_short_calls_is_a_decomposition(short_calls, shape, dtype):
+    A = np.random.RandomState(0).standard_normal(shape).astype(dtype)
+    Q, R = qr(A)
+    eps = 100 * np.finfo(dtype).eps
+    assert Q.dtype == R.dtype == dtype
+    assert Q.shape == (shape[0], min(shape)) and R.shape == (min(shape), shape[1])
+    assert_allclose(Q @ R, A, atol=eps)
+    assert_allclose(Q.T @ Q, np.eye(min(shape)), atol=eps)
+
+
+def test_qr_in_short_calls_is_orthonormal_where_columns_depend_on_each_other(
+    short_calls,
+):
+    A = np.random.RandomState(0).standard_normal((500, 3)) @ np.ones((3, 7))
+    Q, R = qr(A)
+    assert_allclose(Q @ R, A, atol=1e-13)
+    assert_allclose(Q.T @ Q, np.eye(7), atol=1e-13)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array, sparse.csc_array])
+def test_a_product_in_short_calls_is_that_in_one(short_calls, container, transposed):
+    rng = np.random.RandomState(0)
+    A, B = rng.standard_normal((60, 50)) * (rng.rand(60, 50) < 0.5), rng.rand(50, 8)
+    A = container(A.T.copy()).T if transposed else container(A)
+    assert_allclose(product(A, B), A @ B, rtol=1e-13)
+    if not sparse.issparse(A):
+        assert_allclose(gram_of_rows(A), A @ A.T, rtol=1e-13)
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+def test_no_call_of_a_product_is_long(short_calls, container, monkeypatch):
+    """Each has a bounded number of operations, and Ctrl-C comes between them."""
+    A, B = container(np.ones((60, 50))), np.ones((50, 8))
+    longest = 900 if container is np.asarray else 300
+    sizes = []
+
+    def note(A, B):
+        sizes.append(A.size * B.shape[1])
+
+    matmul = np.matmul
+
+    def watched(A, B, out):
+        note(A, B)
+        return matmul(A, B, out=out)
+
+    monkeypatch.setattr(np, "matmul", watched)
+    if sparse.issparse(A):
+        original = type(A).__matmul__
+        monkeypatch.setattr(
+            type(A), "__matmul__", lambda A, B: (note(A, B), original(A, B))[1]
+        )
+    product(A, B)
+    assert sum(sizes) == 60 * 50 * 8
+    # One row of the first factor, or one column of the second, is the least there is.
+    assert max(sizes) <= max(longest, 60 * 50 if sparse.issparse(A) else 50 * 8)

@@ -12,7 +12,8 @@ from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 from sklearn.utils import get_tags
 
-from sklearn_mfgd import GradientMF, MaskedGradientMF
+from sklearn_mfgd import GradientMF, MaskedGradientMF, _engine, _linalg
+from sklearn_mfgd._observed import rows_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -650,3 +651,37 @@ def test_a_matrix_of_five_billion_places_takes_the_memory_of_its_entries():
         "(100000, 6) (5, 50000) (14286,)",
         "True True",
     ], done.stderr
+
+
+@pytest.mark.parametrize("shape", [(57, 9), (3, 400), (0, 5), (5, 0)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_entries_listed_by_parts_are_those_listed_at_once(monkeypatch, shape, order):
+    rng = np.random.RandomState(0)
+    X = np.asarray(rng.standard_normal(shape), np.float32, order=order)
+    observed = rng.uniform(size=shape) < 0.6
+    monkeypatch.setattr(_linalg, "BLOCK", 100)
+    rows = rows_of(X, observed)
+    places = np.nonzero(observed)
+    assert_array_equal(rows.row_numbers, places[0])
+    assert_array_equal(rows.indices, places[1])
+    assert_array_equal(rows.values, X[observed])
+    assert rows.values.dtype == np.float32 and rows.indices.dtype == np.int32
+
+
+@pytest.mark.parametrize("shape", [(57, 9), (3, 400), (9, 57)])
+@pytest.mark.parametrize("kinds", ["", "values", "values weights"])
+def test_entries_transposed_by_parts_are_those_transposed_at_once(
+    monkeypatch, shape, kinds
+):
+    rng = np.random.RandomState(0)
+    X, observed = rng.standard_normal(shape), rng.uniform(size=shape) < 0.6
+    rows = rows_of(X, observed)
+    rows = rows._replace(
+        values=rows.values if "values" in kinds else None,
+        weights=rows.values**2 if "weights" in kinds else None,
+    )
+    whole = rows.transpose()
+    monkeypatch.setattr(_engine, "LONGEST_TRANSPOSE", 40)
+    for part, expected in zip(rows.transpose(), whole, strict=True):
+        assert_array_equal(part, expected)
+        assert getattr(part, "dtype", None) == getattr(expected, "dtype", None)

@@ -1,5 +1,7 @@
 """solver="sgd": one step for every observed entry, in a random order."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -7,7 +9,14 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from sklearn_mfgd import DivergenceError, GradientMF, MaskedGradientMF, _engine
+from sklearn_mfgd import (
+    DivergenceError,
+    GradientMF,
+    MaskedGradientMF,
+    _engine,
+    _linalg,
+    _stochastic,
+)
 from sklearn_mfgd._engine import Rows
 from sklearn_mfgd._model import Biases, Ridge, sides_of
 from sklearn_mfgd._objective import ObservedObjective
@@ -409,6 +418,57 @@ def test_entries_of_a_block_are_shuffled(pattern):
         orders.append(order)
     assert_array_equal(orders[0], orders[1])
     assert not np.array_equal(orders[0], orders[2])
+
+
+@pytest.fixture
+def short_calls(monkeypatch):
+    """Cut the work into calls so small that even little data take many of them."""
+    monkeypatch.setattr(_linalg, "BLOCK", 100)
+    monkeypatch.setattr(_stochastic, "LARGEST_PILE", 60)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_cut_into_short_calls_every_entry_is_dealt_exactly_once(
+    pattern, shape, monkeypatch, short_calls
+):
+    rows = pattern(*shape, 0.5)
+    order, _, bounds = _deal(rows, np.random.RandomState(0))
+    monkeypatch.undo()
+    whole, _, expected = _deal(rows, np.random.RandomState(0))
+    assert_array_equal(bounds, expected)
+    for start, stop in pairwise(bounds):
+        assert_array_equal(np.sort(order[start:stop]), np.sort(whole[start:stop]))
+
+
+def test_no_call_that_shuffles_is_long(short_calls):
+    """Each is given a pile of entries at the most, and Ctrl-C comes between them."""
+    sizes = []
+
+    class Watched(np.random.RandomState):
+        def shuffle(self, x):
+            sizes.append(x.size)
+            super().shuffle(x)
+
+        def randint(self, *args, size):
+            sizes.append(size)
+            return super().randint(*args, size=size)
+
+    order = np.arange(5000)
+    _stochastic._shuffle(order, Watched(0))
+    assert max(sizes) <= 100
+    assert_array_equal(np.sort(order), np.arange(5000))
+
+
+def test_every_order_of_entries_is_as_likely_as_any_other(monkeypatch):
+    monkeypatch.setattr(_stochastic, "LARGEST_PILE", 2)
+    counts, rng = {}, np.random.RandomState(0)
+    for _ in range(6000):
+        order = np.arange(3)
+        _stochastic._shuffle(order, rng)
+        counts[tuple(order)] = counts.get(tuple(order), 0) + 1
+    assert len(counts) == 6
+    # Five standard deviations of a count.
+    assert max(abs(count - 1000) for count in counts.values()) < 5 * np.sqrt(833)
 
 
 def test_a_matrix_without_entries_is_dealt_out(pattern):

@@ -2,12 +2,15 @@
 
 import signal
 import threading
+import warnings
 from collections import Counter
 from time import sleep
 
 import joblib
 import pytest
+from numpy.testing import assert_array_equal
 
+from sklearn_mfgd import MaskedGradientMF, _threads
 from sklearn_mfgd._threads import n_threads, share_out
 
 RANGES = [(k, k + 3) for k in range(0, 60, 3)]
@@ -17,20 +20,47 @@ class Interruption(BaseException):
     """Neither an error nor Ctrl-C."""
 
 
+NONSENSE = ["abc", "0", "-1", "1.5", ",2", "2,", "2,abc", "2,0", "2 3", "²", "+2"]
+
+
 class TestNumberOfThreads:
+    @pytest.fixture(autouse=True)
+    def nothing_said_before(self):
+        _threads._limit.cache_clear()
+
     @pytest.mark.parametrize(
-        "limit, expected", [("3", 3), ("1", 1), ("2,1", 2), ("7,3,1", 7), ("0", 1)]
+        "limit, expected",
+        [("3", 3), ("1", 1), ("2,1", 2), ("7,3,1", 7), (" 2 ", 2), ("4 , 2", 4)],
     )
-    def test_is_the_limit_of_openmp(self, monkeypatch, limit, expected):
+    def test_is_the_limit_of_openmp(self, monkeypatch, limit, expected, recwarn):
         monkeypatch.setenv("OMP_NUM_THREADS", limit)
         assert n_threads() == expected
+        assert not recwarn.list
 
-    @pytest.mark.parametrize("limit", ["", "abc", "-2", "1.5", ",2", "²"])
-    def test_is_that_of_the_processors_where_the_limit_says_nothing(
+    @pytest.mark.parametrize("limit", NONSENSE)
+    def test_is_that_of_the_processors_where_the_limit_is_nonsense(
         self, monkeypatch, limit
     ):
         monkeypatch.setenv("OMP_NUM_THREADS", limit)
+        with pytest.warns(UserWarning) as caught:
+            assert n_threads() == joblib.cpu_count()
+        assert f"OMP_NUM_THREADS={limit!r} is ignored" in str(caught[0].message)
+
+    def test_warns_of_each_nonsense_once(self, monkeypatch):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for limit in ("many", "many", "few", "many"):
+                monkeypatch.setenv("OMP_NUM_THREADS", limit)
+                n_threads()
+        assert len(caught) == 2
+
+    @pytest.mark.parametrize("limit", ["", " "])
+    def test_is_that_of_the_processors_where_the_limit_is_empty(
+        self, monkeypatch, limit, recwarn
+    ):
+        monkeypatch.setenv("OMP_NUM_THREADS", limit)
         assert n_threads() == joblib.cpu_count()
+        assert not recwarn.list
 
     def test_is_that_of_the_processors_without_a_limit(self, monkeypatch):
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -78,6 +108,51 @@ class TestRanges:
         before = threading.active_count()
         share_out(lambda *bounds: None, RANGES, limit)
         assert threading.active_count() == before
+
+
+class TestWhereThreadsCannotBeStarted:
+    @pytest.fixture(params=[0, 1, 2])
+    def startable(self, request, monkeypatch):
+        """How many threads the system allows."""
+        start, started = threading.Thread.start, []
+
+        def refuse(thread):
+            if len(started) == request.param:
+                raise RuntimeError("can't start new thread")
+            started.append(thread)
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        return request.param
+
+    def test_the_others_do_all_of_the_work(self, startable):
+        done, workers = [], set()
+        all_at_work = threading.Barrier(startable + 1, timeout=60)
+
+        def work(*bounds):
+            if threading.get_ident() not in workers:
+                workers.add(threading.get_ident())
+                all_at_work.wait()
+            done.append(bounds)
+
+        share_out(work, RANGES, 4)
+        assert Counter(done) == Counter(RANGES)
+        assert len(workers) == startable + 1
+
+    def test_an_error_of_the_work_is_still_raised(self, startable):
+        def work(*bounds):
+            raise RuntimeError("of the work itself")
+
+        with pytest.raises(RuntimeError, match="of the work itself"):
+            share_out(work, RANGES, 4)
+
+    def test_a_fit_finds_the_same(self, startable, planted, monkeypatch):
+        monkeypatch.setattr("sklearn_mfgd._engine.OPERATIONS", 1e4)
+        X = planted(share_missing=0.2).X
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        expected = MaskedGradientMF(3).fit_transform(X)
+        monkeypatch.setenv("OMP_NUM_THREADS", "4")
+        assert_array_equal(MaskedGradientMF(3).fit_transform(X), expected)
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, Interruption])
