@@ -30,10 +30,18 @@ References
    Factorization with Distributed Stochastic Gradient Descent", KDD 2011.
 """
 
+from copy import deepcopy
+
 import numpy as np
 
 from . import _engine
-from ._solvers import LONGEST, PATIENCE, DivergenceError, Track
+from ._divergence import (
+    DivergenceError,
+    descending_step,
+    entry_bound,
+    refuse_infinite,
+)
+from ._solvers import LONGEST, PATIENCE, Track
 from ._steps import penalty
 
 RATE = 0.1
@@ -72,8 +80,19 @@ def stochastic_descend(
             loss = objective.value(W, H)
             return loss + penalty(W, sides[0]) + penalty(H, sides[1])
 
+    def trial(step):
+        """F after each epoch from the start, in the order of this fit."""
+        factors = first
+        epoch = _Epoch(objective, sides, *factors, step, deepcopy(order))
+        for _ in range(max_iter):
+            with np.errstate(over="ignore", invalid="ignore"):
+                factors = epoch(*factors)
+            yield penalized(*factors)
+
+    first, order = (W, H), deepcopy(rng)
     epoch = _Epoch(objective, sides, W, H, eta, rng)
     start = previous = penalized(W, H)
+    refuse_infinite(start, 0)
     # A fixed step ends up hovering about a minimum. What diverges soon leaves behind
     # factors of zero, too.
     ceiling = max(start, 0.5 * objective.total)
@@ -103,9 +122,11 @@ def stochastic_descend(
             ratio = min(gain / last_gain, LONGEST) if last_gain > 0 < gain else 0.0
             converged = 0 <= gain < (1 - ratio) * tol * loss or loss <= exact
         rising = rising + 1 if loss > ceiling else 0
-        if not np.isfinite(loss) or rising == PATIENCE:
-            stable = _stable_step(*lowest[1:], sides, objective)
-            raise DivergenceError(eta, n_iter, stable)
+        if eta != "auto" and (not np.isfinite(loss) or rising == PATIENCE):
+            iterates = first, lowest[1:]
+            bounds = (entry_bound(objective, *pair, sides) for pair in iterates)
+            longest = min(*bounds, eta / 2)
+            raise DivergenceError(eta, n_iter, descending_step(longest, trial, start))
         lowest = min(lowest, (loss, W, H), key=lambda iterate: iterate[0])
         previous = loss
         track.add(W, H, loss, epoch.steps, converged)
@@ -198,13 +219,3 @@ def _deal(rows, rng):
     order = order[np.argsort(blocks[order], kind="stable")]
     counts = np.bincount(blocks, minlength=grid**2)
     return order, grid, np.concatenate([[0], np.cumsum(counts)])
-
-
-def _stable_step(W, H, sides, objective):
-    """A step that no entry makes too long: half the inverse of its curvature."""
-    row_bias, column_bias = objective.row_bias, objective.column_bias
-    rank = W.shape[1] - row_bias
-    largest = sum(float(np.square(F[:, :rank]).sum(axis=1).max()) for F in (W, H))
-    unit, ridge = float(sides[0].unit[0]), float(sides[0].ridge[0])
-    weight = objective.largest_weight
-    return 0.5 / (unit * (weight * largest + ridge) + weight * (row_bias + column_bias))
