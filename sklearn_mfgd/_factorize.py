@@ -15,7 +15,12 @@ from ._ascent import ascend
 from ._bound import turn
 from ._entries import CompleteEntries, hold_out, validation_error
 from ._gibbs import Draws, draw
-from ._init import initial_biases, random_factors, svd_factors
+from ._init import (
+    initial_biases,
+    random_factors,
+    svd_factors,
+    svd_factors_from_means,
+)
 from ._learned import Learned
 from ._linalg import one_blas_thread
 from ._model import Ridge, sides_of
@@ -264,7 +269,10 @@ def _starting_factors(entries, objective, params, sides, exponent, start, rng):
         # Learning soon decides which factors last: they must be of the data, or it
         # would depend on the seed.
         sketch = rng if init == "random" else None
-        W, H = svd_factors(objective, b, c, rank, share, shrink, sketch)
+        if share == 1 or objective.column_bias:
+            W, H = svd_factors(objective, b, c, rank, share, shrink, sketch)
+        else:
+            W, H = svd_factors_from_means(objective, rank, share, shrink, sketch)
     # What was never observed stays at its prior: no gradient would ever move it.
     W[entries.counts(axis=1) == 0] = 0
     H[entries.counts(axis=0) == 0] = 0

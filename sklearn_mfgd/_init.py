@@ -3,6 +3,7 @@
 import numpy as np
 
 from ._linalg import blocks
+from ._model import Side
 
 # Directions that the randomized SVD carries beyond the rank, and its power iterations
 # (Halko, Martinsson & Tropp, SIAM Review 2011).
@@ -16,6 +17,13 @@ GRAM_WIDTHS = 10
 # Shrinking by the ridge would start weak factors at exactly zero, where all gradients
 # vanish; they start at this share of their size at least.
 LEAST_SHARE = 0.1
+
+# Of means that are no part of the model: no penalty, and rounds until they have settled.
+NO_RIDGE = Side(np.zeros(1), np.ones(1))
+N_ROUNDS_OF_MEANS = 10
+
+# They replace the zeros in the holes where they leave less than this of the squares.
+MUCH = 0.5
 
 
 def initial_biases(objective, sides, n_rounds=3):
@@ -72,6 +80,48 @@ def svd_factors(objective, b, c, rank, share, shrink, rng=None):
         scale = np.sqrt(_best_scale(objective, W, H, b, c)).astype(b.dtype)
         W, H = scale * W, scale * H
     return W, H
+
+
+def svd_factors_from_means(objective, rank, share, shrink, rng=None):
+    """Truncated SVD of data whose holes are filled by means, where these say much.
+
+    For a model without biases. Where rows or columns lie far from zero, zeros in the
+    holes would hide all else. There the means, and the SVD of what they leave, as
+    `svd_factors` finds it, are factors, of which the leading ones are kept.
+    """
+    (m, n), dtype = objective.shape, objective.dtype
+    means = objective.with_biases()
+    b, c = initial_biases(means, (NO_RIDGE, NO_RIDGE), N_ROUNDS_OF_MEANS)
+    if not _means_say_much(means, b, c):
+        nothing = np.zeros((m, 0), dtype), np.zeros((n, 0), dtype)
+        return svd_factors(objective, *nothing, rank, share, shrink, rng)
+    W, H = svd_factors(means, b, c, rank, share, shrink, rng)
+    left = np.column_stack([W, b, np.ones_like(b)])
+    right = np.column_stack([H, np.ones_like(c), c])
+    return _leading(left, right, rank)
+
+
+def _means_say_much(objective, b, c):
+    """Whether means explain most of the data, beyond what they would of any numbers."""
+    n_observed = objective.rows.indices.size
+    n_free = n_observed - sum(objective.shape) + 1
+    left = 2 * objective.value(b, c)
+    return left * n_observed < MUCH * objective.total * n_free
+
+
+def _leading(W, H, rank):
+    """The best factors of this rank of ``W H'``, both of the size of the root."""
+    bases, triangles = zip(
+        *(np.linalg.qr(F.astype(np.float64)) for F in (W, H)), strict=True
+    )
+    left, singular, right = np.linalg.svd(triangles[0] @ triangles[1].T)
+    n_kept = min(rank, singular.size)
+    size = np.sqrt(singular[:n_kept])
+    pair = bases[0] @ left[:, :n_kept], bases[1] @ right[:n_kept].T
+    found = [np.zeros((len(F), rank), F.dtype) for F in (W, H)]
+    for factors, vectors in zip(found, _fix_signs(*pair), strict=True):
+        factors[:, :n_kept] = vectors * size
+    return found
 
 
 def _best_scale(objective, W, H, b, c):

@@ -198,6 +198,11 @@ class ObservedObjective(_Side):
         flags = {"row_bias": self.column_bias, "column_bias": self.row_bias}
         return ObservedObjective(self._columns, self.rows, **flags)
 
+    def with_biases(self):
+        """The same data, for a model that has the biases of either side."""
+        flags = {"row_bias": True, "column_bias": True}
+        return ObservedObjective(self.rows, self.T.rows, **flags)
+
     @property
     def total(self):
         """Sum of the weighted squares of the data."""
