@@ -16,10 +16,10 @@ from ._bound import turn
 from ._entries import CompleteEntries, hold_out, validation_error
 from ._gibbs import Draws, draw
 from ._init import (
+    factors_from_means,
     initial_biases,
     random_factors,
     svd_factors,
-    svd_factors_from_means,
 )
 from ._learned import Learned
 from ._linalg import one_blas_thread
@@ -261,18 +261,24 @@ def _starting_factors(entries, objective, params, sides, exponent, start, rng):
     b, c = initial_biases(objective, sides)
     if isinstance(init, (tuple, list)):
         W, H = _given_factors(init, (len(b), rank), (len(c), rank), b.dtype, exponent)
-    elif init == "random" and params["reg"] != "auto":
-        W, H = random_factors(objective, b, c, rank, entries.weight(), rng)
     else:
-        share = entries.n_observed / (len(b) * len(c))
-        shrink = sides[0].ridge[0] * entries.n_observed / entries.weight()
-        # Learning soon decides which factors last: they must be of the data, or it
-        # would depend on the seed.
-        sketch = rng if init == "random" else None
-        if share == 1 or objective.column_bias:
-            W, H = svd_factors(objective, b, c, rank, share, shrink, sketch)
+        if init == "random" and params["reg"] != "auto":
+            weight = entries.weight()
+            start = partial(random_factors, rank=rank, weight=weight, rng=rng)
         else:
-            W, H = svd_factors_from_means(objective, rank, share, shrink, sketch)
+            share = entries.n_observed / (len(b) * len(c))
+            shrink = sides[0].ridge[0] * entries.n_observed / entries.weight()
+            # Learning soon decides which factors last: they must be of the data, or it
+            # would depend on the seed.
+            sketch = rng if init == "random" else None
+            start = partial(
+                svd_factors, rank=rank, share=share, shrink=shrink, rng=sketch
+            )
+        complete = entries.n_observed == len(b) * len(c)
+        if complete or objective.column_bias:
+            W, H = start(objective, b, c)
+        else:
+            W, H = factors_from_means(objective, rank, start)
     # What was never observed stays at its prior: no gradient would ever move it.
     W[entries.counts(axis=1) == 0] = 0
     H[entries.counts(axis=0) == 0] = 0
@@ -296,8 +302,20 @@ def _given_factors(init, *shapes_and_units):
             )
         if not np.isfinite(given).all():
             raise ValueError(f"init: {name} must be finite.")
-        factors.append(np.ldexp(given, -exponent))
+        factors.append(_scaled(given, name, exponent))
     return factors
+
+
+def _scaled(given, name, exponent):
+    """Starting factors in the units of the solvers, where fourth powers must fit."""
+    info, largest = np.finfo(given.dtype), np.abs(given).max()
+    limits = info.minexp / 4, info.maxexp / 5
+    if largest > 0 and not limits[0] < np.log2(largest) - exponent < limits[1]:
+        raise ValueError(
+            f"init: {name} has values up to {largest:.3g}, which is too far from "
+            f"{2.0**exponent:.3g}, the root of the size of X, to compute with."
+        )
+    return np.ldexp(given, -exponent)
 
 
 def _refuse_zeros(entries, why):

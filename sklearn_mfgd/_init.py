@@ -18,7 +18,7 @@ GRAM_WIDTHS = 10
 # vanish; they start at this share of their size at least.
 LEAST_SHARE = 0.1
 
-# Of means that are no part of the model: no penalty, and rounds until they have settled.
+# Of means that are no part of the model: no penalty, and rounds until they settle.
 NO_RIDGE = Side(np.zeros(1), np.ones(1))
 N_ROUNDS_OF_MEANS = 10
 
@@ -82,20 +82,27 @@ def svd_factors(objective, b, c, rank, share, shrink, rng=None):
     return W, H
 
 
-def svd_factors_from_means(objective, rank, share, shrink, rng=None):
-    """Truncated SVD of data whose holes are filled by means, where these say much.
+def factors_from_means(objective, rank, start):
+    """Start a model without biases from means of rows and columns, if these say much.
 
-    For a model without biases. Where rows or columns lie far from zero, zeros in the
-    holes would hide all else. There the means, and the SVD of what they leave, as
-    `svd_factors` finds it, are factors, of which the leading ones are kept.
+    Where rows or columns lie far from zero, an SVD with zeros in the holes sees little
+    but the holes, and the way from random factors is long. There the means, and the
+    start of what they leave, are factors, of which the leading ones are kept.
+
+    Parameters
+    ----------
+    objective : ObservedObjective
+        Without biases.
+    rank : int
+    start : callable (objective, b, c) -> W, H
+        `svd_factors` or `random_factors`.
     """
     (m, n), dtype = objective.shape, objective.dtype
     means = objective.with_biases()
     b, c = initial_biases(means, (NO_RIDGE, NO_RIDGE), N_ROUNDS_OF_MEANS)
     if not _means_say_much(means, b, c):
-        nothing = np.zeros((m, 0), dtype), np.zeros((n, 0), dtype)
-        return svd_factors(objective, *nothing, rank, share, shrink, rng)
-    W, H = svd_factors(means, b, c, rank, share, shrink, rng)
+        return start(objective, np.zeros((m, 0), dtype), np.zeros((n, 0), dtype))
+    W, H = start(means, b, c)
     left = np.column_stack([W, b, np.ones_like(b)])
     right = np.column_stack([H, np.ones_like(c), c])
     return _leading(left, right, rank)

@@ -34,6 +34,10 @@ from ._linalg import blocks, solve_shared
 # large sums has lost half of its digits and is summed entry by entry instead.
 CANCELLATION = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-3}
 
+# Below this ratio of the smallest to the largest eigenvalue a system is solved for
+# targets in float64.
+ILL_CONDITIONED = 1e-5
+
 
 class _Side:
     """What both objectives share: whose biases there are, and the regressors."""
@@ -100,6 +104,15 @@ class CompleteObjective(_Side):
             product = product - (offset @ design).astype(product.dtype)
         return product
 
+    def _correlate_in_double(self, design, offset):
+        """The same in float64: an ill-conditioned system magnifies rounding."""
+        design = design.astype(np.float64)
+        product = np.empty((self.X.shape[0], design.shape[1]))
+        whole = [slice(None)]  # what is sparse is small, or slow to cut
+        for rows in whole if sparse.issparse(self.X) else blocks(*self.X.shape):
+            product[rows] = self.X[rows] @ design
+        return product - offset @ design
+
     def _expand(self, W, H):
         """Form value and gradient out of Gram matrices."""
         design, offset = self._regressors(H)[0], self._offset(H)
@@ -138,9 +151,12 @@ class CompleteObjective(_Side):
 
     def least_squares(self, H, ridge):
         """Exact rows; all of them share one system."""
-        design = self._regressors(H)[0]
-        product = self._correlate(design, self._offset(H))
+        design, offset = self._regressors(H)[0], self._offset(H)
         system = self.gram(H) + np.diag(ridge)
+        if H.dtype == np.float32 and _ill_conditioned(system):
+            product = self._correlate_in_double(design, offset)
+        else:
+            product = self._correlate(design, offset)
         return solve_shared(system, product, len(H)).astype(H.dtype, copy=False)
 
     def deflate(self, b, c):
@@ -254,6 +270,14 @@ class _Observed:
 
     def __matmul__(self, V):
         return _engine.product(self.rows, V)
+
+
+def _ill_conditioned(system):
+    """Whether a system magnifies the rounding of float32 to what is seen."""
+    if not np.isfinite(system).all():
+        return False
+    eigenvalues = np.linalg.eigvalsh(system)
+    return eigenvalues[0] < ILL_CONDITIONED * eigenvalues[-1]
 
 
 def _row_squares(A):

@@ -168,7 +168,7 @@ def descend(
     ValueError
         When F is not finite at the start, or with the best steps.
     """
-    eps = np.finfo(W.dtype).eps
+    eps = float(np.finfo(W.dtype).eps)
     start = objective.value(W, H) + penalty(W, sides[0]) + penalty(H, sides[1])
     refuse_infinite(start, 0)
     # A fit to the last digit: below this, changes of F are rounding.

@@ -48,6 +48,7 @@ RATE = 0.1
 HALVINGS = 10  # of the rate in a row without a gain: F is as low as it gets
 SMALLEST_BLOCK = 32  # rows and columns of a block of the grid, at least
 LARGEST_GRID = 16
+NO_SIZE = 1e-200  # of squares whose inverse would overflow
 
 
 def stochastic_descend(
@@ -96,7 +97,7 @@ def stochastic_descend(
     # A fixed step ends up hovering about a minimum. What diverges soon leaves behind
     # factors of zero, too.
     ceiling = max(start, 0.5 * objective.total)
-    exact = (10 * np.finfo(W.dtype).eps) ** 2 * objective.total
+    exact = (10 * float(np.finfo(W.dtype).eps)) ** 2 * objective.total
     lowest = start, W, H
     gain, rising, halvings = np.inf, 0, 0
     track = Track(
@@ -163,8 +164,15 @@ class _Epoch:
             rms = np.sqrt(square) if square > 0 else 1.0
             # Steps and gradients of data of mean square 1, in the units of these data.
             self._squares = [np.zeros((n, 2), W.dtype) for n in rows.shape]
-            self._scales = 1 / (rank * rms**3 * weight**2), 1 / (rms * weight) ** 2
-            self._etas = RATE / (rms * weight), RATE / weight
+            sizes = rank * rms**3 * weight**2, (rms * weight) ** 2
+            self._scales = tuple(1 / max(size, NO_SIZE) for size in sizes)
+            # A step of the ridge alone must not lead beyond zero.
+            share = 1 / min(n[n > 0].min() for n in counts)
+            etas = RATE / max(rms * weight, NO_SIZE), RATE / weight
+            self._etas = tuple(
+                min(eta, 1 / (ridge * share)) if ridge > 0 else eta
+                for eta, ridge in zip(etas, self._ridge, strict=True)
+            )
         else:
             self._etas = eta * float(sides[0].unit[0]), eta
 
@@ -190,7 +198,11 @@ class _Epoch:
         return W, H
 
     def halve(self):
+        """Halve the steps after an epoch that is taken back."""
         self._etas = tuple(eta / 2 for eta in self._etas)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for squares in self._squares:  # that overflowed: they would end all steps
+                squares[~np.isfinite(squares * max(self._scales))] = 0
 
     def steps(self):
         """Steps of the factors, of rows and columns."""
