@@ -127,6 +127,7 @@ def _descend(
     entries, training, params, biases, exponent, start, rng, *, monitor, **ending
 ):
     """Minimize the objective with a given ridge."""
+    _refuse_weights(training)
     flags = {"row_bias": biases.row, "column_bias": biases.column}
     objective = training.objective(**flags)
     ridge = Ridge(params["reg"], params["reg"])
@@ -304,6 +305,15 @@ def _given_factors(init, *shapes_and_units):
             raise ValueError(f"init: {name} must be finite.")
         factors.append(_scaled(given, name, exponent))
     return factors
+
+
+def _refuse_weights(entries):
+    """Refuse weights whose sums with values would overflow."""
+    if np.log2(entries.weight()) > 0.9 * np.finfo(entries.dtype).maxexp:
+        raise ValueError(
+            f"entry_weight is too large to sum up: its sum is {entries.weight():.3g}. "
+            "Divide it, and reg, by a constant."
+        )
 
 
 def _scaled(given, name, exponent):

@@ -169,7 +169,8 @@ def descend(
         When F is not finite at the start, or with the best steps.
     """
     eps = float(np.finfo(W.dtype).eps)
-    start = objective.value(W, H) + penalty(W, sides[0]) + penalty(H, sides[1])
+    with np.errstate(over="ignore", invalid="ignore"):
+        start = objective.value(W, H) + penalty(W, sides[0]) + penalty(H, sides[1])
     refuse_infinite(start, 0)
     # A fit to the last digit: below this, changes of F are rounding.
     exact = (10 * eps) ** 2 * objective.total
