@@ -670,12 +670,13 @@ def test_fit_transform_equals_transform_at_the_ends_of_the_range_of_floats(
     assert not recwarn.list
 
 
-def test_a_ridge_of_next_to_nothing_is_not_rounding_in_single_precision():
+def test_a_ridge_of_next_to_nothing_does_not_magnify_single_precision():
     """Early stopping lists the entries of complete data, and transform does not."""
     rng = np.random.default_rng(0)
     X = np.outer(rng.standard_normal(5), [1.0, 0.45]).astype(np.float32)
     model = GradientMF(
         3,
+        solver="sgd",
         reg=1e-14,
         fit_bias=True,
         init="random",
@@ -685,7 +686,7 @@ def test_a_ridge_of_next_to_nothing_is_not_rounding_in_single_precision():
         max_iter=1,
     )
     Z = model.fit_transform(X)
-    assert_allclose(model.transform(X), Z, atol=1e-3 * np.abs(Z).max())
+    assert_allclose(model.transform(X), Z, atol=0.01 * np.abs(Z).max())
 
 
 # Sweeps
