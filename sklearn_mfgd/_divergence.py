@@ -65,7 +65,7 @@ def refuse_infinite(loss, n_iter):
         raise ValueError(
             f"The objective is {loss} {place}: numbers leave the range of floats. "
             "Bring the factors of init, or those that warm_start=True goes on from, "
-            "nearer to the size of X, and entry_weight nearer to 1."
+            "nearer to the size of X, and entry_weight nearer to 1, or use float64."
         )
 
 
@@ -109,17 +109,17 @@ def gradient_bound(objective, W, H, sides):
     Gradient descent keeps H'H - W'W, so from the largest curvature of today either side
     grows by the largest singular value of the data at the most.
     """
-    lipschitz = 0.0
+    lipschitz, largest_unit = 0.0, max(float(side.unit.max()) for side in sides)
     for problem, other, side in ((objective, H, sides[0]), (objective.T, W, sides[1])):
-        root = np.sqrt(side.unit)
+        root = np.sqrt(side.unit / largest_unit)
         hessian = problem.gram(other) + np.diag(side.ridge)
         largest = np.linalg.eigvalsh(root[:, None] * hessian * root)[-1]
         lipschitz = max(lipschitz, largest)
     rank = W.shape[1] - objective.row_bias
     A = objective.deflate(W[:, rank:], H[:, rank:])
     slope = objective.largest_weight * _largest_singular_value(A, W.dtype)
-    lipschitz += sides[0].unit[0] * slope
-    return 1.0 / lipschitz if lipschitz > 0 else np.inf
+    lipschitz += sides[0].unit[0] / largest_unit * slope
+    return 1.0 / lipschitz / largest_unit if lipschitz > 0 else np.inf
 
 
 def entry_bound(objective, W, H, sides):
@@ -135,7 +135,9 @@ def entry_bound(objective, W, H, sides):
     largest = max(largest, 2 * float(np.abs(errors).max()))
     unit, ridge = float(sides[0].unit[0]), float(sides[0].ridge[0])
     weight = objective.largest_weight
-    return 0.5 / (unit * (weight * largest + ridge) + weight * (row_bias + column_bias))
+    of_biases = weight * (row_bias + column_bias)
+    scale = max(unit, 1.0)  # first, so that nothing overflows
+    return 0.5 / scale / (unit / scale * (weight * largest + ridge) + of_biases / scale)
 
 
 def _largest_singular_value(A, dtype, n_iter=20):

@@ -203,9 +203,13 @@ def descend(
         rising = rising + 1 if loss > start * (1 + np.sqrt(eps)) else 0
         if eta == "auto":
             refuse_infinite(loss, n_iter)
+            # So near to singular a step misses: what F had reached is kept.
+            if gain < -(np.sqrt(eps) * previous + eps * start + exact):
+                track.add(*earlier, previous, partial(np.asarray, sizes), False)
+                break
         elif not np.isfinite(loss) or rising == PATIENCE:
-            iterates = first, lowest[1:]
-            stable = min(_bound(objective, *pair, sides, solver) for pair in iterates)
+            bound = _bound(objective, *lowest[1:], sides, solver)
+            stable = min(bound, _bound(objective, *first, sides, solver))
             if solver == "gd":
                 trial = partial(_trial, sweep, first, max_iter)
                 longest = min(stable, eta / 2)

@@ -170,7 +170,7 @@ class _Epoch:
             share = 1 / min(n[n > 0].min() for n in counts)
             etas = RATE / max(rms * weight, NO_SIZE), RATE / weight
             self._etas = tuple(
-                min(eta, 1 / (ridge * share)) if ridge > 0 else eta
+                1 / (ridge * share) if eta * ridge * share > 1 else eta
                 for eta, ridge in zip(etas, self._ridge, strict=True)
             )
         else:

@@ -314,6 +314,18 @@ def test_the_iterate_of_least_held_out_error_is_returned(problem):
     assert_allclose(descent.H, iterates[1][1])
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_single_precision_that_cannot_solve_a_system_keeps_what_it_has_reached(seed):
+    """Three factors of data that have one, beside biases a million times smaller."""
+    rng = np.random.default_rng(seed)
+    X = 3e14 * np.outer(rng.standard_normal(12), rng.standard_normal(13))
+    start = rng.standard_normal((12, 3)), rng.standard_normal((13, 3))
+    model = MaskedGradientMF(3, reg=1.0, init=start, max_iter=40, tol=0)
+    curve = np.array(model.fit(X.astype(np.float32)).loss_curve_)
+    assert (curve[1:] <= 1.001 * curve[:-1]).all()
+    assert np.isfinite(model.components_).all()
+
+
 # Steps that are too long
 
 
