@@ -314,7 +314,7 @@ def test_the_iterate_of_least_held_out_error_is_returned(problem):
     assert_allclose(descent.H, iterates[1][1])
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", [36, 45, 71, 109, 385])
 def test_single_precision_that_cannot_solve_a_system_keeps_what_it_has_reached(seed):
     """Three factors of data that have one, beside biases a million times smaller."""
     rng = np.random.default_rng(seed)
