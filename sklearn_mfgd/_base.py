@@ -194,11 +194,13 @@ class BaseMatrixFactorization(
         """
         check_is_fitted(self)
         Z = self._check_factors(Z)
-        X = Z[:, : len(self.components_)] @ self.components_.astype(Z.dtype, copy=False)
-        X += (self.mean_ + self.column_bias_).astype(Z.dtype)
-        if self._biases.row:
-            X += Z[:, -1:]
-        return X
+        H = self.components_.T.astype(Z.dtype, copy=False)
+        with np.errstate(over="ignore", invalid="ignore"):
+            X = Z[:, : H.shape[1]] @ H.T
+            X += (self.mean_ + self.column_bias_).astype(Z.dtype)
+            if self._biases.row:
+                X += Z[:, -1:]
+        return _refuse_overflow(X)
 
     def predict_entries(self, Z, rows, columns, *, covariance=None, return_std=False):
         """Reconstruct chosen entries, for matrices too large to be written out.
@@ -233,10 +235,12 @@ class BaseMatrixFactorization(
                 f"{len(columns)}."
             )
         H = self.components_.T.astype(Z.dtype, copy=False)
-        x = entry_products(Z[:, : H.shape[1]], H, rows, columns)
-        x += (self.mean_ + self.column_bias_).astype(Z.dtype)[columns]
-        if self._biases.row:
-            x += Z[rows, -1]
+        with np.errstate(over="ignore", invalid="ignore"):
+            x = entry_products(Z[:, : H.shape[1]], H, rows, columns)
+            x += (self.mean_ + self.column_bias_).astype(Z.dtype)[columns]
+            if self._biases.row:
+                x += Z[rows, -1]
+        _refuse_overflow(x)
         if not return_std:
             return x
         return x, self._deviations(Z, rows, columns, covariance)
@@ -573,6 +577,15 @@ class BaseMatrixFactorization(
                 f"them; got {Z.shape[1]}."
             )
         return Z
+
+
+def _refuse_overflow(X):
+    if not np.isfinite(X).all():
+        raise ValueError(
+            f"Factors as large as those of Z and components_ have products beyond the "
+            f"range of {X.dtype}. Fit with a larger reg, or to data in other units."
+        )
+    return X
 
 
 def _print_progress(loss, unit, descent):

@@ -15,7 +15,12 @@ from ._ascent import ascend
 from ._bound import turn
 from ._entries import CompleteEntries, hold_out, validation_error
 from ._gibbs import Draws, draw
-from ._init import initial_biases, random_factors, svd_factors
+from ._init import (
+    factors_from_means,
+    initial_biases,
+    random_factors,
+    svd_factors,
+)
 from ._learned import Learned
 from ._linalg import one_blas_thread
 from ._model import Ridge, sides_of
@@ -122,6 +127,7 @@ def _descend(
     entries, training, params, biases, exponent, start, rng, *, monitor, **ending
 ):
     """Minimize the objective with a given ridge."""
+    _refuse_weights(training)
     flags = {"row_bias": biases.row, "column_bias": biases.column}
     objective = training.objective(**flags)
     ridge = Ridge(params["reg"], params["reg"])
@@ -259,19 +265,37 @@ def _starting_factors(entries, objective, params, sides, exponent, start, rng):
     b, c = initial_biases(objective, sides)
     if isinstance(init, (tuple, list)):
         W, H = (np.array(factors, b.dtype) for factors in init)
-    elif init == "random" and params["reg"] != "auto":
-        W, H = random_factors(objective, b, c, rank, entries.weight(), rng)
     else:
-        share = entries.n_observed / (len(b) * len(c))
-        shrink = sides[0].ridge[0] * entries.n_observed / entries.weight()
-        # Learning soon decides which factors last: they must be of the data, or it
-        # would depend on the seed.
-        sketch = rng if init == "random" else None
-        W, H = svd_factors(objective, b, c, rank, share, shrink, sketch)
+        if init == "random" and params["reg"] != "auto":
+            weight = entries.weight()
+            start = partial(random_factors, rank=rank, weight=weight, rng=rng)
+        else:
+            share = entries.n_observed / (len(b) * len(c))
+            shrink = sides[0].ridge[0] * entries.n_observed / entries.weight()
+            # Learning soon decides which factors last: they must be of the data, or it
+            # would depend on the seed.
+            sketch = rng if init == "random" else None
+            start = partial(
+                svd_factors, rank=rank, share=share, shrink=shrink, rng=sketch
+            )
+        complete = entries.n_observed == len(b) * len(c)
+        if complete or objective.column_bias:
+            W, H = start(objective, b, c)
+        else:
+            W, H = factors_from_means(objective, rank, start)
     # What was never observed stays at its prior: no gradient would ever move it.
     W[entries.counts(axis=1) == 0] = 0
     H[entries.counts(axis=0) == 0] = 0
     return np.column_stack([W, b]), np.column_stack([H, c])
+
+
+def _refuse_weights(entries):
+    """Refuse weights whose sums with values would overflow."""
+    if np.log2(entries.weight()) > 0.9 * np.finfo(entries.dtype).maxexp:
+        raise ValueError(
+            f"entry_weight is too large to sum up: its sum is {entries.weight():.3g}. "
+            "Divide it, and reg, by a constant."
+        )
 
 
 def _refuse_zeros(entries, why):

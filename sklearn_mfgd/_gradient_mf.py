@@ -79,7 +79,8 @@ class GradientMF(BaseMatrixFactorization):
         Where to start.
 
         - "svd": the leading singular vectors of X with zeros in the holes, divided by
-          the observed share.
+          the observed share. Far from zero, the holes are filled by means of rows and
+          columns.
         - "random": Gaussian factors of a size that suits X.
         - ``(W0, H0)``: these factors, of shape (n_samples, rank) and
           (n_features, rank).

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from ._linalg import blocks, gram_of_rows, product, qr
-from ._model import times_power
+from ._model import Side, times_power
 
 # Directions that the randomized SVD carries beyond the rank (Halko, Martinsson & Tropp,
 # SIAM Review 2011).
@@ -21,6 +21,13 @@ TOLERANCE = {np.dtype(np.float64): 0.0, np.dtype(np.float32): 1e-5}
 # Shrinking by the ridge would start weak factors at exactly zero, where all gradients
 # vanish; they start at this share of their size at least.
 LEAST_SHARE = 0.1
+
+# Of means that are no part of the model: no penalty, and rounds until they settle.
+NO_RIDGE = Side(np.zeros(1), np.ones(1))
+N_ROUNDS_OF_MEANS = 10
+
+# They replace the zeros in the holes where they leave less than this of the squares.
+MUCH = 0.5
 
 
 def given_factors(init, shape, rank, dtype, exponent):
@@ -40,8 +47,20 @@ def given_factors(init, shape, rank, dtype, exponent):
             )
         if not np.isfinite(given).all():
             raise ValueError(f"init: {name} must be finite.")
-        factors.append(times_power(given, -exponent))
+        factors.append(_scaled(given, name, exponent))
     return factors
+
+
+def _scaled(given, name, exponent):
+    """Starting factors in the units of the solvers, where fourth powers must fit."""
+    info, largest = np.finfo(given.dtype), np.abs(given).max()
+    limits = info.minexp / 4, info.maxexp / 5
+    if largest > 0 and not limits[0] < np.log2(largest) - exponent < limits[1]:
+        raise ValueError(
+            f"init: {name} has values up to {largest:.3g}, which is too far from "
+            f"{2.0**exponent:.3g}, the root of the size of X, to compute with."
+        )
+    return times_power(given, -exponent)
 
 
 def initial_biases(objective, sides, n_rounds=3):
@@ -105,6 +124,55 @@ def svd_factors(objective, b, c, rank, share, shrink, rng=None):
         scale = np.sqrt(_best_scale(objective, W, H, b, c)).astype(b.dtype)
         W, H = scale * W, scale * H
     return W, H
+
+
+def factors_from_means(objective, rank, start):
+    """Start a model without biases from means of rows and columns, if these say much.
+
+    Where rows or columns lie far from zero, an SVD with zeros in the holes sees little
+    but the holes, and the way from random factors is long. There the means, and the
+    start of what they leave, are factors, of which the leading ones are kept.
+
+    Parameters
+    ----------
+    objective : ObservedObjective
+        Without biases.
+    rank : int
+    start : callable (objective, b, c) -> W, H
+        `svd_factors` or `random_factors`.
+    """
+    (m, n), dtype = objective.shape, objective.dtype
+    means = objective.with_biases()
+    b, c = initial_biases(means, (NO_RIDGE, NO_RIDGE), N_ROUNDS_OF_MEANS)
+    if not _means_say_much(means, b, c):
+        return start(objective, np.zeros((m, 0), dtype), np.zeros((n, 0), dtype))
+    W, H = start(means, b, c)
+    left = np.column_stack([W, b, np.ones_like(b)])
+    right = np.column_stack([H, np.ones_like(c), c])
+    return _leading(left, right, rank)
+
+
+def _means_say_much(objective, b, c):
+    """Whether means explain most of the data, beyond what they would of any numbers."""
+    n_observed = objective.rows.indices.size
+    n_free = n_observed - sum(objective.shape) + 1
+    left = 2 * objective.value(b, c)
+    return left * n_observed < MUCH * objective.total * n_free
+
+
+def _leading(W, H, rank):
+    """The best factors of this rank of ``W H'``, both of the size of the root."""
+    bases, triangles = zip(
+        *(np.linalg.qr(F.astype(np.float64)) for F in (W, H)), strict=True
+    )
+    left, singular, right = np.linalg.svd(triangles[0] @ triangles[1].T)
+    n_kept = min(rank, singular.size)
+    size = np.sqrt(singular[:n_kept])
+    pair = bases[0] @ left[:, :n_kept], bases[1] @ right[:n_kept].T
+    found = [np.zeros((len(F), rank), F.dtype) for F in (W, H)]
+    for factors, vectors in zip(found, _fix_signs(*pair), strict=True):
+        factors[:, :n_kept] = vectors * size
+    return found
 
 
 def _best_scale(objective, W, H, b, c):

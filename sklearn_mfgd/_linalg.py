@@ -44,8 +44,11 @@ def solve_shared(system, targets, n_terms):
     Returns
     -------
     solution : ndarray of shape (n_rows, r), float64
-        The solution of minimum norm where the system is singular.
+        The solution of minimum norm where the system is singular, NaN where it or the
+        targets have overflowed.
     """
+    if not np.isfinite(system).all():
+        return np.full(targets.shape, np.nan)
     eigenvalues, vectors = np.linalg.eigh(system)
     inverse = _inverse_or_zero(eigenvalues, n_terms)
     return product(product(targets, vectors) * inverse, vectors.T)
@@ -121,7 +124,14 @@ def solve_each(systems, targets, n_terms, least=0.0):
     Parameters and result are those of `solve_shared`, with `systems` of shape
     (n_rows, r, r); `least` is a known lower bound of all eigenvalues.
     """
-    solution = np.empty_like(targets)
+    solution = np.full_like(targets, np.nan)
+    finite = np.isfinite(systems).all(axis=(1, 2))
+    if not finite.all():
+        if finite.any():
+            solution[finite] = solve_each(
+                systems[finite], targets[finite], n_terms, least
+            )
+        return solution
     definite = _safely_definite(systems, least)
     if definite.any():
         solved = np.linalg.solve(systems[definite], targets[definite][..., None])

@@ -11,6 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+# In the units of the solvers, where data are of order one, a ridge of this size leaves
+# nothing of any factor. A larger one would overflow.
+LARGEST_RIDGE = 1e30
+
 
 def times_power(x, exponent):
     """Multiply x by ``2**exponent``: without rounding where that is an integer."""
@@ -44,9 +48,11 @@ class Side(NamedTuple):
 
 def sides_of(rank, biases, ridge, exponent=0):
     """Penalty and unit of every column of W and of H."""
-    factors = np.full(rank, times_power(ridge.factors, -2 * exponent))
+    with np.errstate(over="ignore"):
+        scaled = min(times_power(ridge.factors, -2 * exponent), LARGEST_RIDGE)
+    factors, bias = np.full(rank, scaled), min(ridge.biases, LARGEST_RIDGE)
     unit = np.full(rank, times_power(1.0, 2 * exponent))
-    with_bias = Side(np.append(factors, ridge.biases), np.append(unit, 1.0))
+    with_bias = Side(np.append(factors, bias), np.append(unit, 1.0))
     without = Side(factors, unit)
     return tuple(with_bias if biased else without for biased in biases)
 

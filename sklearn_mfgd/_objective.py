@@ -34,6 +34,10 @@ from ._linalg import blocks, product, solve_shared
 # large sums has lost half of its digits and is summed entry by entry instead.
 CANCELLATION = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-3}
 
+# Below this ratio of the smallest to the largest eigenvalue a system is solved for
+# targets in float64.
+ILL_CONDITIONED = 1e-5
+
 
 class _Side:
     """What both objectives share: whose biases there are, and the regressors."""
@@ -100,6 +104,15 @@ class CompleteObjective(_Side):
             found = found - (offset @ design).astype(found.dtype)
         return found
 
+    def _correlate_in_double(self, design, offset):
+        """The same in float64: an ill-conditioned system magnifies rounding."""
+        design = design.astype(np.float64)
+        found = np.empty((self.X.shape[0], design.shape[1]))
+        whole = [slice(None)]  # what is sparse is small, or slow to cut
+        for rows in whole if sparse.issparse(self.X) else blocks(*self.X.shape):
+            found[rows] = self.X[rows] @ design
+        return found - offset @ design
+
     def _expand(self, W, H):
         """Form value and gradient out of Gram matrices."""
         design, offset = self._regressors(H)[0], self._offset(H)
@@ -138,10 +151,13 @@ class CompleteObjective(_Side):
 
     def least_squares(self, H, ridge):
         """Exact rows; all of them share one system."""
-        design = self._regressors(H)[0]
-        correlations = self._correlate(design, self._offset(H))
+        design, offset = self._regressors(H)[0], self._offset(H)
         system = self.gram(H) + np.diag(ridge)
-        return solve_shared(system, correlations, len(H)).astype(H.dtype, copy=False)
+        if H.dtype == np.float32 and _ill_conditioned(system):
+            found = self._correlate_in_double(design, offset)
+        else:
+            found = self._correlate(design, offset)
+        return solve_shared(system, found, len(H)).astype(H.dtype, copy=False)
 
     def deflate(self, b, c):
         """Subtract biases, (m, 0 or 1) and (n, 0 or 1); good for products only."""
@@ -198,6 +214,11 @@ class ObservedObjective(_Side):
         flags = {"row_bias": self.column_bias, "column_bias": self.row_bias}
         return ObservedObjective(self._columns, self.rows, **flags)
 
+    def with_biases(self):
+        """The same data, for a model that has the biases of either side."""
+        flags = {"row_bias": True, "column_bias": True}
+        return ObservedObjective(self.rows, self.T.rows, **flags)
+
     @property
     def total(self):
         """Sum of the weighted squares of the data."""
@@ -249,6 +270,14 @@ class _Observed:
 
     def __matmul__(self, V):
         return _engine.product(self.rows, V)
+
+
+def _ill_conditioned(system):
+    """Whether a system magnifies the rounding of float32 to what is seen."""
+    if not np.isfinite(system).all():
+        return False
+    eigenvalues = np.linalg.eigvalsh(system)
+    return eigenvalues[0] < ILL_CONDITIONED * eigenvalues[-1]
 
 
 def _row_squares(A):

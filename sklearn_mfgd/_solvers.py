@@ -20,6 +20,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ._divergence import (
+    DivergenceError,
+    descending_step,
+    gradient_bound,
+    refuse_infinite,
+)
 from ._steps import STEPS, penalty
 
 # Sweeps in a row above the starting F that count as divergence. A fixed step may
@@ -35,46 +41,6 @@ LONGEST = 0.99
 
 # Sweeps that a fixed step longer than 2/L has to prove itself before it may converge.
 PROBATION = 50
-
-
-class DivergenceError(ValueError):
-    """Raised when a fixed step `eta` makes the objective grow instead of fall.
-
-    Parameters
-    ----------
-    eta : float
-        The step that diverged.
-    n_iter : int
-        The sweep at which that was seen.
-    stable_eta : float
-        A step that descends.
-
-    Attributes
-    ----------
-    eta, n_iter, stable_eta
-        As given.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sklearn_mfgd import DivergenceError, GradientMF
-    >>> X = np.outer(np.arange(1, 9), [30.0, 40.0, 50.0])
-    >>> try:
-    ...     GradientMF(rank=1, solver="gd", eta=0.5).fit(X)
-    ... except DivergenceError as error:
-    ...     model = GradientMF(rank=1, solver="gd", eta=error.stable_eta).fit(X)
-    """
-
-    def __init__(self, eta, n_iter, stable_eta):
-        super().__init__(eta, n_iter, stable_eta)
-        self.eta, self.n_iter, self.stable_eta = eta, n_iter, stable_eta
-
-    def __str__(self):
-        return (
-            f"The objective diverged at sweep {self.n_iter} with eta={self.eta:g}. A "
-            f"step that is stable for these data is eta={self.stable_eta:.3g}; "
-            "eta='auto' finds the best step of every row by itself."
-        )
 
 
 class Descent(NamedTuple):
@@ -105,7 +71,7 @@ class Track:
         self._tol, self._patience = tol, n_iter_no_change
         self._validate, self._monitor = validate, monitor
         self._losses, self._errors = [], []
-        self._best, self._stale = (np.inf, W, H, None), 0
+        self._best, self._reference, self._stale = (np.inf, W, H, None), np.inf, 0
         self._now, self.converged = (W, H, None), False
         self._sizes = lambda: np.zeros(0)
         if monitor is not None:
@@ -116,13 +82,30 @@ class Track:
         self._now, self._sizes, self.converged = (W, H, state), sizes, converged
         self._losses.append(loss)
         if self._validate is not None:
-            self._errors.append(self._validate(W, H))
-            self._stale += 1
-            if self._errors[-1] < self._best[0] * (1 - self._tol):
-                self._best, self._stale = (self._errors[-1], W, H, state), 0
+            self._check_held_out()
             self.converged = converged or self._stale >= self._patience
         if self._monitor is not None:
             self.converged = self._monitor(self.descent()) or self.converged
+
+    def _check_held_out(self):
+        """Keep the iterate of least error, and count the sweeps without a gain."""
+        W, H, state = self._now
+        error = self._validate(W, H)
+        if not np.isfinite(error):
+            raise ValueError(
+                f"The error of the entries that early_stopping=True holds out is "
+                f"{error} after sweep {len(self._losses)}: the factors are too large "
+                "to multiply. Use a larger reg, or early_stopping=False."
+            )
+        self._errors.append(error)
+        # The first one is a gain whatever tol is: infinity less a share is no number.
+        first = len(self._errors) == 1
+        gained = first or error < self._reference * (1 - self._tol)
+        self._stale = 0 if gained else self._stale + 1
+        if gained:
+            self._reference = error
+        if first or error < self._best[0]:
+            self._best = error, W, H, state
 
     def descent(self):
         """What to return if it ended here."""
@@ -182,19 +165,23 @@ def descend(
     ------
     DivergenceError
         When a fixed step makes F non-finite, or keeps it above its start.
+    ValueError
+        When F is not finite at the start, or with the best steps.
     """
-    eps = np.finfo(W.dtype).eps
-    start = objective.value(W, H) + penalty(W, sides[0]) + penalty(H, sides[1])
+    eps = float(np.finfo(W.dtype).eps)
+    with np.errstate(over="ignore", invalid="ignore"):
+        start = objective.value(W, H) + penalty(W, sides[0]) + penalty(H, sides[1])
+    refuse_infinite(start, 0)
     # A fit to the last digit: below this, changes of F are rounding.
     exact = (10 * eps) ** 2 * objective.total
     slack = min(tol, 100 * eps)  # a rise so small is rounding too
     # At a minimum even a step that is too long moves nothing, until it has magnified
     # the rounding: an SVD is such a start.
-    too_long = eta != "auto" and eta > 2 * _stable_step(objective, W, H, sides, solver)
+    too_long = eta != "auto" and eta > 2 * _bound(objective, W, H, sides, solver)
     patience = PROBATION if too_long else 0
-    sweep = partial(_sweep, objective, sides, STEPS[solver], eta)
+    sweep = partial(_sweep, objective, sides, STEPS[solver])
     accelerate = eta == "auto" and solver != "gd"
-    lowest = start, W, H
+    lowest, first = (start, W, H), (W, H)
     before, previous, gain, run, rising = (W, H), start, np.inf, 0, 0
     track = Track(
         W,
@@ -206,16 +193,27 @@ def descend(
     )
     for n_iter in range(1, max_iter + 1):
         (W, H), earlier = _extrapolate((W, H), before, run), (W, H)
-        W, H, loss, sizes = sweep(W, H)
+        W, H, loss, sizes = sweep(eta, W, H)
         if run and not loss <= previous:  # overshot: restart from where it was
             run, gain = 0, np.inf
-            W, H, loss, sizes = sweep(*earlier)
+            W, H, loss, sizes = sweep(eta, *earlier)
         elif accelerate and (run or previous - loss > SLOW * gain):
             run += 1
         before, last_gain, gain = earlier, gain, previous - loss
         rising = rising + 1 if loss > start * (1 + np.sqrt(eps)) else 0
-        if not np.isfinite(loss) or rising == PATIENCE:
-            stable = _stable_step(objective, *lowest[1:], sides, solver)
+        if eta == "auto":
+            refuse_infinite(loss, n_iter)
+            # So near to singular a step misses: what F had reached is kept.
+            if gain < -(np.sqrt(eps) * previous + eps * start + exact):
+                track.add(*earlier, previous, partial(np.asarray, sizes), False)
+                break
+        elif not np.isfinite(loss) or rising == PATIENCE:
+            bound = _bound(objective, *lowest[1:], sides, solver)
+            stable = min(bound, _bound(objective, *first, sides, solver))
+            if solver == "gd":
+                trial = partial(_trial, sweep, first, max_iter)
+                longest = min(stable, eta / 2)
+                stable = descending_step(longest, trial, start, hover=np.sqrt(eps))
             raise DivergenceError(eta, n_iter, stable)
         lowest = min(lowest, (loss, W, H), key=lambda iterate: iterate[0])
         ratio = min(max(gain, 0) / last_gain, LONGEST) if last_gain > 0 else 0.0
@@ -255,30 +253,13 @@ def _sweep(objective, sides, step, eta, W, H):
     return W, H, loss, np.concatenate([W_step.sizes, H_step.sizes])
 
 
-def _stable_step(objective, W, H, sides, solver):
-    """Find a step under which F falls all the way: 1/L, L a bound of the curvature.
-
-    Gradient descent keeps H'H - W'W, so from the largest curvature of today either side
-    grows by the largest singular value of the data at the most.
-    """
-    if solver != "gd":
-        return 1.0  # the full step: exact for als, a majorizer's for scaled
-    lipschitz = 0.0
-    for problem, other, side in ((objective, H, sides[0]), (objective.T, W, sides[1])):
-        root = np.sqrt(side.unit)
-        hessian = problem.gram(other) + np.diag(side.ridge)
-        largest = np.linalg.eigvalsh(root[:, None] * hessian * root)[-1]
-        lipschitz = max(lipschitz, largest)
-    rank = W.shape[1] - objective.row_bias
-    A = objective.deflate(W[:, rank:], H[:, rank:])
-    slope = objective.largest_weight * _largest_singular_value(A, W.dtype)
-    lipschitz += sides[0].unit[0] * slope
-    return 1.0 / lipschitz if lipschitz > 0 else np.inf
+def _bound(objective, W, H, sides, solver):
+    """Bound the steps that descend; the full step is exact for als, safe for scaled."""
+    return gradient_bound(objective, W, H, sides) if solver == "gd" else 1.0
 
 
-def _largest_singular_value(A, dtype, n_iter=20):
-    """Power iteration."""
-    v = np.random.RandomState(0).standard_normal((A.shape[1], 1)).astype(dtype)
-    for _ in range(n_iter):
-        v = A.T @ (A @ (v / max(np.linalg.norm(v), np.finfo(dtype).tiny)))
-    return float(np.sqrt(np.linalg.norm(v)))
+def _trial(sweep, factors, max_iter, eta):
+    """F after each sweep from the start."""
+    for _ in range(max_iter):
+        *factors, loss, _ = sweep(eta, *factors)
+        yield loss

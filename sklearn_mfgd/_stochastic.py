@@ -30,13 +30,20 @@ References
    Factorization with Distributed Stochastic Gradient Descent", KDD 2011.
 """
 
+from copy import deepcopy
 from itertools import pairwise
 
 import numpy as np
 
 from . import _engine
+from ._divergence import (
+    DivergenceError,
+    descending_step,
+    entry_bound,
+    refuse_infinite,
+)
 from ._linalg import blocks
-from ._solvers import LONGEST, PATIENCE, DivergenceError, Track
+from ._solvers import LONGEST, PATIENCE, Track
 from ._steps import penalty
 
 RATE = 0.1
@@ -44,6 +51,7 @@ HALVINGS = 10  # of the rate in a row without a gain: F is as low as it gets
 SMALLEST_BLOCK = 32  # rows and columns of a block of the grid, at least
 LARGEST_GRID = 16
 LARGEST_PILE = 4_000_000  # entries that are shuffled in one call
+NO_SIZE = 1e-200  # of squares whose inverse would overflow
 
 
 def stochastic_descend(
@@ -76,12 +84,23 @@ def stochastic_descend(
             loss = objective.value(W, H)
             return loss + penalty(W, sides[0]) + penalty(H, sides[1])
 
+    def trial(step):
+        """F after each epoch from the start, in the order of this fit."""
+        factors = first
+        epoch = _Epoch(objective, sides, *factors, step, deepcopy(order))
+        for _ in range(max_iter):
+            with np.errstate(over="ignore", invalid="ignore"):
+                factors = epoch(*factors)
+            yield penalized(*factors)
+
+    first, order = (W, H), deepcopy(rng)
     epoch = _Epoch(objective, sides, W, H, eta, rng)
     start = previous = penalized(W, H)
+    refuse_infinite(start, 0)
     # A fixed step ends up hovering about a minimum. What diverges soon leaves behind
     # factors of zero, too.
     ceiling = max(start, 0.5 * objective.total)
-    exact = (10 * np.finfo(W.dtype).eps) ** 2 * objective.total
+    exact = (10 * float(np.finfo(W.dtype).eps)) ** 2 * objective.total
     lowest = start, W, H
     gain, rising, halvings = np.inf, 0, 0
     track = Track(
@@ -107,9 +126,11 @@ def stochastic_descend(
             ratio = min(gain / last_gain, LONGEST) if last_gain > 0 < gain else 0.0
             converged = 0 <= gain < (1 - ratio) * tol * loss or loss <= exact
         rising = rising + 1 if loss > ceiling else 0
-        if not np.isfinite(loss) or rising == PATIENCE:
-            stable = _stable_step(*lowest[1:], sides, objective)
-            raise DivergenceError(eta, n_iter, stable)
+        if eta != "auto" and (not np.isfinite(loss) or rising == PATIENCE):
+            iterates = first, lowest[1:]
+            bounds = (entry_bound(objective, *pair, sides) for pair in iterates)
+            longest = min(*bounds, eta / 2)
+            raise DivergenceError(eta, n_iter, descending_step(longest, trial, start))
         lowest = min(lowest, (loss, W, H), key=lambda iterate: iterate[0])
         previous = loss
         track.add(W, H, loss, epoch.steps, converged)
@@ -146,8 +167,15 @@ class _Epoch:
             rms = np.sqrt(square) if square > 0 else 1.0
             # Steps and gradients of data of mean square 1, in the units of these data.
             self._squares = [np.zeros((n, 2), W.dtype) for n in rows.shape]
-            self._scales = 1 / (rank * rms**3 * weight**2), 1 / (rms * weight) ** 2
-            self._etas = RATE / (rms * weight), RATE / weight
+            sizes = rank * rms**3 * weight**2, (rms * weight) ** 2
+            self._scales = tuple(1 / max(size, NO_SIZE) for size in sizes)
+            # A step of the ridge alone must not lead beyond zero.
+            share = 1 / min(n[n > 0].min() for n in counts)
+            etas = RATE / max(rms * weight, NO_SIZE), RATE / weight
+            self._etas = tuple(
+                1 / (ridge * share) if eta * ridge * share > 1 else eta
+                for eta, ridge in zip(etas, self._ridge, strict=True)
+            )
         else:
             self._etas = eta * float(sides[0].unit[0]), eta
 
@@ -173,7 +201,11 @@ class _Epoch:
         return W, H
 
     def halve(self):
+        """Halve the steps after an epoch that is taken back."""
         self._etas = tuple(eta / 2 for eta in self._etas)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for squares in self._squares:  # that overflowed: they would end all steps
+                squares[~np.isfinite(squares * max(self._scales))] = 0
 
     def steps(self):
         """Steps of the factors, of rows and columns."""
@@ -246,13 +278,3 @@ def _shuffle(order, rng):
         pile = whole[dealt[start:stop]]
         rng.shuffle(pile)
         order[start:stop] = pile
-
-
-def _stable_step(W, H, sides, objective):
-    """A step that no entry makes too long: half the inverse of its curvature."""
-    row_bias, column_bias = objective.row_bias, objective.column_bias
-    rank = W.shape[1] - row_bias
-    largest = sum(float(np.square(F[:, :rank]).sum(axis=1).max()) for F in (W, H))
-    unit, ridge = float(sides[0].unit[0]), float(sides[0].ridge[0])
-    weight = objective.largest_weight
-    return 0.5 / (unit * (weight * largest + ridge) + weight * (row_bias + column_bias))

@@ -1,5 +1,6 @@
 """What is refused, and what the message says."""
 
+import re
 import warnings
 
 import numpy as np
@@ -352,6 +353,32 @@ def test_a_start_that_is_not_finite(model, X, value):
     model.set_params(init=(np.ones((8, 2)), np.full((5, 2), value)))
     with pytest.raises(ValueError, match="H0 must be finite"):
         model.fit(X)
+
+
+@pytest.mark.parametrize("solver", ["gd", "scaled", "als", "sgd"])
+@pytest.mark.parametrize("size", [1e77, 1e100, 1e300, 1e-100])
+def test_a_start_out_of_all_proportion(model, X, solver, size):
+    model.set_params(solver=solver, init=(np.ones((8, 2)), np.full((5, 2), size)))
+    with pytest.raises(ValueError, match=f"init: H0 .* {re.escape(f'{size:.3g}')}"):
+        model.fit(X)
+
+
+def test_a_start_of_zeros_is_in_proportion(model, X):
+    model.set_params(init=(np.zeros((8, 2)), np.zeros((5, 2)))).fit(X)
+    assert np.isfinite(model.components_).all()
+
+
+def test_weights_whose_sum_overflows(model, X):
+    with pytest.raises(ValueError, match="entry_weight is too large"):
+        model.fit(X, entry_weight=np.full(X.shape, 1e306))
+
+
+def test_factors_whose_product_overflows(model, X):
+    Z = model.fit_transform(X)
+    with pytest.raises(ValueError, match="beyond the range of float64"):
+        model.inverse_transform(np.full_like(Z, 1e308) * np.sign(Z[:1]))
+    with pytest.raises(ValueError, match="beyond the range of float64"):
+        model.predict_entries(np.full_like(Z, 1.7e308), [0] * 5, range(5))
 
 
 def test_a_validation_fraction_that_leaves_nothing(model, X):

@@ -594,6 +594,101 @@ def test_extreme_values_fit_like_any_other(
     assert np.isfinite(model.score(extreme))
 
 
+@pytest.mark.parametrize("offset", [1e2, -1e3, 1e4, 1e6])
+@pytest.mark.parametrize("where", ["everywhere", "columns", "rows", "both"])
+def test_an_offset_does_not_hide_the_other_factors(where, offset):
+    """The model without biases has a factor for it, and starts from means."""
+    rng = np.random.default_rng(0)
+    truth = rng.standard_normal((300, 3)) @ rng.standard_normal((3, 20))
+    scale = truth.std()
+    truth += 0.1 * rng.standard_normal(truth.shape)
+    rows, columns = rng.standard_normal((300, 1)), rng.standard_normal(20)
+    shapes = {"everywhere": 1, "columns": columns, "rows": rows, "both": rows + columns}
+    truth += offset * shapes[where]
+    hidden = rng.random(truth.shape) < 0.2
+    model = GradientMF(5 if where == "both" else 4)
+    Z = model.fit_transform(np.where(hidden, np.nan, truth))
+    error = (model.inverse_transform(Z) - truth)[hidden]
+    assert np.sqrt(np.mean(error**2)) < 0.1 * scale
+
+
+@pytest.mark.pairwise(
+    solver=["scaled", "als"],
+    init=["svd", "random"],
+    reg=[0.0, 0.1],
+    dtype=[np.float64, np.float32],
+    early_stopping=[False, True],
+)
+def test_an_offset_does_not_matter_to_any_other_choice(
+    solver, init, reg, dtype, early_stopping
+):
+    rng = np.random.default_rng(0)
+    truth = rng.standard_normal((300, 3)) @ rng.standard_normal((3, 20))
+    hidden = rng.random(truth.shape) < 0.2
+    X = truth + 0.1 * rng.standard_normal(truth.shape)
+    X = np.where(hidden, np.nan, X + 1e4).astype(dtype)
+    model = GradientMF(
+        4,
+        solver=solver,
+        init=init,
+        reg=reg,
+        early_stopping=early_stopping,
+        random_state=0,
+    )
+    found = model.inverse_transform(model.fit_transform(X)) - 1e4
+    assert np.sqrt(np.mean((found - truth)[hidden] ** 2)) < 0.1 * truth.std()
+
+
+@pytest.mark.pairwise(
+    Estimator=ESTIMATORS,
+    solver=[*SOLVERS, "sgd"],
+    extreme=[
+        (np.float64, 1e-300),
+        (np.float64, 1e300),
+        (np.float32, 1e-37),
+        (np.float32, 1e37),
+    ],
+    reg=[0.0, 1.0, 1e300],
+    fit_bias=[False, True, "columns"],
+    share_missing=[0.0, 0.3],
+)
+def test_fit_transform_equals_transform_at_the_ends_of_the_range_of_floats(
+    planted, Estimator, solver, extreme, reg, fit_bias, share_missing, recwarn
+):
+    dtype, size = extreme
+    X = planted(share_missing=share_missing).X
+    X = (X / np.nanmax(np.abs(X))).astype(dtype) * dtype(size)
+    model = Estimator(3, solver=solver, reg=reg, fit_bias=fit_bias, random_state=0)
+    model.set_params(max_iter=20, tol=1e9)  # no warning of too few sweeps
+    found, again = map(
+        model.inverse_transform, (model.fit_transform(X), model.transform(X))
+    )
+    assert np.isfinite(found).all()
+    assert np.isfinite(model.score(X))
+    rtol = 1e-6 if dtype == np.float64 else 1e-3
+    assert_allclose(again / dtype(size), found / dtype(size), atol=rtol)
+    assert not recwarn.list
+
+
+def test_a_ridge_of_next_to_nothing_does_not_magnify_single_precision():
+    """Early stopping lists the entries of complete data, and transform does not."""
+    rng = np.random.default_rng(0)
+    X = np.outer(rng.standard_normal(5), [1.0, 0.45]).astype(np.float32)
+    model = GradientMF(
+        3,
+        solver="sgd",
+        reg=1e-14,
+        fit_bias=True,
+        init="random",
+        early_stopping=True,
+        validation_fraction=0.3,
+        random_state=0,
+        max_iter=1,
+    )
+    Z = model.fit_transform(X)
+    assert_allclose(model.transform(X), Z, atol=0.01 * np.abs(Z).max())
+
+
 # Sweeps
 
 
@@ -702,6 +797,21 @@ def test_early_stopping_restores_the_best_iterate(overfitting, solver):
     assert 1 < best < model.n_iter_
     stopped = clone(model).set_params(max_iter=best).fit(overfitting)
     assert_array_equal(stopped.components_, model.components_)
+
+
+@pytest.mark.parametrize("tol", [1.0, 2.0])
+@pytest.mark.parametrize("reg", [0.1, "auto"])
+def test_early_stopping_with_a_tol_that_nothing_meets_returns_a_sweep(
+    overfitting, reg, tol
+):
+    model = GradientMF(3, reg=reg, early_stopping=True, tol=tol, random_state=0)
+    model.fit(overfitting)
+    assert len(model.validation_curve_) == model.n_iter_ >= 1
+    assert np.isfinite(model.validation_curve_).all()
+    if reg != "auto":
+        best = int(np.argmin(model.validation_curve_)) + 1
+        stopped = clone(model).set_params(max_iter=best, tol=0).fit(overfitting)
+        assert_array_equal(stopped.components_, model.components_)
 
 
 @pytest.mark.parametrize("patience", [1, 4])

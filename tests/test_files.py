@@ -93,7 +93,9 @@ class TestALoadedModelIsTheSame:
         assert loaded.score(table) == fitted.score(table)
         assert_array_equal(loaded.components_, fitted.components_)
 
-    @pytest.mark.parametrize("model", [FACTORIZATIONS[k] for k in (2, 3, 4)], ids=number)
+    @pytest.mark.parametrize(
+        "model", [FACTORIZATIONS[k] for k in (2, 3, 4)], ids=number
+    )
     def test_uncertainty(self, model, store, table):
         fitted = fitted_to(model, table)
         loaded = store(fitted)

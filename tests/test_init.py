@@ -1,12 +1,19 @@
 """Where the descent starts."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 from sklearn_mfgd import _init, _linalg
-from sklearn_mfgd._init import initial_biases, random_factors, svd_factors
+from sklearn_mfgd._init import (
+    factors_from_means,
+    initial_biases,
+    random_factors,
+    svd_factors,
+)
 from sklearn_mfgd._model import Biases, Ridge, sides_of
 from sklearn_mfgd._objective import CompleteObjective
 
@@ -175,3 +182,62 @@ def test_random_factors_made_by_parts_are_those_made_at_once(
     parts = random_factors(*arguments, np.random.RandomState(0))
     for part, expected in zip(parts, whole, strict=True):
         assert_array_equal(part, expected)
+
+
+# Models without biases
+
+
+@pytest.fixture
+def far_from_zero(planted, observed_objective):
+    """Return ``far_from_zero(offset)``: data of rank 3, and the objective of more."""
+
+    def make(offset):
+        data = planted(m=60, n=40, rank=3, noise=0.1, share_missing=0.3)
+        return data, observed_objective(data.complete + offset, data.mask)
+
+    return make
+
+
+def starts(objective, rank, share):
+    ways = (
+        partial(svd_factors, rank=rank, share=share, shrink=0.0),
+        partial(random_factors, rank=rank, weight=1680, rng=np.random.RandomState(0)),
+    )
+    return [factors_from_means(objective, rank, way) for way in ways]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("offset", [100.0, -1e4])
+def test_far_from_zero_the_start_is_that_of_what_means_leave(
+    far_from_zero, offset, dtype
+):
+    data, _ = far_from_zero(0)
+    objective = far_from_zero(dtype(offset))[1]
+    for W, H in starts(objective, 4, data.mask.mean()):
+        assert W.shape == (60, 4) and H.shape == (40, 4)
+        residual = (W @ H.T - offset - data.complete)[data.mask]
+        assert np.std(residual) < 1.5 * np.std(data.complete)
+
+
+def test_far_from_zero_the_svd_start_has_the_factors_of_the_data(far_from_zero):
+    data, objective = far_from_zero(1e4)
+    (W, H), _ = starts(objective, 5, data.mask.mean())
+    residual = (W @ H.T - 1e4 - data.complete)[data.mask]
+    assert np.std(residual) < 0.7 * np.std(data.complete)
+
+
+def test_near_zero_the_start_is_that_without_means(far_from_zero):
+    data, objective = far_from_zero(0.0)
+    share = data.mask.mean()
+    (W, H), _ = starts(objective, 3, share)
+    expected = svd_factors(objective, *NO_BIAS, 3, share, 0.0)
+    assert_array_equal(W, expected[0])
+    assert_array_equal(H, expected[1])
+
+
+@pytest.mark.parametrize("rank", [1, 45])
+def test_means_leave_the_rank_as_it_is(far_from_zero, rank):
+    data, objective = far_from_zero(50.0)
+    for W, H in starts(objective, rank, data.mask.mean()):
+        assert W.shape == (60, rank) and H.shape == (40, rank)
+        assert np.isfinite(W).all() and np.isfinite(H).all()

@@ -8,10 +8,11 @@ import pytest
 from numpy.testing import assert_allclose
 from sklearn.base import clone
 
-from sklearn_mfgd import DivergenceError, GradientMF, MaskedGradientMF
+from sklearn_mfgd import DivergenceError, GradientMF, MaskedGradientMF, MFImputer
+from sklearn_mfgd._divergence import descending_step
 from sklearn_mfgd._model import Biases, Ridge, sides_of
 from sklearn_mfgd._objective import CompleteObjective
-from sklearn_mfgd._solvers import descend
+from sklearn_mfgd._solvers import Track, descend
 from sklearn_mfgd._steps import STEPS, gradient_step, least_squares_step, scaled_step
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -275,6 +276,29 @@ def test_the_monitor_may_end_the_descent(problem):
     assert descent.converged
 
 
+def test_gains_that_tol_does_not_count_end_the_descent_but_are_kept():
+    errors = iter([5.0, 4.9, 4.8])
+    track = Track(
+        np.zeros(1),
+        np.zeros(1),
+        tol=0.5,
+        validate=lambda W, H: next(errors),
+        n_iter_no_change=2,
+        monitor=None,
+    )
+    for sweep in (1, 2, 3):
+        assert not track.converged
+        track.add(np.full(1, sweep), np.zeros(1), 1.0, lambda: np.ones(1), False)
+    assert track.converged
+    assert track.descent().W == 3
+
+
+@pytest.mark.parametrize("error", [np.nan, np.inf])
+def test_a_held_out_error_that_is_not_finite_is_no_success(problem, error):
+    with pytest.raises(ValueError, match=r"after sweep 1: .* Use a larger reg"):
+        run(problem(), "als", validate=lambda W, H: error)
+
+
 def test_the_iterate_of_least_held_out_error_is_returned(problem):
     case = problem()
     errors, iterates = iter([5.0, 3.0, 4.0, 3.5, 6.0]), []
@@ -288,6 +312,18 @@ def test_the_iterate_of_least_held_out_error_is_returned(problem):
     assert descent.converged
     assert_allclose(descent.W, iterates[1][0])
     assert_allclose(descent.H, iterates[1][1])
+
+
+@pytest.mark.parametrize("seed", [36, 45, 71, 109, 385])
+def test_single_precision_that_cannot_solve_a_system_keeps_what_it_has_reached(seed):
+    """Three factors of data that have one, beside biases a million times smaller."""
+    rng = np.random.default_rng(seed)
+    X = 3e14 * np.outer(rng.standard_normal(12), rng.standard_normal(13))
+    start = rng.standard_normal((12, 3)), rng.standard_normal((13, 3))
+    model = MaskedGradientMF(3, reg=1.0, init=start, max_iter=40, tol=0)
+    curve = np.array(model.fit(X.astype(np.float32)).loss_curve_)
+    assert (curve[1:] <= 1.001 * curve[:-1]).all()
+    assert np.isfinite(model.components_).all()
 
 
 # Steps that are too long
@@ -347,6 +383,81 @@ def test_a_rise_is_never_taken_for_convergence(planted):
     model = GradientMF(3, solver="gd", eta=0.1, init="random", tol=1.0, random_state=0)
     with pytest.raises(DivergenceError):
         model.fit(X)
+
+
+@pytest.mark.parametrize("seed", [0, 6, 11])
+def test_a_step_is_named_only_if_it_lasts_as_long_as_the_fit(seed):
+    """Without a ridge the optimum for outliers has huge factors, where steps fail."""
+    rng = np.random.default_rng(seed)
+    X = np.where(rng.random((80, 50)) < 0.01, 100, rng.standard_normal((80, 50)))
+    X[rng.random(X.shape) > 0.4] = np.nan
+    model = MaskedGradientMF(
+        2, solver="gd", reg=0.0, eta=0.5, init="random", random_state=0, tol=0
+    )
+    with pytest.raises(DivergenceError) as caught:
+        model.fit(X)
+    curve = model.set_params(eta=caught.value.stable_eta).fit(X).loss_curve_
+    assert len(curve) == 200
+    assert (np.array(curve[1:]) < curve[0]).all()
+
+
+def test_a_step_is_halved_until_the_objective_falls():
+    tried = []
+
+    def trial(eta):
+        tried.append(eta)
+        yield 9.0
+        yield 11.0 if eta > 0.2 else 8.0
+
+    assert descending_step(1.0, trial, start=10.0) == 0.125
+    assert tried == [1.0, 0.5, 0.25, 0.125]
+
+
+def test_at_a_minimum_a_step_may_hover():
+    assert descending_step(1.0, lambda eta: [10 + 0.2 * eta], start=10.0) == 0.5
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_step_beyond_the_range_of_floats_diverges_without_warnings(
+    planted, dtype, solver, recwarn
+):
+    X = planted(share_missing=0.3).X.astype(dtype)
+    imputer = MFImputer(3, reg=1.0, solver=solver, eta=1e200)
+    with pytest.raises(DivergenceError) as caught:
+        imputer.fit(X)
+    imputer.set_params(eta=caught.value.stable_eta).fit(X)
+    assert not recwarn.list
+
+
+def test_a_slow_divergence_in_single_precision_raises_no_warning(recwarn):
+    """F passes the largest float32 before it is seen five times above its start."""
+    X = np.arange(1, 12, dtype=np.float32)[:, None]
+    model = GradientMF(
+        1, solver="als", eta=1000.0, reg=1.0, init="random", random_state=0
+    )
+    with pytest.raises(DivergenceError):
+        model.fit(X)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_factors_that_overflow_are_no_divergence_of_steps_that_are_found(
+    problem, solver
+):
+    case = problem()
+    case.W, case.H = 1e100 * case.W, 1e100 * case.H
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(ValueError, match="at the start") as c,
+    ):
+        run(case, solver)
+    assert not isinstance(c.value, DivergenceError)
+
+
+@pytest.mark.parametrize("eta", ["auto", 0.5])
+def test_the_error_can_always_be_printed(eta):
+    assert f"eta={eta}." in str(DivergenceError(eta, 3, 1e-4))
 
 
 def test_the_error_survives_pickle():

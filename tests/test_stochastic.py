@@ -273,6 +273,63 @@ def test_the_step_that_a_divergence_names_descends(
     assert curve[-1] <= 2 * optimum
 
 
+@pytest.fixture
+def heavy_tailed():
+    """Return ``heavy_tailed(kind, seed)``: 80 x 50 with 40 % observed."""
+
+    def make(kind, seed):
+        rng = np.random.default_rng(seed)
+        X = {
+            "lognormal": lambda: rng.lognormal(0, 2, (80, 50)),
+            "zipf": lambda: rng.zipf(1.5, (80, 50)).astype(float),
+            "outliers": lambda: np.where(
+                rng.random((80, 50)) < 0.01, 100, rng.standard_normal((80, 50))
+            ),
+        }[kind]()
+        X[rng.random(X.shape) > 0.4] = np.nan
+        return X
+
+    return make
+
+
+@pytest.mark.pairwise(
+    kind=["lognormal", "zipf", "outliers"],
+    seed=range(4),
+    fit_bias=BIASES,
+    reg=[0.0, 0.1, 1000.0],
+    init=["random", "svd"],
+    weighted=[False, True],
+)
+def test_the_step_that_is_named_descends_on_heavy_tails(
+    heavy_tailed, kind, seed, fit_bias, reg, init, weighted
+):
+    X = heavy_tailed(kind, seed)
+    weights = np.random.default_rng(seed).uniform(0.1, 3, X.shape)
+    weights = weights if weighted else None
+    model = MaskedGradientMF(
+        5, reg=reg, solver="sgd", init=init, fit_bias=fit_bias, random_state=0
+    ).fit(X, entry_weight=weights)
+    model.set_params(eta=1e5 * model.eta_)
+    with pytest.raises(DivergenceError) as caught:
+        model.fit(X, entry_weight=weights)
+    model.set_params(eta=caught.value.stable_eta, tol=0)
+    curve = np.array(model.fit(X, entry_weight=weights).loss_curve_)
+    assert (curve <= 1.01 * curve[0]).all()
+    # A large ridge may leave nothing to fall: its start is near the optimum already.
+    assert curve[-1] < curve[0] or reg == 1000
+
+
+@pytest.mark.parametrize("reg", [1.0, 100.0])
+def test_a_ridge_that_is_large_for_the_data_does_not_stop_the_descent(reg):
+    """Steps that suit the data alone would lead past zero, and never come back."""
+    rng = np.random.default_rng(0)
+    X = 5 + 1e-3 * rng.standard_normal((30, 20))
+    X[rng.random(X.shape) < 0.3] = np.nan
+    model = MaskedGradientMF(3, reg=reg, solver="sgd", random_state=0)
+    optimum = clone(model).set_params(solver="als").fit(X).loss_curve_[-1]
+    assert model.fit(X).loss_curve_[-1] <= 1.01 * optimum
+
+
 @pytest.mark.parametrize("eta", [1e-4, 1e-3, 1e-2])
 def test_a_step_that_hovers_about_the_optimum_does_not_diverge(planted, eta):
     X = planted(m=24, n=12).X  # complete: the SVD is the optimum
