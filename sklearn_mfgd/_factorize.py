@@ -246,15 +246,18 @@ def _features(training, objective, params, rank, biases):
 
 def _fold_in_draws(entries, draws, flags, factors):
     """Row factors given every draw, if they are wanted, and the loss; by blocks."""
-    H, found, loss = draws.H, [], 0.0
+    H, m, loss = draws.H, entries.shape[0], 0.0
+    width = H.shape[1] - flags["column_bias"] + flags["row_bias"]
+    found = np.empty((m, width), H.dtype) if factors else None
     step = max(1, _moments.BLOCK // H.shape[1])
-    for start in range(0, entries.shape[0], step):
-        rows = entries.rows.between(start, min(start + step, entries.shape[0]))
+    for start in range(0, m, step):
+        part = slice(start, min(start + step, m))
+        rows = entries.rows.between(part.start, part.stop)
         W = draws.fold_in(rows)
         loss += entries._replace(rows=rows).objective(**flags).value(W, H)
         if factors:
-            found.append(W)
-    return np.concatenate(found) if factors else None, loss
+            found[part] = W
+    return found, loss
 
 
 def _starting_factors(entries, objective, params, sides, exponent, start, rng):
