@@ -64,7 +64,8 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
     Parameters
     ----------
     rank : int or "auto", default="auto"
-        Largest number of factors. "auto": one less than there are columns, at most 50.
+        Largest number of factors. "auto": one less than there are columns that vary, or
+        rows, at most 50.
 
     missing_values : int, float, np.nan or pandas.NA, default=np.nan
         What stands for a missing value; NaN and pandas.NA mean the same. With another

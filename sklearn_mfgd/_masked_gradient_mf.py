@@ -37,7 +37,7 @@ class MaskedGradientMF(BaseMatrixFactorization):
     rank : int, default=32
         Number of factors, the columns of W and of H. With ``reg="auto"`` the largest
         number: factors that explain nothing are dropped, and a rank that is too large
-        costs time alone.
+        costs time alone. There are never more than rows or columns with entries.
 
     eta : "auto" or float, default="auto"
         Length of the steps: the best one for every row, or a fixed one. See
@@ -73,7 +73,8 @@ class MaskedGradientMF(BaseMatrixFactorization):
     fit_bias : bool or "columns", default=True
         What is modelled besides the factors. True: the mean of the observed entries, a
         bias for each row and one for each column. "columns": the mean and the column
-        biases. False: nothing, as suits data that are centred already.
+        biases, which with ``reg="auto"`` are not shrunk, as columns are quantities of
+        their own then. False: nothing, as suits data that are centred already.
 
     init : {"svd", "random"} or pair of array-like, default="svd"
         Where to start: at singular vectors of X, at random, or at ``(W0, H0)`` of
@@ -84,10 +85,11 @@ class MaskedGradientMF(BaseMatrixFactorization):
         Largest number of sweeps. A sweep moves all rows, then all columns.
 
     tol : float, default=1e-3
-        With ``reg="auto"`` factors are dropped once the evidence lower bound rises by
-        less than this for each observed entry. The fit has converged when no more are
-        to be dropped and the bound rises by less than this again; where it learns from
-        the pattern, by less than 15 % of this in three sweeps one after the other.
+        With ``reg="auto"`` factors are dropped once the evidence lower bound has less
+        than this for each observed entry left to rise, judged by how its last rises
+        shrank. The fit has converged when no more are to be dropped and the same holds
+        again; where it learns from the pattern, when the bound rises by less than 15 %
+        of this in three sweeps one after the other.
         With a number for `reg`, when F has less than this share of itself left to fall,
         its gains going on to shrink as in the last two sweeps. With 0 it goes on to
         `max_iter`, or until F is rounding error, without a warning.
@@ -138,7 +140,8 @@ class MaskedGradientMF(BaseMatrixFactorization):
         Number of factors: what is left of `rank` with ``reg="auto"``, one at least.
 
     noise_variance_ : ndarray of shape (n_features,), float or None
-        Variance of the noise, of each column or of all. None without ``reg="auto"``.
+        Variance of the noise of an entry of weight one, of each column or of all. In a
+        column never observed, the level of the others. None without ``reg="auto"``.
 
     row_precision_, column_precision_ : ndarray of shape (`rank_`,) or None
         Precision of the prior of each factor of a row, and of a column. None without

@@ -77,13 +77,13 @@ def test_intervals_of_new_rows_hold_where_the_fit_had_few(m):
 def test_samples_spread_as_far_as_intervals():
     """Each of a chain of its own: within one, samples are alike."""
     shares = []
-    for seed in range(3):
+    for seed in range(2):
         complete, X, places = column_of_few_values(3, seed, m=50)
         sampled = [
             MFImputer(sample_posterior=True, random_state=k).fit_transform(X)[places]
-            for k in range(40)
+            for k in range(30)
         ]
-        low, high = np.sort(sampled, axis=0)[[0, -1]]  # all but 2 of 41
+        low, high = np.sort(sampled, axis=0)[[0, -1]]  # all but 2 of 31
         shares.append(np.mean((low < complete[places]) & (complete[places] < high)))
     assert np.mean(shares) > 0.9
 
