@@ -25,7 +25,7 @@ from ._files import PlainStateMixin
 from ._guard import all_or_nothing
 from ._init import given_factors
 from ._linalg import blocks
-from ._model import Biases, Ridge, rescale, sides_of, times_power
+from ._model import Biases, Ridge, in_range, rescale, sides_of, times_power
 from ._moments import unpack
 from ._observed import SPARSE_FORMATS, check_sparse, observe, warn_if_constant
 from ._occupied import Occupied
@@ -33,6 +33,9 @@ from ._score import explained_share
 from ._steps import STEPS
 from ._tables import FLOATS, check_table
 from ._target import check_target
+
+# Of two, in what a covariance may be multiplied with.
+LARGEST_EXPONENT = 1000
 
 KEYWORDS = "pass it by its name, mask= or entry_weight="
 
@@ -162,19 +165,24 @@ class BaseMatrixFactorization(
             Row factors, one column for each row of `components_`. With row biases
             (``fit_bias=True``) the last column is the bias of the row.
         covariance : ndarray of shape (n_samples, Z.shape[1], Z.shape[1])
-            Posterior covariance of each row of Z. Only with ``return_cov=True``.
+            Posterior covariance of each row of Z, float64 where the squares of X are
+            too large for float32. Only with ``return_cov=True``.
         """
         check_is_fitted(self)
         if return_cov:
             self._check_learned("return_cov=True")
+            self._check_squares()
         entries = self._entries(X, mask, entry_weight)
         if not return_cov:
             return self._fold_in(entries)
         rows = entries.listed().rows
         W, packed = self._learned.fold_in(rows, with_covariances=True)
         unit = times_power(1.0, self._exponent * self._orders())
-        units = np.outer(unit, unit).astype(W.dtype)
-        covariance = np.empty((len(W), *units.shape), W.dtype)
+        units = np.outer(unit, unit)
+        dtype = W.dtype  # or double precision, where squares have no place in single
+        if packed.size and units.max() > np.finfo(dtype).max / max(1, packed.max()):
+            dtype = np.float64
+        covariance = np.empty((len(W), *units.shape), dtype)
         for part in blocks(len(W), units.size):
             covariance[part] = units * unpack(packed[part], len(unit))
         return rescale(W, self._biases.row, self._exponent), covariance
@@ -445,7 +453,7 @@ class BaseMatrixFactorization(
         means = occupied.spread_columns(entries.column_means(), entries.mean)
         self.column_mean_ = (means * unit).astype(dtype)
         self._draws = draws
-        self._set_learned(learned, unit)
+        self._set_learned(learned)
         self.eta_ = descent.step
         if self.eta == "auto" and self.solver in ("gd", "sgd"):
             self.eta_ /= unit  # back from the units of the solver
@@ -456,32 +464,34 @@ class BaseMatrixFactorization(
             if self.early_stopping
             else None
         )
-        self.reconstruction_err_ = float(np.sqrt(2 * found.loss)) * unit
+        error = np.sqrt(2 * found.loss)
+        self.reconstruction_err_ = float(in_range(error, 2 * exponent))
 
     def _losses(self, curve, entries, exponent):
         """Objective in the units of the data, or the evidence of data in these."""
         if self.reg != "auto":
-            with np.errstate(over="ignore"):  # squares of values near the largest float
-                return times_power(curve, 4 * exponent).tolist()
+            return in_range(curve, 4 * exponent).tolist()
         n_observed = entries.n_observed
         if self.early_stopping:
             n_observed -= int(self.validation_fraction * n_observed)
         return (np.array(curve) - n_observed * exponent * np.log(4)).tolist()
 
-    def _set_learned(self, learned, unit):
+    def _set_learned(self, learned):
         """Store what was learned besides the factors, None without."""
         self._learned = learned
         self.noise_variance_ = self.row_precision_ = self.column_precision_ = None
         if learned is None:
             return
-        variance = unit * unit / learned.noise_precision
+        variance = in_range(1 / learned.noise_precision, 4 * self._exponent)
         self.noise_variance_ = variance[:-1]
         if learned.columns is not None:
             self.noise_variance_ = variance[learned.columns]
         if self.noise == "shared":
             self.noise_variance_ = float(variance[0])
-        self.row_precision_ = learned.row_precision[: self.rank_] / unit
-        self.column_precision_ = learned.column_precision[: self.rank_] / unit
+        self.row_precision_, self.column_precision_ = (
+            in_range(precision[: self.rank_], -2 * self._exponent)
+            for precision in (learned.row_precision, learned.column_precision)
+        )
 
     def _start(self, occupied, X, exponent):
         """The parameter `init`: given factors are checked and in the solvers' units."""
@@ -567,6 +577,15 @@ class BaseMatrixFactorization(
                 f"{what} needs a fit with reg='auto' and n_draws=0, which learns how "
                 f"uncertain its factors are; this one had reg={self.reg!r} and "
                 f"n_draws={self.n_draws}."
+            )
+
+    def _check_squares(self):
+        """Refuse to square factors and biases whose squares are no floats."""
+        if 2 * abs(self._exponent) * self._orders().max() > LARGEST_EXPONENT:
+            raise ValueError(
+                "return_cov=True needs the squares of values of the size of "
+                f"{times_power(1.0, 2 * self._exponent):.1g}, as X has them, which are "
+                "beyond the range of float64. Fit to X in another unit."
             )
 
     def _check_factors(self, Z):

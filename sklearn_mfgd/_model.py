@@ -25,6 +25,17 @@ def times_power(x, exponent):
     return scaled * np.exp2(exponent - whole).astype(np.asarray(scaled).dtype)
 
 
+def in_range(x, exponent):
+    """Multiply x by ``2**exponent``; what is too large becomes the largest float.
+
+    Squares of data near the ends of the range of floats are beyond it.
+    """
+    with np.errstate(over="ignore"):
+        scaled = times_power(x, exponent)
+    largest = np.finfo(np.float64).max
+    return np.clip(scaled, -largest, largest)
+
+
 class Biases(NamedTuple):
     """Which biases a model has."""
 
