@@ -27,8 +27,12 @@ PATIENCE = 3
 # Gains that shrink like a geometric series of this ratio or more count as one of it.
 LONGEST = 0.99
 
-# Sweeps in which a fit with a factor less has to do better.
+# Sweeps in which a fit with fewer factors has to do better.
 TRIAL = 30
+
+# A side so short can have so few factors that to start again with half of them costs
+# little; and the noise of a column of so few entries can be explained by a factor.
+SHORT = 20
 
 # A rise of this share of what counts may be rounding, and says nothing if it grows.
 NOTHING = 0.01
@@ -79,7 +83,7 @@ class Ending:
         return False
 
 
-def ascend(problem, state, track, *, max_iter, tol):
+def ascend(problem, state, track, *, max_iter, tol, start_of=None):
     """Sweep until the bound rises by less than `tol` for each entry.
 
     Then factors are told apart, and dropped where the bound is better without; it ends
@@ -94,6 +98,8 @@ def ascend(problem, state, track, *, max_iter, tol):
         Told of every sweep; it knows where this ended.
     max_iter : int
     tol : float
+    start_of : callable (rank) -> State, optional
+        Where to start with fewer factors. If the smaller side is short, that is tried.
 
     Returns
     -------
@@ -121,7 +127,11 @@ def ascend(problem, state, track, *, max_iter, tol):
         same_rank = state.W.shape == start.W.shape
         ended = ending.add(value - last, same_rank)
         if ended and problem.blocks is not None:
-            better = _without_one(problem, *swept, value)
+            starts = candidates(problem, *swept)
+            if start_of is not None and min(problem.shape) <= SHORT:
+                ranks = [len(state.basis) // 2**k for k in range(1, 5)]
+                starts += [start_of(rank) for rank in ranks if rank > 0]
+            better = _try(problem, starts, value)
             if better is not None:
                 (state, value), ended, same_rank = better, False, False
         best, last, n_sweeps = state, value, n_sweeps + 1
@@ -150,8 +160,8 @@ def _settle(problem, state, sums):
     return state, value
 
 
-def _without_one(problem, state, sums, value):
-    """Look for a larger bound with one factor less.
+def _try(problem, starts, value):
+    """Look for a larger bound from other places with fewer factors.
 
     Returns
     -------
@@ -159,7 +169,7 @@ def _without_one(problem, state, sums, value):
     value : float
         Or None where none was found.
     """
-    for start in candidates(problem, state, sums):
+    for start in starts:
         best, last, gain = start, -np.inf, np.inf
         for n in range(TRIAL):
             before = best

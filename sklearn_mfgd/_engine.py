@@ -166,6 +166,10 @@ class Rows(NamedTuple):
             They rise among those that are kept.
         n_columns : int
         """
+        if len(numbers) and numbers.max() > n_columns:
+            raise ValueError(
+                f"A column has the number {numbers.max()}, but there are {n_columns}."
+            )
         indices = numbers[self.indices].astype(np.int32, copy=False)
         keep, kept = indices < n_columns, self._replace(indices=indices)
         if not keep.all():

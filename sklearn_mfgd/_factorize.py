@@ -210,15 +210,24 @@ def _learn(
         monitor=monitor and (lambda now: monitor(now, partial(finish, now))),
         **ending,
     )
+    def start_of(rank):
+        fewer = np.arange(H.shape[1] - biases.column) < rank
+        parts = (
+            F[:, np.append(fewer, np.ones(int(biased), bool))].astype(problem.dtype)
+            for F, biased in zip((W, H), biases, strict=True)
+        )
+        return first_state(problem, *parts, training.rows.astype(problem.dtype))
+
     n_left = params["max_iter"]
-    unpruned = ascend(problem, state, track, max_iter=n_left, tol=tol)
+    options = {"tol": tol, "start_of": start_of}
+    unpruned = ascend(problem, state, track, max_iter=n_left, **options)
     reached = track.descent()
     if reached.state.asks_for_double and reached.n_iter < n_left:
         n_left -= reached.n_iter
         features = [each.astype(np.float64) for each in features]
         problem = problem_of(training.rows.astype(np.float64), *about, features)
         state = reached.state.astype(np.float64)
-        unpruned = ascend(problem, state, track, max_iter=n_left, tol=tol)
+        unpruned = ascend(problem, state, track, max_iter=n_left, **options)
     if params["n_draws"] == 0:
         return finish(track.descent())
     numbers = np.random.default_rng(rng.randint(2**31))

@@ -16,7 +16,7 @@ GRAM_WIDTHS = 16
 # Where the Lanczos method ends: in double precision near rounding, as what depends on
 # its start depends on the order of rows and columns. Its blocks, and their numbers.
 TOLERANCE = {np.dtype(np.float64): 1e-11, np.dtype(np.float32): 1e-3}
-FEWEST_BLOCKS, MOST_BLOCKS, LARGEST_BASIS = 4, 24, 2**24
+FEWEST_BLOCKS, MOST_BLOCKS, LARGEST_BASIS = 4, 24, 2**22
 
 # Shrinking by the ridge would start weak factors at exactly zero, where all gradients
 # vanish; they start at this share of their size at least.
@@ -238,15 +238,17 @@ def _lanczos_svd(A, rank, dtype):
         right, singular, left = _lanczos_svd(A.T, rank, dtype)
         return left, singular, right
     m, width = A.shape[0], rank + OVERSAMPLES
-    n_blocks = min(m // width, LARGEST_BASIS // (m * width), MOST_BLOCKS)
+    n_blocks = max(min(LARGEST_BASIS // (m * width), MOST_BLOCKS), FEWEST_BLOCKS)
+    n_blocks = min(n_blocks, m // width)
     rng = np.random.RandomState(0)  # a place to start from, not a sample
     last, _ = qr(_normal(rng, (m, width), 1.0, dtype))
-    basis, projection = last, np.zeros((0, 0))
-    n_blocks = max(n_blocks, FEWEST_BLOCKS)
+    whole, projection = np.empty((m, n_blocks * width), dtype), np.zeros((0, 0))
     for k in range(1, n_blocks + 1):
+        whole[:, (k - 1) * width : k * width] = last
+        basis = whole[:, : k * width]
         ahead = product(A, product(A.T, last))
         within = basis.T @ ahead
-        ahead = ahead - basis @ within
+        ahead -= basis @ within
         ahead -= basis @ (basis.T @ ahead)  # once more, for what rounding left
         projection = np.pad(projection, (0, width))
         projection[:, -width:] = within
@@ -258,7 +260,6 @@ def _lanczos_svd(A, rank, dtype):
             residuals = np.linalg.norm(rest @ vectors[-width:], axis=0)
             if residuals.max() <= TOLERANCE[dtype] * sizes[-1] or k == n_blocks:
                 break
-        basis = np.hstack([basis, last])
     return _from_left(A, basis @ vectors.astype(dtype))
 
 

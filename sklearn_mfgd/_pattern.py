@@ -29,6 +29,7 @@ import numpy as np
 
 from . import _engine
 from ._init import truncated_svd
+from ._linalg import blocks
 
 # Singular vectors, one for so many rows and columns at most: a table of few columns has
 # no room for them. Smaller than this share of the first they are left out.
@@ -181,5 +182,8 @@ class _Excess:
         counts, others = (np.diff(rows.indptr) for rows in (self.rows, self.columns))
         V = (V / np.sqrt(others + TAU)[:, None]).astype(self.dtype)
         expected = others.astype(self.dtype) @ V / others.sum()
-        found = _engine.product(self.rows, V) - counts[:, None] * expected
-        return (found / np.sqrt(counts + TAU)[:, None]).astype(self.dtype)
+        found = _engine.product(self.rows, V)
+        for part in blocks(*found.shape):  # there are many rows
+            found[part] -= counts[part, None] * expected
+            found[part] /= np.sqrt(counts[part] + TAU)[:, None]
+        return found

@@ -20,11 +20,12 @@ from sklearn_mfgd._objective import CompleteObjective
 NO_BIAS = np.zeros((60, 0)), np.zeros((40, 0))
 
 
-@pytest.fixture(params=["exact", "randomized"])
+@pytest.fixture(params=["exact", "by blocks"])
 def way(request, monkeypatch):
     """Force either way of decomposing."""
-    if request.param == "randomized":
+    if request.param == "by blocks":
         monkeypatch.setattr(_init, "GRAM_WIDTHS", 0)
+        monkeypatch.setattr(_init, "OVERSAMPLES", 1)
     return request.param
 
 

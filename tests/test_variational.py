@@ -1023,7 +1023,7 @@ def test_either_kernel_finds_the_same(monkeypatch, planted, compiled_kernels):
 
 def fill(X, **options):
     """Fit without a warning, fill in, and return everything that must be finite."""
-    model = MaskedGradientMF(rank=8, **options)
+    model = MaskedGradientMF(rank=8, max_iter=400, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Z, covariance = model.fit(X).transform(X, return_cov=True)
