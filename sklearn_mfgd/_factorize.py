@@ -210,6 +210,7 @@ def _learn(
         monitor=monitor and (lambda now: monitor(now, partial(finish, now))),
         **ending,
     )
+
     def start_of(rank):
         fewer = np.arange(H.shape[1] - biases.column) < rank
         parts = (

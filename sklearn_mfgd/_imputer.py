@@ -86,8 +86,9 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
         Whether a variance of the noise is learned for each column or one for all.
 
     scale : bool, default=True
-        Whether columns are divided by their standard deviations. False is for columns
-        in the same unit, where those that vary more are to count more.
+        Whether columns are divided by their standard deviations, or all of them by the
+        one of all deviations. False is for columns in the same unit, where those that
+        vary more are to count more.
 
     max_iter : int, default=200
         Largest number of sweeps.

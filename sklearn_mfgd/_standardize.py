@@ -16,7 +16,7 @@ class Standardization(NamedTuple):
 
     exponent: np.ndarray  # (n,), int
     shift: np.ndarray  # (n,)
-    width: np.ndarray  # (n,), 1 for a constant column
+    width: np.ndarray  # (n,), 1 for a constant column; without scale that of all
     counts: np.ndarray  # (n,), entries
     constant: np.ndarray  # (n,), whether all its entries are equal
 
@@ -50,11 +50,11 @@ class Standardization(NamedTuple):
             centred[missing[part]] = 0
             share = 1.0 if weights is None else weights[part]
             squares += (share * np.square(centred)).sum(axis=0)
-        width = np.ones(n)
-        if scale:
-            with np.errstate(invalid="ignore"):
-                width = np.sqrt(squares / totals)
-            width[constant] = 1.0
+        if not scale:  # one for all
+            squares[:], totals[:] = squares.sum(), totals.sum()
+        with np.errstate(invalid="ignore"):
+            width = np.sqrt(squares / totals)
+        width[constant if scale else width == 0] = 1.0
         width[empty] = np.nan
         return cls(exponent, shift, width, counts, constant)
 
