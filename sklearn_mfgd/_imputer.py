@@ -592,7 +592,9 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
         varies = self._standardization.varies
         numbers = np.flatnonzero(varies)
         rng = check_random_state(self.random_state) if self.sample_posterior else None
-        sample = None if rng is None else self._sampler(rng)
+        sample = None
+        if rng is not None:  # all given one draw of the columns
+            sample = partial(self._sample, N_BURN_IN + rng.randint(N_DRAWS), rng)
         width = self.rank_ + 1
         for part in blocks(len(X), Z.shape[1] + (width**2 if return_std else width)):
             rows, columns = np.nonzero(missing[part][:, varies])
@@ -633,24 +635,15 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
             W, rows, columns, covariance=covariance, return_std=True
         )
 
-    def _sampler(self, rng):
-        """Samples of entries that share one draw of the columns."""
-        chosen = N_BURN_IN + rng.randint(N_DRAWS)
-        numbers = np.flatnonzero(self._standardization.varies)
-
-        def sample(Z, rows, columns, limits):
-            if not np.isfinite(limits).any():
-                limits = None
-            else:
-                limits = [
-                    self._standardization.apply_to(limit, numbers[columns])
-                    for limit in limits
-                ]
-            return self.factorization_._sample_entries(
-                Z, rows, columns, chosen, rng, limits
-            )
-
-        return sample
+    def _sample(self, draw, rng, Z, rows, columns, limits):
+        """Sample entries given the columns of one draw."""
+        if np.isfinite(limits).any():
+            numbers = np.flatnonzero(self._standardization.varies)[columns]
+            standardize = self._standardization.apply_to
+            limits = [standardize(limit, numbers) for limit in limits]
+        else:
+            limits = None
+        return self.factorization_._sample_entries(Z, rows, columns, draw, rng, limits)
 
     def _with_indicator(self, filled, missing):
         if self.indicator_ is None:
