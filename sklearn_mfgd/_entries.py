@@ -220,7 +220,9 @@ def entries_of(observed, *, exponent, mean=None, centred=True):
 
 
 def unit_exponent(entries, exponent):
-    """Find k such that the values over 4**k have unit mean square.
+    """Find k such that the values over 4**k have unit mean square around their mean.
+
+    Or, where they are all equal, are one or minus one.
 
     Parameters
     ----------
@@ -228,7 +230,9 @@ def unit_exponent(entries, exponent):
         The values over ``4**exponent``.
     exponent : int
     """
-    square = entries.mean_square()
+    square, level = entries.mean_square(), entries.mean**2
+    if square <= (4 * np.finfo(entries.dtype).eps) ** 2 * level:  # rounding
+        square = level
     return exponent + np.log2(square) / 4 if square > 0 else exponent
 
 

@@ -52,6 +52,8 @@ def _everyday(X, dtype=None):
 def unit(case):
     """All of X is multiplied by a number; so are the predictions."""
     factor = case.rng.choice(FACTORS)
+    if case.param("n_draws") or case.param("sample_posterior"):
+        factor = abs(factor)  # what is sampled has the sign of its random numbers
     if case.param("reg") == 0.0 and case.param("fit_bias") is not False:
         # Of the solutions that fit as well the smallest is taken, in units that are
         # powers of four, and biases are measured by another power than factors.
@@ -213,7 +215,7 @@ def unit_of_weights(case):
         return None
     factor = case.rng.choice([3.0, 0.1, 1e-10, 1e10])
     params = {}
-    if not case.learns:
+    if not case.learns and not case.fills:  # an imputer takes weights by their mean
         params["reg"] = case.param("reg") * factor
     if not _everyday(case.weight * factor):
         return None
