@@ -30,6 +30,10 @@ import numpy as np
 from ._linalg import solve_shared
 
 
+# Below this share of its old value the new one is not found as a difference.
+CANCELLATION = 1e-6
+
+
 class Step(NamedTuple):
     """Where a step led."""
 
@@ -77,7 +81,8 @@ def _penalized_gradient(objective, W, H, side):
 def _exact_step(objective, W, H, side, value, gradient, direction):
     """Minimize F along the direction of each row.
 
-    F is quadratic there, so its new value costs nothing.
+    F is quadratic there, so its new value costs nothing, unless so little is left of
+    the old one that the difference is rounding.
     """
     # Of unit length in the largest entry, so that no square over- or underflows.
     length = np.abs(direction).max(axis=1)
@@ -88,7 +93,8 @@ def _exact_step(objective, W, H, side, value, gradient, direction):
     gain = 0.5 * float(sizes @ slope)
     factors = W + sizes.astype(W.dtype)[:, None] * direction
     sizes = np.divide(sizes, length, out=np.zeros_like(sizes), where=length > 0)
-    return Step(factors, sizes, max(value + gain, 0.0))
+    loss = value + gain
+    return Step(factors, sizes, loss if loss > CANCELLATION * value else None)
 
 
 def penalty(W, side):
