@@ -29,7 +29,6 @@ import numpy as np
 
 from ._linalg import solve_shared
 
-
 # Below this share of its old value the new one is not found as a difference.
 CANCELLATION = 1e-6
 
