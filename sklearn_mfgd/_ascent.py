@@ -1,8 +1,9 @@
-"""The way up the bound: sweeps with momentum, factors dropped on the way, and its end.
+"""The way up the bound: sweeps with momentum, trials with fewer factors.
 
-What features say is found slowly where most rows have few entries, and a column bias
-moves slowly where a mean of the factors of rows can stand for it. These have momentum,
-which starts again where the bound would fall [1]_.
+Column factors, noise and the means of priors go on as they went in the sweep before,
+the further the longer that went well; where the bound would fall, that starts again
+[1]_. In the end, fits with fewer factors are tried: they may have a larger bound, to
+which no continuous way leads.
 
 References
 ----------
@@ -14,18 +15,11 @@ import numpy as np
 
 from ._bound import align, maximize_priors, turn
 from ._centring import centre
+from ._ending import Ending, still_to_rise
 from ._moments import moments_of
 from ._noise import LEAST_NOISE
 from ._pruning import candidates, prune
 from ._variational import sweep
-
-# With features a fit goes on until the bound rises by less than this share of what is
-# asked for, for so many sweeps: they cost little once most factors are dropped.
-LAST = 0.15
-PATIENCE = 3
-
-# Gains that shrink like a geometric series of this ratio or more count as one of it.
-LONGEST = 0.99
 
 # Sweeps in which a fit with fewer factors has to do better.
 TRIAL = 30
@@ -33,54 +27,6 @@ TRIAL = 30
 # A side so short can have so few factors that to start again with half of them costs
 # little; and the noise of a column of so few entries can be explained by a factor.
 SHORT = 20
-
-# A rise of this share of what counts may be rounding, and says nothing if it grows.
-NOTHING = 0.01
-
-# But not below this rise, which is nothing whatever the number of entries.
-LEAST_RISE = 0.2
-
-
-class Ending:
-    """When factors are told apart, and when all is done.
-
-    The bound has settled when it rises by less than `least` and no more than before:
-    slow rises that grow are the way out of a saddle.
-    """
-
-    def __init__(self, least, has_features):
-        self.least, self.has_features = least, has_features
-        self.gain, self.ratio, self.n_settled, self.patience = np.inf, 0.0, 0, 1
-        self.telling_apart = self.told_apart = False
-
-    def add(self, gain, same_rank):
-        """Take note of a sweep; return whether it was the last.
-
-        Parameters
-        ----------
-        gain : float
-            Rise of the bound.
-        same_rank : bool
-            Whether no factor was dropped.
-        """
-        last, left = max(self.gain, 0), gain
-        if not self.has_features:
-            ratio = min(gain / last, LONGEST) if last > 0 else 0.0
-            left = gain / (1 - max(ratio, self.ratio))
-            self.ratio = ratio
-        settled = left < self.least and gain <= max(last, NOTHING * self.least)
-        self.gain, self.n_settled = gain, self.n_settled + 1 if settled else 0
-        if self.telling_apart and same_rank and self.n_settled >= self.patience:
-            return True
-        if same_rank and self.has_features:  # many sweeps are to come
-            self.telling_apart = False
-        self.telling_apart |= self.n_settled >= max(1, self.patience - 1)
-        if self.telling_apart and not self.told_apart:
-            self.told_apart = True
-            if self.has_features:
-                self.n_settled, self.patience = 0, PATIENCE
-                self.least = min(self.least, max(LAST * self.least, LEAST_RISE))
-        return False
 
 
 def ascend(problem, state, track, *, max_iter, tol, start_of=None):
@@ -170,15 +116,14 @@ def _try(problem, starts, value):
         Or None where none was found.
     """
     for start in starts:
-        best, last, gain = start, -np.inf, np.inf
+        best, last, gain = start, -np.inf, 0.0
         for n in range(TRIAL):
             before = best
             best, now = _settle(problem, *sweep(problem, start))
             if now > value:
                 return best, now
             last_gain, gain, last = gain, now - last, now
-            ratio = min(max(gain, 0) / last_gain, LONGEST)
-            if n > 3 and now + gain / (1 - ratio) < value:
+            if n > 3 and now + still_to_rise(gain, last_gain) < value:
                 break
             start = turn(problem, best)
             if n > 0:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy.optimize import minimize_scalar
 
-from sklearn_mfgd._ascent import LAST, LEAST_RISE, PATIENCE, Ending
+from sklearn_mfgd._ending import LAST, LEAST_RISE, PATIENCE, Ending
 from sklearn_mfgd._moments import moments_of, n_pairs, with_shifted_bias
 from sklearn_mfgd._noise import STRENGTHS as NOISE_STRENGTHS
 from sklearn_mfgd._noise import Noise, best_noise
