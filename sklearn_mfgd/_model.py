@@ -60,7 +60,8 @@ class Side(NamedTuple):
 def sides_of(rank, biases, ridge, exponent=0):
     """Penalty and unit of every column of W and of H."""
     with np.errstate(over="ignore"):
-        scaled = min(times_power(ridge.factors, -2 * exponent), LARGEST_RIDGE)
+        scaled = times_power(float(ridge.factors), -2 * exponent)
+    scaled = min(float(scaled), LARGEST_RIDGE)
     factors, bias = np.full(rank, scaled), min(ridge.biases, LARGEST_RIDGE)
     unit = np.full(rank, times_power(1.0, 2 * exponent))
     with_bias = Side(np.append(factors, bias), np.append(unit, 1.0))

@@ -904,3 +904,10 @@ def test_no_entries_are_predicted_as_none(holes):
     model = GradientMF(2)
     Z = model.fit_transform(holes)
     assert model.predict_entries(Z, [], []).shape == (0,)
+
+
+def test_a_ridge_may_be_an_integer(planted):
+    """Whatever the number of entries: no small type is made of it."""
+    X = planted(m=400, n=200, share_missing=0.1).X
+    whole, number = MaskedGradientMF(2, reg=3), MaskedGradientMF(2, reg=3.0)
+    assert_array_equal(whole.fit_transform(X), number.fit_transform(X))
