@@ -6,7 +6,7 @@ from fuzzing.invariants import INVARIANTS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-N_CASES = 400
+N_CASES = 300
 
 # Where single precision or the order of sweeps decides, a case in a hundred may differ
 # by more than rounding. Hypothesis takes numbers from the code, too, so cases change

@@ -307,7 +307,13 @@ def test_the_step_that_is_named_descends_on_heavy_tails(
     weights = np.random.default_rng(seed).uniform(0.1, 3, X.shape)
     weights = weights if weighted else None
     model = MaskedGradientMF(
-        5, reg=reg, solver="sgd", init=init, fit_bias=fit_bias, random_state=0
+        5,
+        reg=reg,
+        solver="sgd",
+        init=init,
+        fit_bias=fit_bias,
+        max_iter=25,
+        random_state=0,
     ).fit(X, entry_weight=weights)
     model.set_params(eta=1e5 * model.eta_)
     with pytest.raises(DivergenceError) as caught:
