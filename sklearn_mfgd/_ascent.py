@@ -18,11 +18,15 @@ from ._centring import centre
 from ._ending import Ending, still_to_rise
 from ._moments import moments_of
 from ._noise import LEAST_NOISE
-from ._pruning import candidates, prune
+from ._pruning import SMALL, candidates, prune
 from ._variational import sweep
 
 # Sweeps in which a fit with fewer factors has to do better.
 TRIAL = 30
+
+# Where so few factors are left, what the pattern says of a factor that was dropped may
+# have been lost: a fit starts again with a few.
+LOST, AGAIN = 1, 4
 
 # A side so short can have so few factors that to start again with half of them costs
 # little; and the noise of a column of so few entries can be explained by a factor.
@@ -52,7 +56,12 @@ def ascend(problem, state, track, *, max_iter, tol, start_of=None):
     unpruned : State
         Before any factor was dropped.
     """
-    ending = Ending(tol * problem.n_observed, problem.has_features)
+    has_features, short = problem.has_features, min(problem.shape) <= SHORT
+    small = short or problem.n_observed <= SMALL
+    extrapolates = small and not has_features
+    ending = Ending(
+        tol * problem.n_observed, has_features=has_features, extrapolates=extrapolates
+    )
     best = start = unpruned = state
     last, n_sweeps, n_ahead = -np.inf, 0, 0
     while n_sweeps < max_iter:
@@ -74,10 +83,14 @@ def ascend(problem, state, track, *, max_iter, tol, start_of=None):
         ended = ending.add(value - last, same_rank)
         if ended and problem.blocks is not None:
             starts = candidates(problem, *swept)
-            if start_of is not None and min(problem.shape) <= SHORT:
+            if start_of is not None and short:
                 ranks = [len(state.basis) // 2**k for k in range(1, 5)]
                 starts += [start_of(rank) for rank in ranks if rank > 0]
             better = _try(problem, starts, value)
+            lost = has_features and len(state.basis) <= LOST
+            if better is None and lost and start_of is not None:
+                better = _again(problem, start_of(AGAIN), value, max_iter, tol)
+                start_of = None  # once is enough
             if better is not None:
                 (state, value), ended, same_rank = better, False, False
         best, last, n_sweeps = state, value, n_sweeps + 1
@@ -129,6 +142,24 @@ def _try(problem, starts, value):
             if n > 0:
                 start = _ahead(problem, start, turn(problem, before), _momentum(n + 1))
     return None
+
+
+def _again(problem, start, value, max_iter, tol):
+    """Look for a larger bound by another fit; return as `_try` does."""
+    track = _Last()
+    ascend(problem, start, track, max_iter=max_iter, tol=tol)
+    return (track.state, track.value) if track.value > value else None
+
+
+class _Last:
+    """What stands in for a `Track` where nobody is told of the sweeps."""
+
+    def __init__(self):
+        self.state, self.value, self.converged = None, -np.inf, False
+
+    def add(self, W, H, value, sizes, converged, state):
+        """Take note of a sweep."""
+        self.state, self.value, self.converged = state, value, converged
 
 
 def _momentum(n_ahead):

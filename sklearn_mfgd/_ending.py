@@ -11,7 +11,7 @@ PATIENCE = 3
 LEAST_RISE = 0.2
 
 # A rise of this share of what counts may be rounding, and says nothing if it grows.
-NOTHING = 0.01
+NOTHING = 0.001
 
 # Gains that shrink like a geometric series of this ratio or more count as one of it.
 LONGEST = 0.99
@@ -31,11 +31,14 @@ class Ending:
     """When factors are told apart, and when all is done.
 
     The bound has settled when it rises by less than `least` and no more than before:
-    slow rises that grow are the way out of a saddle.
+    slow rises that grow are the way out of a saddle. Where sweeps cost little, it has
+    settled when less than `least` is still to come, if its rises go on to shrink as they
+    do: a plateau may be long.
     """
 
-    def __init__(self, least, has_features):
+    def __init__(self, least, *, has_features, extrapolates):
         self.least, self.has_features = least, has_features
+        self.extrapolates = extrapolates
         self.gain, self.ratio, self.n_settled, self.patience = np.inf, 0.0, 0, 1
         self.telling_apart = self.told_apart = False
 
@@ -50,7 +53,7 @@ class Ending:
             Whether no factor was dropped.
         """
         last, left = max(self.gain, 0), gain
-        if not self.has_features:
+        if self.extrapolates:
             # One gain that is small by chance is not the end of a plateau.
             left = still_to_rise(gain, last, self.ratio)
             self.ratio = ratio_of(gain, last)

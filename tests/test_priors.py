@@ -142,7 +142,8 @@ class TestEnding:
     @staticmethod
     def after(gains, *, has_features, least=100.0):
         """Return whether factors are told apart after each sweep, and the last one."""
-        ending, told = Ending(least, has_features), []
+        options = {"has_features": has_features, "extrapolates": not has_features}
+        ending, told = Ending(least, **options), []
         for k, gain in enumerate(gains):
             if ending.add(gain, same_rank=True):
                 return told, k
@@ -158,8 +159,12 @@ class TestEnding:
         gains = [900, 90, *np.linspace(9, 8, 20)]
         assert self.after(gains, has_features=False)[1] is None
 
+    def test_comes_on_a_plateau_where_sweeps_cost_much(self):
+        ending = Ending(100.0, has_features=False, extrapolates=False)
+        assert [ending.add(gain, same_rank=True) for gain in (900, 9, 8.9)][-1]
+
     def test_goes_on_where_a_factor_was_dropped(self):
-        ending = Ending(100.0, False)
+        ending = Ending(100.0, has_features=False, extrapolates=True)
         assert not ending.add(50, same_rank=True)
         assert not ending.add(5, same_rank=False)
         assert ending.add(0.5, same_rank=True)
