@@ -32,8 +32,8 @@ class Ending:
 
     The bound has settled when it rises by less than `least` and no more than before:
     slow rises that grow are the way out of a saddle. Where sweeps cost little, it has
-    settled when less than `least` is still to come, if its rises go on to shrink as they
-    do: a plateau may be long.
+    settled when less than `least` is still to come, if its rises go on to shrink as
+    they do: a plateau may be long.
     """
 
     def __init__(self, least, *, has_features, extrapolates):

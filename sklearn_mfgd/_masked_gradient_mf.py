@@ -89,8 +89,8 @@ class MaskedGradientMF(BaseMatrixFactorization):
         than this for each observed entry left to rise, judged by how its last rises
         shrank. The fit has converged when no more are to be dropped and the same holds
         again. Beyond 50,000 entries and 20 rows and columns the last rise itself is
-        compared; where the fit learns from the pattern, that has to be less than 15 % of
-        this three times.
+        compared; where the fit learns from the pattern, that has to be less than 15 %
+        of this three times.
         With a number for `reg`, when F has less than this share of itself left to fall,
         its gains going on to shrink as in the last two sweeps. With 0 it goes on to
         `max_iter`, or until F is rounding error, without a warning.
