@@ -29,8 +29,10 @@ TRIAL = 30
 LOST, AGAIN = 1, 4
 
 # A side so short can have so few factors that to start again with half of them costs
-# little; and the noise of a column of so few entries can be explained by a factor.
-SHORT = 20
+# little; and the noise of a column of so few entries can be explained by a factor. The
+# other fit is taken only if its bound is larger by this for each entry: where bounds
+# are about the same, more factors predict better.
+SHORT, MUCH = 20, 0.02
 
 
 def ascend(problem, state, track, *, max_iter, tol, start_of=None):
@@ -82,11 +84,11 @@ def ascend(problem, state, track, *, max_iter, tol, start_of=None):
         same_rank = state.W.shape == start.W.shape
         ended = ending.add(value - last, same_rank)
         if ended and problem.blocks is not None:
-            starts = candidates(problem, *swept)
-            if start_of is not None and short:
+            better = _try(problem, candidates(problem, *swept), value)
+            if better is None and start_of is not None and short:
                 ranks = [len(state.basis) // 2**k for k in range(1, 5)]
-                starts += [start_of(rank) for rank in ranks if rank > 0]
-            better = _try(problem, starts, value)
+                starts = [start_of(rank) for rank in ranks if rank > 0]
+                better = _try(problem, starts, value + MUCH * problem.n_observed)
             lost = has_features and len(state.basis) <= LOST
             if better is None and lost and start_of is not None:
                 better = _again(problem, start_of(AGAIN), value, max_iter, tol)
