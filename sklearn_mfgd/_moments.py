@@ -82,18 +82,6 @@ def moments_of(means, covariances, biased):
     return moments
 
 
-def with_shifted_bias(moments, shift):
-    """Moments of the same columns with their biases moved by these."""
-    rank = round(np.sqrt(2 * moments.shape[1] + 0.25) - 2.5)
-    start, moments = n_pairs(rank), moments.copy()
-    moments[:, -1] += shift * (2 * moments[:, -2] + shift)
-    # E[h] and 1, times the shift.
-    moments[:, -(rank + 2) : -1] += (
-        moments[:, start : start + rank + 1] * shift[:, None]
-    )
-    return moments
-
-
 def total(moments):
     """Sum of the moments of all rows, float64."""
     ones = np.ones(len(moments), moments.dtype)

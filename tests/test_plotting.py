@@ -490,3 +490,13 @@ def test_without_it_the_error_names_the_extra(monkeypatch, model, table):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r'pip install "sklearn_mfgd\[plot\]"'):
         MatrixDisplay.from_estimator(model, table.X)
+
+
+def test_constant_columns_have_no_part_in_pictures_of_factors(planted):
+    data = planted(m=60, share_missing=0.3)
+    columns = [f"x{k}" for k in range(15)]
+    X = pd.DataFrame(data.X, columns=columns)
+    X["x4"] = np.where(np.isnan(X["x4"]), np.nan, 3.0)
+    display = FactorDisplay.from_estimator(MFImputer(3).fit(X), X)
+    assert "x4" not in display.feature_names
+    assert len(display.feature_names) == display.components.shape[1] == 14

@@ -8,7 +8,6 @@ from numpy.testing import assert_allclose
 from scipy.optimize import minimize_scalar
 
 from sklearn_mfgd._ending import LAST, LEAST_RISE, PATIENCE, Ending
-from sklearn_mfgd._moments import moments_of, n_pairs, with_shifted_bias
 from sklearn_mfgd._noise import STRENGTHS as NOISE_STRENGTHS
 from sklearn_mfgd._noise import Noise, best_noise
 from sklearn_mfgd._noise import evidence as noise_evidence
@@ -184,17 +183,3 @@ class TestEnding:
         gains = [2, 0.5, 0.19, 0.18, 0.17]
         assert self.after(gains, has_features=True, least=1)[1] == 4
         assert LEAST_RISE > LAST * 1
-
-
-def test_moments_of_shifted_biases_are_those_of_other_means():
-    rng = np.random.RandomState(0)
-    means, covariances = (
-        rng.standard_normal((5, 4)),
-        rng.standard_normal((5, n_pairs(4))),
-    )
-    shift = rng.standard_normal(5)
-    moments = moments_of(means, covariances, True)
-    found = with_shifted_bias(moments, shift)
-    assert_allclose(moments, moments_of(means, covariances, True))
-    means[:, -1] += shift
-    assert_allclose(found, moments_of(means, covariances, True))

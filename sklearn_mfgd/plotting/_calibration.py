@@ -8,7 +8,7 @@ from sklearn.utils import check_array, check_consistent_length
 from .._observed import check_sparse, observe
 from .._tables import as_stored, check_table
 from ._axes import axes_for, tidy
-from ._models import seen_columns
+from ._models import seen_columns, varying_columns
 
 LEVELS = np.linspace(0.05, 0.99, 20)
 
@@ -92,7 +92,9 @@ class CalibrationDisplay:
         rows, columns, truth = _hidden(estimator, X, X_test)
         if hasattr(estimator, "impute"):
             seen = seen_columns(estimator)
-            known = np.isin(columns, seen)
+            # A constant column has no interval.
+            own = hasattr(estimator, "factorization_")
+            known = np.isin(columns, varying_columns(estimator) if own else seen)
             rows, columns, truth = rows[known], columns[known], truth[known]
             # Its output lacks empty columns, unless they are kept.
             every = np.arange(estimator.n_features_in_)

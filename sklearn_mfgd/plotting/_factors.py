@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ._axes import axes_for, count_in_integers, tidy
-from ._models import factorization_of, factors_of, seen_columns
+from ._models import factorization_of, factors_of, varying_columns
 
 
 class FactorDisplay:
@@ -98,7 +98,7 @@ class FactorDisplay:
         names = getattr(estimator, "feature_names_in_", None)
         unit = "units of X"
         if model is not estimator:
-            names = None if names is None else names[seen_columns(estimator)]
+            names = None if names is None else names[varying_columns(estimator)]
             unit = "standard deviations" if estimator.scale else unit
         display = cls(
             sizes[order], H[order], rank=model.rank, feature_names=names, unit=unit

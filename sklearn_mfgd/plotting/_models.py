@@ -42,6 +42,11 @@ def seen_columns(imputer):
     return np.flatnonzero(~np.isnan(imputer.mean_))
 
 
+def varying_columns(imputer):
+    """Numbers of the columns that its factorization has: constant ones have no part."""
+    return np.flatnonzero(imputer._standardization.varies)
+
+
 def factors_of(estimator, X, mask=None):
     """Row factors and biases, as the factorization of an estimator returns them."""
     if hasattr(estimator, "factorization_"):
@@ -59,7 +64,7 @@ def reconstruction_of(estimator, X, mask=None):
     they return is taken, in which observed entries are as they were.
     """
     if hasattr(estimator, "factorization_"):
-        columns = np.flatnonzero(estimator._standardization.varies)
+        columns = varying_columns(estimator)
         Z = factors_of(estimator, X, mask)
         X = estimator.factorization_.inverse_transform(Z)
         result = np.tile(estimator.mean_, (len(X), 1))
