@@ -6,10 +6,10 @@ observed entries of X alone. :class:`MFImputer` fills the holes of a table.
 """
 
 from . import datasets
-from ._divergence import DivergenceError
 from ._gradient_mf import GradientMF
 from ._imputer import MFImputer
 from ._masked_gradient_mf import MaskedGradientMF
+from ._optim.divergence import DivergenceError
 from ._show_versions import show_versions
 
 __version__ = "0.1.0"

@@ -17,22 +17,25 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ._bayes.moments import unpack
 from ._callbacks import CallbackSupportMixin, FitTasks
-from ._engine import Rows, entry_products
-from ._entries import entries_of, scale_exponent, unit_exponent
-from ._factorize import factorize
-from ._files import PlainStateMixin
+from ._data.matrix import entries_of, scale_exponent, unit_exponent
+from ._data.observed import SPARSE_FORMATS, check_sparse, observe, warn_if_constant
+from ._data.occupied import Occupied
+from ._data.tables import FLOATS, check_table
+from ._data.target import check_target
+from ._data.units import in_range, rescale, times_power
+from ._fit import factorize
 from ._guard import all_or_nothing
-from ._init import given_factors
-from ._linalg import blocks
-from ._model import Biases, Ridge, in_range, rescale, sides_of, times_power
-from ._moments import unpack
-from ._observed import SPARSE_FORMATS, check_sparse, observe, warn_if_constant
-from ._occupied import Occupied
-from ._score import explained_share
-from ._steps import STEPS
-from ._tables import FLOATS, check_table
-from ._target import check_target
+from ._kernels.dispatch import entry_products
+from ._kernels.linalg import blocks
+from ._kernels.rows import Biases, Rows
+from ._optim.init import given_factors
+from ._optim.objective import objective_of
+from ._optim.penalty import Ridge, sides_of
+from ._optim.score import explained_share
+from ._optim.steps import STEPS
+from ._persistence import PlainStateMixin
 
 # Of two, in what a covariance may be multiplied with.
 LARGEST_EXPONENT = 1000
@@ -550,7 +553,6 @@ class BaseMatrixFactorization(
 
     def _row_factors(self, entries, columns, *, H):
         """Rows folded in from some of the columns, in the units of the solvers."""
-        row, column = self._biases
         if self._draws is not None:
             draws = self._draws.astype(entries.dtype).take(columns)
             return draws.fold_in(entries.listed().rows)
@@ -559,7 +561,7 @@ class BaseMatrixFactorization(
             return learned.fold_in(entries.listed().rows)[0]
         ridge = Ridge(self.reg, self.reg)
         sides = sides_of(self.rank_, self._biases, ridge, self._exponent)
-        objective = entries.objective(row_bias=row, column_bias=column)
+        objective = objective_of(entries, self._biases)
         return objective.least_squares(H[columns], sides[0].ridge)
 
     def _fold_in(self, entries):

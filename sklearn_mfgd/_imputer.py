@@ -18,15 +18,15 @@ from sklearn.utils.validation import (
 )
 
 from ._callbacks import CallbackSupportMixin, FitTasks, PartTasks
-from ._files import PlainStateMixin
+from ._data.observed import warn_if_constant
+from ._data.standardize import Standardization
+from ._data.table_weights import weighted_rows
+from ._data.tables import as_stored, check_table
+from ._data.target import check_target
 from ._guard import all_or_nothing
-from ._linalg import blocks
+from ._kernels.linalg import blocks
 from ._masked_gradient_mf import MaskedGradientMF
-from ._observed import warn_if_constant
-from ._standardize import Standardization
-from ._tables import as_stored, check_table
-from ._target import check_target
-from ._weights import weighted_rows
+from ._persistence import PlainStateMixin
 
 # Factors that tables of many columns begin with; weak ones are dropped on the way.
 LARGEST_RANK = 50

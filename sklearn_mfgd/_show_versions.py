@@ -5,8 +5,8 @@ import platform
 
 import threadpoolctl
 
-from ._engine import kernels_in_use
-from ._threads import n_threads
+from ._kernels.backend import kernels_in_use
+from ._kernels.threads import n_threads
 
 
 def show_versions():

@@ -16,8 +16,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import assert_all_finite, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
-from ._observed import check_sparse, observe
-from ._tables import check_table, is_frame
+from ._data.observed import check_sparse, observe
+from ._data.tables import check_table, is_frame
 
 __all__ = [
     "cross_validate_entries",

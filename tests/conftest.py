@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from sklearn_mfgd import _engine, _kernels
-from sklearn_mfgd._objective import ObservedObjective
-from sklearn_mfgd._observed import rows_of
+from sklearn_mfgd._data.observed import rows_of
+from sklearn_mfgd._kernels import backend, numpy_kernels
+from sklearn_mfgd._optim.objective import ObservedObjective
 
 
 def pytest_configure(config):
@@ -94,7 +94,7 @@ def planted():
 @pytest.fixture(scope="session")
 def compiled_kernels():
     """Return the compiled kernels, which a build may lack unless they are required."""
-    name = "sklearn_mfgd._kernels_fast"
+    name = "sklearn_mfgd._kernels.compiled"
     if os.environ.get("SKLEARN_MFGD_REQUIRE_COMPILED", "") not in ("", "0"):
         kernels = importlib.import_module(name)
     else:
@@ -107,11 +107,11 @@ def compiled_kernels():
 @pytest.fixture(scope="module", params=["NumPy", "compiled"])
 def kernels(request):
     """Let the engine use either twin."""
-    twin = _kernels
+    twin = numpy_kernels
     if request.param == "compiled":
         twin = request.getfixturevalue("compiled_kernels")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_engine, "kernels", twin)
+        patch.setattr(backend, "kernels", twin)
         yield twin
 
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from sklearn_mfgd._bound import align, bound
-from sklearn_mfgd._centring import centre
-from sklearn_mfgd._model import Biases
-from sklearn_mfgd._moments import unpack
-from sklearn_mfgd._observed import rows_of
-from sklearn_mfgd._pattern import nothing
-from sklearn_mfgd._variational import first_state, problem_of, sweep
+from sklearn_mfgd._bayes.centring import centre
+from sklearn_mfgd._bayes.elbo import align, bound
+from sklearn_mfgd._bayes.missingness import nothing
+from sklearn_mfgd._bayes.model import first_state, problem_of, sweep
+from sklearn_mfgd._bayes.moments import unpack
+from sklearn_mfgd._data.observed import rows_of
+from sklearn_mfgd._kernels.rows import Biases
 
 BIASES = [Biases(False, True), Biases(True, True)]
 

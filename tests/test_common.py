@@ -5,7 +5,7 @@ from sklearn.impute import KNNImputer
 from sklearn.utils.estimator_checks import check_estimator
 
 from sklearn_mfgd import GradientMF, MaskedGradientMF, MFImputer
-from sklearn_mfgd._steps import STEPS
+from sklearn_mfgd._optim.steps import STEPS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),

@@ -12,7 +12,7 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 
 from sklearn_mfgd import DivergenceError, GradientMF, MaskedGradientMF
-from sklearn_mfgd._steps import STEPS
+from sklearn_mfgd._optim.steps import STEPS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -16,8 +16,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mfgd import GradientMF, MaskedGradientMF, _objective
-from sklearn_mfgd._steps import STEPS
+from sklearn_mfgd import GradientMF, MaskedGradientMF
+from sklearn_mfgd._optim import objective
+from sklearn_mfgd._optim.steps import STEPS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -852,7 +853,7 @@ def interrupt(monkeypatch):
 
     def press(after=3):
         calls = []
-        original = _objective.ObservedObjective.value_and_gradient
+        original = objective.ObservedObjective.value_and_gradient
 
         def value_and_gradient(self, W, H):
             calls.append(1)
@@ -861,7 +862,7 @@ def interrupt(monkeypatch):
             return original(self, W, H)
 
         monkeypatch.setattr(
-            _objective.ObservedObjective, "value_and_gradient", value_and_gradient
+            objective.ObservedObjective, "value_and_gradient", value_and_gradient
         )
 
     return press

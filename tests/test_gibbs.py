@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sklearn_mfgd import (
-    GradientMF,
-    MaskedGradientMF,
-    _diagonal,
-    _engine,
-    _kernels,
-    _moments,
-)
-from sklearn_mfgd._gibbs import (
+from sklearn_mfgd import GradientMF, MaskedGradientMF
+from sklearn_mfgd._bayes import diagonal_covariance
+from sklearn_mfgd._bayes.gibbs import (
     MEAN_STRENGTH,
     SHAPE,
     Draw,
@@ -22,11 +16,13 @@ from sklearn_mfgd._gibbs import (
     _draw_level,
     _draw_noise,
 )
-from sklearn_mfgd._model import Biases
-from sklearn_mfgd._noise import LEAST_NOISE
-from sklearn_mfgd._observed import rows_of
-from sklearn_mfgd._pattern import Features
-from sklearn_mfgd._priors import STRENGTHS, VAGUE
+from sklearn_mfgd._bayes.missingness import Features
+from sklearn_mfgd._bayes.noise import LEAST_NOISE
+from sklearn_mfgd._bayes.priors import STRENGTHS, VAGUE
+from sklearn_mfgd._data import row_blocks
+from sklearn_mfgd._data.observed import rows_of
+from sklearn_mfgd._kernels import dispatch, numpy_kernels
+from sklearn_mfgd._kernels.rows import Biases
 
 BIASES = [Biases(row, column) for row in (False, True) for column in (False, True)]
 FIT_BIAS = pytest.mark.parametrize("fit_bias", [True, "columns", False])
@@ -74,7 +70,9 @@ class Row:
         self.mean = self.covariance @ (design.T * weights) @ x
 
     def draw(self, normal):
-        return _engine.least_squares(self.rows, self.H, self.biases, self.ridge, normal)
+        return dispatch.least_squares(
+            self.rows, self.H, self.biases, self.ridge, normal
+        )
 
 
 @pytest.mark.parametrize("biases", BIASES, ids=str)
@@ -116,11 +114,11 @@ def test_any_number_of_threads_draws_the_same(monkeypatch, kernels):
     row, rng = Row(Biases(True, True), 300), np.random.RandomState(1)
     normal = rng.standard_normal((300, 4))
     expected = row.draw(normal)
-    monkeypatch.setattr(_engine, "OPERATIONS", 1e4)
+    monkeypatch.setattr(dispatch, "OPERATIONS", 1e4)
     for n_threads in (1, 2, 3):
         monkeypatch.setenv("OMP_NUM_THREADS", str(n_threads))
         found = row.draw(normal)
-        if kernels is _kernels:  # solves whole ranges at once
+        if kernels is numpy_kernels:  # solves whole ranges at once
             assert_allclose(found, expected, rtol=1e-10)
         else:
             assert_array_equal(found, expected)
@@ -334,7 +332,7 @@ def test_any_number_of_threads_gives_the_same_bits(
 ):
     X, found = planted(share_missing=0.3).X, []
     options = {"fit_bias": fit_bias, "noise": noise, "tol": 1e-2}
-    monkeypatch.setattr(_engine, "OPERATIONS", 3e4)
+    monkeypatch.setattr(dispatch, "OPERATIONS", 3e4)
     for n_threads in (1, 2, 3):
         monkeypatch.setenv("OMP_NUM_THREADS", str(n_threads))
         model = MaskedGradientMF(4, n_draws=3, random_state=0, **options)
@@ -408,7 +406,7 @@ def test_exact_data_are_drawn_from_without_failing(planted, share_missing, dtype
 
 
 def test_draws_start_where_covariances_are_diagonal(monkeypatch, planted):
-    monkeypatch.setattr(_diagonal, "LARGEST", 0)
+    monkeypatch.setattr(diagonal_covariance, "LARGEST", 0)
     data = planted(100, 60, 3, 0.5, 0.4)
     model = MaskedGradientMF(6, n_draws=20, random_state=0).fit(data.X)
     assert hidden_error(model, data) < 0.6
@@ -456,7 +454,7 @@ def test_a_fit_without_the_row_factors_is_the_same(monkeypatch, planted, fit_bia
     options = {"n_draws": 5, "random_state": 0, "fit_bias": fit_bias}
     one, two = (MaskedGradientMF(4, **options) for _ in range(2))
     Z = one.fit_transform(X)
-    monkeypatch.setattr(_moments, "BLOCK", 100)  # five rows
+    monkeypatch.setattr(row_blocks, "BLOCK", 100)  # five rows
     two.fit(X)
     assert_allclose(two.components_, one.components_, rtol=1e-9, atol=1e-12)
     assert two.reconstruction_err_ == pytest.approx(one.reconstruction_err_, rel=1e-12)

@@ -7,15 +7,17 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
-from sklearn_mfgd import _init, _linalg
-from sklearn_mfgd._init import (
+from sklearn_mfgd._kernels import linalg
+from sklearn_mfgd._kernels.rows import Biases
+from sklearn_mfgd._optim import init
+from sklearn_mfgd._optim.init import (
     factors_from_means,
     initial_biases,
     random_factors,
     svd_factors,
 )
-from sklearn_mfgd._model import Biases, Ridge, sides_of
-from sklearn_mfgd._objective import CompleteObjective
+from sklearn_mfgd._optim.objective import CompleteObjective
+from sklearn_mfgd._optim.penalty import Ridge, sides_of
 
 NO_BIAS = np.zeros((60, 0)), np.zeros((40, 0))
 
@@ -24,8 +26,8 @@ NO_BIAS = np.zeros((60, 0)), np.zeros((40, 0))
 def way(request, monkeypatch):
     """Force either way of decomposing."""
     if request.param == "by blocks":
-        monkeypatch.setattr(_init, "GRAM_WIDTHS", 0)
-        monkeypatch.setattr(_init, "OVERSAMPLES", 1)
+        monkeypatch.setattr("sklearn_mfgd._kernels.svd.GRAM_WIDTHS", 0)
+        monkeypatch.setattr(init, "OVERSAMPLES", 1)
     return request.param
 
 
@@ -179,7 +181,7 @@ def test_random_factors_made_by_parts_are_those_made_at_once(
     X = planted(m=60, n=40).X.astype(dtype)
     arguments = CompleteObjective(X), *(np.zeros((k, 0), dtype) for k in (60, 40)), 3, 5
     whole = random_factors(*arguments, np.random.RandomState(0))
-    monkeypatch.setattr(_linalg, "BLOCK", 20)
+    monkeypatch.setattr(linalg, "BLOCK", 20)
     parts = random_factors(*arguments, np.random.RandomState(0))
     for part, expected in zip(parts, whole, strict=True):
         assert_array_equal(part, expected)

@@ -10,8 +10,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from threadpoolctl import threadpool_limits
 
-from sklearn_mfgd import _engine, _kernels, _linalg
-from sklearn_mfgd._engine import Rows
+from sklearn_mfgd._kernels import backend, dispatch, linalg, numpy_kernels
+from sklearn_mfgd._kernels.rows import Rows
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -47,7 +47,7 @@ class Table(NamedTuple):
         return self.rows, self.W, self.H, self.biases
 
     def least_squares(self, ridge, draws=None):
-        return _engine.least_squares(self.rows, self.H, self.biases, ridge, draws)
+        return dispatch.least_squares(self.rows, self.H, self.biases, ridge, draws)
 
 
 def make_table(
@@ -104,16 +104,16 @@ any_table = settings(max_examples=50, deadline=None, derandomize=True)
 def every_answer(table):
     """What each function of the engine says."""
     rows, W, H, biases = table.arguments
-    value, gradient = _engine.loss_and_gradient(*table.arguments)
+    value, gradient = dispatch.loss_and_gradient(*table.arguments)
     return {
         "least_squares": table.least_squares(np.linspace(0.5, 1, W.shape[1])),
         "loss_and_gradient: loss": value,
         "loss_and_gradient: gradient": gradient,
-        "loss": _engine.loss(*table.arguments),
-        "curvature": _engine.curvature(rows, W, H, biases),
-        "residuals": _engine.residuals(*table.arguments),
-        "product": _engine.product(rows, H),
-        "entry_products": _engine.entry_products(
+        "loss": dispatch.loss(*table.arguments),
+        "curvature": dispatch.curvature(rows, W, H, biases),
+        "residuals": dispatch.residuals(*table.arguments),
+        "product": dispatch.product(rows, H),
+        "entry_products": dispatch.entry_products(
             W[:, : H.shape[1]], H[:, : W.shape[1]], rows.row_numbers, rows.indices
         ),
     }
@@ -231,7 +231,7 @@ class TestSingularRows:
 def test_rows_are_solved_at_any_scale(ridge_row, share, scale):
     """Data and factors of the same size have coefficients of order one."""
     table = make_table(20, 15, share=share, biases=(False, True))
-    found = _engine.least_squares(
+    found = dispatch.least_squares(
         table.rows._replace(values=scale * table.rows.values),
         scale * table.H,
         table.biases,
@@ -248,7 +248,7 @@ def test_badly_conditioned_rows_are_solved_and_not_cut(condition):
     basis = np.linalg.qr(rng.standard_normal((12, 4))).Q
     H, w = basis * np.geomspace(1, 1 / condition, 4), rng.standard_normal((1, 4))
     rows = Rows(np.array([0, 12]), np.arange(12, dtype=np.int32), (H @ w[0]), None, 12)
-    found = _engine.least_squares(rows, H, (False, False), np.zeros(4))
+    found = dispatch.least_squares(rows, H, (False, False), np.zeros(4))
     assert_allclose(found, w, atol=1e-14 * condition**2)
 
 
@@ -269,13 +269,13 @@ def test_rows_know_nothing_of_each_other(biases):
 @any_table
 def test_the_loss_is_half_the_sum_of_weighted_squares(table):
     expected = 0.5 * (table.S * table.errors**2).sum()
-    assert _engine.loss(*table.arguments) == pytest.approx(expected, abs=1e-12)
+    assert dispatch.loss(*table.arguments) == pytest.approx(expected, abs=1e-12)
 
 
 @given(table=tables())
 @any_table
 def test_the_gradient_comes_with_the_loss(table):
-    loss, gradient = _engine.loss_and_gradient(*table.arguments)
+    loss, gradient = dispatch.loss_and_gradient(*table.arguments)
     expected = (table.S * table.errors) @ table.design
     assert_allclose(gradient, expected, rtol=1e-10, atol=1e-12)
     expected = 0.5 * (table.S * table.errors**2).sum()
@@ -287,21 +287,21 @@ def test_the_gradient_comes_with_the_loss(table):
 def test_the_curvature_sums_the_squares_along_each_row(table):
     rows, W, H, biases = table.arguments
     expected = (table.S * (W @ table.design.T) ** 2).sum(axis=1)
-    found = _engine.curvature(rows, W, H, biases)
+    found = dispatch.curvature(rows, W, H, biases)
     assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
 
 
 @given(table=tables())
 @any_table
 def test_residuals_are_listed_with_the_entries(table):
-    found = _engine.residuals(*table.arguments)
+    found = dispatch.residuals(*table.arguments)
     assert_allclose(found, table.errors[table.mask], rtol=1e-10, atol=1e-12)
 
 
 @given(table=tables())
 @any_table
 def test_the_product_is_that_of_the_matrix_of_values(table):
-    found = _engine.product(table.rows, table.H)
+    found = dispatch.product(table.rows, table.H)
     assert_allclose(found, table.X @ table.H, rtol=1e-10, atol=1e-12)
 
 
@@ -313,7 +313,7 @@ def test_entry_products_are_entries_of_the_product(table, seed):
     W, H = W[:, : H.shape[1]], H[:, : W.shape[1]]
     count = 20 if table.X.size else 0
     i, j = (rng.randint(max(size, 1), size=count) for size in table.X.shape)
-    found = _engine.entry_products(W, H, i, j)
+    found = dispatch.entry_products(W, H, i, j)
     assert_allclose(found, (W @ H.T)[i, j], rtol=1e-10, atol=1e-12)
 
 
@@ -321,8 +321,8 @@ def test_entry_products_mix_types_as_numpy_does():
     W, H = np.ones((3, 2), np.float32), np.ones((4, 2))
     none = np.zeros(0, np.int32)
     for pair, dtype in (((W, H), float), ((W, W), np.float32), ((H, W), float)):
-        assert _engine.entry_products(*pair, none, none).dtype == dtype
-        assert_array_equal(_engine.entry_products(*pair, [0, 1], [2, 0]), 2)
+        assert dispatch.entry_products(*pair, none, none).dtype == dtype
+        assert_array_equal(dispatch.entry_products(*pair, [0, 1], [2, 0]), 2)
 
 
 # Weights
@@ -414,7 +414,7 @@ class Steps:
         return self.W, self.H, *(part for part in self.squares if part is not None)
 
     def take(self, ranges=None):
-        _engine.stochastic_steps(
+        dispatch.stochastic_steps(
             self.entries,
             [(0, len(self.entries[0]))] if ranges is None else ranges,
             self.W,
@@ -511,7 +511,7 @@ class TestStochasticSteps:
 
         expected = take()
         monkeypatch.setenv("OMP_NUM_THREADS", str(n_threads))
-        monkeypatch.setattr(_engine, "OPERATIONS", operations)
+        monkeypatch.setattr(dispatch, "OPERATIONS", operations)
         for ours, theirs in zip(take(), expected, strict=True):
             assert_array_equal(ours, theirs)
 
@@ -544,7 +544,7 @@ def test_single_precision_stays_single_and_agrees(biases, weighted):
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
 def test_singular_rows_in_single_precision_have_minimum_norm(ridge_row, scale):
     table = make_table(20, 15, share=0.3, biases=(False, False), dtype=np.float32)
-    found = _engine.least_squares(
+    found = dispatch.least_squares(
         table.rows._replace(values=table.rows.values * np.float32(scale)),
         table.H * np.float32(scale),
         table.biases,
@@ -613,9 +613,9 @@ def answers(large, kernels):
 def test_answers_do_not_depend_on_how_rows_are_cut_into_ranges(
     monkeypatch, kernels, large, answers, operations
 ):
-    monkeypatch.setattr(_engine, "OPERATIONS", operations)
+    monkeypatch.setattr(dispatch, "OPERATIONS", operations)
     for name, found in every_answer(large).items():
-        if kernels is _kernels:  # multiplies out whole ranges
+        if kernels is numpy_kernels:  # multiplies out whole ranges
             assert_allclose(found, answers[name], rtol=1e-9, atol=1e-12, err_msg=name)
         else:
             assert_array_equal(found, answers[name], err_msg=name)
@@ -626,17 +626,17 @@ def test_any_number_of_threads_gives_the_same_bits(
     monkeypatch, large, answers, n_threads
 ):
     monkeypatch.setenv("OMP_NUM_THREADS", str(n_threads))
-    monkeypatch.setattr(_engine, "OPERATIONS", 1e4)
+    monkeypatch.setattr(dispatch, "OPERATIONS", 1e4)
     for _ in range(3):
         found = every_answer(large)
-        expected = answers if _engine.kernels is not _kernels else found
+        expected = answers if backend.kernels is not numpy_kernels else found
         for name in found:
             assert_array_equal(found[name], expected[name], err_msg=name)
 
 
 @pytest.mark.parametrize("size", [1, 50, 333])
 def test_answers_do_not_depend_on_the_size_of_blocks(monkeypatch, large, answers, size):
-    monkeypatch.setattr(_linalg, "BLOCK", size)
+    monkeypatch.setattr(linalg, "BLOCK", size)
     for name, found in every_answer(large).items():
         assert_allclose(found, answers[name], rtol=1e-9, atol=1e-12, err_msg=name)
 

@@ -8,8 +8,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from sklearn_mfgd import _linalg
-from sklearn_mfgd._linalg import (
+from sklearn_mfgd._kernels import linalg
+from sklearn_mfgd._kernels.linalg import (
     blocks,
     gram_of_rows,
     one_blas_thread,
@@ -213,8 +213,8 @@ class TestOneBlasThread:
 @pytest.fixture
 def short_calls(monkeypatch):
     """Cut the work into calls so small that even little data take many of them."""
-    monkeypatch.setattr(_linalg, "BLOCK", 200)
-    monkeypatch.setattr(_linalg, "LONGEST_CALL", {"BLAS": 900, "SciPy": 300})
+    monkeypatch.setattr(linalg, "BLOCK", 200)
+    monkeypatch.setattr(linalg, "LONGEST_CALL", {"BLAS": 900, "SciPy": 300})
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

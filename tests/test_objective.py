@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy import sparse
 
-from sklearn_mfgd._objective import CompleteObjective, ObservedObjective
-from sklearn_mfgd._observed import rows_of
+from sklearn_mfgd._data.observed import rows_of
+from sklearn_mfgd._optim.objective import CompleteObjective, ObservedObjective
 
 BIASES = [(False, False), (True, False), (False, True), (True, True)]
 KINDS = [

@@ -141,14 +141,14 @@ DATA = """
 import numpy as np
 from scipy import sparse
 from sklearn_mfgd import MaskedGradientMF
-from sklearn_mfgd import _engine, _threads
+from sklearn_mfgd._kernels import backend, dispatch, threads
 
 rng = np.random.RandomState(0)
 X = rng.standard_normal((300, 4)) @ rng.standard_normal((4, 80))
 X += 0.1 * rng.standard_normal(X.shape)
 X[rng.uniform(size=X.shape) < 0.5] = np.nan
 model = MaskedGradientMF(4, reg=0.5, max_iter=10, random_state=0)
-_engine.OPERATIONS = 1e4  # small ranges, so many of them
+dispatch.OPERATIONS = 1e4  # small ranges, so many of them
 
 
 def fit(solver):
@@ -230,9 +230,9 @@ import multiprocessing
 import threading
 import time
 
-from sklearn_mfgd import _linalg
+from sklearn_mfgd._kernels import linalg
 
-controller = _linalg._blas()
+controller = linalg._blas()
 
 
 class Slow:
@@ -244,7 +244,7 @@ class Slow:
 if __name__ == "__main__":
     context = multiprocessing.get_context("fork")
     expected, done = fit("als"), threading.Event()
-    _linalg._blas = Slow
+    linalg._blas = Slow
 
     def keep_fitting():
         while not done.is_set():
@@ -276,7 +276,7 @@ def test_a_child_forked_while_another_thread_fits_does_not_hang(run):
 SHARES = (
     GRID_SEARCH
     + """
-    from sklearn_mfgd._threads import n_threads
+    from sklearn_mfgd._kernels.threads import n_threads
 
     print(n_threads() == joblib.cpu_count())
     shares = joblib.Parallel(2)(joblib.delayed(n_threads)() for _ in range(4))

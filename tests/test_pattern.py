@@ -7,15 +7,17 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
-from sklearn_mfgd import MaskedGradientMF, _diagonal, _engine, _kernels
-from sklearn_mfgd._observed import rows_of
-from sklearn_mfgd._pattern import (
+from sklearn_mfgd import MaskedGradientMF
+from sklearn_mfgd._bayes import diagonal_covariance
+from sklearn_mfgd._bayes.missingness import (
     RARE,
     SIDE_PER_DIRECTION,
     TAU,
     describe,
     nothing,
 )
+from sklearn_mfgd._data.observed import rows_of
+from sklearn_mfgd._kernels import dispatch, numpy_kernels
 
 
 def some_pattern(m=70, n=50, seed=0, dtype=float):
@@ -133,13 +135,13 @@ class TestFeatures:
 
     def test_are_the_same_bits_on_any_number_of_threads(self, monkeypatch, kernels):
         _, rows, columns = some_pattern(300, 200)
-        monkeypatch.setattr(_engine, "OPERATIONS", 1e4)
+        monkeypatch.setattr(dispatch, "OPERATIONS", 1e4)
         found = []
         for n_threads in (1, 2, 3):
             monkeypatch.setenv("OMP_NUM_THREADS", str(n_threads))
             found.append(describe(rows, columns)[0].values)
-        compare = assert_allclose if kernels is _kernels else assert_array_equal
-        options = {"atol": 1e-10} if kernels is _kernels else {}
+        compare = assert_allclose if kernels is numpy_kernels else assert_array_equal
+        options = {"atol": 1e-10} if kernels is numpy_kernels else {}
         compare(found[0], found[1], **options)
         compare(found[0], found[2], **options)
 
@@ -258,6 +260,6 @@ class TestFits:
         ):
             assert model.fit(given)._learned.slopes.shape == (0, model.rank_ + 1)
         assert len(MaskedGradientMF(3, tol=1e-2).fit(X)._learned.slopes) > 3
-        monkeypatch.setattr(_diagonal, "LARGEST", 0)
+        monkeypatch.setattr(diagonal_covariance, "LARGEST", 0)
         model = MaskedGradientMF(3, tol=1e-2).fit(X)
         assert model._learned.slopes.shape == (0, 4)

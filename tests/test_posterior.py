@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sklearn_mfgd import _engine, _linalg, _moments
-from sklearn_mfgd._moments import (
-    blocks_of,
+from sklearn_mfgd._bayes.moments import (
     diagonal,
     expectations,
     moments_of,
@@ -18,7 +16,10 @@ from sklearn_mfgd._moments import (
     total,
     unpack,
 )
-from sklearn_mfgd._observed import rows_of
+from sklearn_mfgd._data import row_blocks
+from sklearn_mfgd._data.observed import rows_of
+from sklearn_mfgd._data.row_blocks import blocks_of
+from sklearn_mfgd._kernels import dispatch, linalg
 
 BIASES = [(False, False), (True, False), (False, True), (True, True)]
 BIASED = pytest.mark.parametrize("biased", [False, True], ids=["", "biased"])
@@ -95,9 +96,11 @@ def test_moments_are_those_of_factors_one_and_bias(rank, biased):
     side = make_side(5, rank, biased)
     assert side.moments.shape == (5, packed_size(rank, biased))
     means, covariances = side.vectors()
-    for moments, mean, covariance in zip(side.moments, means, covariances, strict=True):
+    for second_moment, mean, covariance in zip(
+        side.moments, means, covariances, strict=True
+    ):
         second = covariance + np.outer(mean, mean)
-        assert_allclose(moments, pack(second), rtol=1e-12, atol=1e-12)
+        assert_allclose(second_moment, pack(second), rtol=1e-12, atol=1e-12)
 
 
 @BIASED
@@ -157,12 +160,12 @@ def assert_blocks_sum(rows, products, S, size=15):
         everything = of_columns.sum(axis=0) if holes else None
         sums = block.sum_over_columns(of_columns, everything)[block.which]
         assert_allclose(sums, (S @ of_columns)[block.rows], atol=1e-11)
-        linear = _engine.product(block.by_rows, of_columns)
+        linear = dispatch.product(block.by_rows, of_columns)
         assert_allclose(linear, (products @ of_columns)[block.rows], atol=1e-11)
         own = of_rows[block.rows]
         everything = own.sum(axis=0) if holes else None
         by_column += block.sum_over_rows(own, everything)
-        targets += _engine.product(block.by_columns, own)
+        targets += dispatch.product(block.by_columns, own)
         seen[block.rows] += 1
     assert_array_equal(seen, 1)
     assert_allclose(by_column, S.T @ of_rows, atol=1e-11)
@@ -176,7 +179,7 @@ class TestBlocks:
     @pytest.fixture(params=[2**21, 15 * 5, 15, 1], ids="of {}".format, autouse=True)
     def size(self, request, monkeypatch):
         """Let a block take the moments of all rows, of five, of one."""
-        monkeypatch.setattr(_moments, "BLOCK", request.param)
+        monkeypatch.setattr(row_blocks, "BLOCK", request.param)
         return request.param
 
     @pytest.mark.parametrize("name", PATTERNS)
@@ -248,7 +251,7 @@ def test_a_range_of_rows_is_taken_without_a_copy(weighted):
 
 
 class Given(NamedTuple):
-    """Columns, entries, and what `_engine.posterior` wants to know of them."""
+    """Columns, entries, and what `dispatch.posterior` wants to know of them."""
 
     columns: Side
     X: np.ndarray
@@ -264,7 +267,7 @@ class Given(NamedTuple):
     def posterior(self, dtype=float, **options):
         moments = self.columns.moments
         linear = expectations(moments, self.columns.rank)
-        return _engine.posterior(
+        return dispatch.posterior(
             (self.S @ moments).astype(dtype),
             np.arange(len(self.X)),
             ((self.S * self.X) @ linear).astype(dtype),
@@ -360,8 +363,8 @@ def test_rows_may_share_a_system(kernels):
     targets = np.random.RandomState(0).standard_normal((8, 5))
     scale = np.array([1.0, 2.0, 2.0, 1.0, 1.0, 1.0, 3.0, 3.0])
     shared = pack(given.prior), given.biases
-    together = _engine.posterior(sums, which, targets, scale, *shared)
-    apart = _engine.posterior(sums[which], np.arange(8), targets, scale, *shared)
+    together = dispatch.posterior(sums, which, targets, scale, *shared)
+    apart = dispatch.posterior(sums[which], np.arange(8), targets, scale, *shared)
     for ours, theirs in zip(together, apart, strict=True):
         if ours is not None:
             assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
@@ -377,7 +380,7 @@ class TestRounding:
         bad = np.array([[1.0, 0.0, -0.01, 0.0, 0.0, 1.0]])
         good = np.array([[1.0, 0.0, 2.0, 0.0, 0.0, 1.0]])
         sums = np.vstack([bad, *n_others * [good]])
-        found = _engine.posterior(
+        found = dispatch.posterior(
             sums,
             np.arange(len(sums)),
             np.ones((len(sums), 3)),
@@ -414,7 +417,7 @@ def test_any_number_of_threads_gives_the_same_bits(
     given = make_given(m=200, n=30, rank=7)
     expected = given.posterior(with_covariances=True)
     monkeypatch.setenv("OMP_NUM_THREADS", str(n_threads))
-    monkeypatch.setattr(_engine, "OPERATIONS", operations)
+    monkeypatch.setattr(dispatch, "OPERATIONS", operations)
     found = given.posterior(with_covariances=True)
     for ours, theirs in zip(found, expected, strict=True):
         assert_array_equal(ours, theirs)
@@ -424,7 +427,7 @@ def test_any_number_of_threads_gives_the_same_bits(
 def test_posteriors_do_not_depend_on_the_size_of_blocks(monkeypatch, kernels, size):
     given = make_given(m=50)
     expected = given.posterior(with_covariances=True)
-    monkeypatch.setattr(_linalg, "BLOCK", size)
+    monkeypatch.setattr(linalg, "BLOCK", size)
     found = given.posterior(with_covariances=True)
     for ours, theirs in zip(found, expected, strict=True):
         assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
@@ -450,13 +453,13 @@ def test_nothing_that_is_given_is_changed(kernels):
     )
     for array in arguments:
         array.flags.writeable = False
-    _engine.posterior(*arguments, given.biases, with_covariances=True)
+    dispatch.posterior(*arguments, given.biases, with_covariances=True)
 
 
 def test_the_product_without_values_sums_the_columns_of_each_row(kernels):
     mask = pattern("few")
     rows, V = rows_of(np.zeros(mask.shape), mask), make_side(11, 4, False).means
     ones, mask = rows._replace(values=None), mask.astype(float)
-    assert_allclose(_engine.product(ones, V), mask @ V, atol=1e-12)
-    sums = _engine.product(ones.transpose(), mask @ V)
+    assert_allclose(dispatch.product(ones, V), mask @ V, atol=1e-12)
+    sums = dispatch.product(ones.transpose(), mask @ V)
     assert_allclose(sums, mask.T @ mask @ V, atol=1e-12)

@@ -7,11 +7,10 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy.optimize import minimize_scalar
 
-from sklearn_mfgd._ending import LAST, LEAST_RISE, PATIENCE, Ending
-from sklearn_mfgd._noise import STRENGTHS as NOISE_STRENGTHS
-from sklearn_mfgd._noise import Noise, best_noise
-from sklearn_mfgd._noise import evidence as noise_evidence
-from sklearn_mfgd._priors import (
+from sklearn_mfgd._bayes.noise import STRENGTHS as NOISE_STRENGTHS
+from sklearn_mfgd._bayes.noise import Noise, best_noise
+from sklearn_mfgd._bayes.noise import evidence as noise_evidence
+from sklearn_mfgd._bayes.priors import (
     STRENGTHS,
     VAGUE,
     best_prior,
@@ -19,6 +18,7 @@ from sklearn_mfgd._priors import (
     spread,
     turned,
 )
+from sklearn_mfgd._bayes.stopping import LAST, LEAST_RISE, PATIENCE, Ending
 
 
 class TestPrior:

@@ -7,7 +7,8 @@ import pytest
 from numpy.testing import assert_allclose
 from sklearn.exceptions import ConvergenceWarning
 
-from sklearn_mfgd import MaskedGradientMF, MFImputer, _ascent
+from sklearn_mfgd import MaskedGradientMF, MFImputer
+from sklearn_mfgd._bayes import coordinate_ascent
 
 ESTIMATORS = [MaskedGradientMF, MFImputer]
 
@@ -200,7 +201,7 @@ def test_a_bound_that_is_no_number_is_an_error(monkeypatch):
     def broken(problem, state, sums):
         return state, np.nan
 
-    monkeypatch.setattr(_ascent, "align", broken)
+    monkeypatch.setattr(coordinate_ascent, "align", broken)
     X = planted_table(10, 10, 2, 0.3, 0.3, 0)[1]
     with pytest.raises(ValueError, match="lower bound has become nan: the values of X"):
         MaskedGradientMF().fit(X)

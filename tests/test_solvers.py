@@ -9,11 +9,17 @@ from numpy.testing import assert_allclose
 from sklearn.base import clone
 
 from sklearn_mfgd import DivergenceError, GradientMF, MaskedGradientMF, MFImputer
-from sklearn_mfgd._divergence import descending_step
-from sklearn_mfgd._model import Biases, Ridge, sides_of
-from sklearn_mfgd._objective import CompleteObjective
-from sklearn_mfgd._solvers import Track, descend
-from sklearn_mfgd._steps import STEPS, gradient_step, least_squares_step, scaled_step
+from sklearn_mfgd._kernels.rows import Biases
+from sklearn_mfgd._optim.divergence import descending_step
+from sklearn_mfgd._optim.loop import Track, descend
+from sklearn_mfgd._optim.objective import CompleteObjective
+from sklearn_mfgd._optim.penalty import Ridge, sides_of
+from sklearn_mfgd._optim.steps import (
+    STEPS,
+    gradient_step,
+    least_squares_step,
+    scaled_step,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -11,7 +11,7 @@ from scipy import sparse
 from sklearn.base import clone
 
 from sklearn_mfgd import GradientMF
-from sklearn_mfgd._steps import STEPS
+from sklearn_mfgd._optim.steps import STEPS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

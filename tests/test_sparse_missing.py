@@ -12,8 +12,9 @@ from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 from sklearn.utils import get_tags
 
-from sklearn_mfgd import GradientMF, MaskedGradientMF, _engine, _linalg
-from sklearn_mfgd._observed import rows_of
+from sklearn_mfgd import GradientMF, MaskedGradientMF
+from sklearn_mfgd._data.observed import rows_of
+from sklearn_mfgd._kernels import linalg
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -659,7 +660,7 @@ def test_entries_listed_by_parts_are_those_listed_at_once(monkeypatch, shape, or
     rng = np.random.RandomState(0)
     X = np.asarray(rng.standard_normal(shape), np.float32, order=order)
     observed = rng.uniform(size=shape) < 0.6
-    monkeypatch.setattr(_linalg, "BLOCK", 100)
+    monkeypatch.setattr(linalg, "BLOCK", 100)
     rows = rows_of(X, observed)
     places = np.nonzero(observed)
     assert_array_equal(rows.row_numbers, places[0])
@@ -681,7 +682,7 @@ def test_entries_transposed_by_parts_are_those_transposed_at_once(
         weights=rows.values**2 if "weights" in kinds else None,
     )
     whole = rows.transpose()
-    monkeypatch.setattr(_engine, "LONGEST_TRANSPOSE", 40)
+    monkeypatch.setattr("sklearn_mfgd._kernels.rows.LONGEST_TRANSPOSE", 40)
     for part, expected in zip(rows.transpose(), whole, strict=True):
         assert_array_equal(part, expected)
         assert getattr(part, "dtype", None) == getattr(expected, "dtype", None)

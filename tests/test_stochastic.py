@@ -9,19 +9,14 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from sklearn_mfgd import (
-    DivergenceError,
-    GradientMF,
-    MaskedGradientMF,
-    _engine,
-    _linalg,
-    _stochastic,
-)
-from sklearn_mfgd._engine import Rows
-from sklearn_mfgd._model import Biases, Ridge, sides_of
-from sklearn_mfgd._objective import ObservedObjective
-from sklearn_mfgd._observed import rows_of
-from sklearn_mfgd._stochastic import _deal, _Epoch
+from sklearn_mfgd import DivergenceError, GradientMF, MaskedGradientMF
+from sklearn_mfgd._data.observed import rows_of
+from sklearn_mfgd._kernels import backend, dispatch, linalg
+from sklearn_mfgd._kernels.rows import Biases, Rows
+from sklearn_mfgd._optim import sgd
+from sklearn_mfgd._optim.objective import ObservedObjective
+from sklearn_mfgd._optim.penalty import Ridge, sides_of
+from sklearn_mfgd._optim.sgd import _deal, _Epoch
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -486,8 +481,8 @@ def test_entries_of_a_block_are_shuffled(pattern):
 @pytest.fixture
 def short_calls(monkeypatch):
     """Cut the work into calls so small that even little data take many of them."""
-    monkeypatch.setattr(_linalg, "BLOCK", 100)
-    monkeypatch.setattr(_stochastic, "LARGEST_PILE", 60)
+    monkeypatch.setattr(linalg, "BLOCK", 100)
+    monkeypatch.setattr(sgd, "LARGEST_PILE", 60)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -517,17 +512,17 @@ def test_no_call_that_shuffles_is_long(short_calls):
             return super().randint(*args, size=size)
 
     order = np.arange(5000)
-    _stochastic._shuffle(order, Watched(0))
+    sgd._shuffle(order, Watched(0))
     assert max(sizes) <= 100
     assert_array_equal(np.sort(order), np.arange(5000))
 
 
 def test_every_order_of_entries_is_as_likely_as_any_other(monkeypatch):
-    monkeypatch.setattr(_stochastic, "LARGEST_PILE", 2)
+    monkeypatch.setattr(sgd, "LARGEST_PILE", 2)
     counts, rng = {}, np.random.RandomState(0)
     for _ in range(6000):
         order = np.arange(3)
-        _stochastic._shuffle(order, rng)
+        sgd._shuffle(order, rng)
         counts[tuple(order)] = counts.get(tuple(order), 0) + 1
     assert len(counts) == 6
     # Five standard deviations of a count.
@@ -571,15 +566,15 @@ def test_any_number_of_threads_gives_the_same_bits(
     model = MaskedGradientMF(
         4, solver="sgd", reg=0.5, fit_bias=fit_bias, eta=eta, max_iter=2, random_state=0
     )
-    limits, share_out = [], _engine.share_out
+    limits, share_out = [], dispatch.share_out
 
     def spy(work, ranges, limit=None):
         limits.append((len(ranges), limit))
         return share_out(work, ranges, limit)
 
-    monkeypatch.setattr(_engine, "share_out", spy)
-    monkeypatch.setattr(_engine, "kernels", compiled_kernels)
-    monkeypatch.setattr(_engine, "OPERATIONS", 1e4)  # small ranges, so many of them
+    monkeypatch.setattr(dispatch, "share_out", spy)
+    monkeypatch.setattr(backend, "kernels", compiled_kernels)
+    monkeypatch.setattr(dispatch, "OPERATIONS", 1e4)  # small ranges, so many of them
     found = []
     for threads in "1234":
         monkeypatch.setenv("OMP_NUM_THREADS", threads)

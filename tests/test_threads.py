@@ -10,8 +10,9 @@ import joblib
 import pytest
 from numpy.testing import assert_array_equal
 
-from sklearn_mfgd import MaskedGradientMF, _threads
-from sklearn_mfgd._threads import n_threads, share_out
+from sklearn_mfgd import MaskedGradientMF
+from sklearn_mfgd._kernels import threads
+from sklearn_mfgd._kernels.threads import n_threads, share_out
 
 RANGES = [(k, k + 3) for k in range(0, 60, 3)]
 
@@ -26,7 +27,7 @@ NONSENSE = ["abc", "0", "-1", "1.5", ",2", "2,", "2,abc", "2,0", "2 3", "²", "+
 class TestNumberOfThreads:
     @pytest.fixture(autouse=True)
     def nothing_said_before(self):
-        _threads._limit.cache_clear()
+        threads._limit.cache_clear()
 
     @pytest.mark.parametrize(
         "limit, expected",
@@ -147,7 +148,7 @@ class TestWhereThreadsCannotBeStarted:
             share_out(work, RANGES, 4)
 
     def test_a_fit_finds_the_same(self, startable, planted, monkeypatch):
-        monkeypatch.setattr("sklearn_mfgd._engine.OPERATIONS", 1e4)
+        monkeypatch.setattr("sklearn_mfgd._kernels.dispatch.OPERATIONS", 1e4)
         X = planted(share_missing=0.2).X
         monkeypatch.setenv("OMP_NUM_THREADS", "1")
         expected = MaskedGradientMF(3).fit_transform(X)

@@ -12,7 +12,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import sklearn_mfgd
-from sklearn_mfgd import _engine, _kernels
+from sklearn_mfgd._kernels import backend, dispatch, numpy_kernels
 
 # Around the widths of registers (2 to 16 numbers), of tiles (4, 8) and of three tiles.
 RANKS = [0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 25, 31, 32, 33, 48, 49]
@@ -36,7 +36,7 @@ INSTRUCTIONS = ["base", "avx2", "avx512"]
 def available(names):
     """Return those that the processor and the build have; without a build the first."""
     try:
-        kernels = importlib.import_module("sklearn_mfgd._kernels_fast")
+        kernels = importlib.import_module("sklearn_mfgd._kernels.compiled")
     except ImportError:
         return names[:1]
     found = []
@@ -44,7 +44,7 @@ def available(names):
         with contextlib.suppress(ImportError):
             kernels.choose(name)
             found.append(name)
-    if _engine.kernels is kernels:  # as it was
+    if backend.kernels is kernels:  # as it was
         kernels.choose(os.environ.get("SKLEARN_MFGD_KERNELS", ""))
     return found
 
@@ -139,7 +139,7 @@ class Rows:
         """Return what the kernels in NumPy answer, once and for all."""
         key = call, *options.items()
         if key not in self.answers:
-            self.answers[key] = getattr(self, call)(_kernels, **options)
+            self.answers[key] = getattr(self, call)(numpy_kernels, **options)
         return self.answers[key]
 
     def least_squares(
@@ -254,7 +254,7 @@ def test_products_of_every_rank(compiled, dtype):
         j = shifted(rng.randint(len(rows.H), size=200))
         found, expected = guarded(200, dtype), guarded(200, dtype)
         compiled.entry_products(rows.W, rows.H, i, j, found, 0, 200)
-        _kernels.entry_products(rows.W, rows.H, i, j, expected, 0, 200)
+        numpy_kernels.entry_products(rows.W, rows.H, i, j, expected, 0, 200)
         assert_near(found, expected, TOLERANCE[dtype], rank)
         assert_guards_stand(found)
         for weighted in every_kind(rank, dtype)[:2]:
@@ -312,7 +312,7 @@ class Steps:
 @cache
 def specified_steps(rank, flags, dtype, adaptive):
     """Return what the kernels in NumPy make of the factors."""
-    return Steps(rank, *flags, dtype).sgd(_kernels, adaptive)
+    return Steps(rank, *flags, dtype).sgd(numpy_kernels, adaptive)
 
 
 class TestStochasticSteps:
@@ -330,7 +330,7 @@ class TestStochasticSteps:
     def test_are_made_from_start_to_stop(self, compiled, dtype, adaptive):
         steps = Steps(5, True, True, True, dtype)
         found = steps.sgd(compiled, adaptive, 7, 19)
-        expected = steps.sgd(_kernels, adaptive, 7, 19)
+        expected = steps.sgd(numpy_kernels, adaptive, 7, 19)
         for pair in zip(found, expected, strict=True):
             assert_near(*pair, TOLERANCE[dtype])
 
@@ -401,7 +401,7 @@ def systems_of(rank, dtype):
     """Return systems with each kind of biases, and what the kernels in NumPy say."""
     kinds = BIASES if rank < LARGE else BIASES[::3]
     systems = [Systems(rank, *biases, dtype) for biases in kinds]
-    return [(every, every.posterior(_kernels)) for every in systems]
+    return [(every, every.posterior(numpy_kernels)) for every in systems]
 
 
 class TestPosterior:
@@ -469,9 +469,9 @@ class TestPosterior:
     ):
         given, found = broken(Systems(4, True, True, dtype), "sums", self.less), []
         arguments = given.sums, given.which, given.targets, given.scale, given.prior
-        for kernels in (compiled, _kernels):
-            monkeypatch.setattr(_engine, "kernels", kernels)
-            answer = _engine.posterior(*arguments, given.biases, with_covariances=True)
+        for kernels in (compiled, numpy_kernels):
+            monkeypatch.setattr(backend, "kernels", kernels)
+            answer = dispatch.posterior(*arguments, given.biases, with_covariances=True)
             found.append(answer)
         for ours, theirs in zip(*found, strict=True):
             assert np.isfinite(ours).all()
@@ -547,11 +547,11 @@ class TestPosterior:
             systems.posterior(compiled)
 
 
-@pytest.fixture(params=[_kernels, "compiled"], ids=["NumPy", "compiled"])
+@pytest.fixture(params=[numpy_kernels, "compiled"], ids=["NumPy", "compiled"])
 def either(request):
     """Return either twin."""
-    if request.param is _kernels:
-        return _kernels
+    if request.param is numpy_kernels:
+        return numpy_kernels
     return request.getfixturevalue("compiled_kernels")
 
 
@@ -560,7 +560,7 @@ class TestRanges:
     def test_are_filled_and_nothing_else_is(self, either, call, dtype):
         rows = Rows(5, True, True, True, dtype)
         whole = getattr(rows, call)(either)
-        tolerance = OF_SYSTEMS[dtype] if either is _kernels else 0
+        tolerance = OF_SYSTEMS[dtype] if either is numpy_kernels else 0
         for start, stop in ((0, 0), (0, 4), (2, 5), (4, 9), (9, 9)):
             filled = slice(start, stop)
             if call == "residuals":
@@ -615,7 +615,7 @@ def test_systems_of_any_scale_are_solved_or_marked(compiled, dtype):
         rows.H, rows.values = shifted(rows.H * dtype(scale)), rows.values * dtype(scale)
         rows.ridge = rows.ridge * scale**2
         W, singular = rows.least_squares(compiled)
-        expected, _ = rows.least_squares(_kernels)
+        expected, _ = rows.least_squares(numpy_kernels)
         assert_array_equal(singular, 0)
         assert_near(W, expected, OF_SYSTEMS[dtype])
 
@@ -625,7 +625,7 @@ def test_what_single_precision_cannot_solve_is_solved_in_double(compiled):
     rows = Rows(6, True, True, True, np.float32)
     rows.H = shifted(rows.H * np.geomspace(1, 1e-4, 7).astype(np.float32))
     W, singular = rows.least_squares(compiled, penalized=False)
-    expected, _ = rows.least_squares(_kernels, penalized=False)
+    expected, _ = rows.least_squares(numpy_kernels, penalized=False)
     regular = np.diff(rows.indptr) > 14
     assert_array_equal(singular[regular], 0)
     assert_near(W[regular], expected[regular], OF_SYSTEMS[np.float32])
@@ -881,7 +881,7 @@ class TestWhichTwin:
         def load(wanted="", required=""):
             monkeypatch.setenv("SKLEARN_MFGD_KERNELS", wanted)
             monkeypatch.setenv("SKLEARN_MFGD_REQUIRE_COMPILED", required)
-            return _engine._load()
+            return backend._load()
 
         yield load
         compiled_kernels.choose(before)
@@ -889,9 +889,9 @@ class TestWhichTwin:
     @pytest.fixture
     def absent(self, monkeypatch):
         """Hide the compiled kernels."""
-        name = "sklearn_mfgd._kernels_fast"
+        name = "sklearn_mfgd._kernels.compiled"
         monkeypatch.setitem(sys.modules, name, None)
-        monkeypatch.delattr(sklearn_mfgd, "_kernels_fast", raising=False)
+        monkeypatch.delattr(sklearn_mfgd._kernels, "compiled", raising=False)
 
     @pytest.mark.parametrize("required", ["", "0", "1"])
     def test_the_compiled_one_where_there_is_one(
@@ -900,7 +900,7 @@ class TestWhichTwin:
         assert load(required=required) is compiled_kernels
 
     def test_the_one_in_numpy_where_that_is_wanted(self, load):
-        assert load("numpy") is _kernels
+        assert load("numpy") is numpy_kernels
 
     @pytest.mark.parametrize("name", available(INSTRUCTIONS))
     def test_the_instructions_that_are_wanted(self, load, compiled_kernels, name):
@@ -916,7 +916,7 @@ class TestWhichTwin:
             load("sse9")
 
     def test_the_one_in_numpy_where_there_is_no_other(self, load, absent):
-        assert load() is load("numpy") is _kernels
+        assert load() is load("numpy") is numpy_kernels
 
     @pytest.mark.parametrize("asked", [{"required": "1"}, {"wanted": "base"}], ids=str)
     def test_none_where_the_compiled_one_is_asked_for_and_absent(
@@ -926,8 +926,8 @@ class TestWhichTwin:
             load(**asked)
 
     def test_is_told(self, monkeypatch, compiled_kernels):
-        monkeypatch.setattr(_engine, "kernels", _kernels)
-        assert _engine.kernels_in_use() == "NumPy"
-        monkeypatch.setattr(_engine, "kernels", compiled_kernels)
+        monkeypatch.setattr(backend, "kernels", numpy_kernels)
+        assert backend.kernels_in_use() == "NumPy"
+        monkeypatch.setattr(backend, "kernels", compiled_kernels)
         told = f"compiled, {compiled_kernels.instructions()}"
-        assert _engine.kernels_in_use() == told
+        assert backend.kernels_in_use() == told

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sklearn_mfgd import GradientMF, MaskedGradientMF, _diagonal
-from sklearn_mfgd._learned import student_over_normal
-from sklearn_mfgd._moments import n_pairs, unpack
-from sklearn_mfgd._observed import rows_of
+from sklearn_mfgd import GradientMF, MaskedGradientMF
+from sklearn_mfgd._bayes import diagonal_covariance
+from sklearn_mfgd._bayes.moments import n_pairs, unpack
+from sklearn_mfgd._bayes.posterior import student_over_normal
+from sklearn_mfgd._data.observed import rows_of
 
 FIT_BIAS = [True, "columns", False]
 
@@ -85,7 +86,7 @@ def fitted(request, planted, kind):
         return Fitted(data, fit_bias=request.param, noise=kind)
     # Only for this fit: a fixture lives on while tests run that do not ask for it.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_diagonal, "LARGEST", 0)
+        patch.setattr(diagonal_covariance, "LARGEST", 0)
         return Fitted(data, fit_bias=request.param)
 
 
@@ -151,9 +152,9 @@ def test_deviations_do_not_depend_on_the_size_of_blocks(monkeypatch, planted, si
     fitted = Fitted(planted(share_missing=0.4))
     i, j = (part.ravel() for part in np.indices(fitted.X.shape))
     expected = fitted.predict(i, j)[1]
-    monkeypatch.setattr("sklearn_mfgd._linalg.BLOCK", size)
+    monkeypatch.setattr("sklearn_mfgd._kernels.linalg.BLOCK", size)
     assert_allclose(fitted.predict(i, j)[1], expected, rtol=1e-12)
-    monkeypatch.setattr("sklearn_mfgd._learned.BLOCK", size)
+    monkeypatch.setattr("sklearn_mfgd._bayes.posterior.BLOCK", size)
     _, covariance = fitted.model.transform(fitted.X, return_cov=True)
     assert_allclose(covariance, fitted.covariance, rtol=1e-10)
 

@@ -15,9 +15,10 @@ from scipy.special import digamma
 from scipy.stats import gamma
 from sklearn.exceptions import ConvergenceWarning
 
-from sklearn_mfgd import GradientMF, MaskedGradientMF, _diagonal, _engine, _kernels
-from sklearn_mfgd._ascent import ascend
-from sklearn_mfgd._bound import (
+from sklearn_mfgd import GradientMF, MaskedGradientMF
+from sklearn_mfgd._bayes import diagonal_covariance
+from sklearn_mfgd._bayes.coordinate_ascent import ascend
+from sklearn_mfgd._bayes.elbo import (
     align,
     bound,
     diagonalizing_basis,
@@ -25,15 +26,15 @@ from sklearn_mfgd._bound import (
     second_moments,
     turn,
 )
-from sklearn_mfgd._engine import Rows
-from sklearn_mfgd._model import Biases
-from sklearn_mfgd._moments import pack, unpack
-from sklearn_mfgd._observed import rows_of
-from sklearn_mfgd._pattern import Features
-from sklearn_mfgd._priors import FLAT, VAGUE
-from sklearn_mfgd._pruning import prune
-from sklearn_mfgd._solvers import Track
-from sklearn_mfgd._variational import first_state, problem_of, sweep
+from sklearn_mfgd._bayes.missingness import Features
+from sklearn_mfgd._bayes.model import first_state, problem_of, sweep
+from sklearn_mfgd._bayes.moments import pack, unpack
+from sklearn_mfgd._bayes.priors import FLAT, VAGUE
+from sklearn_mfgd._bayes.pruning import prune
+from sklearn_mfgd._data.observed import rows_of
+from sklearn_mfgd._kernels import backend, dispatch, numpy_kernels
+from sklearn_mfgd._kernels.rows import Biases, Rows
+from sklearn_mfgd._optim.loop import Track
 
 BIASES = [Biases(row, column) for row in (False, True) for column in (False, True)]
 ANY_BIASES = pytest.mark.parametrize("biases", BIASES, ids=str)
@@ -101,7 +102,7 @@ class Case(NamedTuple):
         """Return the problem and its first state."""
         with pytest.MonkeyPatch.context() as patch:
             if self.diagonal:
-                patch.setattr(_diagonal, "LARGEST", 0)
+                patch.setattr(diagonal_covariance, "LARGEST", 0)
             problem = problem_of(
                 self.rows, self.rank, self.biases, self.noise, self.features
             )
@@ -829,7 +830,7 @@ class TestRank:
         """Predictions are as good."""
         data = planted(100, 50, 3, 0.5, 0.4)
         full = MaskedGradientMF(rank=6).fit(data.X)
-        monkeypatch.setattr(_diagonal, "LARGEST", 0)
+        monkeypatch.setattr(diagonal_covariance, "LARGEST", 0)
         model = MaskedGradientMF(rank=6).fit(data.X)
         assert model.rank_ == 6
         assert hidden_error(model, data) < 1.02 * hidden_error(full, data)
@@ -989,7 +990,7 @@ def test_a_fit_does_not_depend_on_the_size_of_blocks(
     """Of which the first one holds all rows."""
     X, found = planted(share_missing=share_missing).X, []
     for size in (2**20, 700):
-        for module in ("_moments", "_learned", "_variational"):
+        for module in ("_data.row_blocks", "_bayes.posterior", "_bayes.model"):
             monkeypatch.setattr(f"sklearn_mfgd.{module}.BLOCK", size)
         model = MaskedGradientMF(rank=5, tol=0, max_iter=10)
         found.append(model.inverse_transform(model.fit_transform(X)))
@@ -999,7 +1000,7 @@ def test_a_fit_does_not_depend_on_the_size_of_blocks(
 @ANY_NOISE
 def test_any_number_of_threads_gives_the_same_bits(monkeypatch, planted, noise):
     X, found = planted(share_missing=0.4).X, []
-    monkeypatch.setattr(_engine, "OPERATIONS", 3e4)
+    monkeypatch.setattr(dispatch, "OPERATIONS", 3e4)
     for n_threads in (1, 2, 3):
         monkeypatch.setenv("OMP_NUM_THREADS", str(n_threads))
         model = MaskedGradientMF(rank=5, noise=noise, tol=0, max_iter=10)
@@ -1011,8 +1012,8 @@ def test_any_number_of_threads_gives_the_same_bits(monkeypatch, planted, noise):
 def test_either_kernel_finds_the_same(monkeypatch, planted, compiled_kernels):
     X = planted(share_missing=0.4).X
     found = []
-    for twin in (_kernels, compiled_kernels):
-        monkeypatch.setattr(_engine, "kernels", twin)
+    for twin in (numpy_kernels, compiled_kernels):
+        monkeypatch.setattr(backend, "kernels", twin)
         model = MaskedGradientMF(rank=5)
         found.append(model.inverse_transform(model.fit_transform(X)))
     assert_allclose(*found, atol=1e-8)

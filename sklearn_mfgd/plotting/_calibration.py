@@ -5,8 +5,8 @@ from scipy import sparse
 from scipy.special import ndtri
 from sklearn.utils import check_array, check_consistent_length
 
-from .._observed import check_sparse, observe
-from .._tables import as_stored, check_table
+from .._data.observed import check_sparse, observe
+from .._data.tables import as_stored, check_table
 from ._axes import axes_for, tidy
 from ._models import seen_columns, varying_columns
 

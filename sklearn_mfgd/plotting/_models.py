@@ -4,8 +4,8 @@ import numpy as np
 from scipy import sparse
 from sklearn.pipeline import Pipeline
 
-from .._sparse_input import well_formed
-from .._tables import as_stored, check_table
+from .._data.sparse_input import well_formed
+from .._data.tables import as_stored, check_table
 
 
 def factorization_of(estimator):

@@ -1,0 +1,555 @@
+/* The kernels for one vector width and one pair of types. vector_widths.h includes this
+ * file once for each, with these macros set:
+ *
+ *   DATA       type of the data and the factors
+ *   REAL       type of the arithmetic
+ *   LANES      numbers of type REAL in a vector register
+ *   TILE_ROWS  rows of a register tile; a tile is up to three vectors wide
+ *   TARGET     function attribute that allows the instructions, or nothing
+ *   NAME(x)    x with a suffix of its own
+ *   SQRT(x)    square root of a REAL
+ *   LEAST      a pivot below this share of the largest diagonal entry is not trusted
+ *   PRECISE    whether REAL is double: what the posterior is computed in
+ *   NOTHING    a system without any larger entry says nothing about its row
+ */
+
+#if LANES > 1
+typedef REAL NAME(vec)
+    __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+#else
+typedef REAL NAME(vec);
+#endif
+#define VEC NAME(vec)
+#define LOAD(p) (*(const VEC *)(p))
+#define STORE(p, x) (*(VEC *)(p) = (x))
+#define FLOOR(i) ((i) / LANES * LANES)
+#define PADDING (LANES > TILE_ROWS ? LANES : TILE_ROWS)
+
+INLINE TARGET REAL NAME(sum)(VEC x)
+{
+    REAL lane[LANES];
+    STORE(lane, x);
+    UNROLL for (int half = LANES / 2; half; half /= 2)
+        UNROLL for (int c = 0; c < half; c++)
+            lane[c] += lane[c + half];
+    return lane[0];
+}
+
+/* ---- Products of a panel with itself, in register tiles ---------------------------- */
+
+/* out[row + a, col + c] += sign * sum_j panel[j, row + a] * panel[j, col + c] */
+INLINE TARGET void NAME(tile)(const int rows, const int cols, const REAL sign, int64_t n,
+                              const REAL *panel, int64_t ld, int64_t row, int64_t col, REAL *out)
+{
+    VEC sum[2 * TILE_ROWS][3];
+    const REAL *left = panel + row, *right = panel + col;
+    out += row * ld + col;
+    UNROLL for (int a = 0; a < rows; a++)
+        UNROLL for (int c = 0; c < cols; c++)
+            sum[a][c] = (VEC){0};
+    for (int64_t j = 0; j < n; j++, left += ld, right += ld) {
+        VEC x[3];
+        UNROLL for (int c = 0; c < cols; c++)
+            x[c] = LOAD(right + c * LANES);
+        UNROLL for (int a = 0; a < rows; a++)
+            UNROLL for (int c = 0; c < cols; c++)
+                sum[a][c] += left[a] * x[c];
+    }
+    UNROLL for (int a = 0; a < rows; a++)
+        UNROLL for (int c = 0; c < cols; c++)
+            STORE(out + a * ld + c * LANES, LOAD(out + a * ld + c * LANES) + sign * sum[a][c]);
+}
+
+/* The same for TILE_ROWS rows and all columns from col to ld. */
+INLINE TARGET void NAME(tiles)(const REAL sign, int64_t n, const REAL *panel, int64_t ld,
+                               int64_t row, int64_t col, REAL *out)
+{
+    int64_t left = (ld - col) / LANES;
+    for (; left > 4 || left == 3; left -= 3, col += 3 * LANES)
+        NAME(tile)(TILE_ROWS, 3, sign, n, panel, ld, row, col, out);
+    for (; left > 1; left -= 2, col += 2 * LANES)
+        NAME(tile)(TILE_ROWS, 2, sign, n, panel, ld, row, col, out);
+    if (left)
+        NAME(tile)(TILE_ROWS, 1, sign, n, panel, ld, row, col, out);
+}
+
+/* system += panel' panel: the upper triangle, and what the tiles cover beside it. */
+TARGET static void NAME(add_products)(int64_t n, const REAL *panel, int64_t ld, REAL *system)
+{
+    for (int64_t row = 0; row < ld; row += TILE_ROWS) {
+        if (LANES == 2 * TILE_ROWS && row == ld - LANES) {
+            /* One vector wide, tiles need more rows to keep the arithmetic busy. */
+            NAME(tile)(2 * TILE_ROWS, 1, 1, n, panel, ld, row, row, system);
+            return;
+        }
+        NAME(tiles)(1, n, panel, ld, row, FLOOR(row), system);
+    }
+}
+
+/* ---- Least squares of a row --------------------------------------------------------- */
+
+/* y += a x, on whole vectors */
+INLINE TARGET void NAME(add_scaled)(REAL a, const REAL *x, REAL *y, int64_t start, int64_t stop)
+{
+    for (int64_t c = FLOOR(start); c < stop; c += LANES)
+        STORE(y + c, LOAD(y + c) + a * LOAD(x + c));
+}
+
+/* Factorize system = U'U in place, inverses of the diagonal apart, and replace targets b
+ * by the z of U'z = b. Returns 0 where a pivot is not above limit. */
+TARGET static int NAME(cholesky)(int64_t size, int64_t ld, REAL *system, REAL limit,
+                                 REAL *inverses, REAL *target, REAL *border)
+{
+    for (int64_t block = 0; block < size; block += TILE_ROWS) {
+        int64_t stop = block + TILE_ROWS < size ? block + TILE_ROWS : size;
+        NAME(tiles)(-1, block, system, ld, block, FLOOR(block), system);
+        for (int64_t k = block; k < stop; k++) {
+            REAL *row = system + k * ld, solved;
+            if (!(row[k] > limit))
+                return 0;
+            REAL inverse = inverses[k] = 1 / SQRT(row[k]);
+            for (int64_t c = FLOOR(k); c < ld; c += LANES)
+                STORE(row + c, LOAD(row + c) * inverse);
+            for (int64_t c = FLOOR(k); c < k; c++)
+                row[c] = 0; /* so that whole vectors may be added below and above */
+            for (int64_t below = k + 1; below < stop; below++)
+                NAME(add_scaled)(-row[below], row, system + below * ld, k, ld);
+            solved = target[k] * inverse;
+            NAME(add_scaled)(-solved, row, target, k, ld);
+            target[k] = solved;
+            if (border) {
+                solved = border[k] * inverse;
+                NAME(add_scaled)(-solved, row, border, k, ld);
+                border[k] = solved;
+            }
+        }
+    }
+    return 1;
+}
+
+/* x of U x = z, in place of z; both are zero in the padding. */
+TARGET static void NAME(back_substitute)(int64_t size, int64_t ld, const REAL *factor,
+                                         const REAL *inverses, REAL *z)
+{
+    for (int64_t block = (size - 1) / TILE_ROWS * TILE_ROWS; block >= 0; block -= TILE_ROWS) {
+        int rows = (int)(size - block < TILE_ROWS ? size - block : TILE_ROWS);
+        const REAL *row = factor + block * ld;
+        VEC sum[TILE_ROWS];
+        REAL right[TILE_ROWS];
+        UNROLL for (int a = 0; a < TILE_ROWS; a++)
+        {
+            sum[a] = (VEC){0};
+            right[a] = z[block + a];
+            z[block + a] = 0;
+        }
+        /* Left of its diagonal the factor is zero, and so is z within the block for now. */
+        for (int64_t c = FLOOR(block); c < ld; c += LANES) {
+            VEC x = LOAD(z + c);
+            UNROLL for (int a = 0; a < TILE_ROWS; a++)
+                sum[a] += LOAD(row + a * ld + c) * x;
+        }
+        for (int a = rows - 1; a >= 0; a--) {
+            REAL x = right[a] - NAME(sum)(sum[a]);
+            for (int b = a + 1; b < rows; b++)
+                x -= row[a * ld + block + b] * z[block + b];
+            z[block + a] = x * inverses[block + a];
+        }
+    }
+}
+
+/* Copy the factors of some entries, scaled by the roots of their weights, to a panel. */
+INLINE TARGET void NAME(gather)(const observed *of, int64_t first, int64_t n, int64_t ld,
+                                REAL *panel, REAL *target, REAL *root)
+{
+    const DATA *columns = of->columns, *values = of->values, *weights = of->weights;
+    for (int64_t j = 0; j < n; j++, panel += ld) {
+        int64_t k = first + j;
+        const DATA *h = columns + of->indices[k] * of->column_stride;
+        if (j + AHEAD < n)
+            PREFETCH(columns + of->indices[k + AHEAD] * of->column_stride,
+                     of->rank * sizeof(DATA));
+        REAL s = weights ? SQRT((REAL)weights[k]) : 1;
+        int64_t c = 0;
+        if (sizeof(DATA) == sizeof(REAL))
+            for (; c + LANES <= of->rank; c += LANES)
+                STORE(panel + c, s * LOAD(h + c));
+        for (; c < of->rank; c++)
+            panel[c] = s * (REAL)h[c];
+        for (; c < ld; c++)
+            panel[c] = 0;
+        root[j] = s;
+        target[j] = s * ((REAL)values[k] - (of->column_bias ? (REAL)h[of->rank] : 0));
+    }
+}
+
+/* Solve row i; returns 0 where its system is singular as far as REAL can tell. */
+TARGET static int NAME(solve_row)(const observed *of, int64_t i, REAL *work)
+{
+    int64_t rank = of->rank, ld = rank ? (rank + PADDING - 1) / PADDING * PADDING : PADDING;
+    int64_t chunk = PANEL / (ld * (int64_t)sizeof(REAL));
+    chunk = chunk < 16 ? 16 : chunk;
+    REAL *system = work, *b = system + ld * ld, *s = b + ld, *inverses = s + ld;
+    REAL *panel = inverses + ld;
+    REAL *target = panel + chunk * ld, *root = target + chunk;
+    REAL sum_target = 0, sum_weight = 0, largest = 0;
+    const DATA *draws = of->draws ? (const DATA *)of->draws + i * of->row_stride : NULL;
+    memset(system, 0, (size_t)(ld * ld + 2 * ld) * sizeof(REAL));
+    for (int64_t first = of->indptr[i]; first < of->indptr[i + 1]; first += chunk) {
+        int64_t n = of->indptr[i + 1] - first;
+        n = n < chunk ? n : chunk;
+        NAME(gather)(of, first, n, ld, panel, target, root);
+        NAME(add_products)(n, panel, ld, system);
+        for (int64_t c = 0; c < ld; c += LANES) {
+            VEC b_sum = (VEC){0}, s_sum = (VEC){0};
+            for (int64_t j = 0; j < n; j++) {
+                VEC x = LOAD(panel + j * ld + c);
+                b_sum += target[j] * x;
+                s_sum += root[j] * x;
+            }
+            STORE(b + c, LOAD(b + c) + b_sum);
+            STORE(s + c, LOAD(s + c) + s_sum);
+        }
+        REAL t = 0, w = 0;
+        for (int64_t j = 0; j < n; j++) {
+            t += root[j] * target[j];
+            w += root[j] * root[j];
+        }
+        sum_target += t;
+        sum_weight += w;
+    }
+    const double *ridge = of->ridge + i * of->ridge_stride;
+    for (int64_t k = 0; k < rank; k++) {
+        REAL *diagonal = system + k * ld + k;
+        *diagonal += (REAL)ridge[k];
+        largest = *diagonal > largest ? *diagonal : largest;
+    }
+    if (of->row_bias) {
+        sum_weight += (REAL)ridge[rank];
+        largest = sum_weight > largest ? sum_weight : largest;
+    }
+    REAL limit = LEAST * largest, bias = 0;
+    if (!(largest > NOTHING) ||
+        !NAME(cholesky)(rank, ld, system, limit, inverses, b, of->row_bias ? s : NULL))
+        return 0;
+    if (of->row_bias) {
+        for (int64_t k = 0; k < rank; k++) {
+            sum_weight -= s[k] * s[k];
+            sum_target -= s[k] * b[k];
+        }
+        if (!(sum_weight > limit))
+            return 0;
+        bias = sum_target / sum_weight;
+        if (draws)
+            bias += draws[rank] / SQRT(sum_weight);
+        NAME(add_scaled)(-bias, s, b, 0, ld);
+    }
+    for (int64_t k = 0; draws && k < rank; k++)
+        b[k] += draws[k];
+    NAME(back_substitute)(rank, ld, system, inverses, b);
+    DATA *out = (DATA *)of->rows + i * of->row_stride;
+    for (int64_t k = 0; k < rank; k++)
+        out[k] = (DATA)b[k];
+    if (of->row_bias)
+        out[rank] = (DATA)bias;
+    return 1;
+}
+
+/* ---- Posterior of a row ------------------------------------------------------------- */
+
+#if PRECISE
+
+/* Y = inverse of U', for U as `cholesky` leaves it: row c of Y ends at column c. */
+TARGET static void NAME(invert)(int64_t size, int64_t ld, const REAL *factor,
+                                const REAL *inverses, REAL *inverse)
+{
+    memset(inverse, 0, (size_t)(size * ld) * sizeof(REAL));
+    for (int64_t c = 0; c < size; c++) {
+        REAL *row = inverse + c * ld;
+        row[c] = 1;
+        for (int64_t k = 0; k < c; k++)
+            NAME(add_scaled)(-factor[k * ld + c], inverse + k * ld, row, 0, k + 1);
+        for (int64_t a = 0; a <= c; a += LANES)
+            STORE(row + a, LOAD(row + a) * inverses[c]);
+    }
+}
+
+/* Posterior of row i, see `_kernels`; `fresh`: the work memory holds another system than
+ * the one of this row. Returns 0 where rounding made it indefinite. */
+TARGET static int NAME(posterior)(const posteriors *of, int64_t i, int fresh, REAL *work)
+{
+    int64_t q = of->rank + of->row_bias, rank = of->rank;
+    int64_t ld = q ? (q + PADDING - 1) / PADDING * PADDING : PADDING;
+    const DATA *sums = (const DATA *)of->sums + of->which[i] * of->size;
+    const DATA *target = (const DATA *)of->targets + i * of->target_stride;
+    const DATA *cross = of->column_bias ? sums + of->size - (rank + 2) : NULL;
+    REAL scale = of->scale[i], *system = work, *covariance = system + ld * ld;
+    REAL *inverse = covariance + ld * ld, *right = inverse + ld * ld;
+    REAL *z = right + ld, *inverses = z + ld;
+    for (int64_t k = 0; k < ld; k++)
+        z[k] = right[k] = 0;
+    for (int64_t k = 0; k < q; k++)
+        right[k] = z[k] = scale * ((REAL)target[k] - (cross ? (REAL)cross[k] : 0));
+    if (fresh) {
+        REAL logdet = 0;
+        const double *prior = of->prior;
+        memset(system, 0, (size_t)(2 * ld * ld) * sizeof(REAL));
+        for (int64_t a = 0; a < q; a++) {
+            for (int64_t b = 0; b <= a; b++)
+                system[b * ld + a] = *prior++ + scale * (REAL)*sums++;
+        }
+        if (!NAME(cholesky)(q, ld, system, of->least / 2, inverses, covariance, NULL))
+            return 0;
+        for (int64_t k = 0; k < q; k++)
+            logdet += log(inverses[k]);
+        inverses[ld] = 2 * logdet;
+        memset(covariance, 0, (size_t)(ld * ld) * sizeof(REAL));
+        NAME(invert)(q, ld, system, inverses, inverse);
+        NAME(add_products)(q, inverse, ld, covariance);
+    }
+    of->logdets[i] = inverses[ld];
+    /* U'y = right, then U z = y */
+    for (int64_t k = 0; k < q; k++) {
+        REAL solved = z[k] * inverses[k];
+        NAME(add_scaled)(-solved, system + k * ld, z, k, ld);
+        z[k] = solved;
+    }
+    NAME(back_substitute)(q, ld, system, inverses, z);
+    REAL gain = 0;
+    DATA *mean = (DATA *)of->means + i * q;
+    for (int64_t k = 0; k < q; k++) {
+        gain += z[k] * right[k];
+        mean[k] = (DATA)z[k];
+    }
+    of->gains[i] = gain;
+    if (of->covariances) {
+        DATA *spread = (DATA *)of->covariances + i * (q * (q + 1) / 2);
+        for (int64_t a = 0; a < q; a++)
+            for (int64_t b = 0; b <= a; b++)
+                *spread++ = (DATA)covariance[b * ld + a];
+    }
+    DATA *out = (DATA *)of->moments + i * of->own_size;
+    for (int64_t a = 0; a < rank; a++)
+        for (int64_t b = 0; b <= a; b++)
+            *out++ = (DATA)(covariance[b * ld + a] + z[a] * z[b]);
+    for (int64_t k = 0; k < rank; k++)
+        *out++ = (DATA)z[k];
+    *out++ = 1;
+    if (of->row_bias) {
+        for (int64_t k = 0; k < q; k++) {
+            if (k == rank)
+                *out++ = (DATA)z[rank];
+            *out++ = (DATA)(covariance[k * ld + rank] + z[k] * z[rank]);
+        }
+    }
+    return 1;
+}
+
+TARGET static void NAME(posteriors)(const posteriors *of, int64_t start, int64_t stop, double *work)
+{
+    for (int64_t i = start; i < stop; i++) {
+        int fresh = i == start || of->singular[i - 1] || of->which[i] != of->which[i - 1] ||
+                    of->scale[i] != of->scale[i - 1];
+        of->singular[i] = !NAME(posterior)(of, i, fresh, work);
+    }
+}
+
+#endif
+
+#ifndef MIXED
+
+/* ---- Residuals ---------------------------------------------------------------------- */
+
+/* w . h, without biases */
+INLINE TARGET REAL NAME(dot)(int64_t rank, const REAL *w, const REAL *h)
+{
+    VEC even = (VEC){0}, odd = (VEC){0};
+    int64_t c = 0;
+    for (; c + 2 * LANES <= rank; c += 2 * LANES) {
+        even += LOAD(w + c) * LOAD(h + c);
+        odd += LOAD(w + c + LANES) * LOAD(h + c + LANES);
+    }
+    if (c + LANES <= rank) {
+        even += LOAD(w + c) * LOAD(h + c);
+        c += LANES;
+    }
+    REAL total = NAME(sum)(even + odd);
+    for (; c < rank; c++)
+        total += w[c] * h[c];
+    return total;
+}
+
+/* Approximation less value of entry k, in the row with factors w. */
+INLINE TARGET REAL NAME(residual)(const observed *of, const REAL *w, int64_t k)
+{
+    const REAL *h = (const REAL *)of->columns + of->indices[k] * of->column_stride;
+    REAL sum = NAME(dot)(of->rank, w, h) - ((const REAL *)of->values)[k];
+    if (of->row_bias)
+        sum += w[of->rank];
+    return of->column_bias ? sum + h[of->rank] : sum;
+}
+
+TARGET static void NAME(residuals)(const observed *of, int64_t i)
+{
+    const REAL *w = (const REAL *)of->rows + i * of->row_stride;
+    for (int64_t k = of->indptr[i]; k < of->indptr[i + 1]; k++)
+        ((REAL *)of->entries)[k] = NAME(residual)(of, w, k);
+}
+
+/* g += sum_k change[k] h_k, for n entries of a row */
+INLINE TARGET void NAME(accumulate)(const int n, const observed *of, int64_t first,
+                                    const REAL *change, REAL *g)
+{
+    const REAL *h[4];
+    int64_t c = 0;
+    UNROLL for (int a = 0; a < n; a++)
+        h[a] = (const REAL *)of->columns + of->indices[first + a] * of->column_stride;
+    for (; c + LANES <= of->rank; c += LANES) {
+        VEC sum = LOAD(g + c);
+        UNROLL for (int a = 0; a < n; a++)
+            sum += change[a] * LOAD(h[a] + c);
+        STORE(g + c, sum);
+    }
+    for (; c < of->rank; c++)
+        UNROLL for (int a = 0; a < n; a++)
+            g[c] += change[a] * h[a][c];
+}
+
+/* Gradient of half the squared residuals of row i, and their sum; without row factors
+ * the product of the values with the column factors. */
+TARGET static void NAME(gradient)(const observed *of, int64_t i)
+{
+    const REAL *w = of->rows ? (const REAL *)of->rows + i * of->row_stride : NULL;
+    const REAL *values = of->values, *weights = of->weights;
+    REAL *g = (REAL *)of->gradient + i * of->gradient_stride, total = 0;
+    int64_t stop = of->indptr[i + 1];
+    double loss = 0;
+    for (int64_t c = 0; c < of->rank + of->row_bias; c++)
+        g[c] = 0;
+    for (int64_t first = of->indptr[i]; first < stop; first += 4) {
+        int n = stop - first < 4 ? (int)(stop - first) : 4;
+        REAL change[4];
+        for (int a = 0; a < n; a++) {
+            int64_t k = first + a;
+            if (k + AHEAD < stop)
+                PREFETCH((const REAL *)of->columns + of->indices[k + AHEAD] * of->column_stride,
+                         of->rank * sizeof(REAL));
+            REAL e = w ? NAME(residual)(of, w, k) : values ? values[k] : 1;
+            change[a] = weights ? weights[k] * e : e;
+            loss += (double)change[a] * e;
+            total += change[a];
+        }
+        if (n == 4)
+            NAME(accumulate)(4, of, first, change, g);
+        else
+            for (int a = 0; a < n; a++)
+                NAME(accumulate)(1, of, first + a, change + a, g);
+    }
+    if (of->row_bias)
+        g[of->rank] = total;
+    of->sums[i] = loss;
+}
+
+/* Sum of squared residuals of row i, or of squared changes where there are no values. */
+TARGET static void NAME(squares)(const observed *of, int64_t i)
+{
+    const REAL *w = (const REAL *)of->rows + i * of->row_stride, *weights = of->weights;
+    double total = 0;
+    for (int64_t k = of->indptr[i]; k < of->indptr[i + 1]; k++) {
+        REAL e;
+        if (of->values)
+            e = NAME(residual)(of, w, k);
+        else {
+            e = NAME(dot)(of->rank, w,
+                          (const REAL *)of->columns + of->indices[k] * of->column_stride);
+            if (of->row_bias)
+                e += w[of->rank];
+        }
+        total += weights ? (double)weights[k] * e * e : (double)e * e;
+    }
+    of->sums[i] = total;
+}
+
+/* ---- Single entries ------------------------------------------------------------------ */
+
+/* Entries first .. stop of a product: -1, or the first that lies outside. */
+TARGET static int64_t NAME(products)(const pairs *of, int64_t first, int64_t stop)
+{
+    for (int64_t k = first; k < stop; k++) {
+        int64_t i = of->i[k], j = of->j[k];
+        if (i < 0 || i >= of->n_rows || j < 0 || j >= of->n_columns)
+            return k;
+        ((REAL *)of->out)[k] = NAME(dot)(of->rank, (const REAL *)of->rows + i * of->row_stride,
+                                         (const REAL *)of->columns + j * of->column_stride);
+    }
+    return -1;
+}
+
+/* Length of the step of one row, whose squared gradients were summed so far. */
+INLINE TARGET REAL NAME(step)(REAL *sum, REAL square, REAL eta, REAL scale)
+{
+    if (!sum)
+        return eta;
+    REAL length = eta / SQRT(1 + scale * *sum);
+    *sum += square;
+    return length;
+}
+
+/* Stochastic gradient: one step of both sides for each entry in turn. Returns -1, or the
+ * first entry that lies outside. */
+TARGET static int64_t NAME(sgd)(const stochastic *of, int64_t first, int64_t stop)
+{
+    int64_t rank = of->rank;
+    const REAL *values = of->values, *weights = of->weights;
+    const REAL *row_share = of->row_share, *column_share = of->column_share;
+    REAL *row_squares = of->row_squares, *column_squares = of->column_squares;
+    REAL eta = (REAL)of->eta, scale = (REAL)of->scale, ridge = (REAL)of->ridge;
+    REAL bias_eta = (REAL)of->bias_eta, bias_scale = (REAL)of->bias_scale;
+    REAL bias_ridge = (REAL)of->bias_ridge;
+    for (int64_t k = first; k < stop; k++) {
+        int64_t i = of->i[k], j = of->j[k];
+        if (i < 0 || i >= of->n_rows || j < 0 || j >= of->n_columns)
+            return k;
+        REAL *w = (REAL *)of->rows + i * of->row_stride;
+        REAL *h = (REAL *)of->columns + j * of->column_stride;
+        REAL *w_sum = row_squares ? row_squares + 2 * i : NULL;
+        REAL *h_sum = column_squares ? column_squares + 2 * j : NULL;
+        REAL e = NAME(dot)(rank, w, h) - values[k];
+        e += (of->row_bias ? w[rank] : 0) + (of->column_bias ? h[rank] : 0);
+        REAL change = weights ? weights[k] * e : e;
+        REAL square = change * change;
+        /* A share of the ridge, so that an epoch has seen all of it. */
+        REAL w_ridge = row_share[i], h_ridge = column_share[j];
+        REAL w_step = NAME(step)(w_sum, w_sum ? square * NAME(dot)(rank, h, h) : 0, eta, scale);
+        REAL h_step = NAME(step)(h_sum, h_sum ? square * NAME(dot)(rank, w, w) : 0, eta, scale);
+        if (of->row_bias) {
+            REAL step = NAME(step)(w_sum ? w_sum + 1 : NULL, square, bias_eta, bias_scale);
+            w[rank] -= step * (change + bias_ridge * w_ridge * w[rank]);
+        }
+        if (of->column_bias) {
+            REAL step = NAME(step)(h_sum ? h_sum + 1 : NULL, square, bias_eta, bias_scale);
+            h[rank] -= step * (change + bias_ridge * h_ridge * h[rank]);
+        }
+        w_ridge *= ridge;
+        h_ridge *= ridge;
+        int64_t c = 0;
+        for (; c + LANES <= rank; c += LANES) {
+            VEC a = LOAD(w + c), b = LOAD(h + c);
+            STORE(w + c, a - w_step * (change * b + w_ridge * a));
+            STORE(h + c, b - h_step * (change * a + h_ridge * b));
+        }
+        for (; c < rank; c++) {
+            REAL a = w[c], b = h[c];
+            w[c] = a - w_step * (change * b + w_ridge * a);
+            h[c] = b - h_step * (change * a + h_ridge * b);
+        }
+    }
+    return -1;
+}
+
+#endif
+
+#undef VEC
+#undef LOAD
+#undef STORE
+#undef FLOOR
+#undef PADDING

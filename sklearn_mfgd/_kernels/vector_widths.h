@@ -1,0 +1,202 @@
+/* Kernels over observed entries, for the vector widths of the processor.
+ *
+ * row_kernels.h holds each of them once; here it is compiled for every width, and the
+ * widest that the processor has is chosen when the module is loaded. Compilers without
+ * the vector extensions of GCC and Clang get plain C.
+ */
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__GNUC__)
+#define VECTORS 1
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+#define PREFETCH_LINE(p) __builtin_prefetch(p)
+#else
+#define VECTORS 0
+#define INLINE static __inline
+#define UNROLL
+#define PREFETCH_LINE(p) ((void)0)
+#endif
+#if VECTORS && defined(__x86_64__)
+#define WIDTHS 1 /* may be chosen at run time */
+#else
+#define WIDTHS 0
+#endif
+
+#define AHEAD 8     /* entries whose factors are on their way from memory */
+#define PANEL 16384 /* bytes of gathered factors, half of a first-level cache */
+
+#define PREFETCH(p, size)                                                                  \
+    do {                                                                                   \
+        const char *start = (const char *)(p);                                             \
+        for (size_t line = 0; line < (size_t)(size); line += 64)                           \
+            PREFETCH_LINE(start + line);                                                   \
+    } while (0)
+
+/* Observed entries by rows, the factors of the other side, and what is wanted. Entry k
+ * of row i, indptr[i] <= k < indptr[i + 1], has the column indices[k]. A pointer is NULL
+ * where there is no such thing. With biases, factors have one more column. */
+typedef struct {
+    int64_t n_rows, n_columns, n_entries;
+    const int64_t *indptr;
+    const int32_t *indices;
+    const void *values, *weights;
+    int64_t rank; /* without biases */
+    int row_bias, column_bias;
+    const void *columns, *draws;
+    void *rows, *gradient, *entries;
+    int64_t row_stride, column_stride, gradient_stride;
+    const double *ridge; /* (rank + row_bias,), of row 0 */
+    int64_t ridge_stride;
+    double *sums;
+    uint8_t *singular;
+} observed;
+
+/* Chosen entries of a product. */
+typedef struct {
+    int64_t n_rows, n_columns;
+    const int64_t *i, *j;
+    int64_t rank, row_stride, column_stride;
+    const void *rows, *columns;
+    void *out;
+} pairs;
+
+/* Summed moments of the other side, and the posteriors that follow from them. */
+typedef struct {
+    const int64_t *which; /* the system of each row */
+    int64_t rank, size, own_size, target_stride;
+    int row_bias, column_bias;
+    const void *sums, *targets;
+    const double *scale, *prior;
+    double least;
+    void *means, *moments, *covariances;
+    double *logdets, *gains;
+    uint8_t *singular;
+} posteriors;
+
+/* Entries in the order of their steps. */
+typedef struct {
+    int64_t n_rows, n_columns;
+    const int32_t *i, *j;
+    const void *values, *weights;
+    int64_t rank, row_stride, column_stride;
+    int row_bias, column_bias;
+    void *rows, *columns;
+    double ridge, bias_ridge;
+    const void *row_share, *column_share;   /* 1 / number of entries */
+    void *row_squares, *column_squares;     /* (., 2): summed squares of gradients */
+    double eta, bias_eta, scale, bias_scale;
+} stochastic;
+
+enum { LEAST_SQUARES, GRADIENT, SQUARES, RESIDUALS };
+
+#define JOIN_(x, type, width) x##_##type##_##width
+#define JOIN(x, type, width) JOIN_(x, type, width)
+
+/* Whether the pointers or the indices of row i lead outside the arrays. */
+static int is_malformed(const observed *of, int64_t i)
+{
+    int64_t first = of->indptr[i], stop = of->indptr[i + 1];
+    uint32_t limit = (uint32_t)of->n_columns, outside = 0;
+    if (first < 0 || first > stop || stop > of->n_entries)
+        return 1;
+    for (int64_t k = first; k < stop; k++)
+        outside |= (uint32_t)of->indices[k] >= limit;
+    return (int)outside;
+}
+
+/* Numbers of type double that least squares needs to work on. */
+static int64_t work_size(int64_t rank)
+{
+    int64_t ld = rank / 16 * 16 + 16, chunk = PANEL / (4 * ld) + 16;
+    return ld * ld + 3 * ld + chunk * (ld + 2);
+}
+
+/* The same for posteriors; room for vectors that reach past the end. */
+static int64_t posterior_work_size(int64_t rank)
+{
+    int64_t ld = (rank + 1) / 16 * 16 + 16;
+    return 3 * ld * ld + 4 * ld + 16;
+}
+
+/* Vectors of 16 bytes where the compiler has them at all, else plain C. */
+#define WIDTH base
+#define BYTES (16 * VECTORS)
+#define TILE_ROWS 4
+#define TARGET
+#include "data_types.h"
+
+#if WIDTHS
+#define WIDTH avx2
+#define BYTES 32
+#define TILE_ROWS 4
+#define TARGET __attribute__((target("avx2,fma")))
+#include "data_types.h"
+
+#define WIDTH avx512
+#define BYTES 64
+#define TILE_ROWS 8
+#define TARGET __attribute__((target("avx512f,avx2,fma")))
+#include "data_types.h"
+#endif
+
+/* For tests: the tiles of avx512 in vectors that the compiler puts together. */
+#ifdef SKLEARN_MFGD_EMULATE
+#define WIDTH emulated
+#define BYTES 64
+#define TILE_ROWS 8
+#define TARGET
+#include "data_types.h"
+#endif
+
+typedef struct {
+    const char *name;
+    int64_t (*walk[2])(int, const observed *, double *, int64_t, int64_t);
+    int64_t (*products[2])(const pairs *, int64_t, int64_t);
+    int64_t (*sgd[2])(const stochastic *, int64_t, int64_t);
+    void (*posterior[2])(const posteriors *, int64_t, int64_t, double *);
+} engine;
+
+#define ENGINE(width)                                                                      \
+    {                                                                                      \
+        #width, {walk_float_##width, walk_double_##width},                                 \
+            {products_float_##width, products_double_##width},                             \
+            {sgd_float_##width, sgd_double_##width},                                       \
+            {posteriors_mixed_##width, posteriors_double_##width},                         \
+    }
+
+static const engine engines[] = {
+#if WIDTHS
+    ENGINE(avx512),
+    ENGINE(avx2),
+#endif
+    ENGINE(base),
+#ifdef SKLEARN_MFGD_EMULATE
+    ENGINE(emulated),
+#endif
+};
+
+static int has(const engine *candidate)
+{
+#if WIDTHS
+    __builtin_cpu_init();
+    if (!strcmp(candidate->name, "avx512"))
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("fma");
+    if (!strcmp(candidate->name, "avx2"))
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#endif
+    return candidate->name != NULL;
+}
+
+/* The widest engine of this processor, or the one of that name; NULL: there is none. */
+static const engine *find_engine(const char *name)
+{
+    for (size_t k = 0; k < sizeof(engines) / sizeof(engines[0]); k++)
+        if (has(engines + k) && (!*name || !strcmp(name, engines[k].name)))
+            return engines + k;
+    return NULL;
+}

@@ -1,0 +1,100 @@
+"""One step of all rows of a factor, the other given.
+
+A step moves row i along ``d_i = -P_i^{-1} g_i``, g_i the gradient of the penalized
+objective F in row i, and the solvers differ in P alone:
+
+============  =======================  ==========================================
+solver        P                        is
+============  =======================  ==========================================
+``"gd"``      identity                 gradient descent
+``"scaled"``  H'H + ridge              scaled gradient descent [1]_, [2]_
+``"als"``     the row's own Hessian    alternating least squares
+============  =======================  ==========================================
+
+With ``eta="auto"`` each row takes the step that minimizes F along its direction,
+``-g_i.d_i / (sum_j (d_i.h_j)^2 + ridge.d_i^2)``, so F never increases; the full step
+of ``"als"`` is that step.
+
+References
+----------
+.. [1] T. Tong, C. Ma, Y. Chi, "Accelerating Ill-Conditioned Low-Rank Matrix Estimation
+   via Scaled Gradient Descent", JMLR 22 (2021).
+.. [2] T. Hastie, R. Mazumder, J. D. Lee, R. Zadeh, "Matrix Completion and Low-Rank SVD
+   via Fast Alternating Least Squares", JMLR 16 (2015).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .._kernels.linalg import solve_shared
+
+# Below this share of its old value the new one is not found as a difference.
+CANCELLATION = 1e-6
+
+
+class Step(NamedTuple):
+    """Where a step led."""
+
+    factors: np.ndarray
+    sizes: np.ndarray
+    loss: float | None  # data term and own ridge afterwards, where known for free
+
+
+def gradient_step(objective, W, H, side, eta):
+    """Move every row of W against its gradient."""
+    value, gradient = _penalized_gradient(objective, W, H, side)
+    if eta == "auto":
+        return _exact_step(objective, W, H, side, value, gradient, -gradient)
+    step = (eta * side.unit).astype(W.dtype)
+    return Step(W - step * gradient, np.array([eta]), None)
+
+
+def scaled_step(objective, W, H, side, eta):
+    """Move every row of W against its gradient preconditioned by H'H + ridge."""
+    value, gradient = _penalized_gradient(objective, W, H, side)
+    system = objective.gram(H) + np.diag(side.ridge)
+    direction = -solve_shared(system, gradient, len(H)).astype(W.dtype, copy=False)
+    if eta == "auto":
+        return _exact_step(objective, W, H, side, value, gradient, direction)
+    return Step(W + W.dtype.type(eta) * direction, np.array([eta]), None)
+
+
+def least_squares_step(objective, W, H, side, eta):
+    """Move every row of W to, or by the fraction eta towards, its minimum."""
+    exact = objective.least_squares(H, side.ridge)
+    if eta == "auto":
+        return Step(exact, np.ones(1), None)
+    return Step(W + W.dtype.type(eta) * (exact - W), np.array([eta]), None)
+
+
+STEPS = {"gd": gradient_step, "scaled": scaled_step, "als": least_squares_step}
+
+
+def _penalized_gradient(objective, W, H, side):
+    value, gradient = objective.value_and_gradient(W, H)
+    gradient += side.ridge.astype(W.dtype) * W
+    return value + penalty(W, side), gradient
+
+
+def _exact_step(objective, W, H, side, value, gradient, direction):
+    """Minimize F along the direction of each row.
+
+    F is quadratic there, so its new value costs nothing, unless so little is left of
+    the old one that the difference is rounding.
+    """
+    # Of unit length in the largest entry, so that no square over- or underflows.
+    length = np.abs(direction).max(axis=1)
+    direction = direction / np.where(length > 0, length, 1)[:, None]
+    slope = np.einsum("ij,ij->i", gradient, direction).astype(np.float64)
+    curvature = objective.curvature(direction, H) + direction**2 @ side.ridge
+    sizes = np.divide(-slope, curvature, out=np.zeros_like(slope), where=curvature > 0)
+    gain = 0.5 * float(sizes @ slope)
+    factors = W + sizes.astype(W.dtype)[:, None] * direction
+    sizes = np.divide(sizes, length, out=np.zeros_like(sizes), where=length > 0)
+    loss = value + gain
+    return Step(factors, sizes, loss if loss > CANCELLATION * value else None)
+
+
+def penalty(W, side):
+    return 0.5 * float(np.einsum("ij,ij->j", W, W) @ side.ridge)
