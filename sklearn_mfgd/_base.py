@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._bayes.moments import unpack
 from ._callbacks import CallbackSupportMixin, FitTasks
-from ._data.matrix import entries_of, scale_exponent, unit_exponent
+from ._data.matrix import matrix_of, scale_exponent, unit_exponent
 from ._data.observed import SPARSE_FORMATS, check_sparse, observe, warn_if_constant
 from ._data.occupied import Occupied
 from ._data.tables import FLOATS, check_table
@@ -28,11 +28,11 @@ from ._data.units import in_range, rescale, times_power
 from ._fit import factorize
 from ._guard import all_or_nothing
 from ._kernels.dispatch import entry_products
-from ._kernels.linalg import blocks
+from ._kernels.linalg import row_slices
 from ._kernels.rows import Biases, Rows
 from ._optim.init import given_factors
 from ._optim.objective import objective_of
-from ._optim.penalty import Ridge, sides_of
+from ._optim.penalty import Ridge, penalties_of
 from ._optim.score import explained_share
 from ._optim.steps import STEPS
 from ._persistence import PlainStateMixin
@@ -186,7 +186,7 @@ class BaseMatrixFactorization(
         if packed.size and units.max() > np.finfo(dtype).max / max(1, packed.max()):
             dtype = np.float64
         covariance = np.empty((len(W), *units.shape), dtype)
-        for part in blocks(len(W), units.size):
+        for part in row_slices(len(W), units.size):
             covariance[part] = units * unpack(packed[part], len(unit))
         return rescale(W, self._biases.row, self._exponent), covariance
 
@@ -389,10 +389,10 @@ class BaseMatrixFactorization(
         occupied, observed = Occupied.of(observed)
         biases = Biases(row=self.fit_bias is True, column=self.fit_bias is not False)
         exponent = scale_exponent(observed)
-        entries = entries_of(observed, exponent=exponent, centred=biases.column)
+        entries = matrix_of(observed, exponent=exponent, centred=biases.column)
         if self.reg == "auto":
             exponent = unit_exponent(entries, exponent)
-            entries = entries_of(observed, exponent=exponent, centred=biases.column)
+            entries = matrix_of(observed, exponent=exponent, centred=biases.column)
         del observed  # as large as the entries
         about = occupied, entries, biases, exponent
         monitor = partial(self._monitor, tasks, about)
@@ -537,7 +537,7 @@ class BaseMatrixFactorization(
     def _entries(self, X, mask, entry_weight):
         """Prepare rows for the fitted model."""
         X = self._validate(X, reset=False)
-        return entries_of(
+        return matrix_of(
             self._observe(X, mask, entry_weight),
             exponent=self._exponent,
             mean=self._centre,
@@ -560,9 +560,9 @@ class BaseMatrixFactorization(
             learned = self._learned.take(columns)
             return learned.fold_in(entries.listed().rows)[0]
         ridge = Ridge(self.reg, self.reg)
-        sides = sides_of(self.rank_, self._biases, ridge, self._exponent)
+        penalties = penalties_of(self.rank_, self._biases, ridge, self._exponent)
         objective = objective_of(entries, self._biases)
-        return objective.least_squares(H[columns], sides[0].ridge)
+        return objective.least_squares(H[columns], penalties[0].ridge)
 
     def _fold_in(self, entries):
         H = self._column_factors(entries.dtype) if self._learned is None else None

@@ -15,14 +15,14 @@ from ._bayes.coordinate_ascent import ascend
 from ._bayes.elbo import turn
 from ._bayes.gibbs import Draws, draw
 from ._bayes.model import covariances_are_diagonal, first_state, problem_of
-from ._bayes.posterior import Learned
+from ._bayes.posterior import VariationalModel
 from ._data import row_blocks
-from ._data.matrix import CompleteEntries, hold_out, validation_error
+from ._data.matrix import CompleteMatrix, hold_out, validation_error
 from ._kernels.linalg import one_blas_thread
 from ._optim.init import factors_from_means, initial_biases, random_factors, svd_factors
-from ._optim.loop import Descent, Track, descend
+from ._optim.loop import Descent, History, descend
 from ._optim.objective import objective_of
-from ._optim.penalty import Ridge, sides_of
+from ._optim.penalty import Ridge, penalties_of
 from ._optim.sgd import stochastic_descend
 
 # Up to this rank the exact rows of "als" cost no more than the sweeps that they save;
@@ -42,7 +42,7 @@ class Factorization(NamedTuple):
 
     W: np.ndarray | None  # folded in: all observed entries given H; None: not wanted
     H: np.ndarray
-    learned: Learned | None  # with reg="auto"
+    learned: VariationalModel | None  # with reg="auto"
     draws: Draws | None  # with n_draws > 0
     loss: float  # data term at (W, H)
     descent: Descent
@@ -52,7 +52,7 @@ def choose_solver(params, entries):
     """Settle ``solver="auto"`` from the pattern of observed entries and the rank."""
     if params["solver"] != "auto":
         return params["solver"]
-    if isinstance(entries, CompleteEntries):  # one system for all rows: products only
+    if isinstance(entries, CompleteMatrix):  # one system for all rows: products only
         return "scaled"
     # "als" squares the rank for every entry: beyond, worth it where there are few.
     per_row = 2 * entries.n_observed / sum(entries.shape)
@@ -65,7 +65,7 @@ def factorize(entries, params, *, biases, exponent, start, rng, monitor, factors
 
     Parameters
     ----------
-    entries : CompleteEntries or ObservedEntries
+    entries : CompleteMatrix or ObservedMatrix
     params : dict
         The parameters of the estimator.
     biases : Biases
@@ -84,7 +84,7 @@ def factorize(entries, params, *, biases, exponent, start, rng, monitor, factors
     Factorization
     """
     m, n = entries.shape
-    complete = isinstance(entries, CompleteEntries)
+    complete = isinstance(entries, CompleteMatrix)
     # Where the kernels do the large products, BLAS has small ones left.
     small = not complete or 2 * m * n * params["rank"] < SMALL_PRODUCT
     with one_blas_thread() if small else nullcontext():
@@ -127,15 +127,17 @@ def _descend(
     _refuse_weights(training)
     objective = objective_of(training, biases)
     ridge = Ridge(params["reg"], params["reg"])
-    sides = sides_of(params["rank"], biases, ridge, exponent)
-    W, H = _starting_factors(training, objective, params, sides, exponent, start, rng)
+    penalties = penalties_of(params["rank"], biases, ridge, exponent)
+    W, H = _starting_factors(
+        training, objective, params, penalties, exponent, start, rng
+    )
 
     def finish(descent):
         if params["early_stopping"]:
             everything = objective_of(entries, biases)
         else:
             everything = objective
-        W = everything.least_squares(descent.H, sides[0].ridge)
+        W = everything.least_squares(descent.H, penalties[0].ridge)
         loss = everything.value(W, descent.H)
         return Factorization(W, descent.H, None, None, loss, descent)
 
@@ -147,7 +149,7 @@ def _descend(
         objective,
         W,
         H,
-        sides,
+        penalties,
         eta=params["eta"],
         max_iter=params["max_iter"],
         monitor=monitor and (lambda now: monitor(now, partial(finish, now))),
@@ -179,8 +181,10 @@ def _learn(
         # Further ones could explain nothing.
         params = params | {"rank": min(params["rank"], *training.shape)}
     rank = params["rank"] if start is None else start.shape[1] - biases.column
-    sides = sides_of(rank, biases, FIRST_RIDGE)
-    W, H = _starting_factors(training, objective, params, sides, exponent, start, rng)
+    penalties = penalties_of(rank, biases, FIRST_RIDGE)
+    W, H = _starting_factors(
+        training, objective, params, penalties, exponent, start, rng
+    )
     *features, description = _features(training, objective, params, rank, biases)
     del objective
     about = rank, biases, params["noise"]
@@ -189,7 +193,7 @@ def _learn(
 
     def finish(descent, draws=None):
         state = turn(problem, descent.state)
-        learned = Learned.of(problem, state, description, weight)
+        learned = VariationalModel.of(problem, state, description, weight)
         if draws is not None:
             draws = draws.astype(entries.dtype)
             W, loss = _fold_in_draws(entries, draws, biases, factors)
@@ -198,7 +202,7 @@ def _learn(
         loss = objective_of(entries, biases).value(W, H)
         return Factorization(W, H, learned, None, loss, descent)
 
-    track = Track(
+    track = History(
         W,
         H,
         tol=tol,
@@ -265,12 +269,12 @@ def _fold_in_draws(entries, draws, biases, factors):
     return found, loss
 
 
-def _starting_factors(entries, objective, params, sides, exponent, start, rng):
+def _starting_factors(entries, objective, params, penalties, exponent, start, rng):
     """Start from given column factors, given factors, an SVD, or at random."""
     rank, init = params["rank"], params["init"]
     if start is not None:
-        return objective.least_squares(start, sides[0].ridge), start
-    b, c = initial_biases(objective, sides)
+        return objective.least_squares(start, penalties[0].ridge), start
+    b, c = initial_biases(objective, penalties)
     if isinstance(init, (tuple, list)):
         W, H = (np.array(factors, b.dtype) for factors in init)
     else:
@@ -279,7 +283,7 @@ def _starting_factors(entries, objective, params, sides, exponent, start, rng):
             start = partial(random_factors, rank=rank, weight=weight, rng=rng)
         else:
             share = entries.n_observed / (len(b) * len(c))
-            shrink = sides[0].ridge[0] * entries.n_observed / entries.weight()
+            shrink = penalties[0].ridge[0] * entries.n_observed / entries.weight()
             # Learning soon decides which factors last: they must be of the data, or it
             # would depend on the seed.
             sketch = rng if init == "random" else None
@@ -308,7 +312,7 @@ def _refuse_weights(entries):
 
 def _refuse_zeros(entries, why):
     """Refuse to list the entries of sparse data whose unstored ones are zeros."""
-    if isinstance(entries, CompleteEntries) and sparse.issparse(entries.values):
+    if isinstance(entries, CompleteMatrix) and sparse.issparse(entries.values):
         raise ValueError(
             f"{why} visits or hides single entries of X, which would store all the "
             "zeros of a sparse X. Pass a dense X, use another value, or, where what is "

@@ -24,7 +24,7 @@ from ._data.table_weights import weighted_rows
 from ._data.tables import as_stored, check_table
 from ._data.target import check_target
 from ._guard import all_or_nothing
-from ._kernels.linalg import blocks
+from ._kernels.linalg import row_slices
 from ._masked_gradient_mf import MaskedGradientMF
 from ._persistence import PlainStateMixin
 
@@ -596,7 +596,9 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
         if rng is not None:  # all given one draw of the columns
             sample = partial(self._sample, N_BURN_IN + rng.randint(N_DRAWS), rng)
         width = self.rank_ + 1
-        for part in blocks(len(X), Z.shape[1] + (width**2 if return_std else width)):
+        for part in row_slices(
+            len(X), Z.shape[1] + (width**2 if return_std else width)
+        ):
             rows, columns = np.nonzero(missing[part][:, varies])
             limits = [limit[numbers[columns]] for limit in self._bounds]
             if sample is not None:

@@ -10,14 +10,22 @@ import warnings
 from sklearn.exceptions import InconsistentVersionWarning
 
 from ._bayes.gibbs import Draw, Draws, Level
-from ._bayes.missingness import Description
-from ._bayes.posterior import Learned
+from ._bayes.missingness import FeatureMap
+from ._bayes.posterior import VariationalModel
 from ._data.standardize import Standardization
 from ._kernels.rows import Biases
 
 RECORDS = {
     record.__name__: record
-    for record in (Biases, Description, Draw, Draws, Learned, Level, Standardization)
+    for record in (
+        Biases,
+        FeatureMap,
+        Draw,
+        Draws,
+        VariationalModel,
+        Level,
+        Standardization,
+    )
 }
 
 # Where a dictionary names the record that it stands for, and the state of an estimator

@@ -9,7 +9,6 @@ from scipy import sparse
 
 from sklearn_mfgd._kernels import linalg
 from sklearn_mfgd._kernels.rows import Biases
-from sklearn_mfgd._optim import init
 from sklearn_mfgd._optim.init import (
     factors_from_means,
     initial_biases,
@@ -17,7 +16,7 @@ from sklearn_mfgd._optim.init import (
     svd_factors,
 )
 from sklearn_mfgd._optim.objective import CompleteObjective
-from sklearn_mfgd._optim.penalty import Ridge, sides_of
+from sklearn_mfgd._optim.penalty import Ridge, penalties_of
 
 NO_BIAS = np.zeros((60, 0)), np.zeros((40, 0))
 
@@ -27,7 +26,7 @@ def way(request, monkeypatch):
     """Force either way of decomposing."""
     if request.param == "by blocks":
         monkeypatch.setattr("sklearn_mfgd._kernels.svd.GRAM_WIDTHS", 0)
-        monkeypatch.setattr(init, "OVERSAMPLES", 1)
+        monkeypatch.setattr("sklearn_mfgd._kernels.svd.OVERSAMPLES", 1)
     return request.param
 
 
@@ -154,23 +153,23 @@ def test_biases_start_at_their_ridge_solution(
     b, c = rng.standard_normal(60), rng.standard_normal(40)
     X, flags = b[:, None] + c, {"row_bias": True, "column_bias": True}
     objective = observed_objective(X, data.mask, **flags)
-    sides = sides_of(1, Biases(True, True), Ridge(0.0, 0.0))
-    found_b, found_c = initial_biases(objective, sides, n_rounds=100)
+    penalties = penalties_of(1, Biases(True, True), Ridge(0.0, 0.0))
+    found_b, found_c = initial_biases(objective, penalties, n_rounds=100)
     assert_allclose(found_b + found_c.T, b[:, None] + c, atol=1e-8)
 
 
 def test_the_ridge_shrinks_biases_to_zero(planted):
     data = planted(m=60, n=40)
     objective = CompleteObjective(data.X + 3, row_bias=True, column_bias=True)
-    sides = sides_of(1, Biases(True, True), Ridge(0.0, 1e9))
-    for biases in initial_biases(objective, sides):
+    penalties = penalties_of(1, Biases(True, True), Ridge(0.0, 1e9))
+    for biases in initial_biases(objective, penalties):
         assert np.abs(biases).max() < 1e-3
 
 
 def test_biases_that_a_model_lacks_are_arrays_without_columns(planted):
     objective = CompleteObjective(planted(m=60, n=40).X, column_bias=True)
-    sides = sides_of(1, Biases(False, True), Ridge(0.0, 0.0))
-    b, c = initial_biases(objective, sides)
+    penalties = penalties_of(1, Biases(False, True), Ridge(0.0, 0.0))
+    b, c = initial_biases(objective, penalties)
     assert b.shape == (60, 0) and c.shape == (40, 1)
 
 

@@ -339,7 +339,7 @@ class TestWeights:
         rng = np.random.RandomState(3)
         return rng.randint(4, size=table.rows.indices.size)
 
-    def weighted(self, table, weights):
+    def weighted_values(self, table, weights):
         rows = table.rows._replace(weights=np.asarray(weights, float))
         return every_answer(table._replace(rows=rows))
 
@@ -366,14 +366,16 @@ class TestWeights:
             )
 
     def test_of_one_are_none(self, table, counts):
-        self.compare(self.weighted(table, np.ones(len(counts))), every_answer(table))
+        self.compare(
+            self.weighted_values(table, np.ones(len(counts))), every_answer(table)
+        )
 
     def test_of_zero_leave_the_entry_out(self, table, counts):
         kept = counts > 0
-        self.compare(self.weighted(table, kept), self.repeated(table, kept))
+        self.compare(self.weighted_values(table, kept), self.repeated(table, kept))
 
     def test_that_are_whole_repeat_the_entry(self, table, counts):
-        self.compare(self.weighted(table, counts), self.repeated(table, counts))
+        self.compare(self.weighted_values(table, counts), self.repeated(table, counts))
 
     def test_of_zero_everywhere_make_a_row_empty(self, table, counts):
         """Without a ridge too, where nothing else settles the row."""
@@ -382,7 +384,7 @@ class TestWeights:
         assert_array_equal(found, 0)
 
     def test_do_not_touch_residuals_and_products(self, table, counts):
-        ours, theirs = self.weighted(table, counts), every_answer(table)
+        ours, theirs = self.weighted_values(table, counts), every_answer(table)
         for name in ("residuals", "product", "entry_products"):
             assert_array_equal(ours[name], theirs[name])
 

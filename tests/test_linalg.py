@@ -10,11 +10,11 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from sklearn_mfgd._kernels import linalg
 from sklearn_mfgd._kernels.linalg import (
-    blocks,
     gram_of_rows,
     one_blas_thread,
     product,
     qr,
+    row_slices,
     solve_each,
     solve_shared,
 )
@@ -99,7 +99,7 @@ def test_systems_without_unknowns_have_solutions_without_any():
 
 @pytest.mark.parametrize("length, width", [(0, 3), (1, 1), (10, 0), (10, 10**9)])
 def test_blocks_cover_the_range_once(length, width):
-    covered = [i for part in blocks(length, width) for i in range(length)[part]]
+    covered = [i for part in row_slices(length, width) for i in range(length)[part]]
     assert covered == list(range(length))
 
 

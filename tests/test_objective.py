@@ -255,7 +255,7 @@ class TestWeights:
         rng = np.random.RandomState(3)
         return rng.randint(4, size=case.objective.rows.indices.size)
 
-    def weighted(self, case, weights):
+    def weighted_values(self, case, weights):
         rows = case.objective.rows
         weights = np.asarray(weights, rows.values.dtype)
         flags = {"row_bias": case.row_bias, "column_bias": case.column_bias}
@@ -274,20 +274,23 @@ class TestWeights:
         return ObservedObjective(rows, **flags)
 
     def test_of_one_are_none(self, case, counts):
-        weighted = self.weighted(case, np.ones(len(counts)))
+        weighted = self.weighted_values(case, np.ones(len(counts)))
         assert_same_answers(weighted, case.objective, case.W, case.H)
 
     def test_of_zero_leave_the_entry_out(self, case, counts):
         kept = counts > 0
-        weighted, left = self.weighted(case, kept), self.repeated(case, kept)
+        weighted, left = self.weighted_values(case, kept), self.repeated(case, kept)
         assert_same_answers(weighted, left, case.W, case.H)
 
     def test_that_are_whole_repeat_the_entry(self, case, counts):
-        weighted, repeated = self.weighted(case, counts), self.repeated(case, counts)
+        weighted, repeated = (
+            self.weighted_values(case, counts),
+            self.repeated(case, counts),
+        )
         assert_same_answers(weighted, repeated, case.W, case.H)
 
     def test_all_alike_scale_the_objective(self, case, counts):
-        weighted = self.weighted(case, np.full(len(counts), 2.5))
+        weighted = self.weighted_values(case, np.full(len(counts), 2.5))
         pairs = zip(
             weighted.value_and_gradient(case.W, case.H),
             case.objective.value_and_gradient(case.W, case.H),
@@ -306,7 +309,7 @@ class TestWeights:
     def test_leave_the_deflated_data_alone(self, case, counts):
         b = np.ones((len(case.W), int(case.row_bias)))
         c = np.ones((len(case.H), int(case.column_bias)))
-        ours = self.weighted(case, counts).deflate(b, c) @ np.eye(len(c))
+        ours = self.weighted_values(case, counts).deflate(b, c) @ np.eye(len(c))
         assert_allclose(ours, case.objective.deflate(b, c) @ np.eye(len(c)))
 
 

@@ -18,7 +18,7 @@ from sklearn_mfgd._bayes.moments import (
 )
 from sklearn_mfgd._data import row_blocks
 from sklearn_mfgd._data.observed import rows_of
-from sklearn_mfgd._data.row_blocks import blocks_of
+from sklearn_mfgd._data.row_blocks import row_blocks_of
 from sklearn_mfgd._kernels import dispatch, linalg
 
 BIASES = [(False, False), (True, False), (False, True), (True, True)]
@@ -153,7 +153,7 @@ def assert_blocks_sum(rows, products, S, size=15):
     """Compare all that blocks sum up to products with the whole matrices."""
     (m, n), rng = rows.shape, np.random.RandomState(2)
     of_columns, of_rows = rng.standard_normal((n, size)), rng.standard_normal((m, size))
-    blocks, holes = blocks_of(rows, size)
+    blocks, holes = row_blocks_of(rows, size)
     seen = np.zeros(m)
     by_column, targets = np.zeros((n, size)), np.zeros((n, size))
     for block in blocks:
@@ -196,7 +196,7 @@ class TestBlocks:
 
 
 def test_rows_with_one_pattern_share_their_sums():
-    (block,), holes = blocks_of(entries(pattern("shared"))[0], 15)
+    (block,), holes = row_blocks_of(entries(pattern("shared"))[0], 15)
     assert holes
     assert block.row_pattern.shape[0] == 3
     assert sorted(set(block.which)) == [0, 1, 2]
@@ -204,7 +204,7 @@ def test_rows_with_one_pattern_share_their_sums():
 
 
 def test_complete_rows_have_no_holes_to_sum_over():
-    (block,), holes = blocks_of(entries(pattern("all"))[0], 15)
+    (block,), holes = row_blocks_of(entries(pattern("all"))[0], 15)
     assert holes
     assert block.row_pattern.shape[0] == 1
     assert block.row_pattern.indices.size == block.column_pattern.indices.size == 0
@@ -213,7 +213,7 @@ def test_complete_rows_have_no_holes_to_sum_over():
 def test_patterns_of_which_few_are_the_same_are_not_shared():
     mask = np.random.RandomState(0).uniform(size=(30, 40)) < 0.7
     mask[1] = mask[0]
-    (block,), _ = blocks_of(entries(mask)[0], 15)
+    (block,), _ = row_blocks_of(entries(mask)[0], 15)
     assert_array_equal(block.which, np.arange(30))
 
 
@@ -222,14 +222,14 @@ def test_holes_are_counted_where_less_than_half_is_missing(share, holes):
     mask = np.zeros(1000, bool)
     mask[: int(1000 * share)] = True
     mask = np.random.RandomState(0).permutation(mask).reshape(50, 20)
-    assert blocks_of(entries(mask)[0], 15)[1] == holes
+    assert row_blocks_of(entries(mask)[0], 15)[1] == holes
 
 
 def test_single_precision_sums_agree_to_its_last_digits(kernels):
     for name in PATTERNS:
         rows, _, S = entries(pattern(name), dtype=np.float32)
         moments = np.random.RandomState(2).uniform(1, 2, (11, 15)).astype(np.float32)
-        (block,), holes = blocks_of(rows, 15)
+        (block,), holes = row_blocks_of(rows, 15)
         sums = block.sum_over_columns(moments, total(moments) if holes else None)
         assert sums.dtype == np.float32
         assert_allclose(sums[block.which], (S @ moments)[block.rows], atol=1e-5)

@@ -18,7 +18,7 @@ from sklearn_mfgd._bayes.priors import (
     spread,
     turned,
 )
-from sklearn_mfgd._bayes.stopping import LAST, LEAST_RISE, PATIENCE, Ending
+from sklearn_mfgd._bayes.stopping import LAST, LEAST_RISE, PATIENCE, StoppingRule
 
 
 class TestPrior:
@@ -142,11 +142,11 @@ class TestEnding:
     def after(gains, *, has_features, least=100.0):
         """Return whether factors are told apart after each sweep, and the last one."""
         options = {"has_features": has_features, "extrapolates": not has_features}
-        ending, told = Ending(least, **options), []
+        ending, told = StoppingRule(least, **options), []
         for k, gain in enumerate(gains):
             if ending.add(gain, same_rank=True):
                 return told, k
-            told.append(ending.telling_apart)
+            told.append(ending.rotates)
         return told, None
 
     def test_comes_when_what_is_left_to_rise_has_been_little_twice(self):
@@ -159,11 +159,11 @@ class TestEnding:
         assert self.after(gains, has_features=False)[1] is None
 
     def test_comes_on_a_plateau_where_sweeps_cost_much(self):
-        ending = Ending(100.0, has_features=False, extrapolates=False)
+        ending = StoppingRule(100.0, has_features=False, extrapolates=False)
         assert [ending.add(gain, same_rank=True) for gain in (900, 9, 8.9)][-1]
 
     def test_goes_on_where_a_factor_was_dropped(self):
-        ending = Ending(100.0, has_features=False, extrapolates=True)
+        ending = StoppingRule(100.0, has_features=False, extrapolates=True)
         assert not ending.add(50, same_rank=True)
         assert not ending.add(5, same_rank=False)
         assert ending.add(0.5, same_rank=True)

@@ -11,9 +11,9 @@ from sklearn.base import clone
 from sklearn_mfgd import DivergenceError, GradientMF, MaskedGradientMF, MFImputer
 from sklearn_mfgd._kernels.rows import Biases
 from sklearn_mfgd._optim.divergence import descending_step
-from sklearn_mfgd._optim.loop import Track, descend
+from sklearn_mfgd._optim.loop import History, descend
 from sklearn_mfgd._optim.objective import CompleteObjective
-from sklearn_mfgd._optim.penalty import Ridge, sides_of
+from sklearn_mfgd._optim.penalty import Ridge, penalties_of
 from sklearn_mfgd._optim.steps import (
     STEPS,
     gradient_step,
@@ -59,7 +59,7 @@ def problem(planted, observed_objective, kind):
             objective = observed_objective(data.complete, data.mask, given, **flags)
         else:
             objective = CompleteObjective(data.complete, **flags)
-        sides = sides_of(rank, biases, Ridge(ridge, ridge))
+        penalties = penalties_of(rank, biases, Ridge(ridge, ridge))
         rng = np.random.RandomState(0)
         W = rng.standard_normal((30, rank + biases.row))
         H = rng.standard_normal((20, rank + biases.column))
@@ -72,7 +72,7 @@ def problem(planted, observed_objective, kind):
             objective=objective,
             W=W,
             H=H,
-            sides=sides,
+            penalties=penalties,
             penalized=penalized,
             data=data,
             weights=weights,
@@ -86,7 +86,7 @@ def run(problem, solver, eta="auto", max_iter=60, tol=0.0, **options):
         problem.objective,
         problem.W,
         problem.H,
-        problem.sides,
+        problem.penalties,
         solver=solver,
         eta=eta,
         max_iter=max_iter,
@@ -108,7 +108,7 @@ def assert_never_rises(curve):
 @pytest.mark.parametrize("biases", BIASES)
 def test_an_exact_step_is_the_minimum_along_its_direction(problem, step, biases):
     case = problem(biases)
-    moved = step(case.objective, case.W, case.H, case.sides[0], "auto")
+    moved = step(case.objective, case.W, case.H, case.penalties[0], "auto")
     best = case.penalized(moved.factors, case.H)
     for share in (0.9, 0.99, 1.01, 1.1):
         along = case.W + share * (moved.factors - case.W)
@@ -120,7 +120,7 @@ def test_an_exact_step_is_the_minimum_along_its_direction(problem, step, biases)
 @pytest.mark.parametrize("biases", BIASES)
 def test_a_step_knows_the_value_it_reaches(problem, step, biases):
     case = problem(biases)
-    moved = step(case.objective, case.W, case.H, case.sides[0], "auto")
+    moved = step(case.objective, case.W, case.H, case.penalties[0], "auto")
     penalty = 0.25 * (case.H**2).sum()
     assert moved.loss + penalty == pytest.approx(case.penalized(moved.factors, case.H))
 
@@ -129,7 +129,7 @@ def test_a_step_knows_the_value_it_reaches(problem, step, biases):
 def test_the_step_of_als_is_the_minimum_of_every_row(problem, biases):
     case = problem(biases)
     W = least_squares_step(
-        case.objective, case.W, case.H, case.sides[0], "auto"
+        case.objective, case.W, case.H, case.penalties[0], "auto"
     ).factors
     _, gradient = case.objective.value_and_gradient(W, case.H)
     assert_allclose(gradient + 0.5 * W, 0, atol=1e-10)
@@ -137,14 +137,16 @@ def test_the_step_of_als_is_the_minimum_of_every_row(problem, biases):
 
 def test_a_fixed_gd_step_moves_against_the_gradient(problem):
     case = problem()
-    moved = gradient_step(case.objective, case.W, case.H, case.sides[0], 0.01).factors
+    moved = gradient_step(
+        case.objective, case.W, case.H, case.penalties[0], 0.01
+    ).factors
     _, gradient = case.objective.value_and_gradient(case.W, case.H)
     assert_allclose(moved, case.W - 0.01 * (gradient + 0.5 * case.W), rtol=1e-12)
 
 
 def test_a_scaled_step_solves_with_the_gram_matrix(problem):
     case = problem()
-    moved = scaled_step(case.objective, case.W, case.H, case.sides[0], 0.7).factors
+    moved = scaled_step(case.objective, case.W, case.H, case.penalties[0], 0.7).factors
     _, gradient = case.objective.value_and_gradient(case.W, case.H)
     system = case.objective.gram(case.H) + 0.5 * np.eye(4)
     direction = np.linalg.solve(system, (gradient + 0.5 * case.W).T).T
@@ -168,14 +170,16 @@ def test_the_full_scaled_step_is_that_of_soft_impute_als(problem, biases):
     target = model + case.weights / largest * (case.data.complete - model) - offset
     system = largest * design.T @ design + 0.5 * np.eye(design.shape[1])
     expected = np.linalg.solve(system, largest * design.T @ target.T).T
-    moved = scaled_step(case.objective, case.W, case.H, case.sides[0], 1.0)
+    moved = scaled_step(case.objective, case.W, case.H, case.penalties[0], 1.0)
     assert_allclose(moved.factors, expected, rtol=1e-8)
 
 
 def test_a_fixed_als_step_goes_that_part_of_the_way(problem):
     case = problem()
     whole, part = (
-        least_squares_step(case.objective, case.W, case.H, case.sides[0], eta).factors
+        least_squares_step(
+            case.objective, case.W, case.H, case.penalties[0], eta
+        ).factors
         for eta in ("auto", 0.3)
     )
     assert_allclose(part, 0.7 * case.W + 0.3 * whole, rtol=1e-12)
@@ -191,7 +195,7 @@ def test_a_step_survives_gradients_of_any_size(
     if "holes" in kind:
         case.objective = observed_objective(X, case.data.mask, case.weights)
     start = case.W * 0 + np.sqrt(size) / 2, case.H * 0 + np.sqrt(size) / 2
-    W = step(case.objective, *start, case.sides[0], "auto").factors
+    W = step(case.objective, *start, case.penalties[0], "auto").factors
     assert np.isfinite(W).all()
     assert case.objective.value(W, start[1]) <= case.objective.value(*start)
 
@@ -284,7 +288,7 @@ def test_the_monitor_may_end_the_descent(problem):
 
 def test_gains_that_tol_does_not_count_end_the_descent_but_are_kept():
     errors = iter([5.0, 4.9, 4.8])
-    track = Track(
+    track = History(
         np.zeros(1),
         np.zeros(1),
         tol=0.5,

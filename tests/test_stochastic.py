@@ -15,7 +15,7 @@ from sklearn_mfgd._kernels import backend, dispatch, linalg
 from sklearn_mfgd._kernels.rows import Biases, Rows
 from sklearn_mfgd._optim import sgd
 from sklearn_mfgd._optim.objective import ObservedObjective
-from sklearn_mfgd._optim.penalty import Ridge, sides_of
+from sklearn_mfgd._optim.penalty import Ridge, penalties_of
 from sklearn_mfgd._optim.sgd import _deal, _Epoch
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -382,8 +382,8 @@ def test_an_epoch_of_short_steps_is_a_step_along_the_gradient(
 
     rows = rows_of(X, observed)._replace(weights=S[observed] if weighted else None)
     objective = ObservedObjective(rows, row_bias=biases.row, column_bias=biases.column)
-    sides = sides_of(rank, biases, Ridge(reg, bias_reg))
-    epoch = _Epoch(objective, sides, W, H, eta, np.random.RandomState(0))
+    penalties = penalties_of(rank, biases, Ridge(reg, bias_reg))
+    epoch = _Epoch(objective, penalties, W, H, eta, np.random.RandomState(0))
     before = W.copy(), H.copy()
     for factors, moved, start, gradient in zip(
         (W, H), epoch(W, H), before, gradients, strict=True

@@ -34,7 +34,7 @@ from sklearn_mfgd._bayes.pruning import prune
 from sklearn_mfgd._data.observed import rows_of
 from sklearn_mfgd._kernels import backend, dispatch, numpy_kernels
 from sklearn_mfgd._kernels.rows import Biases, Rows
-from sklearn_mfgd._optim.loop import Track
+from sklearn_mfgd._optim.loop import History
 
 BIASES = [Biases(row, column) for row in (False, True) for column in (False, True)]
 ANY_BIASES = pytest.mark.parametrize("biases", BIASES, ids=str)
@@ -577,7 +577,7 @@ def climb(case, tol, max_iter=40):
     """Return the bound after each sweep, and the number of factors."""
     problem, state = case.start()
     ranks = []
-    track = Track(
+    track = History(
         case.W,
         case.H,
         tol=tol,
@@ -712,7 +712,7 @@ def maximize_in(problem, state, sums):
 
 
 class TestPruning:
-    def told_apart(self, **options):
+    def has_rotated(self, **options):
         """Return a case, its posteriors, and what `prune` is given."""
         case = make_case(**options)
         problem, before = case.settled()
@@ -740,7 +740,7 @@ class TestPruning:
     @pytest.mark.parametrize("share", [0.4, 0.9])
     def test_raises_the_bound_by_what_it_says(self, biases, noise, weighted, share):
         """Of two factors one is dropped, the one that it is better to drop."""
-        case, rows, columns, problem, state, sums = self.told_apart(
+        case, rows, columns, problem, state, sums = self.has_rotated(
             rank=2, biases=biases, noise=noise, weighted=weighted, share=share
         )
         state = maximize_priors(problem, state, sums)
@@ -756,7 +756,7 @@ class TestPruning:
 
     @ANY_BIASES
     def test_keeps_what_it_cannot_do_without(self, biases):
-        case, rows, columns, problem, state, sums = self.told_apart(
+        case, rows, columns, problem, state, sums = self.has_rotated(
             m=60, n=30, rank=2, biases=biases, spread=0.1
         )
         state = maximize_priors(problem, state, sums)
@@ -772,7 +772,7 @@ class TestPruning:
         assert climb(case, 1e-3)[1][-1] == 1 + 1
 
     def test_takes_everything_of_the_factors(self):
-        _, _, _, problem, state, sums = self.told_apart(rank=4)
+        _, _, _, problem, state, sums = self.has_rotated(rank=4)
         state = maximize_priors(problem, state, sums)
         after, kept = prune(problem, state, sums)
         rank = len(after.basis)

@@ -18,7 +18,7 @@ References
 
 import numpy as np
 
-from .._kernels.linalg import blocks
+from .._kernels.linalg import row_slices
 from .moments import moments_of, pack, unpack
 
 
@@ -58,7 +58,7 @@ def centre(problem, state, sums):
     shear = np.eye(rank + 1, dtype=H.dtype)
     shear[-1, :rank] = delta
     covariances = np.empty_like(state.covariances)
-    for part in blocks(len(H), len(shear) ** 2):
+    for part in row_slices(len(H), len(shear) ** 2):
         old = unpack(state.covariances[part], len(shear))
         covariances[part] = pack(shear @ old @ shear.T)
     moments = moments_of(H, covariances, True)

@@ -19,7 +19,7 @@ from .model import sweep
 from .moments import moments_of
 from .noise import LEAST_NOISE
 from .pruning import SMALL, candidates, prune
-from .stopping import Ending, still_to_rise
+from .stopping import StoppingRule, still_to_rise
 
 # Sweeps in which a fit with fewer factors has to do better.
 TRIAL = 30
@@ -46,7 +46,7 @@ def ascend(problem, state, track, *, max_iter, tol, start_of=None):
     problem : Problem
     state : State
         Where to start.
-    track : Track
+    track : History
         Told of every sweep; it knows where this ended.
     max_iter : int
     tol : float
@@ -61,17 +61,17 @@ def ascend(problem, state, track, *, max_iter, tol, start_of=None):
     has_features, short = problem.has_features, min(problem.shape) <= SHORT
     small = short or problem.n_observed <= SMALL
     extrapolates = small and not has_features
-    ending = Ending(
+    ending = StoppingRule(
         tol * problem.n_observed, has_features=has_features, extrapolates=extrapolates
     )
     best = start = unpruned = state
     last, n_sweeps, n_ahead = -np.inf, 0, 0
     while n_sweeps < max_iter:
         before = best
-        if ending.telling_apart:
+        if ending.rotates:
             before, start = turn(problem, best), turn(problem, start)
         swept = sweep(problem, start)
-        if ending.telling_apart and problem.blocks is not None:
+        if ending.rotates and problem.blocks is not None:
             swept = maximize_priors(problem, *swept), swept[1]
             state, value = _settle(problem, *prune(problem, *swept))
         else:
@@ -79,7 +79,7 @@ def ascend(problem, state, track, *, max_iter, tol, start_of=None):
         if value < last and n_ahead > 1:  # too far ahead
             start, n_ahead = best, 0
             continue
-        if not ending.told_apart:
+        if not ending.has_rotated:
             unpruned = state
         same_rank = state.W.shape == start.W.shape
         ended = ending.add(value - last, same_rank)
@@ -154,7 +154,7 @@ def _again(problem, start, value, max_iter, tol):
 
 
 class _Last:
-    """What stands in for a `Track` where nobody is told of the sweeps."""
+    """What stands in for a `History` where nobody is told of the sweeps."""
 
     def __init__(self):
         self.state, self.value, self.converged = None, -np.inf, False

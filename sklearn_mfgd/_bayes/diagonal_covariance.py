@@ -42,7 +42,7 @@ def update(rows, H, variances, scale, precision, biases):
     rank = H.shape[1] - column_bias
     squares = np.square(H[:, :rank])
     sums = dispatch.product(
-        rows.counted, np.column_stack([variances[:, :rank], squares])
+        rows.weights_matrix, np.column_stack([variances[:, :rank], squares])
     )
     sums = sums.astype(np.float64)
     ridge = precision / scale[:, None]
@@ -51,7 +51,7 @@ def update(rows, H, variances, scale, precision, biases):
     system[:, :rank] += sums[:, rank:]
     if row_bias:
         ones = np.ones((len(H), 1), H.dtype)
-        system[:, rank] += dispatch.product(rows.counted, ones)[:, 0]
+        system[:, rank] += dispatch.product(rows.weights_matrix, ones)[:, 0]
     means = dispatch.least_squares(rows, H, biases, ridge)
     gains = dispatch.curvature(rows, means, H[:, :rank], (row_bias, False))
     gains = scale * (gains + (ridge * np.square(means, dtype=np.float64)).sum(axis=1))
@@ -69,5 +69,7 @@ def second_moments(of, rank):
 def of_biases(columns, of_rows):
     """Sum of ``E[b^2] - 2 x E[b]`` over the entries of each column."""
     bias, variance = of_rows.means[:, -1:], of_rows.variances[:, -1:]
-    squares = dispatch.product(columns.counted, bias**2 + variance).astype(np.float64)
-    return (squares - 2.0 * dispatch.product(columns.weighted, bias))[:, 0]
+    squares = dispatch.product(columns.weights_matrix, bias**2 + variance).astype(
+        np.float64
+    )
+    return (squares - 2.0 * dispatch.product(columns.weighted_values, bias))[:, 0]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._kernels.linalg import blocks
+from .._kernels.linalg import row_slices
 from .moments import moments_of, pack, unpack
 from .noise import evidence as noise_evidence
 from .priors import VAGUE, best_prior, evidence, spread, turned, with_flat_bias
@@ -146,7 +146,7 @@ def turn(problem, state):
     whole[:rank, :rank] = T
     whole = whole.astype(state.covariances.dtype)
     covariances = np.empty_like(state.covariances)
-    for part in blocks(len(H), len(whole) ** 2):
+    for part in row_slices(len(H), len(whole) ** 2):
         old = unpack(state.covariances[part], len(whole))
         covariances[part] = pack(whole @ old @ whole.T)
     return with_turned_priors(state)._replace(

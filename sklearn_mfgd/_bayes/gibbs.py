@@ -17,7 +17,7 @@ from scipy.stats import truncnorm
 
 from .._kernels import dispatch
 from .._kernels.rows import Biases
-from .missingness import Description
+from .missingness import FeatureMap
 from .noise import LEAST_NOISE
 from .priors import FLAT, STRENGTHS, VAGUE, evidence, shrinkage
 
@@ -59,7 +59,7 @@ class Draw(NamedTuple):
         draws : ndarray of shape (n_rows, q), optional
             Standard normal numbers.
         """
-        entries = entries.weigh(self.noise_precision)
+        entries = entries.scale_weights(self.noise_precision)
         means = self.rows.means(features, self.H.dtype)
         return _solve(entries, self.H, biases, means, self.rows.precision, draws)
 
@@ -113,8 +113,8 @@ class Draws(NamedTuple):
 
     draws: list
     biases: Biases
-    describe: Description  # of rows
-    columns: np.ndarray | None = None  # as in `Learned`
+    describe: FeatureMap  # of rows
+    columns: np.ndarray | None = None  # as in `VariationalModel`
 
     @property
     def H(self):
@@ -188,7 +188,7 @@ def draw(rows, state, biases, features, describe, n_draws, rng):
     biases : Biases
     features : pair of Features
         Of rows and of columns.
-    describe : Description
+    describe : FeatureMap
         Of rows.
     n_draws : int
     rng : numpy.random.Generator

@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .._kernels import dispatch
-from .._kernels.linalg import blocks
+from .._kernels.linalg import row_slices
 from .._kernels.svd import truncated_svd
 
 # Singular vectors, one for so many rows and columns at most: a table of few columns has
@@ -53,7 +53,7 @@ TAU = 200.0
 N_OTHERS = 2
 
 
-class Description(NamedTuple):
+class FeatureMap(NamedTuple):
     """How to describe rows by what is observed of them."""
 
     loadings: np.ndarray  # (n, n_directions)
@@ -93,7 +93,7 @@ def describe(rows, columns):
     Returns
     -------
     of_rows, of_columns : Features
-    description : Description
+    description : FeatureMap
         Of rows.
     """
     dtype = rows.values.dtype
@@ -119,7 +119,7 @@ def nothing(m, n, dtype):
     without = (Features(np.zeros((k, 0), dtype), np.zeros(0)) for k in (m, n))
     zeros = np.zeros(N_OTHERS)
     basis = np.zeros((N_OTHERS, 0))
-    return *without, Description(np.zeros((n, 0), dtype), zeros, zeros, basis)
+    return *without, FeatureMap(np.zeros((n, 0), dtype), zeros, zeros, basis)
 
 
 def _raw_features(rows, loadings):
@@ -161,7 +161,7 @@ def _orthonormal(rows, loadings, singular):
     root = np.linalg.cholesky(gram[np.ix_(kept, kept)])
     basis[kept] = np.linalg.inv(root).T / sizes[kept, None]
     scales = np.append(np.ones(N_OTHERS), singular / singular.max(initial=TINY))[kept]
-    description = Description(loadings, low, high, basis)
+    description = FeatureMap(loadings, low, high, basis)
     values = (raw @ basis).astype(rows.values.dtype, copy=False)
     return Features(values, scales), description
 
@@ -183,7 +183,7 @@ class _Excess:
         V = (V / np.sqrt(others + TAU)[:, None]).astype(self.dtype)
         expected = others.astype(self.dtype) @ V / others.sum()
         found = dispatch.product(self.rows, V)
-        for part in blocks(*found.shape):  # there are many rows
+        for part in row_slices(*found.shape):  # there are many rows
             found[part] -= counts[part, None] * expected
             found[part] /= np.sqrt(counts[part] + TAU)[:, None]
         return found

@@ -1,4 +1,4 @@
-r"""Learned regularization: mean-field variational Bayes on the row update.
+r"""VariationalModel regularization: mean-field variational Bayes on the row update.
 
 The model is
 
@@ -36,7 +36,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._data.row_blocks import blocks_of
+from .._data.row_blocks import row_blocks_of
 from .._kernels import dispatch
 from .._kernels.linalg import BLOCK
 from . import diagonal_covariance
@@ -62,7 +62,7 @@ FIRST_PRIOR = 0.1
 class Problem(NamedTuple):
     """The data and what never changes about them."""
 
-    blocks: list | None  # of `moments.Block`; None: covariances are diagonal
+    blocks: list | None  # of `moments.RowBlock`; None: covariances are diagonal
     entries: tuple | None  # or all of them by rows and by columns
     holes: bool
     shape: tuple
@@ -151,7 +151,7 @@ def problem_of(rows, rank, biases, noise, features):
     if covariances_are_diagonal(rows.shape, rank, biases):
         entries = rows, rows.transpose()
     else:
-        found, holes = blocks_of(rows, packed_size(rank, biases.row))
+        found, holes = row_blocks_of(rows, packed_size(rank, biases.row))
     counts, squares = np.zeros((2, rows.shape[1]))
     for start in range(0, rows.indices.size, BLOCK):
         part = slice(start, start + BLOCK)
@@ -307,7 +307,7 @@ def _update_independent(problem, state):
     rank, (rows, columns) = len(state.basis), problem.entries
     biases = problem.row_bias, problem.column_bias
     of_rows = diagonal_covariance.update(
-        rows.weigh(state.alpha),
+        rows.scale_weights(state.alpha),
         state.H,
         state.covariances,
         np.ones(rows.shape[0]),

@@ -9,11 +9,11 @@ from .._data.row_blocks import BLOCK
 from .._kernels import dispatch
 from .._kernels.rows import Biases
 from . import diagonal_covariance
-from .missingness import Description
+from .missingness import FeatureMap
 from .moments import diagonal, expectations, moments_of, n_pairs, packed_size
 
 
-class Learned(NamedTuple):
+class VariationalModel(NamedTuple):
     """Posterior of the columns, and the priors of the rest.
 
     The last of its columns stands for all that have no entry: it has the prior.
@@ -25,7 +25,7 @@ class Learned(NamedTuple):
     row_precision: np.ndarray  # of [w, b]
     column_precision: np.ndarray
     biases: Biases
-    describe: Description  # of rows
+    describe: FeatureMap  # of rows
     slopes: np.ndarray  # (n_features, q): [w, b] are about features @ slopes
     noise_variance: np.ndarray  # (n,), the mean of one over that precision
     dof: np.ndarray | None  # (n,), degrees of freedom of each deviation; None: many
@@ -40,7 +40,7 @@ class Learned(NamedTuple):
         problem : Problem
         state : State
             With the basis of the priors.
-        describe : Description
+        describe : FeatureMap
             Of rows.
         weight : float
             The weight that counted as one.
@@ -112,10 +112,10 @@ class Learned(NamedTuple):
         for start in range(0, m, step):
             part = slice(start, min(start + step, m))
             own = rows.between(part.start, part.stop).astype(dtype)
-            targets = dispatch.product(own.weighted, linear)
+            targets = dispatch.product(own.weighted_values, linear)
             targets[:, :q] += self.describe(own) @ pull
             found = dispatch.posterior(
-                dispatch.product(own.counted, moments),
+                dispatch.product(own.weights_matrix, moments),
                 np.arange(own.shape[0]),
                 targets,
                 np.ones(own.shape[0]),
@@ -135,7 +135,7 @@ class Learned(NamedTuple):
     def _fold_in_independent(self, rows, with_covariances):
         dtype = np.result_type(rows.values, self.H)
         found = diagonal_covariance.update(
-            rows.astype(dtype).weigh(self.noise_precision),
+            rows.astype(dtype).scale_weights(self.noise_precision),
             self.H.astype(dtype, copy=False),
             self.covariances.astype(dtype, copy=False),
             np.ones(rows.shape[0]),

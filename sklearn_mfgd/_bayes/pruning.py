@@ -11,7 +11,7 @@ of explained error, against the evidence of both sides that they differ from the
 
 import numpy as np
 
-from .._kernels.linalg import blocks
+from .._kernels.linalg import row_slices
 from .elbo import sides
 from .moments import diagonal, moments_of, n_pairs, unpack
 from .priors import VAGUE, evidence
@@ -140,7 +140,7 @@ def _explained(problem, state, sums):
     lost, shared = np.empty((len(state.H), rank)), np.zeros((rank, rank))
     a, b = np.tril_indices(rank)
     ends = n_pairs(rank + 1)
-    for part in blocks(len(state.H), rank**2):
+    for part in row_slices(len(state.H), rank**2):
         moments = state.moments[part].astype(np.float64)
         moments *= state.alpha[part, None]
         systems = sums.systems[part].astype(np.float64)

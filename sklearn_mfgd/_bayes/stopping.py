@@ -27,7 +27,7 @@ def still_to_rise(gain, last, least_ratio=0.0):
     return gain / (1 - max(ratio_of(gain, last), least_ratio))
 
 
-class Ending:
+class StoppingRule:
     """When factors are told apart, and when all is done.
 
     The bound has settled when it rises by less than `least` and no more than before:
@@ -40,7 +40,7 @@ class Ending:
         self.least, self.has_features = least, has_features
         self.extrapolates = extrapolates
         self.gain, self.ratio, self.n_settled, self.patience = np.inf, 0.0, 0, 1
-        self.telling_apart = self.told_apart = False
+        self.rotates = self.has_rotated = False
 
     def add(self, gain, same_rank):
         """Take note of a sweep; return whether it was the last.
@@ -59,13 +59,13 @@ class Ending:
             self.ratio = ratio_of(gain, last)
         settled = left < self.least and gain <= max(last, NOTHING * self.least)
         self.gain, self.n_settled = gain, self.n_settled + 1 if settled else 0
-        if self.telling_apart and same_rank and self.n_settled >= self.patience:
+        if self.rotates and same_rank and self.n_settled >= self.patience:
             return True
         if same_rank and self.has_features:  # many sweeps are to come
-            self.telling_apart = False
-        self.telling_apart |= self.n_settled >= max(1, self.patience - 1)
-        if self.telling_apart and not self.told_apart:
-            self.told_apart = True
+            self.rotates = False
+        self.rotates |= self.n_settled >= max(1, self.patience - 1)
+        if self.rotates and not self.has_rotated:
+            self.has_rotated = True
             if self.has_features:
                 self.n_settled, self.patience = 0, PATIENCE
                 self.least = min(self.least, max(LAST * self.least, LEAST_RISE))

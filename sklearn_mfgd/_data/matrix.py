@@ -17,7 +17,7 @@ from .observed import keep_entries, rows_of
 from .units import times_power
 
 
-class CompleteEntries(NamedTuple):
+class CompleteMatrix(NamedTuple):
     """A matrix of which every entry is observed."""
 
     values: np.ndarray  # dense and centred, or sparse (unstored is zero) and not
@@ -61,7 +61,7 @@ class CompleteEntries(NamedTuple):
         observed = np.ones(self.shape, bool)
         if hidden is not None:
             observed.flat[hidden] = False
-        return ObservedEntries(rows_of(self.values, observed), self.mean)
+        return ObservedMatrix(rows_of(self.values, observed), self.mean)
 
     def at(self, positions):
         """Some entries, numbered row by row."""
@@ -69,7 +69,7 @@ class CompleteEntries(NamedTuple):
         return HeldOut(rows, columns, self.values[rows, columns], None)
 
 
-class ObservedEntries(NamedTuple):
+class ObservedMatrix(NamedTuple):
     """A matrix with holes."""
 
     rows: Rows  # centred
@@ -126,7 +126,7 @@ class ObservedEntries(NamedTuple):
 
         Returns
         -------
-        entries : ObservedEntries
+        entries : ObservedMatrix
             Without weights where all are equal.
         mean : float
         """
@@ -179,7 +179,7 @@ def scale_exponent(observed):
     return round(np.log2(largest) / 2) if largest > 0 else 0
 
 
-def entries_of(observed, *, exponent, mean=None, centred=True):
+def matrix_of(observed, *, exponent, mean=None, centred=True):
     """Copy observed values into the units of the solvers.
 
     Parameters
@@ -203,11 +203,11 @@ def entries_of(observed, *, exponent, mean=None, centred=True):
         scaled = observed.copy()
         scaled.data = values
         scaled.sum_duplicates()
-        return CompleteEntries(scaled, mean)
+        return CompleteMatrix(scaled, mean)
     values -= values.dtype.type(mean)
     if isinstance(observed, Rows):
-        return ObservedEntries(observed._replace(values=values), mean)
-    return CompleteEntries(values, mean)
+        return ObservedMatrix(observed._replace(values=values), mean)
+    return CompleteMatrix(values, mean)
 
 
 def unit_exponent(entries, exponent):
@@ -217,7 +217,7 @@ def unit_exponent(entries, exponent):
 
     Parameters
     ----------
-    entries : CompleteEntries or ObservedEntries
+    entries : CompleteMatrix or ObservedMatrix
         The values over ``4**exponent``.
     exponent : int
     """
@@ -248,7 +248,7 @@ def hold_out(entries, fraction, random_state):
 
     Returns
     -------
-    training : ObservedEntries
+    training : ObservedMatrix
     held_out : HeldOut
     """
     size = int(fraction * entries.n_observed)
@@ -287,12 +287,12 @@ def folds(entries, n_folds=5):
 
     Yields
     ------
-    seen, hidden : CompleteEntries or ObservedEntries
+    seen, hidden : CompleteMatrix or ObservedMatrix
         Complementary. Complete data are split by columns, which is the same.
     columns : pair of ndarray or slice
         The columns that `seen` and `hidden` hold.
     """
-    if isinstance(entries, CompleteEntries):
+    if isinstance(entries, CompleteMatrix):
         n = entries.shape[1]
         turn = np.arange(n) % n_folds
         for fold in range(min(n_folds, n)):

@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 from scipy import sparse
 
-from .._kernels.linalg import blocks
+from .._kernels.linalg import row_slices
 from .._kernels.rows import Rows
 from .sparse_input import well_formed
 
@@ -88,7 +88,7 @@ def rows_of(X, observed):
     indptr = np.concatenate([[0], np.cumsum(counts)])
     numbers = np.arange(n, dtype=np.int32)
     indices, values = (np.empty(indptr[-1], dtype) for dtype in (np.int32, X.dtype))
-    for part in blocks(m, n):  # by parts, as Ctrl-C waits for the end of a call
+    for part in row_slices(m, n):  # by parts, as Ctrl-C waits for the end of a call
         own, seen = slice(*indptr[[part.start, min(part.stop, m)]]), observed[part]
         indices[own] = np.broadcast_to(numbers, seen.shape)[seen]
         values[own] = X[part][seen]

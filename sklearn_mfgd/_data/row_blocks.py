@@ -15,7 +15,7 @@ BLOCK = 2**21
 COUNT_HOLES = 0.5
 
 
-class Block(NamedTuple):
+class RowBlock(NamedTuple):
     """Some of the rows, and how to sum over their entries."""
 
     rows: slice | np.ndarray
@@ -51,7 +51,7 @@ def _sums(pattern, moments, everything):
     return np.subtract(whole, sums, out=sums)
 
 
-def blocks_of(rows, size):
+def row_blocks_of(rows, size):
     """Cut the observed entries into blocks of rows whose moments are of a fixed size.
 
     Parameters
@@ -62,7 +62,7 @@ def blocks_of(rows, size):
 
     Returns
     -------
-    blocks : list of Block
+    blocks : list of RowBlock
     holes : bool
         Whether the patterns hold the holes.
     """
@@ -78,13 +78,17 @@ def blocks_of(rows, size):
 
 def _block(rows, part, holes):
     own = rows.between(part.start, part.stop)
-    which, pattern, own = np.arange(own.shape[0]), own.counted, own.weighted
+    which, pattern, own = (
+        np.arange(own.shape[0]),
+        own.weights_matrix,
+        own.weighted_values,
+    )
     if not holes:
         columns = own.transpose()
-        column_pattern = columns.counted
+        column_pattern = columns.weights_matrix
         if pattern.values is not None:
             column_pattern = pattern.transpose()
-        return Block(part, own, columns, which, pattern, column_pattern)
+        return RowBlock(part, own, columns, which, pattern, column_pattern)
     pattern = _complement(own)
     which, representatives = _shared_patterns(pattern)
     by_rows = pattern
@@ -93,7 +97,7 @@ def _block(rows, part, holes):
         own, by_rows = own.take(order), pattern.take(representatives)
         pattern = pattern.take(order)
         part, which = part.start + order, which[order]
-    return Block(part, own, own.transpose(), which, by_rows, pattern.transpose())
+    return RowBlock(part, own, own.transpose(), which, by_rows, pattern.transpose())
 
 
 def _complement(rows):

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._kernels.linalg import blocks
+from .._kernels.linalg import row_slices
 
 
 class Standardization(NamedTuple):
@@ -25,7 +25,7 @@ class Standardization(NamedTuple):
         """Learn it from X; an empty column gets NaN. Weights are zero where missing."""
         m, n = X.shape
         low, high = np.full(n, np.inf), np.full(n, -np.inf)
-        for part in blocks(m, n):
+        for part in row_slices(m, n):
             seen = {"axis": 0, "where": ~missing[part]}
             np.minimum(low, X[part].min(initial=np.inf, **seen), out=low)
             np.maximum(high, X[part].max(initial=-np.inf, **seen), out=high)
@@ -35,7 +35,7 @@ class Standardization(NamedTuple):
         if not scale:
             exponent[:] = exponent.max()
         counts, totals, sums, squares = np.zeros((4, n))
-        for part in blocks(m, n):
+        for part in row_slices(m, n):
             observed = ~missing[part]
             share = observed if weights is None else weights[part]
             counts += np.count_nonzero(observed, axis=0)
@@ -45,7 +45,7 @@ class Standardization(NamedTuple):
             shift = sums / totals
         constant = low == high
         shift[constant & ~empty] = np.ldexp(low, -exponent)[constant & ~empty]
-        for part in blocks(m, n):
+        for part in row_slices(m, n):
             centred = _scaled(X[part], missing[part], exponent) - shift
             centred[missing[part]] = 0
             share = 1.0 if weights is None else weights[part]
@@ -79,7 +79,7 @@ class Standardization(NamedTuple):
     def apply(self, X, missing, columns, dtype):
         """Standardize some of the columns, chosen by a mask; holes are NaN."""
         Z = np.empty((len(X), np.count_nonzero(columns)), dtype)
-        for part in blocks(*X.shape):
+        for part in row_slices(*X.shape):
             scaled = _scaled(X[part], missing[part], self.exponent)
             scaled -= self.shift
             scaled /= self.width

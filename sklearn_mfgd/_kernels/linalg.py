@@ -195,7 +195,7 @@ def _let_any_thread_set_limits():
         clear(force=True)
 
 
-def blocks(length, width):
+def row_slices(length, width):
     """Slices of ``range(length)``, each with about `BLOCK` numbers `width` a step."""
     step = max(1, BLOCK // max(1, width))
     return [slice(start, start + step) for start in range(0, length, step)]

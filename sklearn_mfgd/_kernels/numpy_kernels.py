@@ -15,7 +15,7 @@ last column of H a bias c of each column, so that row i has the regressors ``g_j
 import numpy as np
 from scipy import sparse
 
-from .linalg import blocks, one_blas_thread, solve_each
+from .linalg import one_blas_thread, row_slices, solve_each
 
 # A block of rows with more than this share of its entries observed is multiplied out
 # whole: that is quicker than to gather the factors of every entry.
@@ -56,7 +56,7 @@ def least_squares(
     design, offset = regressors(H.astype(np.float64), row_bias, column_bias)
     rank = design.shape[1]
     singular[start:stop] = 0
-    for block in blocks(stop - start, rank**2):
+    for block in row_slices(stop - start, rank**2):
         rows = range(start, stop)[block]
         systems, targets = (
             np.zeros((len(rows), rank, rank)),
@@ -152,7 +152,7 @@ def residuals(
 
 def entry_products(W, H, rows, columns, out, start, stop):
     """Multiply ``W[rows[k]] . H[columns[k]]`` for k from `start` to `stop`."""
-    for part in blocks(stop - start, W.shape[1]):
+    for part in row_slices(stop - start, W.shape[1]):
         part = slice(start + part.start, min(start + part.stop, stop))
         out[part] = np.einsum("ij,ij->i", W[rows[part]], H[columns[part]])
 
@@ -287,7 +287,7 @@ def posterior(
     rank = q - row_bias
     lower = np.tril_indices(q)
     singular[start:stop] = 0
-    for block in blocks(stop - start, 4 * q * q):
+    for block in row_slices(stop - start, 4 * q * q):
         rows = slice(start + block.start, min(start + block.stop, stop))
         system = sums[which[rows]].astype(np.float64)
         factor = scale[rows, None]
@@ -346,7 +346,7 @@ def _errors(H, indptr, indices, values, row_bias, column_bias, W, start, stop):
     errors = np.empty(indptr[stop] - first, W.dtype)
     dense = errors.size > DENSE * n_rows * len(H)
     width = len(H) if dense else W.shape[1] * errors.size // max(1, n_rows)
-    for block in blocks(n_rows, width):
+    for block in row_slices(n_rows, width):
         rows = range(start, stop)[block]
         own = slice(indptr[rows.start], indptr[rows.stop])
         here = np.repeat(

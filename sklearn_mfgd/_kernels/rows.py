@@ -116,18 +116,18 @@ class Rows(NamedTuple):
         )
 
     @property
-    def counted(self):
+    def weights_matrix(self):
         """The weights in place of the values: what sums up over the entries."""
         return self._replace(values=self.weights, weights=None)
 
     @property
-    def weighted(self):
+    def weighted_values(self):
         """The values times the weights."""
         if self.weights is None:
             return self
         return self._replace(values=self.values * self.weights, weights=None)
 
-    def weigh(self, factors):
+    def scale_weights(self, factors):
         """Multiply the weights by a factor of each column."""
         weights = factors.astype(self.values.dtype)[self.indices]
         if self.weights is not None:

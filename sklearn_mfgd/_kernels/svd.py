@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .linalg import blocks, gram_of_rows, product, qr
+from .linalg import gram_of_rows, product, qr, row_slices
 
 # Directions that the randomized SVD carries beyond the rank (Halko, Martinsson & Tropp,
 # SIAM Review 2011).
@@ -67,7 +67,7 @@ def _lanczos_svd(A, rank, dtype):
 
     References
     ----------
-    .. [1] G. H. Golub, R. Underwood, "The Block Lanczos Method for Computing
+    .. [1] G. H. Golub, R. Underwood, "The RowBlock Lanczos Method for Computing
        Eigenvalues", Mathematical Software III (1977).
     """
     if A.shape[0] > A.shape[1]:
@@ -116,7 +116,7 @@ def _gram(A, dtype):
     if isinstance(A, np.ndarray):
         return gram_of_rows(A)
     gram = np.empty((A.shape[0],) * 2)
-    for part in blocks(A.shape[0], A.shape[1]):
+    for part in row_slices(A.shape[0], A.shape[1]):
         gram[:, part] = A @ (A.T @ np.eye(A.shape[0], dtype=dtype)[:, part])
     return gram
 
@@ -142,6 +142,6 @@ def fix_signs(left, right):
 def normal_matrix(rng, shape, size, dtype):
     """Normal numbers of this size, by parts, as Ctrl-C waits for the end of a call."""
     numbers = np.empty(shape, dtype)
-    for part in blocks(*shape):
+    for part in row_slices(*shape):
         numbers[part] = size * rng.standard_normal(numbers[part].shape)
     return numbers

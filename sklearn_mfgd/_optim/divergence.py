@@ -103,26 +103,32 @@ def descending_step(longest, trial, start, hover=HOVER):
     return hovering or eta
 
 
-def gradient_bound(objective, W, H, sides):
+def gradient_bound(objective, W, H, penalties):
     """Bound the steps of gradient descent: 1/L, L a bound of the curvature.
 
     Gradient descent keeps H'H - W'W, so from the largest curvature of today either side
     grows by the largest singular value of the data at the most.
     """
-    lipschitz, largest_unit = 0.0, max(float(side.unit.max()) for side in sides)
-    for problem, other, side in ((objective, H, sides[0]), (objective.T, W, sides[1])):
-        root = np.sqrt(side.unit / largest_unit)
-        hessian = problem.gram(other) + np.diag(side.ridge)
+    lipschitz, largest_unit = (
+        0.0,
+        max(float(penalty.unit.max()) for penalty in penalties),
+    )
+    for problem, other, penalty in (
+        (objective, H, penalties[0]),
+        (objective.T, W, penalties[1]),
+    ):
+        root = np.sqrt(penalty.unit / largest_unit)
+        hessian = problem.gram(other) + np.diag(penalty.ridge)
         largest = np.linalg.eigvalsh(root[:, None] * hessian * root)[-1]
         lipschitz = max(lipschitz, largest)
     rank = W.shape[1] - objective.row_bias
     A = objective.deflate(W[:, rank:], H[:, rank:])
     slope = objective.largest_weight * _largest_singular_value(A, W.dtype)
-    lipschitz += sides[0].unit[0] / largest_unit * slope
+    lipschitz += penalties[0].unit[0] / largest_unit * slope
     return 1.0 / lipschitz / largest_unit if lipschitz > 0 else np.inf
 
 
-def entry_bound(objective, W, H, sides):
+def entry_bound(objective, W, H, penalties):
     """Bound the steps of single entries: half the inverse of the largest curvature.
 
     That of an entry is the sum of the squares of its two rows, which is at least twice
@@ -133,7 +139,7 @@ def entry_bound(objective, W, H, sides):
     largest = sum(float(np.square(F[:, :rank]).sum(axis=1).max()) for F in (W, H))
     errors = objective.deflate(W[:, rank:], H[:, rank:]).rows.values
     largest = max(largest, 2 * float(np.abs(errors).max()))
-    unit, ridge = float(sides[0].unit[0]), float(sides[0].ridge[0])
+    unit, ridge = float(penalties[0].unit[0]), float(penalties[0].ridge[0])
     weight = objective.largest_weight
     of_biases = weight * (row_bias + column_bias)
     scale = max(unit, 1.0)  # first, so that nothing overflows

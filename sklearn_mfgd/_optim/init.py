@@ -4,14 +4,14 @@ import numpy as np
 
 from .._data.units import times_power
 from .._kernels.svd import fix_signs, normal_matrix, truncated_svd
-from .penalty import Side
+from .penalty import Penalty
 
 # Shrinking by the ridge would start weak factors at exactly zero, where all gradients
 # vanish; they start at this share of their size at least.
 LEAST_SHARE = 0.1
 
 # Of means that are no part of the model: no penalty, and rounds until they settle.
-NO_RIDGE = Side(np.zeros(1), np.ones(1))
+NO_RIDGE = Penalty(np.zeros(1), np.ones(1))
 N_ROUNDS_OF_MEANS = 10
 
 # They replace the zeros in the holes where they leave less than this of the squares.
@@ -51,7 +51,7 @@ def _scaled(given, name, exponent):
     return times_power(given, -exponent)
 
 
-def initial_biases(objective, sides, n_rounds=3):
+def initial_biases(objective, penalties, n_rounds=3):
     """Row and column biases by alternating ridge means.
 
     This is alternating least squares at rank 0. A missing kind of bias is an array
@@ -67,9 +67,9 @@ def initial_biases(objective, sides, n_rounds=3):
     c = np.zeros((n, int(objective.column_bias)), dtype)
     for _ in range(n_rounds):
         if objective.column_bias:
-            c = objective.T.least_squares(b, sides[1].ridge[-1:])
+            c = objective.T.least_squares(b, penalties[1].ridge[-1:])
         if objective.row_bias:
-            b = objective.least_squares(c, sides[0].ridge[-1:])
+            b = objective.least_squares(c, penalties[0].ridge[-1:])
     return b, c
 
 

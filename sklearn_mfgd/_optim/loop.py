@@ -26,7 +26,7 @@ from .divergence import (
     gradient_bound,
     refuse_infinite,
 )
-from .steps import STEPS, penalty
+from .steps import STEPS
 
 # Sweeps in a row above the starting F that count as divergence. A fixed step may
 # overshoot a little and come back; a row of this many never did.
@@ -56,7 +56,7 @@ class Descent(NamedTuple):
     state: tuple | None = None  # what else the method knows at (W, H)
 
 
-class Track:
+class History:
     """What is kept of the sweeps: the curves, the best iterate, and who is told.
 
     Parameters
@@ -122,7 +122,7 @@ def descend(
     objective,
     W,
     H,
-    sides,
+    penalties,
     *,
     solver,
     eta,
@@ -139,7 +139,7 @@ def descend(
     objective : CompleteObjective or ObservedObjective
     W, H : ndarray of shape (m, .) and (n, .)
         Where to start. Neither is changed.
-    sides : pair of Side
+    penalties : pair of Penalty
         For W and for H.
     solver : {"gd", "scaled", "als"}
     eta : "auto" or float
@@ -170,20 +170,20 @@ def descend(
     """
     eps = float(np.finfo(W.dtype).eps)
     with np.errstate(over="ignore", invalid="ignore"):
-        start = objective.value(W, H) + penalty(W, sides[0]) + penalty(H, sides[1])
+        start = objective.value(W, H) + penalties[0].value(W) + penalties[1].value(H)
     refuse_infinite(start, 0)
     # A fit to the last digit: below this, changes of F are rounding.
     exact = (10 * eps) ** 2 * objective.total
     slack = min(tol, 100 * eps)  # a rise so small is rounding too
     # At a minimum even a step that is too long moves nothing, until it has magnified
     # the rounding: an SVD is such a start.
-    too_long = eta != "auto" and eta > 2 * _bound(objective, W, H, sides, solver)
+    too_long = eta != "auto" and eta > 2 * _bound(objective, W, H, penalties, solver)
     patience = PROBATION if too_long else 0
-    sweep = partial(_sweep, objective, sides, STEPS[solver])
+    sweep = partial(_sweep, objective, penalties, STEPS[solver])
     accelerate = eta == "auto" and solver != "gd"
     lowest, first = (start, W, H), (W, H)
     before, previous, gain, run, rising = (W, H), start, np.inf, 0, 0
-    track = Track(
+    track = History(
         W,
         H,
         tol=tol,
@@ -208,8 +208,8 @@ def descend(
                 track.add(*earlier, previous, partial(np.asarray, sizes), False)
                 break
         elif not np.isfinite(loss) or rising == PATIENCE:
-            bound = _bound(objective, *lowest[1:], sides, solver)
-            stable = min(bound, _bound(objective, *first, sides, solver))
+            bound = _bound(objective, *lowest[1:], penalties, solver)
+            stable = min(bound, _bound(objective, *first, penalties, solver))
             if solver == "gd":
                 trial = partial(_trial, sweep, first, max_iter)
                 longest = min(stable, eta / 2)
@@ -238,24 +238,24 @@ def _extrapolate(iterate, before, run):
     )
 
 
-def _sweep(objective, sides, step, eta, W, H):
+def _sweep(objective, penalties, step, eta, W, H):
     """One step of either side; F is infinite where a fixed step overflowed."""
     with np.errstate(over="ignore", invalid="ignore"):
-        W_step = step(objective, W, H, sides[0], eta)
+        W_step = step(objective, W, H, penalties[0], eta)
         W = W_step.factors
         if not np.isfinite(W).all():
             return W, H, np.inf, W_step.sizes
-        H_step = step(objective.T, H, W, sides[1], eta)
+        H_step = step(objective.T, H, W, penalties[1], eta)
         H, loss = H_step.factors, H_step.loss
         if loss is None:
-            loss = objective.value(W, H) + penalty(H, sides[1])
-        loss += penalty(W, sides[0])
+            loss = objective.value(W, H) + penalties[1].value(H)
+        loss += penalties[0].value(W)
     return W, H, loss, np.concatenate([W_step.sizes, H_step.sizes])
 
 
-def _bound(objective, W, H, sides, solver):
+def _bound(objective, W, H, penalties, solver):
     """Bound the steps that descend; the full step is exact for als, safe for scaled."""
-    return gradient_bound(objective, W, H, sides) if solver == "gd" else 1.0
+    return gradient_bound(objective, W, H, penalties) if solver == "gd" else 1.0
 
 
 def _trial(sweep, factors, max_iter, eta):

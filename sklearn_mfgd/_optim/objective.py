@@ -27,9 +27,9 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
-from .._data.matrix import CompleteEntries
+from .._data.matrix import CompleteMatrix
 from .._kernels import dispatch
-from .._kernels.linalg import blocks, product, solve_shared
+from .._kernels.linalg import product, row_slices, solve_shared
 
 # Below this share of the data's own sum of squares, an error found as a difference of
 # large sums has lost half of its digits and is summed entry by entry instead.
@@ -61,9 +61,9 @@ class _Side:
 
 
 def objective_of(entries, biases):
-    """Squared error over the entries of a `CompleteEntries` or `ObservedEntries`."""
+    """Squared error over the entries of a `CompleteMatrix` or `ObservedMatrix`."""
     flags = {"row_bias": biases[0], "column_bias": biases[1]}
-    if isinstance(entries, CompleteEntries):
+    if isinstance(entries, CompleteMatrix):
         mean = entries.mean if sparse.issparse(entries.values) else 0.0
         return CompleteObjective(entries.values, mean=mean, **flags)
     return ObservedObjective(entries.rows, **flags)
@@ -119,7 +119,7 @@ class CompleteObjective(_Side):
         design = design.astype(np.float64)
         found = np.empty((self.X.shape[0], design.shape[1]))
         whole = [slice(None)]  # what is sparse is small, or slow to cut
-        for rows in whole if sparse.issparse(self.X) else blocks(*self.X.shape):
+        for rows in whole if sparse.issparse(self.X) else row_slices(*self.X.shape):
             found[rows] = self.X[rows] @ design
         return found - offset @ design
 
@@ -140,7 +140,7 @@ class CompleteObjective(_Side):
 
     def _sum_of_residuals(self, W, design, offset):
         value, offset = 0.0, offset.astype(W.dtype)
-        for rows in blocks(self.X.shape[0], self.X.shape[1]):
+        for rows in row_slices(self.X.shape[0], self.X.shape[1]):
             residual = W[rows] @ design.T
             residual += offset
             residual -= self.X[rows]

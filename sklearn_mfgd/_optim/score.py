@@ -11,7 +11,7 @@ def explained_share(entries, H, fold_in, column_means, biases):
 
     Parameters
     ----------
-    entries : CompleteEntries or ObservedEntries
+    entries : CompleteMatrix or ObservedMatrix
     H : ndarray of shape (n_features, .)
     fold_in : callable (entries, columns) -> W
         Row factors given some of the columns.

@@ -36,10 +36,9 @@ from itertools import pairwise
 import numpy as np
 
 from .._kernels import dispatch
-from .._kernels.linalg import blocks
+from .._kernels.linalg import row_slices
 from .divergence import DivergenceError, descending_step, entry_bound, refuse_infinite
-from .loop import LONGEST, PATIENCE, Track
-from .steps import penalty
+from .loop import LONGEST, PATIENCE, History
 
 RATE = 0.1
 HALVINGS = 10  # of the rate in a row without a gain: F is as low as it gets
@@ -53,7 +52,7 @@ def stochastic_descend(
     objective,
     W,
     H,
-    sides,
+    penalties,
     *,
     eta,
     max_iter,
@@ -77,19 +76,19 @@ def stochastic_descend(
     def penalized(W, H):
         with np.errstate(over="ignore", invalid="ignore"):
             loss = objective.value(W, H)
-            return loss + penalty(W, sides[0]) + penalty(H, sides[1])
+            return loss + penalties[0].value(W) + penalties[1].value(H)
 
     def trial(step):
         """F after each epoch from the start, in the order of this fit."""
         factors = first
-        epoch = _Epoch(objective, sides, *factors, step, deepcopy(order))
+        epoch = _Epoch(objective, penalties, *factors, step, deepcopy(order))
         for _ in range(max_iter):
             with np.errstate(over="ignore", invalid="ignore"):
                 factors = epoch(*factors)
             yield penalized(*factors)
 
     first, order = (W, H), deepcopy(rng)
-    epoch = _Epoch(objective, sides, W, H, eta, rng)
+    epoch = _Epoch(objective, penalties, W, H, eta, rng)
     start = previous = penalized(W, H)
     refuse_infinite(start, 0)
     # A fixed step ends up hovering about a minimum. What diverges soon leaves behind
@@ -98,7 +97,7 @@ def stochastic_descend(
     exact = (10 * float(np.finfo(W.dtype).eps)) ** 2 * objective.total
     lowest = start, W, H
     gain, rising, halvings = np.inf, 0, 0
-    track = Track(
+    track = History(
         W,
         H,
         tol=tol,
@@ -123,7 +122,7 @@ def stochastic_descend(
         rising = rising + 1 if loss > ceiling else 0
         if eta != "auto" and (not np.isfinite(loss) or rising == PATIENCE):
             iterates = first, lowest[1:]
-            bounds = (entry_bound(objective, *pair, sides) for pair in iterates)
+            bounds = (entry_bound(objective, *pair, penalties) for pair in iterates)
             longest = min(*bounds, eta / 2)
             raise DivergenceError(eta, n_iter, descending_step(longest, trial, start))
         lowest = min(lowest, (loss, W, H), key=lambda iterate: iterate[0])
@@ -137,12 +136,12 @@ def stochastic_descend(
 class _Epoch:
     """One pass over the entries in the order of the grid."""
 
-    def __init__(self, objective, sides, W, H, eta, rng):
+    def __init__(self, objective, penalties, W, H, eta, rng):
         rows = objective.rows
         self._biases = objective.row_bias, objective.column_bias
-        self._ridge = tuple(float(sides[0].ridge[k]) for k in (0, -1))
+        self._ridge = tuple(float(penalties[0].ridge[k]) for k in (0, -1))
         if objective.column_bias and not objective.row_bias:
-            self._ridge = float(sides[1].ridge[0]), float(sides[1].ridge[-1])
+            self._ridge = float(penalties[1].ridge[0]), float(penalties[1].ridge[-1])
         self._rng, self._given = rng, eta
         order, self._grid, self._bounds = _deal(rows, rng)
         self._entries = tuple(
@@ -172,7 +171,7 @@ class _Epoch:
                 for eta, ridge in zip(etas, self._ridge, strict=True)
             )
         else:
-            self._etas = eta * float(sides[0].unit[0]), eta
+            self._etas = eta * float(penalties[0].unit[0]), eta
 
     def __call__(self, W, H):
         W, H = W.copy(), H.copy()
@@ -240,7 +239,7 @@ def _grouped(numbers, n_groups):
     bounds : ndarray of shape (n_groups + 1,)
         Where the groups begin in `order`.
     """
-    parts = blocks(numbers.size, 1)
+    parts = row_slices(numbers.size, 1)
     counts = np.zeros((len(parts), n_groups), np.intp)
     for part, own in zip(parts, counts, strict=True):
         own += np.bincount(numbers[part], minlength=n_groups)
@@ -265,7 +264,7 @@ def _shuffle(order, rng):
         return
     n_piles = -(-2 * order.size // LARGEST_PILE)
     piles = np.empty(order.size, np.uint16)
-    for part in blocks(order.size, 1):
+    for part in row_slices(order.size, 1):
         piles[part] = rng.randint(n_piles, size=piles[part].size)
     dealt, bounds = _grouped(piles, n_piles)
     whole = order.copy()

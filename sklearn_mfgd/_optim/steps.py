@@ -41,28 +41,28 @@ class Step(NamedTuple):
     loss: float | None  # data term and own ridge afterwards, where known for free
 
 
-def gradient_step(objective, W, H, side, eta):
+def gradient_step(objective, W, H, penalty, eta):
     """Move every row of W against its gradient."""
-    value, gradient = _penalized_gradient(objective, W, H, side)
+    value, gradient = _penalized_gradient(objective, W, H, penalty)
     if eta == "auto":
-        return _exact_step(objective, W, H, side, value, gradient, -gradient)
-    step = (eta * side.unit).astype(W.dtype)
+        return _exact_step(objective, W, H, penalty, value, gradient, -gradient)
+    step = (eta * penalty.unit).astype(W.dtype)
     return Step(W - step * gradient, np.array([eta]), None)
 
 
-def scaled_step(objective, W, H, side, eta):
+def scaled_step(objective, W, H, penalty, eta):
     """Move every row of W against its gradient preconditioned by H'H + ridge."""
-    value, gradient = _penalized_gradient(objective, W, H, side)
-    system = objective.gram(H) + np.diag(side.ridge)
+    value, gradient = _penalized_gradient(objective, W, H, penalty)
+    system = objective.gram(H) + np.diag(penalty.ridge)
     direction = -solve_shared(system, gradient, len(H)).astype(W.dtype, copy=False)
     if eta == "auto":
-        return _exact_step(objective, W, H, side, value, gradient, direction)
+        return _exact_step(objective, W, H, penalty, value, gradient, direction)
     return Step(W + W.dtype.type(eta) * direction, np.array([eta]), None)
 
 
-def least_squares_step(objective, W, H, side, eta):
+def least_squares_step(objective, W, H, penalty, eta):
     """Move every row of W to, or by the fraction eta towards, its minimum."""
-    exact = objective.least_squares(H, side.ridge)
+    exact = objective.least_squares(H, penalty.ridge)
     if eta == "auto":
         return Step(exact, np.ones(1), None)
     return Step(W + W.dtype.type(eta) * (exact - W), np.array([eta]), None)
@@ -71,13 +71,13 @@ def least_squares_step(objective, W, H, side, eta):
 STEPS = {"gd": gradient_step, "scaled": scaled_step, "als": least_squares_step}
 
 
-def _penalized_gradient(objective, W, H, side):
+def _penalized_gradient(objective, W, H, penalty):
     value, gradient = objective.value_and_gradient(W, H)
-    gradient += side.ridge.astype(W.dtype) * W
-    return value + penalty(W, side), gradient
+    gradient += penalty.ridge.astype(W.dtype) * W
+    return value + penalty.value(W), gradient
 
 
-def _exact_step(objective, W, H, side, value, gradient, direction):
+def _exact_step(objective, W, H, penalty, value, gradient, direction):
     """Minimize F along the direction of each row.
 
     F is quadratic there, so its new value costs nothing, unless so little is left of
@@ -87,14 +87,10 @@ def _exact_step(objective, W, H, side, value, gradient, direction):
     length = np.abs(direction).max(axis=1)
     direction = direction / np.where(length > 0, length, 1)[:, None]
     slope = np.einsum("ij,ij->i", gradient, direction).astype(np.float64)
-    curvature = objective.curvature(direction, H) + direction**2 @ side.ridge
+    curvature = objective.curvature(direction, H) + direction**2 @ penalty.ridge
     sizes = np.divide(-slope, curvature, out=np.zeros_like(slope), where=curvature > 0)
     gain = 0.5 * float(sizes @ slope)
     factors = W + sizes.astype(W.dtype)[:, None] * direction
     sizes = np.divide(sizes, length, out=np.zeros_like(sizes), where=length > 0)
     loss = value + gain
     return Step(factors, sizes, loss if loss > CANCELLATION * value else None)
-
-
-def penalty(W, side):
-    return 0.5 * float(np.einsum("ij,ij->j", W, W) @ side.ridge)
