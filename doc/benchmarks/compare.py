@@ -2,8 +2,8 @@
 
 The commands take turns, in random order within each round, so that whatever else the
 machine does affects both. After one round of warm-up the script prints the median of
-each, and the ratio of the medians with an interval of 95 %, from a bootstrap over rounds.
-Where that interval contains 1, no difference was found.
+each, and the ratio of the medians with an interval of 95 %, from a bootstrap over
+rounds. Where that interval contains 1, no difference was found.
 
 Two commands, each quoted as one argument::
 
@@ -19,8 +19,8 @@ own that comes first on ``PYTHONPATH``::
     python doc/benchmarks/compare.py --pythonpath /tmp/before /tmp/after \\
         "python -c 'import sklearn_mfgd'"
 
-The time is that of the whole process, imports included. With ``--printed`` it is the last
-number that the command prints, so that the command decides what is timed::
+The time is that of the whole process, imports included. With ``--printed`` it is the
+last number that the command prints, so that the command decides what is timed::
 
     python doc/benchmarks/compare.py --printed --pythonpath /tmp/before /tmp/after \\
         "python -c '
