@@ -5,28 +5,23 @@ from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, MissingValues, StrOptions
 from sklearn.utils.validation import (
-    FLOAT_DTYPES,
-    _check_feature_names_in,
-    check_array,
     check_is_fitted,
-    validate_data,
 )
 
-from ._callbacks import CallbackSupportMixin, FitTasks, PartTasks
 from ._data.observed import warn_if_constant
 from ._data.standardize import Standardization
 from ._data.table_weights import weighted_rows
-from ._data.tables import as_stored, check_table
 from ._data.target import check_target
-from ._guard import all_or_nothing
-from ._kernels.linalg import row_slices
+from ._filling import Predictor, check_limits, fill_missing
+from ._imputer_tables import TableMixin
+from ._learning import CallbackSupportMixin, FitTasks, PartTasks
 from ._masked_gradient_mf import MaskedGradientMF
-from ._persistence import PlainStateMixin
+from ._parameters import CONSTRAINTS, SHARED_PARAMETERS
+from ._state import PlainStateMixin, all_or_nothing
 
 # Factors that tables of many columns begin with; weak ones are dropped on the way.
 LARGEST_RANK = 50
@@ -42,7 +37,9 @@ N_DRAWS, N_BURN_IN = 100, 50
 NO_MASK = "pass np.where(mask, X, np.nan) as X, since MFImputer takes neither"
 
 
-class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEstimator):
+class MFImputer(
+    CallbackSupportMixin, TableMixin, TransformerMixin, PlainStateMixin, BaseEstimator
+):
     r"""Imputation of missing values by matrix factorization.
 
     Columns are standardized, and :class:`MaskedGradientMF` finds
@@ -206,19 +203,7 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
         "max_value": [Interval(Real, None, None, closed="both"), "array-like"],
         "add_indicator": ["boolean"],
         "keep_empty_features": ["boolean"],
-        **{
-            name: MaskedGradientMF._parameter_constraints[name]
-            for name in (
-                "reg",
-                "solver",
-                "eta",
-                "noise",
-                "max_iter",
-                "tol",
-                "random_state",
-                "verbose",
-            )
-        },
+        **{name: CONSTRAINTS[name] for name in SHARED_PARAMETERS},
     }
 
     def __init__(
@@ -292,7 +277,9 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
         if hasattr(self, "_skl_callbacks"):
             weights = {"sample_weight": sample_weight, "entry_weight": entry_weight}
             tasks = FitTasks(self, X, y, weights)
-        return all_or_nothing(self, self._fit, X, sample_weight, entry_weight, tasks)
+        with all_or_nothing(self):
+            self._fit(X, sample_weight, entry_weight, tasks)
+        return self
 
     def _fit(self, X, sample_weight, entry_weight, tasks):
         if self.sample_posterior and self.reg != "auto":
@@ -301,7 +288,7 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
                 f"reg={self.reg!r} use sample_posterior=False."
             )
         X, missing = self._validate(X, reset=True)
-        limits = self._limits(X.shape[1])
+        limits = check_limits(self.min_value, self.max_value, X.shape[1])
         marked = missing
         X, missing, weights = weighted_rows(X, missing, sample_weight, entry_weight)
         filled = ~missing.all(axis=0)
@@ -314,14 +301,7 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
         standardization = Standardization.of(
             X, missing, scale=self.scale, weights=weights
         )
-        indicator = None
-        if self.add_indicator:
-            # Here, as the imputers of scikit-learn take long to import.
-            from sklearn.impute import MissingIndicator
-
-            indicator = MissingIndicator(missing_values=np.nan, error_on_new=False).fit(
-                np.where(marked, np.nan, 0.0)
-            )
+        indicator = self._fit_indicator(marked)
         rank = self.rank
         if rank == "auto":
             # As many factors as there are rows would leave nothing to the noise.
@@ -330,45 +310,33 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
             rank = max(1, min(LARGEST_RANK, min(sides) - 1))
         model = MaskedGradientMF(
             rank,
-            eta=self.eta,
-            solver=self.solver,
-            reg=self.reg,
-            noise=self.noise,
             pattern=False,
             n_draws=N_BURN_IN + N_DRAWS if self.sample_posterior else 0,
             fit_bias="columns",
-            max_iter=self.max_iter,
-            tol=self.tol,
-            random_state=self.random_state,
-            verbose=self.verbose,
+            **{name: getattr(self, name) for name in SHARED_PARAMETERS},
         )
         self._filled, self._standardization = filled, standardization
-        self._bounds = limits
+        self._limits = limits
         self._dtype = "float32" if X.size > LARGE else X.dtype.name
         Z = self._standardized(X, missing)
         if weights is not None and not standardization.varies.all():
             weights = weights[:, standardization.varies]
         del missing, marked  # the fit needs the room
-        self.mean_, self.scale_ = standardization.mean, standardization.scale
         self.indicator_ = indicator
         part = None
         if tasks is not None:
             part = PartTasks(tasks, partial(self._attributes, model))
-        model._fit_unguarded(Z, None, weights, part, factors=False)
-        self._set_factorization(model)
+        for _ in model._learn(Z, None, weights, part):
+            pass  # row factors, which are not kept
+        self.factorization_ = model
         if tasks is not None:
             tasks.end()
-        return self
-
-    def _set_factorization(self, model):
-        self.factorization_ = model
-        self.rank_, self.n_iter_ = model.rank_, model.n_iter_
 
     def _attributes(self, model, attributes):
         """Those of the imputer if the factorization ended with these attributes."""
         model, imputer = copy(model), copy(self)
         model.__dict__.update(attributes)
-        imputer._set_factorization(model)
+        imputer.factorization_ = model
         # Draws are made after the last sweep: until then there are expected values.
         imputer.sample_posterior = False
         return vars(imputer)
@@ -429,48 +397,6 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
         filled, std = self._fill(X, missing, return_std=return_std)
         return (filled, std) if return_std else filled
 
-    def inverse_transform(self, X):
-        """Put the missing values back, which the columns of `add_indicator` mark.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_output_features)
-            What `transform` returns with ``add_indicator=True``.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_features)
-            `missing_values` where a value was imputed, and in all of a column that was
-            dropped. A column without holes in `fit` has no mark: what was imputed
-            there later stays.
-
-        Raises
-        ------
-        ValueError
-            When the fit had ``add_indicator=False``.
-        """
-        check_is_fitted(self)
-        if self.indicator_ is None:
-            raise ValueError(
-                "inverse_transform needs add_indicator=True in fit: without these "
-                "columns nothing tells what was imputed."
-            )
-        X = check_array(X, dtype=FLOAT_DTYPES, input_name="X")
-        kept = self._kept
-        n_output = kept.sum() + len(self.indicator_.features_)
-        if X.shape[1] != n_output:
-            raise ValueError(
-                f"X must have {n_output} columns, as transform returns them; got "
-                f"{X.shape[1]}."
-            )
-        missing = np.nan if _is_nan(self.missing_values) else self.missing_values
-        result = np.full((len(X), self.n_features_in_), missing, X.dtype)
-        result[:, kept] = X[:, : kept.sum()]
-        features = self.indicator_.features_
-        marked = X[:, kept.sum() :].astype(bool)
-        result[:, features] = np.where(marked, missing, result[:, features])
-        return result
-
     def score(self, X, y=None):
         """Predict entries of X that were hidden, and return the share explained.
 
@@ -492,89 +418,28 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
         X, missing = self._validate(X, reset=False)
         return self.factorization_.score(self._standardized(X, missing))
 
-    def get_feature_names_out(self, input_features=None):
-        """Return the names of the columns of the output.
-
-        Parameters
-        ----------
-        input_features : array-like of str of shape (n_features,), default=None
-            Names of the input, by default those seen in `fit`, or x0, x1, ...
-
-        Returns
-        -------
-        names : ndarray of str of shape (n_output_features,)
-            The names of the columns that are kept, and of those of `add_indicator`.
-        """
-        check_is_fitted(self)
-        names = _check_feature_names_in(self, input_features)
-        kept = names[self._kept]
-        if self.indicator_ is None:
-            return kept
-        marked = names[self.indicator_.features_]
-        marks = [f"missingindicator_{name}" for name in marked]
-        return np.concatenate([kept, np.asarray(marks, dtype=object)])
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = _is_nan(self.missing_values)
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
-
     def __sklearn_is_fitted__(self):
         return hasattr(self, "factorization_")
 
     @property
-    def _kept(self):
-        """Columns of X that are in the output."""
-        return self._filled | self.keep_empty_features
+    def rank_(self):
+        """Number of factors."""
+        return self.factorization_.rank_
 
-    def _validate(self, X, *, reset):
-        if sparse.issparse(X):
-            raise ValueError(
-                f"MFImputer fills every hole of X, of shape {X.shape}, and returns a "
-                "dense array; sparse X is not accepted. Use X.toarray() if it is small "
-                "and has NaN where values are missing, or MaskedGradientMF, which "
-                "predicts chosen entries of a sparse X."
-            )
-        nan = _is_nan(self.missing_values)
-        marker = as_stored(self.missing_values, X)
-        checked = check_table(
-            X,
-            estimator=self,
-            fill=marker,
-            ensure_all_finite="allow-nan" if nan else True,
-        )
-        validate_data(self, X, reset=reset, skip_check_array=True)  # names of features
-        return checked, np.isnan(checked) if nan else checked == marker.astype(
-            checked.dtype
-        )
+    @property
+    def n_iter_(self):
+        """Number of sweeps."""
+        return self.factorization_.n_iter_
 
-    def _limits(self, n_features):
-        """Least and largest imputed value of each column."""
-        limits = []
-        for name, useless in (("min_value", np.inf), ("max_value", -np.inf)):
-            limit = np.asarray(getattr(self, name), dtype=np.float64)
-            if limit.ndim and limit.shape != (n_features,):
-                raise ValueError(
-                    f"{name} must be a number or have shape ({n_features},), one for "
-                    f"each feature; got shape {limit.shape}."
-                )
-            if np.isnan(limit).any():
-                raise ValueError(f"{name} must not be NaN.")
-            if (limit == useless).any():
-                raise ValueError(
-                    f"{name} leaves no finite value to impute where it is {useless}; "
-                    f"{-useless} is no limit."
-                )
-            limits.append(np.broadcast_to(limit, n_features))
-        crossed = np.flatnonzero(limits[0] > limits[1])
-        if crossed.size:
-            j = crossed[0]
-            raise ValueError(
-                f"min_value must not exceed max_value; in column {j} they are "
-                f"{limits[0][j]:g} and {limits[1][j]:g}."
-            )
-        return limits
+    @property
+    def mean_(self):
+        """What columns were shifted by."""
+        return self._standardization.mean
+
+    @property
+    def scale_(self):
+        """What columns were divided by."""
+        return self._standardization.scale
 
     def _standardized(self, X, missing):
         """Columns of about unit variance, NaN where missing, without constant ones."""
@@ -582,78 +447,20 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
         return self._standardization.apply(X, missing, varies, self._dtype)
 
     def _fill(self, X, missing, return_std=False):
-        """A copy of X with its holes filled; empty columns are dropped, or zero."""
-        kept = self._kept
-        result = np.where(missing, X.dtype.type(0), X) if not kept.all() else X.copy()
-        std = None
-        if return_std:
-            std = np.where(missing, X.dtype.type(np.inf), X.dtype.type(0))
-        Z = self._standardized(X, missing)
-        varies = self._standardization.varies
-        numbers = np.flatnonzero(varies)
-        rng = check_random_state(self.random_state) if self.sample_posterior else None
-        sample = None
-        if rng is not None:  # all given one draw of the columns
-            sample = partial(self._sample, N_BURN_IN + rng.randint(N_DRAWS), rng)
-        width = self.rank_ + 1
-        for part in row_slices(
-            len(X), Z.shape[1] + (width**2 if return_std else width)
-        ):
-            rows, columns = np.nonzero(missing[part][:, varies])
-            limits = [limit[numbers[columns]] for limit in self._bounds]
-            if sample is not None:
-                found = sample(Z[part], rows, columns, limits)
-            elif return_std:
-                found, deviations = self._predict(Z[part], rows, columns)
-            else:
-                W = self.factorization_.transform(Z[part])
-                found = self.factorization_.predict_entries(W, rows, columns)
-            rows, columns = rows + part.start, numbers[columns]
-            values = self._standardization.undo(found, columns)
-            result[rows, columns] = np.clip(values, *limits)
-            if return_std:
-                std[rows, columns] = self._standardization.widen(deviations, columns)
-        if not varies.all():
-            self._fill_constant(result, std, missing & ~varies)
-        if not self._filled.all():
-            rows, columns = np.nonzero(missing & ~self._filled)
-            limits = [limit[columns] for limit in self._bounds]
-            result[rows, columns] = np.clip(0, *limits)
-        result = result[:, kept] if not kept.all() else result
-        return result, std if std is None else std[:, kept]
-
-    def _fill_constant(self, result, std, places):
-        """Fill columns of one value by it, in place."""
-        rows, columns = np.nonzero(places & self._filled)
-        values = self._standardization.undo(np.zeros(len(columns)), columns)
-        result[rows, columns] = np.clip(values, *(a[columns] for a in self._bounds))
-        if std is not None:
-            found = self._standardization.deviations_of_constants()
-            std[rows, columns] = found[columns]
-
-    def _predict(self, Z, rows, columns):
-        W, covariance = self.factorization_.transform(Z, return_cov=True)
-        return self.factorization_.predict_entries(
-            W, rows, columns, covariance=covariance, return_std=True
+        """Fill a copy of X; return standard deviations, too, or None."""
+        rng = number = None
+        if self.sample_posterior:  # all given one sample of the columns
+            rng = check_random_state(self.random_state)
+            number = N_BURN_IN + rng.randint(N_DRAWS)
+        filled, std = fill_missing(
+            X,
+            missing,
+            self._standardization,
+            self._limits,
+            Predictor(self.factorization_, self._standardized(X, missing), number, rng),
+            with_std=return_std,
         )
-
-    def _sample(self, draw, rng, Z, rows, columns, limits):
-        """Sample entries given the columns of one draw."""
-        if np.isfinite(limits).any():
-            numbers = np.flatnonzero(self._standardization.varies)[columns]
-            standardize = self._standardization.apply_to
-            limits = [standardize(limit, numbers) for limit in limits]
-        else:
-            limits = None
-        return self.factorization_._sample_entries(Z, rows, columns, draw, rng, limits)
-
-    def _with_indicator(self, filled, missing):
-        if self.indicator_ is None:
-            return filled
-        marks = missing[:, self.indicator_.features_]
-        return np.hstack([filled, marks.astype(filled.dtype)])
-
-
-def _is_nan(value):
-    # All that a fit accepts beside numbers is pandas.NA, a NaN once X is an array.
-    return not isinstance(value, Real) or bool(np.isnan(value))
+        kept = self._kept
+        if kept.all():
+            return filled, std
+        return filled[:, kept], std if std is None else std[:, kept]
