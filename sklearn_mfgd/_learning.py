@@ -23,7 +23,7 @@ try:  # from version 1.9 on
     from sklearn.callback import CallbackSupportMixin
 except ImportError:
 
-    class CallbackSupportMixin:
+    class CallbackSupportMixin:  # type: ignore[no-redef]
         """Stand in for the mixin of later versions: there are no callbacks to set."""
 
 
