@@ -112,12 +112,13 @@ class BaseMatrixFactorization(
             The result of ``fit(X).transform(X)``: one column for each row of
             `components_`, and with row biases (``fit_bias=True``) one more.
         """
+        Z: Any = None
         tasks = self._begin(X, y, mask, entry_weight)
         with all_or_nothing(self):
-            blocks = list(self._learn(X, mask, entry_weight, tasks))
-        Z = np.zeros((_num_samples(X), self._n_features_out), blocks[0][1].dtype)
-        for rows, W in blocks:
-            Z[rows] = W
+            for rows, W in self._learn(X, mask, entry_weight, tasks):
+                if Z is None:  # zeros are for rows without entries
+                    Z = np.zeros((_num_samples(X), W.shape[1]), W.dtype)
+                Z[rows] = W
         return Z
 
     def transform(
@@ -305,7 +306,7 @@ class BaseMatrixFactorization(
         References
         ----------
         .. [1] A. B. Owen, P. O. Perry, "Bi-Cross-Validation of the SVD and the
-           Nonnegative Data Factorization", Annals of Applied Statistics 3 (2009).
+           Nonnegative Matrix Factorization", Annals of Applied Statistics 3 (2009).
         """
         check_is_fitted(self)
         check_target(y, X, KEYWORDS)
@@ -391,10 +392,7 @@ class BaseMatrixFactorization(
 
     def _matrix(self, X, mask, entry_weight):
         """Rows to fold in, in the units of the fitted model."""
-        X = self._validate(X, reset=False)
-        observed = observe(
-            X, mask, entry_weight, unstored_is_zero=self._unstored_is_zero
-        )
+        observed = self._observe(self._validate(X, reset=False), mask, entry_weight)
         return matrix_of(observed, exponent=self._exponent, mean=self._centre)
 
     def _in_units_of_X(self, W):
