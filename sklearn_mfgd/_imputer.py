@@ -166,7 +166,7 @@ class MFImputer(
     ----------
     .. [1] A. Ilin, T. Raiko, "Practical Approaches to Principal Component Analysis in
        the Presence of Missing Values", Journal of Machine Learning Research 11 (2010).
-    .. [2] R. Salakhutdinov, A. Mnih, "Bayesian Probabilistic Data Factorization using
+    .. [2] R. Salakhutdinov, A. Mnih, "Bayesian Probabilistic Matrix Factorization using
        Markov Chain Monte Carlo", ICML (2008).
     .. [3] D. B. Rubin, "Multiple Imputation for Nonresponse in Surveys", Wiley (1987).
 
