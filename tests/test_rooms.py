@@ -2,6 +2,7 @@
 
 import ast
 import io
+import re
 import tokenize
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import sklearn_mfgd
 
 PACKAGE = Path(sklearn_mfgd.__file__).parent
+MAP = Path(__file__).parents[1] / "doc" / "contributing.rst"
 
 # What each room may import. The face, which is everything else, may import any room.
 ROOMS_BELOW = {
@@ -144,3 +146,17 @@ def test_no_call_passes_many_positional_arguments():
     }
     too_many = report(sizes, MAX_POSITIONAL_ARGUMENTS)
     assert not too_many, too_many
+
+
+@pytest.mark.skipif(not MAP.exists(), reason="the documentation is not there")
+def test_what_the_contributing_page_says_of_the_source_is_there():
+    page = MAP.read_text(encoding="utf-8")
+    named = re.findall(r"``((?:_\w+/)?_?\w+\.py)``(?:,\s+``([\w.]+)``)?", page)
+    private = [(module, name) for module, name in named if module.startswith("_")]
+    wrong = [
+        f"{module} {name}"
+        for module, name in private
+        if name.rpartition(".")[2] not in SOURCES.get(module, "")
+        or module not in SOURCES
+    ]
+    assert private and not wrong, wrong
