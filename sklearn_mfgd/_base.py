@@ -333,27 +333,27 @@ class BaseMatrixFactorization(
 
     @property
     def components_(self) -> np.ndarray:
-        """Column factors."""
+        """Column factors; with `n_draws` those of all samples, over their number."""
         return np.ascontiguousarray(self._column_factors()[0].T)
 
     @property
     def column_bias_(self) -> np.ndarray:
-        """Column biases, zeros without."""
+        """Column biases, zeros without; row biases are the last column of Z."""
         return self._column_factors()[1]
 
     @property
     def mean_(self) -> float:
-        """What the data were centred at."""
+        """Weighted mean of the observed entries, 0.0 with ``fit_bias=False``."""
         return self._centre * times_power(1.0, 2 * self._exponent)
 
     @property
     def rank_(self) -> int:
-        """Number of factors."""
+        """Number of factors: `rank`, or how many ``reg="auto"`` kept, at least one."""
         return self._model.rank
 
     @property
     def noise_variance_(self) -> np.ndarray | float | None:
-        """Variance of the noise, None where it is not learned."""
+        """Noise variance of an entry of weight one, per column or shared, or None."""
         if self._model.noise_variance is None:
             return None
         variance = in_range(self._model.noise_variance, 4 * self._exponent)
@@ -361,12 +361,12 @@ class BaseMatrixFactorization(
 
     @property
     def row_precision_(self) -> np.ndarray | None:
-        """Precision of the prior of row factors, None where it is not learned."""
+        """Precision of the prior of each row factor, None unless ``reg="auto"``."""
         return self._factor_precision(self._model.row_precision)
 
     @property
     def column_precision_(self) -> np.ndarray | None:
-        """Precision of the prior of column factors, None where it is not learned."""
+        """Precision of the prior of each column factor, None unless ``reg="auto"``."""
         return self._factor_precision(self._model.column_precision)
 
     def _factor_precision(self, precision):
