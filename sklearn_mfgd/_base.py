@@ -1,5 +1,6 @@
 """What both estimators share: how they fit, fold rows in, reconstruct and score."""
 
+from contextlib import closing
 from typing import Any, Self
 
 import numpy as np
@@ -29,7 +30,7 @@ from ._parameters import (
     check_row_factors,
     refuse_overflow,
 )
-from ._state import PlainStateMixin, all_or_nothing
+from ._state import PlainStateMixin
 
 # Of two, in what a covariance may be multiplied with.
 LARGEST_EXPONENT = 1000
@@ -80,10 +81,8 @@ class BaseMatrixFactorization(
         DivergenceError
             If a fixed `eta` makes the objective grow.
         """
-        tasks = self._begin(X, y, mask, entry_weight)
-        with all_or_nothing(self):
-            for _ in self._learn(X, mask, entry_weight, tasks):
-                pass  # row factors, which are not kept
+        for _ in self._learn(X, y, mask, entry_weight):
+            pass  # row factors, which are not kept
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -113,9 +112,8 @@ class BaseMatrixFactorization(
             `components_`, and with row biases (``fit_bias=True``) one more.
         """
         Z: Any = None
-        tasks = self._begin(X, y, mask, entry_weight)
-        with all_or_nothing(self):
-            for rows, W in self._learn(X, mask, entry_weight, tasks):
+        with closing(self._learn(X, y, mask, entry_weight)) as blocks:
+            for rows, W in blocks:
                 if Z is None:  # zeros are for rows without entries
                     Z = np.zeros((_num_samples(X), W.shape[1]), W.dtype)
                 Z[rows] = W
