@@ -96,7 +96,8 @@ from_around = np.stack(
 # The error is the root mean square over the hidden pixels, where 1 is the step from
 # black to white. Patches are far better than lines. The average around a missing pixel
 # is about as good in numbers, and quicker: a photograph is continuous, which a
-# factorization knows nothing of. Look at the roof in the details to see what each makes of an edge.
+# factorization knows nothing of. Look at the roof in the details to see what each makes
+# of an edge.
 
 results = {"lines": from_lines, "patches": from_patches, "average around": from_around}
 rmse = {
