@@ -104,7 +104,7 @@ class VariationalModel(NamedTuple):
         yield W, objective_of(matrix, self.biases).value(W, H)
 
     def row_posteriors(self, matrix, *, with_covariances=False):
-        """Posteriors of new rows, each by itself: means, and packed covariances or None.
+        """Return means of new rows, each by itself, and packed covariances or None.
 
         If the data or the fit are in double precision, so is all that is solved.
         """
