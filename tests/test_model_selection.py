@@ -170,7 +170,7 @@ def test_scores_are_those_of_a_loop_over_the_folds(table):
         table,
         cv=4,
         random_state=3,
-        scoring=["neg_mean_absolute_error", "r2"],
+        scoring={"worst": LARGEST_ERROR, "r2": "r2"},
         return_train_score=True,
     )
     places = np.argwhere(~np.isnan(table))
@@ -179,22 +179,12 @@ def test_scores_are_those_of_a_loop_over_the_folds(table):
         X, held_out = table.copy(), tuple(places[order[k::4]].T)
         X[held_out] = np.nan
         predicted, truth = np.nanmean(X, axis=0)[held_out[1]], table[held_out]
-        error = np.abs(predicted - truth).mean()
-        assert scores["test_neg_mean_absolute_error"][k] == pytest.approx(-error)
+        worst = max_error(truth, predicted)
+        assert scores["test_worst"][k] == pytest.approx(-worst)
         assert scores["test_r2"][k] == pytest.approx(r2_score(truth, predicted))
     # An imputer returns the entries that it was shown.
-    assert_array_equal(scores["train_neg_mean_absolute_error"], 0)
+    assert_array_equal(scores["train_worst"], 0)
     assert_array_equal(scores["train_r2"], 1)
-
-
-def test_scorers_may_be_callables_with_names(table):
-    one, named = (
-        cross_validate_entries(
-            KNNImputer(), table, cv=2, scoring=scoring, random_state=0
-        )
-        for scoring in (LARGEST_ERROR, {"worst": LARGEST_ERROR})
-    )
-    assert_array_equal(one["test_score"], named["test_worst"])
 
 
 @pytest.mark.parametrize("container", [sparse.csr_array, sparse.csc_matrix])
@@ -365,7 +355,7 @@ def test_cross_val_score_takes_a_scorer_without_y(table, model):
 
 
 @pytest.mark.parametrize(
-    "estimator, n_jobs", [(GradientMF(), 2), (MFImputer(), None)], ids=str
+    "estimator, n_jobs", [(GradientMF(), None), (MFImputer(), 2)], ids=str
 )
 def test_a_grid_search_finds_the_rank_by_a_scorer(planted, estimator, n_jobs):
     X = planted(m=150, n=15, rank=2, noise=0.3, share_missing=0.1).X
@@ -425,17 +415,6 @@ def test_the_planted_rank_is_found_by_the_score_and_by_learning(planted):
         by_learning += MaskedGradientMF(10).fit(X).rank_ == 3
     assert by_score >= 19
     assert by_learning >= 19
-
-
-@pytest.mark.slow
-def test_a_grid_search_in_workers_is_the_same(table):
-    grid = {"mfimputer__rank": [1, 4], "mfimputer__reg": ["auto", 1.0]}
-    pipeline = make_pipeline(StandardScaler(), MFImputer())
-    one, two = (
-        GridSearchCV(pipeline, grid, cv=2, n_jobs=n_jobs).fit(table).cv_results_
-        for n_jobs in (None, 2)
-    )
-    assert_allclose(one["mean_test_score"], two["mean_test_score"])
 
 
 @pytest.mark.parametrize("solver", ["als", "scaled", "gd", "sgd"])

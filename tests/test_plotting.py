@@ -117,11 +117,24 @@ def test_outliers_leave_the_colours_to_the_rest_and_the_scale_has_an_arrow(table
     assert [bar.extend for bar in bars] == ["both", "max"]
 
 
-def test_no_entry_of_a_small_matrix_is_an_outlier():
-    X = np.array([[0.0, 1.0], [2.0, 1000.0]])
+@pytest.mark.parametrize("shape", [(1, 4), (40, 50)], ids=["small", "of zeros"])
+def test_the_only_values_that_differ_are_no_outliers(shape):
+    X = np.zeros(shape)
+    X[0, :2] = 1.0, 1000.0
     image = MatrixDisplay(X, X).plot(panels=["observed"]).images_["observed"]
     assert image.get_clim() == (0.0, 1000.0)
     assert image.colorbar.extend == "neither"
+
+
+def test_five_panels_take_two_rows_with_the_colours_below_the_last(model, table):
+    display = MatrixDisplay.from_estimator(model, table.X, truth=table.signal)
+    assert [ax.get_ylabel() for ax in display.axes_] == ["row", "", "", "row", ""]
+    assert len(display.figure_.axes) == 5 + 2
+    display.figure_.canvas.draw()
+    bar, truth = display.images_["truth"].colorbar.ax, display.images_["truth"].axes
+    assert bar.get_position().width == pytest.approx(
+        truth.get_position().width, rel=0.1
+    )
 
 
 @pytest.mark.parametrize("value", [1.0, np.nan])
