@@ -19,11 +19,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from ._data.entries import Entries
 from ._data.tables import is_frame
 
-__all__ = [
-    "cross_validate_entries",
-    "make_entries_scorer",
-    "train_test_split_entries",
-]
+__all__ = ["cross_validate_entries", "make_entries_scorer", "train_test_split_entries"]
 
 
 def train_test_split_entries(X, *, test_size=0.2, random_state=None):
@@ -151,11 +147,11 @@ def cross_validate_entries(
         raise ValueError(f"cv={cv} folds need as many observed entries; X has {count}.")
     _check_takes_sparse(estimator, X)
     scorer = check_scoring(estimator, scoring=scoring)
-    fold = np.empty(count, int)
-    fold[check_random_state(random_state).permutation(count)] = np.arange(count) % cv
+    folds = np.empty(count, int)
+    folds[check_random_state(random_state).permutation(count)] = np.arange(count) % cv
     results = Parallel(n_jobs=n_jobs)(
         delayed(_fit_and_score)(
-            clone(estimator), entries, fold != k, scorer, return_train_score
+            clone(estimator), entries, folds != k, scorer, return_train_score
         )
         for k in range(cv)
     )
@@ -265,11 +261,11 @@ def _fit_and_score(
     fitted = time.perf_counter()
     results = {"fit_time": fitted - start, "estimator": estimator}
     wanted = ~train | score_train
-    predicted = np.empty_like(entries.values)
-    predicted[wanted] = _predict(estimator, shown, Z, entries, wanted)
+    predicted = _predict(estimator, shown, Z, entries, wanted)
     sides = {"test": ~train} | ({"train": train} if score_train else {})
     for side, chosen in sides.items():
-        scores = scorer(_PredictsItsInput(), predicted[chosen], entries.values[chosen])
+        x, truth = predicted[chosen[wanted]], entries.values[chosen]
+        scores = scorer(_PredictsItsInput(), x, truth)
         scores = scores if isinstance(scores, dict) else {"score": scores}
         results |= {f"{side}_{name}": value for name, value in scores.items()}
     return results | {"score_time": time.perf_counter() - fitted}
