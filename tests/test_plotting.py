@@ -278,7 +278,7 @@ def test_the_elbo_is_called_so_and_held_out_errors_have_their_own_axes(table):
     model = MaskedGradientMF(4, early_stopping=True, random_state=0).fit(table.X)
     display = LossCurveDisplay.from_estimator(model)
     assert [ax.get_ylabel() for ax in display.axes_] == [
-        "log evidence, lower bound (nats)",
+        "ELBO (nats)",
         "RMSE of held-out entries (units of X)",
     ]
     (line,) = display.validation_lines_.values()

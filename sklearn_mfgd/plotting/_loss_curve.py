@@ -93,7 +93,7 @@ class LossCurveDisplay(BaseDisplay):
         models = [factorization_of(model) for model in models]
         label = "objective (squared units of X)"
         if learned := [model for model in models if model.reg == "auto"]:
-            label = "log evidence, lower bound (nats)"
+            label = "ELBO (nats)"
         if 0 < len(learned) < len(models):
             raise ValueError(
                 "Fits with reg='auto' have an ELBO, those with a number for reg an "
