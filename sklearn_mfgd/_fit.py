@@ -17,7 +17,8 @@ from ._bayes.gibbs import Draws, draw
 from ._bayes.model import covariances_are_diagonal, first_state, problem_of
 from ._bayes.posterior import VariationalModel
 from ._data import row_blocks
-from ._data.matrix import CompleteMatrix, hold_out, validation_error
+from ._data.holdout import hold_out, validation_error
+from ._data.matrix import CompleteMatrix
 from ._kernels.linalg import one_blas_thread
 from ._optim.init import factors_from_means, initial_biases, random_factors, svd_factors
 from ._optim.loop import Descent, History, descend
