@@ -251,17 +251,22 @@ def test_any_format_that_is_well_formed_is_taken(complete, name):
 
 
 def as_it_was(X):
-    """Everything that a matrix holds, to the bit and the type."""
+    """Everything that a matrix holds, to the bit, the type and the place in memory."""
     arrays = [X.data, *(X.coords if X.format == "coo" else (X.indices, X.indptr))]
     bits = [(a.dtype, a.shape, a.tobytes(), a.__array_interface__) for a in arrays]
-    return bits, X.shape, X.format, vars(X).keys()
+    is_sorted = X.format == "coo" or X.has_sorted_indices
+    return bits, X.shape, X.format, vars(X).keys(), X.has_canonical_format, is_sorted
 
 
 def roomy(X, index_type):
-    """Let a matrix have spare room and indices of a type; COO has no room."""
+    """Give indices of a type, unsorted entries and spare room; COO has no room."""
     if X.format == "coo":
         X.coords = tuple(index.astype(index_type) for index in X.coords)
         return X
+    for start, stop in zip(X.indptr[:-1], X.indptr[1:], strict=True):
+        for array in (X.indices, X.data):
+            array[start:stop] = array[start:stop][::-1].copy()
+    X.has_sorted_indices = False
     X.indptr = X.indptr.astype(index_type)
     X.indices = np.append(X.indices, [0, 0, 77]).astype(index_type)
     X.data = np.append(X.data, [1, 1, 0]).astype(X.data.dtype)
@@ -284,6 +289,9 @@ def test_spare_room_and_types_of_indices_stay(masked, complete, container, index
         for values in (dense, dense, dense > 0, np.round(dense).astype(np.int8))
     )
     given = X, weights, mask, counts
+    for matrix in given:
+        matrix.has_canonical_format = False
+        matrix.data.flags.writeable = False
     before = [as_it_was(matrix) for matrix in given]
     for method in ("fit", "fit_transform", "transform", "score"):
         getattr(masked, method)(X, mask=mask, entry_weight=weights)
