@@ -266,11 +266,13 @@ def test_a_mask_of_another_shape_or_type_is_refused(table, model, form):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_row_or_column_that_stores_nothing_gets_the_prior(table, model, solver):
-    rows, columns = [0, 17, 39], [0, 8, 14]
+    rows, columns = [0, 17, 38], [0, 8, 14]
     table[rows], table[:, columns] = np.nan, np.nan
     Z = model.set_params(solver=solver).fit_transform(stored(table))
     assert_array_equal(Z[rows], np.zeros((3, 4)))
-    assert_array_equal(model.transform(stored(table))[rows], np.zeros((3, 4)))
+    folded = model.transform(stored(table))
+    assert_array_equal(folded[rows], np.zeros((3, 4)))
+    assert_array_equal(Z, folded)
     assert_array_equal(model.components_[:, columns], np.zeros((3, 3)))
     assert_array_equal(model.column_bias_[columns], np.zeros(3))
     assert_allclose(model.column_mean_[columns], model.mean_)
