@@ -3,15 +3,17 @@
 Solvers work on data of order one, so that no square over- or underflows. All of the
 arithmetic of these units stands here; `k` is the exponent.
 
-=====================================  =================
-Quantity                               Unit
-=====================================  =================
-data, biases, deviations, errors       ``4**k``
-factors                                ``2**k``
-squares: objective, noise variance     ``16**k``
-penalty and prior precision of factors ``4**k`` (as `reg` is ``ridge * 4**k``)
-penalty of biases                      1
-=====================================  =================
+====================================  ===========  ============================
+Quantity                              Unit         Because
+====================================  ===========  ============================
+data, biases, deviations, errors      ``4**k``
+factors                               ``2**k``     their products are data
+squares: objective, noise variance    ``16**k``
+penalty of factors                    ``4**k``     times their square: a square
+penalty of biases                     1            times their square: a square
+prior precision of factors            ``4**-k``    one over their square
+step size of descent                  ``4**-k``    times a gradient, ``8**k``
+====================================  ===========  ============================
 
 With a number for `reg`, k is an integer and nothing is rounded; with ``reg="auto"`` it
 is the real number for which the data have unit mean square.
@@ -21,8 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Of two: the largest power that still has a reciprocal among the floats, with room for
-# the values that it multiplies.
+# Of two: float64 ends at 1023, and units are multiplied with values of order one.
 LARGEST_EXPONENT = 1000
 
 
@@ -81,7 +82,7 @@ class Units(NamedTuple):
         return in_range(precisions, -2 * self.exponent)
 
     def enter_step(self, step):
-        """Step size of descent: a gradient counts in ``8**k``, a factor in ``2**k``."""
+        """Step size of descent in the units of the solvers."""
         return step * times_power(1.0, 2 * self.exponent)
 
     def leave_step(self, step):
