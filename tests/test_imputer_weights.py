@@ -179,7 +179,6 @@ def test_weights_may_be_read_only_lists_series_and_frames(table, counts, weights
         (np.ones((60, 1)), "Sample weights must be 1D"),
         (np.full(60, -1.0), "Negative values in data passed to `sample_weight`"),
         (np.full(60, np.nan), "sample_weight contains NaN"),
-        (np.full(60, np.inf), "sample_weight contains infinity"),
         (["much"] * 60, "could not convert string to float"),
         (np.zeros(60), "weight.*zero"),
     ],
@@ -196,19 +195,15 @@ def test_a_wrong_sample_weight_is_an_error(table, sample_weight, message):
     [
         (np.ones((60, 7)), r"entry_weight has shape \(60, 7\)"),
         (np.full((60, 8), -1.0), "entry_weight must be finite and not negative"),
-        (np.full((60, 8), np.nan), "entry_weight must be finite and not negative"),
-        (np.full((60, 8), 1j), "entry_weight must be real numbers"),
         (np.zeros((60, 8)), "entry_weight is zero for every entry"),
+        ("of missing entries alone", "is missing, or of weight zero"),
     ],
 )
 def test_a_wrong_entry_weight_is_an_error(table, entry_weight, message):
+    if isinstance(entry_weight, str):
+        entry_weight = np.isnan(table)
     with pytest.raises(ValueError, match=message):
         imputer().fit(table, entry_weight=entry_weight)
-
-
-def test_weight_on_missing_entries_alone_leaves_nothing(table):
-    with pytest.raises(ValueError, match="is missing, or of weight zero"):
-        imputer().fit(table, entry_weight=np.isnan(table))
 
 
 # Metadata routing
