@@ -1,13 +1,17 @@
 """Entries that are hidden on purpose: for early stopping, and for the score."""
 
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from sklearn.utils.random import sample_without_replacement
 
 from .._kernels.dispatch import entry_products
-from .matrix import CompleteMatrix
+from .._kernels.rows import Biases
+from .matrix import CompleteMatrix, ObservedMatrix
 from .observed import keep_entries
+
+Entries = CompleteMatrix | ObservedMatrix
 
 
 class HeldOut(NamedTuple):
@@ -19,7 +23,9 @@ class HeldOut(NamedTuple):
     weights: np.ndarray | None
 
 
-def hold_out(entries, fraction, random_state):
+def hold_out(
+    entries: Entries, fraction: float, random_state: np.random.RandomState
+) -> tuple[ObservedMatrix, HeldOut]:
     """Hide a random share of the observed entries; return the others and the hidden.
 
     Entries are sampled by their number in row-major order, so that the container of X
@@ -38,7 +44,9 @@ def hold_out(entries, fraction, random_state):
     return entries.listed(hidden=hidden), HeldOut(*entries.at(hidden))
 
 
-def validation_error(held_out, biases):
+def validation_error(
+    held_out: HeldOut, biases: Biases
+) -> Callable[[np.ndarray, np.ndarray], float]:
     """Root mean squared error of the held-out entries, as a function of the factors."""
 
     def validate(W, H):
@@ -56,7 +64,7 @@ def validation_error(held_out, biases):
     return validate
 
 
-def folds(entries, n_folds=5):
+def folds(entries: Entries, n_folds: int = 5) -> Iterator[tuple]:
     """Split the entries of each row, its observed ones going to the folds in turn.
 
     Yields for each fold the matrices of seen and of hidden entries, and a pair: which

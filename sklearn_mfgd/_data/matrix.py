@@ -161,7 +161,7 @@ def scale_exponent(observed: Observed) -> int:
     return round(np.log2(largest) / 2) if largest > 0 else 0
 
 
-def unit_exponent(entries, exponent):
+def unit_exponent(entries: CompleteMatrix | ObservedMatrix, exponent: int) -> float:
     """Find k such that X over 4**k has unit mean square, or is 1 or -1 if constant.
 
     `entries` are X over ``4**exponent``; the square is that around the mean.

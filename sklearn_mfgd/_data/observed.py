@@ -68,7 +68,7 @@ def observe(
     return rows_of(X, observed)._replace(weights=weights[observed])
 
 
-def warn_if_constant(values, shape):
+def warn_if_constant(values: np.ndarray, shape: tuple[int, int]):
     """Warn where all observed values of an incomplete matrix of a shape are equal."""
     if not 1 < values.size < shape[0] * shape[1] or min(shape) == 1:
         return
@@ -86,7 +86,7 @@ def warn_if_constant(values, shape):
     )
 
 
-def rows_of(X, observed):
+def rows_of(X: np.ndarray, observed: np.ndarray) -> Rows:
     """List the entries of a dense X where `observed` is True."""
     m, n = X.shape
     counts = np.count_nonzero(observed, axis=1)
@@ -102,13 +102,13 @@ def rows_of(X, observed):
     return Rows(indptr, indices, values, weights=None, n_columns=n)
 
 
-def keep_entries(rows, keep):
+def keep_entries(rows: Rows, keep: np.ndarray) -> Rows:
     """Keep the entries where `keep` is True."""
     dropped = np.flatnonzero(~keep)
     return rows.select(keep, np.searchsorted(dropped, rows.indptr))
 
 
-def check_sparse(X, name, *, unstored_is_zero):
+def check_sparse(X, name: str, *, unstored_is_zero: bool):
     """Refuse what no conversion may touch: it could crash, or lose what was stored.
 
     A sparse X comes back as a matrix that may be converted and shares its values.
@@ -216,7 +216,7 @@ def _mask_at(rows: Rows, mask) -> np.ndarray:
     return keep[1:]
 
 
-def dense_weights(weights, shape, dtype):
+def dense_weights(weights, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
     """Check weights of all entries, those that are missing included."""
     return _valid_weights(_dense(weights, "entry_weight", shape), dtype)
 

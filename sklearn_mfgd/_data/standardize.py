@@ -21,7 +21,14 @@ class Standardization(NamedTuple):
     constant: np.ndarray  # (n,), whether all its entries are equal
 
     @classmethod
-    def of(cls, X, missing, *, scale, weights=None):
+    def of(
+        cls,
+        X: np.ndarray,
+        missing: np.ndarray,
+        *,
+        scale: bool,
+        weights: np.ndarray | None = None,
+    ):
         """Learn it from X; an empty column gets NaN. Weights are zero where missing."""
         low, high = _ranges(X, missing)
         empty, constant = low > high, low >= high

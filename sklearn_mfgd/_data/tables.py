@@ -54,7 +54,7 @@ def check_table(
         raise
 
 
-def as_stored(value, X):
+def as_stored(value, X) -> np.float64 | np.ndarray:
     """Return what stands for missing as X stores it: in the type of each column."""
     if not isinstance(value, Real):  # pandas.NA
         return np.float64(np.nan)
@@ -63,7 +63,7 @@ def as_stored(value, X):
     return np.float64(_rounded(value, getattr(X, "dtype", None)))
 
 
-def is_frame(X):
+def is_frame(X) -> bool:
     """Whether X is a data frame, of pandas or of Polars."""
     return hasattr(X, "columns") and hasattr(X, "dtypes")
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 
 
-def check_target(y, X, remedy):
+def check_target(y, X, remedy: str):
     """Refuse a y that can only be a mask, and warn of one that could be.
 
     A target has one value for each row, or a few. With the shape of X, a boolean one is

@@ -51,23 +51,23 @@ class Units(NamedTuple):
         """Squares of data, such as objectives and variances, kept in range."""
         return in_range(squares, 4 * self.exponent)
 
-    def leave_log_density(self, value, n_entries):
+    def leave_log_density(self, value, n_entries: int):
         """Log density of the data: each of the entries is measured in another unit."""
         return value - n_entries * self.exponent * np.log(4)
 
-    def enter_factors(self, factors, biased):
+    def enter_factors(self, factors: np.ndarray, biased: bool) -> np.ndarray:
         """Factors in the units of the solvers; `biased`: the last column is a bias."""
         return rescale(factors, biased, -self.exponent)
 
-    def leave_factors(self, factors, biased):
+    def leave_factors(self, factors: np.ndarray, biased: bool) -> np.ndarray:
         """Factors in the units of the user; `biased`: the last column is a bias."""
         return rescale(factors, biased, self.exponent)
 
-    def of_factors(self, rank, biased):
+    def of_factors(self, rank: int, biased: bool) -> np.ndarray:
         """Size of the unit of each column of a factor matrix, a bias being the last."""
         return times_power(1.0, self.exponent * _orders(rank, biased))
 
-    def have_squares_of_factors(self, biased):
+    def have_squares_of_factors(self, biased: bool) -> bool:
         """Whether squares of the units of factors, and of a bias, are floats."""
         order = _orders(1, biased).max()
         return 2 * abs(self.exponent) * order <= LARGEST_EXPONENT
@@ -95,7 +95,7 @@ def _orders(rank: int, biased: bool) -> np.ndarray:
     return np.repeat([1, 2], [rank, biased])
 
 
-def times_power(x, exponent):
+def times_power(x: np.ndarray | float, exponent: np.ndarray | float):
     """Multiply x by ``2**exponent``: without rounding where that is an integer."""
     whole = np.floor(np.asarray(exponent, np.float64))
     scaled = np.ldexp(x, whole.astype(np.int64))
@@ -104,7 +104,7 @@ def times_power(x, exponent):
     return scaled * np.exp2(exponent - whole).astype(np.asarray(scaled).dtype)
 
 
-def in_range(x, exponent):
+def in_range(x: np.ndarray | float, exponent: float):
     """Multiply x by ``2**exponent``; what is too large becomes the largest float.
 
     Squares of data near the ends of the range of floats are beyond it.
@@ -115,7 +115,7 @@ def in_range(x, exponent):
     return np.clip(scaled, -largest, largest)
 
 
-def rescale(factors, biased, exponent):
+def rescale(factors: np.ndarray, biased: bool, exponent: float) -> np.ndarray:
     """Multiply factors by ``2**exponent`` and a last column of biases by its square."""
     scaled = times_power(factors, exponent)
     if biased:
