@@ -91,7 +91,7 @@ def table(request, planted):
 
 def entries_of(X):
     observed = observe(X, None, None, unstored_is_zero=False)
-    return matrix_of(observed, exponent=1)
+    return matrix_of(observed, Units(1))
 
 
 def test_held_out_entries_are_those_of_X(table):

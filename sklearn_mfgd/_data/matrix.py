@@ -154,38 +154,40 @@ class ObservedMatrix(NamedTuple):
         return rows, indices[positions], values[positions], weights
 
 
-def scale_exponent(observed: Observed) -> int:
-    """Find k such that the values over 4**k are of order one; 0 when all are zero."""
+def units_of_size(observed: Observed) -> Units:
+    """Find units in which the values are of order one; nothing is rounded in them."""
     values = _values(observed)
     largest = max(float(values.max(initial=0)), -float(values.min(initial=0)))
-    return round(np.log2(largest) / 2) if largest > 0 else 0
+    return Units(round(np.log2(largest) / 2) if largest > 0 else 0)
 
 
-def unit_exponent(entries: CompleteMatrix | ObservedMatrix, exponent: int) -> float:
-    """Find k such that X over 4**k has unit mean square, or is 1 or -1 if constant.
+def units_of_variance(matrix: CompleteMatrix | ObservedMatrix, units: Units) -> Units:
+    """Find units in which X has unit mean square, or is 1 or -1 if constant.
 
-    `entries` are X over ``4**exponent``; the square is that around the mean.
+    The matrix is X in `units`; the square is that around the mean.
     """
-    square, square_of_mean = entries.mean_square(), entries.mean**2
-    rounding = 4 * np.finfo(entries.dtype).eps
+    square, square_of_mean = matrix.mean_square(), matrix.mean**2
+    rounding = 4 * np.finfo(matrix.dtype).eps
     if square <= rounding**2 * square_of_mean:  # equal but for rounding
         square = square_of_mean
     # (4**dk)**2 = square
-    return exponent + np.log2(square) / 4 if square > 0 else exponent
+    if square == 0:
+        return units
+    return Units(units.exponent + np.log2(square) / 4)
 
 
 def matrix_of(
     observed: Observed,
+    units: Units,
     *,
-    exponent: float,
     mean: float | None = None,
     centred: bool = True,
 ) -> CompleteMatrix | ObservedMatrix:
-    """Copy observed values, divided by ``4**exponent``, and centre them if so asked.
+    """Copy observed values into the units of the solvers, and centre them if so asked.
 
     What is subtracted is `mean`, already in these units, or that of the entries.
     """
-    values = Units(exponent).enter(_values(observed))
+    values = units.enter(_values(observed))
     if not centred:
         mean = 0.0
     elif mean is None:

@@ -4,10 +4,12 @@ The code of SciPy trusts indices and pointers; where these lie, it reads and wri
 outside of the arrays. So they are checked before anything else looks at them.
 """
 
+from typing import TypeAlias
+
 import numpy as np
 from scipy import sparse
 
-SparseMatrix = sparse.sparray | sparse.spmatrix
+SparseMatrix: TypeAlias = "sparse.sparray | sparse.spmatrix"
 
 
 def well_formed(X: SparseMatrix, name: str) -> SparseMatrix:

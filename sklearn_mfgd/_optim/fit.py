@@ -6,7 +6,6 @@ from functools import partial
 import numpy as np
 
 from .._data.matrix import CompleteMatrix
-from .._data.units import in_range, times_power
 from .._kernels.linalg import one_blas_thread
 from .loop import descend
 from .objective import objective_of
@@ -25,10 +24,10 @@ CHEAP_RANK = 64
 SMALL_PRODUCT = 1e8
 
 
-def fit(matrix, parameters, *, biases, exponent, start, rng, monitor):
+def fit(matrix, parameters, *, biases, units, start, rng, monitor):
     """Minimize the penalized squared error; return a RidgeModel and a Descent.
 
-    The data are over ``4**exponent``, but the step of the Descent is in their units.
+    The data are in `units`, but the step of the Descent is in those of the user.
     `start` are column factors to start from instead of `init`, or None. After each
     sweep ``monitor(descent, model)`` may end the fit by returning True; ``model()`` is
     the fitted model if it ended there.
@@ -40,7 +39,7 @@ def fit(matrix, parameters, *, biases, exponent, start, rng, monitor):
     _refuse_large_weights(training)
     objective = objective_of(training, biases)
     ridge = Ridge(parameters.reg, parameters.reg)
-    penalties = penalties_of(parameters.rank, biases, ridge, exponent)
+    penalties = penalties_of(parameters.rank, biases, ridge, units.exponent)
 
     def model_at(descent):
         return RidgeModel.of(descent.H, penalties[0].ridge, biases)
@@ -48,7 +47,7 @@ def fit(matrix, parameters, *, biases, exponent, start, rng, monitor):
     def in_units_of_X(descent):
         if parameters.eta != "auto" or parameters.solver not in ("gd", "sgd"):
             return descent
-        return descent._replace(step=descent.step / times_power(1.0, 2 * exponent))
+        return descent._replace(step=units.leave_step(descent.step))
 
     def watch(descent):
         return monitor(in_units_of_X(descent), partial(model_at, descent))
@@ -86,9 +85,9 @@ def choose_solver(parameters, matrix):
     return "als" if few or parameters.rank <= CHEAP_RANK else "scaled"
 
 
-def curve_in_units(curve, exponent, n_observed):
+def curve_in_units(curve, units, n_observed):
     """The objective after each sweep in the units of the data."""
-    return in_range(curve, 4 * exponent).tolist()
+    return units.leave_squares(curve).tolist()
 
 
 def _is_small(matrix, rank):
