@@ -4,12 +4,12 @@ The code of SciPy trusts indices and pointers; where these lie, it reads and wri
 outside of the arrays. So they are checked before anything else looks at them.
 """
 
-from typing import TypeAlias
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-SparseMatrix: TypeAlias = "sparse.sparray | sparse.spmatrix"
+SparseMatrix = Any  # sparse.sparray or sparse.spmatrix, for which SciPy has no types
 
 
 def well_formed(X: SparseMatrix, name: str) -> SparseMatrix:

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from copy import copy
 from numbers import Real
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy import sparse
@@ -37,7 +37,7 @@ def check_table(
     X,
     *,
     unstored: Literal["shown", "zero", "missing"] = "shown",
-    fill: float = np.nan,
+    fill: Any = np.nan,
     **options,
 ) -> np.ndarray | sparse.sparray | sparse.spmatrix:
     """Validate X as `check_array` does with `options`; make it float32 or float64.
@@ -77,7 +77,7 @@ def _rounded(value: float, dtype) -> float:
     return float(value)
 
 
-def _plain(X, unstored: str, fill: float):
+def _plain(X, unstored: str, fill: Any):
     """Return what `check_array` reads as it was meant."""
     if sparse.issparse(X):
         return _floats_of_sparse(X) if unstored == "missing" else X
@@ -108,7 +108,7 @@ def _floats_of_sparse(X: sparse.sparray | sparse.spmatrix):
     return converted
 
 
-def _unmasked(X: np.ma.MaskedArray, fill: float) -> np.ndarray:
+def _unmasked(X: np.ma.MaskedArray, fill: Any) -> np.ndarray:
     """Replace what is masked; numbers become floats, which can be NaN."""
     values, masked = np.asarray(np.ma.getdata(X)), np.ma.getmaskarray(X)
     if values.dtype.kind not in "biuf":
