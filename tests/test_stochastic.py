@@ -16,7 +16,7 @@ from sklearn_mfgd._kernels.rows import Biases, Rows
 from sklearn_mfgd._optim import sgd
 from sklearn_mfgd._optim.objective import ObservedObjective
 from sklearn_mfgd._optim.penalty import Ridge, penalties_of
-from sklearn_mfgd._optim.sgd import _deal, _Epoch
+from sklearn_mfgd._optim.grid import deal as _deal
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
