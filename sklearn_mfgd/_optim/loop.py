@@ -5,11 +5,14 @@ and `StochasticEpochs`. The loop records the sweeps, decides when the descent ha
 converged, and notices when a fixed step diverges.
 """
 
+from collections.abc import Callable
+from copy import deepcopy
+
 import numpy as np
 
 from .divergence import DivergenceError, descending_step, refuse_infinite
 from .history import Descent, History
-from .penalty import penalized_loss
+from .penalty import Penalty, penalized_loss
 from .sgd import StochasticEpochs
 from .sweeps import AlternatingSweeps, Iterate
 
@@ -23,78 +26,43 @@ MAX_GAIN_RATIO = 0.99
 
 def descend(
     objective,
-    W,
-    H,
-    penalties,
+    W: np.ndarray,
+    H: np.ndarray,
+    penalties: tuple[Penalty, Penalty],
     *,
-    solver,
-    eta,
-    max_iter,
-    tol,
-    rng=None,
-    validate=None,
-    n_iter_no_change=5,
-    monitor=None,
+    solver: str,
+    eta: float | str,
+    max_iter: int,
+    tol: float,
+    rng: np.random.RandomState | None = None,
+    validate: Callable[[np.ndarray, np.ndarray], float] | None = None,
+    n_iter_no_change: int = 5,
+    monitor: Callable[[Descent], bool] | None = None,
 ) -> Descent:
-    """Sweep until the penalized objective F, or the held-out error, stops falling.
+    """Sweep until the decrease of F still to come is below ``tol * F``.
 
-    Parameters
-    ----------
-    objective : CompleteObjective or ObservedObjective
-        The latter for ``solver="sgd"``.
-    W, H : ndarray of shape (m, .) and (n, .)
-        Where to start. Neither is changed.
-    penalties : pair of Penalty
-        For W and for H.
-    solver : {"gd", "scaled", "als", "sgd"}
-    eta : "auto" or float
-    max_iter : int
-        The largest number of sweeps.
-    tol : float
-        Stop when the decrease of F still to come, extrapolated geometrically from the
-        last two sweeps, is below ``tol * F``.
-    rng : RandomState, optional
-        Shuffles the entries for ``solver="sgd"``.
-    validate : callable (W, H) -> float, optional
-        Error on entries that the objective does not see. With it the iterate of least
-        error is returned, and `n_iter_no_change` sweeps without improvement end the
-        descent.
-    n_iter_no_change : int
-    monitor : callable (Descent) -> bool, optional
-        Called before the first sweep and after each, with what would be returned if
-        the descent ended there. It ends when this returns True.
-
-    Returns
-    -------
-    Descent
-
-    Raises
-    ------
-    DivergenceError
-        When a fixed step makes F non-finite, or keeps it above its start; for "sgd",
-        above that of no factors.
-    ValueError
-        When F is not finite at the start, or with the best steps.
+    With `validate`, the error on entries that the objective does not see, stop after
+    `n_iter_no_change` sweeps without improvement and return the iterate of least error.
+    The monitor sees the start and every sweep, and ends the descent by returning True.
     """
-    if solver == "sgd":
-        method = StochasticEpochs(objective, penalties, W, H, eta=eta, rng=rng)
-    else:
-        method = AlternatingSweeps(objective, penalties, W, H, solver=solver, eta=eta)
+    rng_at_start = deepcopy(rng)
+    method = _method(objective, penalties, solver, eta, rng)
+
+    def trial_of(shorter):
+        """The same method with another step, in the same order of entries."""
+        return _method(objective, penalties, solver, shorter, deepcopy(rng_at_start))
+
     start = penalized_loss(objective, penalties, W, H)
     refuse_infinite(start, 0)
     first = lowest = iterate = Iterate(W, H, start)
     eps = float(np.finfo(W.dtype).eps)
     exact = (10 * eps) ** 2 * objective.total  # below it, changes of F are rounding
-    ceiling, probation = method.ceiling(start), method.probation(first)
+    ceiling, probation = method.ceiling(start), 0
+    if eta != "auto" and method.probation and eta > 2 * method.step_bound(first):
+        probation = method.probation
     gain, n_rises = np.inf, 0
-    history = History(
-        W,
-        H,
-        tol=tol,
-        validate=validate,
-        n_iter_no_change=n_iter_no_change,
-        monitor=monitor,
-    )
+    stopping = {"tol": tol, "validate": validate, "n_iter_no_change": n_iter_no_change}
+    history = History(W, H, monitor=monitor, **stopping)
     for n_iter in range(1, max_iter + 1):
         last, iterate = iterate, method.sweep(iterate, gain)
         loss, last_gain = iterate.loss, np.inf if iterate.restarted else gain
@@ -107,12 +75,12 @@ def descend(
                 history.add(last.W, last.H, last.loss, iterate.step_sizes, False)
                 break
         elif not np.isfinite(loss) or n_rises == MAX_RISES:
-            stable_step = _stable_step(method, first, lowest, max_iter)
-            raise DivergenceError(eta, n_iter, stable_step)
+            stable = _stable_step(method, trial_of, first, lowest, max_iter)
+            raise DivergenceError(eta, n_iter, stable)
         lowest = min(lowest, iterate, key=lambda candidate: candidate.loss)
         converged = iterate.converged
         if converged is None:
-            # Gains g, g r, g r^2, ... still to come sum up to g / (1 - r).
+            # Gains g, g r, g r^2, ... from the last one on sum up to g / (1 - r).
             ratio = max(gain, 0) / last_gain if last_gain > 0 else 0.0
             threshold = (1 - min(ratio, MAX_GAIN_RATIO)) * tol * loss
             rounding = min(tol, method.rounding) * loss
@@ -124,21 +92,27 @@ def descend(
     return history.descent()
 
 
-def _stable_step(method, first: Iterate, lowest: Iterate, max_iter: int) -> float:
-    """Find a step under which F falls from the start, over as many sweeps as the fit's.
+def _method(objective, penalties, solver: str, eta: float | str, rng):
+    if solver == "sgd":
+        return StochasticEpochs(objective, penalties, eta, rng)
+    return AlternatingSweeps(objective, penalties, eta, solver)
 
-    Begin at the smaller of the bounds at the start and at the lowest F seen, as the
-    curvature grows on the way to some minima.
+
+def _stable_step(method, trial_of, first: Iterate, lowest: Iterate, max_iter: int):
+    """Return a fixed step under which F falls from the start, for `max_iter` sweeps.
+
+    The search begins at the smaller of the bounds at the start and at the lowest F, as
+    the curvature of F grows on the way to some minima.
     """
-    if method.stable_step is not None:
-        return method.stable_step
+    bound = min(method.step_bound(first), method.step_bound(lowest))
+    if method.full_step_descends:
+        return bound
 
     def losses(eta):
-        """F after each sweep from the start."""
-        fixed, iterate = method.with_step(first, eta), first
+        trial, iterate = trial_of(eta), first
         for _ in range(max_iter):
-            iterate = fixed.sweep(iterate, np.inf)
+            iterate = trial.sweep(iterate, np.inf)
             yield iterate.loss
 
-    longest = min(method.step_bound(first), method.step_bound(lowest), method.eta / 2)
+    longest = min(bound, method.eta / 2)
     return descending_step(longest, losses, first.loss, method.tolerated_rise)

@@ -24,8 +24,6 @@ References
    Stochastic Gradient Methods to Matrix Factorization", PAKDD 2015.
 """
 
-from copy import deepcopy
-
 import numpy as np
 
 from .._kernels import dispatch
@@ -35,21 +33,20 @@ from .penalty import penalized_loss
 from .sweeps import Iterate
 
 LEARNING_RATE = 0.1
-MAX_HALVINGS = 10  # of the rate in a row without a gain: F is as low as it gets
+MAX_TAKEN_BACK = 10  # epochs in a row: F is as low as it gets
 MIN_SQUARE = 1e-200  # the inverse of a smaller one would overflow
 
 
 class StochasticEpochs:
     """Epochs that visit the entries in the order of a grid, shuffled once."""
 
-    rounding = 0.0  # a rise is none of rounding here
-    stable_step = None  # to be searched for
-    tolerated_rise = HOVERING_RISE
+    rounding, probation = 0.0, 0
+    tolerated_rise, full_step_descends = HOVERING_RISE, False
 
-    def __init__(self, objective, penalties, W, H, *, eta, rng):
+    def __init__(self, objective, penalties, eta: float | str, rng):
         self.objective, self.penalties, self.eta = objective, penalties, eta
-        self._first_rng, self._rng, self._n_halvings = deepcopy(rng), rng, 0
-        rows = objective.rows
+        self._rng, self._n_taken_back = rng, 0
+        rows, dtype = objective.rows, objective.dtype
         self._biases = objective.row_bias, objective.column_bias
         ridge = penalties[not objective.row_bias].ridge  # the one with biases, if any
         self._ridges = float(ridge[0]), float(ridge[-1])
@@ -58,23 +55,23 @@ class StochasticEpochs:
             None if array is None else array[order]
             for array in (rows.row_numbers, rows.indices, rows.values, rows.weights)
         )
-        counts = np.diff(rows.indptr), np.bincount(rows.indices, minlength=len(H))
-        self._shares = [(1 / np.maximum(n, 1)).astype(W.dtype) for n in counts]
+        column_counts = np.bincount(rows.indices, minlength=rows.n_columns)
+        counts = np.diff(rows.indptr), column_counts
+        self._shares = [(1 / np.maximum(n, 1)).astype(dtype) for n in counts]
         if eta == "auto":
-            self._squares = [np.zeros((n, 2), W.dtype) for n in rows.shape]
-            least_count = min(n[n > 0].min() for n in counts)
-            self._etas, self._scales = self._schedule(H.shape[1], least_count)
+            self._squares = [np.zeros((n, 2), dtype) for n in rows.shape]
+            self._etas, self._scales = self._schedule(counts)
         else:
             self._squares, self._scales = [None, None], (0.0, 0.0)
             self._etas = eta * float(penalties[0].unit[0]), eta
 
-    def _schedule(self, width: int, least_count: int) -> tuple[tuple, tuple]:
+    def _schedule(self, counts: tuple[np.ndarray, np.ndarray]) -> tuple[tuple, tuple]:
         """First steps, and scales of the squared gradients, of factors and of biases.
 
         They are those of data of mean square 1, in the units of these data.
         """
         rows, total = self.objective.rows, self.objective.total
-        rank = max(1, width - self.objective.column_bias)
+        rank = max(1, len(self.penalties[1].ridge) - self.objective.column_bias)
         weight = 1.0 if rows.weights is None else rows.weights.mean(dtype=float)
         square = total / (weight * rows.indices.size)
         rms = np.sqrt(square) if square > 0 else 1.0
@@ -82,17 +79,12 @@ class StochasticEpochs:
         scales = tuple(1 / max(square, MIN_SQUARE) for square in squares)
         etas = LEARNING_RATE / max(rms * weight, MIN_SQUARE), LEARNING_RATE / weight
         # A step of the ridge alone must not lead beyond zero.
-        share = 1 / least_count
+        share = 1 / min(n[n > 0].min() for n in counts)
         etas = tuple(
             1 / (ridge * share) if eta * ridge * share > 1 else eta
             for eta, ridge in zip(etas, self._ridges, strict=True)
         )
         return etas, scales
-
-    def with_step(self, first: Iterate, eta: float) -> "StochasticEpochs":
-        """Return the same epochs with a fixed step, from the start."""
-        given = self.objective, self.penalties, first.W, first.H
-        return StochasticEpochs(*given, eta=eta, rng=deepcopy(self._first_rng))
 
     def ceiling(self, start: float) -> float:
         """Return the F above which an epoch counts as diverging.
@@ -103,12 +95,8 @@ class StochasticEpochs:
         return max(start, 0.5 * self.objective.total)
 
     def step_bound(self, at: Iterate) -> float:
-        """Bound the steps under which F falls."""
+        """Bound the fixed steps under which F falls."""
         return entry_bound(self.objective, at.W, at.H, self.penalties)
-
-    def probation(self, first: Iterate) -> int:
-        """Return how many epochs must pass before the descent may converge."""
-        return 0
 
     def sweep(self, last: Iterate, last_gain: float) -> Iterate:
         """Run an epoch; with ``eta="auto"`` take it back if F rises."""
@@ -118,9 +106,9 @@ class StochasticEpochs:
         loss = penalized_loss(self.objective, self.penalties, W, H)
         if self.eta == "auto" and not loss <= last.loss:
             self._halve()
-            exhausted = self._n_halvings == MAX_HALVINGS
+            exhausted = self._n_taken_back == MAX_TAKEN_BACK
             return last._replace(step_sizes=self.step_sizes, converged=exhausted)
-        self._n_halvings = 0
+        self._n_taken_back = 0
         return Iterate(W, H, loss, self.step_sizes)
 
     def _visit_entries(self, W_out: np.ndarray, H_out: np.ndarray) -> None:
@@ -144,7 +132,7 @@ class StochasticEpochs:
 
     def _halve(self) -> None:
         """Halve the steps after an epoch that is taken back."""
-        self._n_halvings += 1
+        self._n_taken_back += 1
         self._etas = tuple(eta / 2 for eta in self._etas)
         with np.errstate(over="ignore", invalid="ignore"):
             for squares in self._squares:  # that overflowed: they would end all steps

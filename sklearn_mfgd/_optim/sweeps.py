@@ -26,7 +26,9 @@ from .steps import STEPS
 # shrink faster, plain sweeps converge faster than extrapolated ones.
 SLOW_GAIN_RATIO = 0.7
 
-# Sweeps that a fixed step longer than 2/L must last before it may converge.
+# Sweeps that a fixed step longer than 2/L must last before it may converge. At a
+# minimum, where an SVD may start, even such a step moves nothing until it has magnified
+# the rounding.
 PROBATION = 50
 
 
@@ -44,46 +46,26 @@ class Iterate(NamedTuple):
 class AlternatingSweeps:
     """Sweeps of one step of either side, with the steps of a solver in `STEPS`."""
 
-    def __init__(self, objective, penalties, W, H, *, solver, eta):
-        self.objective, self.penalties = objective, penalties
-        self.solver, self.eta = solver, eta
+    def __init__(self, objective, penalties, eta: float | str, solver: str):
+        self.objective, self.penalties, self.eta = objective, penalties, eta
+        self._step = STEPS[solver]
         self._extrapolates = eta == "auto" and solver != "gd"
-        self._n_extrapolated, self._previous = 0, (W, H)
-        # So small a rise of F is rounding.
-        eps = float(np.finfo(W.dtype).eps)
+        self._n_extrapolated, self._previous = 0, None
+        eps = float(np.finfo(objective.dtype).eps)
         self.rounding, self.tolerated_rise = 100 * eps, np.sqrt(eps)
+        self.probation = PROBATION
         # The full step of "als" is exact, and that of "scaled" never raises F.
-        self.stable_step = None if solver == "gd" else 1.0
-
-    def with_step(self, first: Iterate, eta: float) -> "AlternatingSweeps":
-        """Return the same sweeps with a fixed step, from the start."""
-        return AlternatingSweeps(
-            self.objective,
-            self.penalties,
-            first.W,
-            first.H,
-            solver=self.solver,
-            eta=eta,
-        )
+        self.full_step_descends = solver != "gd"
 
     def ceiling(self, start: float) -> float:
         """Return the F above which a sweep counts as diverging."""
         return start * (1 + self.tolerated_rise)
 
     def step_bound(self, at: Iterate) -> float:
-        """Bound the steps under which F falls."""
-        if self.stable_step is not None:
-            return self.stable_step
+        """Bound the fixed steps under which F falls."""
+        if self.full_step_descends:
+            return 1.0
         return gradient_bound(self.objective, at.W, at.H, self.penalties)
-
-    def probation(self, first: Iterate) -> int:
-        """Return how many sweeps must pass before the descent may converge.
-
-        At a minimum even a step that is too long moves nothing, until it has magnified
-        the rounding: an SVD is such a start.
-        """
-        too_long = self.eta != "auto" and self.eta > 2 * self.step_bound(first)
-        return PROBATION if too_long else 0
 
     def sweep(self, last: Iterate, last_gain: float) -> Iterate:
         """Step both sides from the last iterate or, while that goes well, beyond it."""
@@ -114,13 +96,13 @@ class AlternatingSweeps:
 
     def _step_both_sides(self, W: np.ndarray, H: np.ndarray) -> Iterate:
         """Step W, then H; F is infinite where a fixed step overflows."""
-        step, (row_penalty, column_penalty) = STEPS[self.solver], self.penalties
+        row_penalty, column_penalty = self.penalties
         with np.errstate(over="ignore", invalid="ignore"):
-            row_step = step(self.objective, W, H, row_penalty, self.eta)
+            row_step = self._step(self.objective, W, H, row_penalty, self.eta)
             W = row_step.factors
             if not np.isfinite(W).all():
                 return Iterate(W, H, np.inf, partial(np.asarray, row_step.sizes))
-            column_step = step(self.objective.T, H, W, column_penalty, self.eta)
+            column_step = self._step(self.objective.T, H, W, column_penalty, self.eta)
             H, loss = column_step.factors, column_step.loss
             if loss is None:
                 loss = self.objective.value(W, H) + column_penalty.value(H)
