@@ -74,10 +74,10 @@ class _Side:
 
 
 class CompleteObjective(_Side):
-    """All entries of X less the mean are observed; a sparse X stores no zeros.
+    """All entries of X are observed, those that a sparse X does not store as zeros.
 
-    Everything follows from products of X with factors, so neither the residuals nor a
-    centred X are formed. The sums over X are computed once for both sides.
+    Everything follows from products of X with factors: no residual is formed, and the
+    mean is subtracted without touching X. Both sides share the `sums` over X.
     """
 
     def __init__(self, X, *, mean=0.0, biases=NO_BIASES, sums=None):

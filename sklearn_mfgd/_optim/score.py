@@ -1,4 +1,6 @@
-"""The honest score: predict what was hidden, not what was seen."""
+"""The honest score: predict entries that were hidden, not entries that were seen."""
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -6,31 +8,20 @@ from .._data.matrix import folds
 from .objective import objective_of
 
 
-def explained_share(entries, H, fold_in, column_means, biases):
+def explained_share(entries, H, fold_in: Callable, column_means, biases) -> float:
     """Share of the variance of hidden entries that folding in the others explains.
 
-    Parameters
-    ----------
-    entries : CompleteMatrix or ObservedMatrix
-    H : ndarray of shape (n_features, .)
-    fold_in : callable (entries, columns) -> W
-        Row factors given some of the columns.
-    column_means : ndarray of shape (n_features,)
-        What the prediction is compared with, less ``entries.mean``.
-    biases : Biases
-
-    Returns
-    -------
-    float
-        Q²: 1 - PRESS / total sum of squares around `column_means`.
+    This is Q² = 1 - PRESS / total sum of squares around the column means, from which
+    the mean of all entries is already subtracted. ``fold_in(entries, columns)`` returns
+    row factors given some of the columns.
     """
     press = 0.0
     for seen, hidden, (seen_columns, hidden_columns) in folds(entries):
         W = fold_in(seen, seen_columns)
         press += 2 * objective_of(hidden, biases).value(W, H[hidden_columns])
-    bare = objective_of(entries, (False, True))
+    around_means = objective_of(entries, (False, True))
     no_factors = np.zeros((entries.shape[0], 0), H.dtype)
-    total = 2 * bare.value(no_factors, column_means[:, None].astype(H.dtype))
+    total = 2 * around_means.value(no_factors, column_means[:, None].astype(H.dtype))
     if total == 0:  # as sklearn.metrics.r2_score does
         return 1.0 if press == 0 else 0.0
     return 1.0 - press / total
