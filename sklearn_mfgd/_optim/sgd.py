@@ -144,10 +144,3 @@ class StochasticEpochs:
             return np.array([self.eta])
         sums = np.concatenate([squares[:, 0] for squares in self._squares])
         return self._etas[0] / np.sqrt(1 + self._scales[0] * sums)
-
-
-def stochastic_descend(objective, W, H, penalties, **options):
-    """Descend by epochs: `descend` with ``solver="sgd"``."""
-    from .loop import descend
-
-    return descend(objective, W, H, penalties, solver="sgd", **options)
