@@ -46,9 +46,10 @@ def _sort_by_group(groups: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.nd
     This is a counting sort. Returns the order, and where the groups begin in it.
     """
     parts = row_slices(groups.size, 1)
-    counts = [np.bincount(groups[part], minlength=n_groups) for part in parts]
-    totals = np.sum(counts, axis=0, initial=0, dtype=np.intp)
-    starts = np.concatenate([[0], np.cumsum(np.broadcast_to(totals, n_groups))])
+    counts = np.zeros((len(parts), n_groups), np.intp)
+    for part, count in zip(parts, counts, strict=True):
+        count[:] = np.bincount(groups[part], minlength=n_groups)
+    starts = np.concatenate([[0], np.cumsum(counts.sum(axis=0))])
     order, filled = np.empty(groups.size, np.intp), starts[:-1].copy()
     for part, count in zip(parts, counts, strict=True):
         # The positions of this part come after those of the parts before, by group.

@@ -237,23 +237,13 @@ class ObservedObjective(_Side):
         columns = self.T
         by_rows = -dispatch.residuals(self.rows, b, c, self._biases)
         by_columns = -dispatch.residuals(columns.rows, c, b, columns._biases)
-        return _SparseEntries(
+        return ObservedObjective(
             self.rows._replace(values=by_rows),
             columns.rows._replace(values=by_columns),
         )
 
-
-class _SparseEntries:
-    """A sparse matrix by rows and by columns, for products on several threads."""
-
-    def __init__(self, rows, columns):
-        self.rows, self.columns, self.shape = rows, columns, rows.shape
-
-    @property
-    def T(self):
-        return _SparseEntries(self.columns, self.rows)
-
     def __matmul__(self, V):
+        """Multiply the data, zero where missing, with V; on several threads."""
         return dispatch.product(self.rows, V)
 
 
