@@ -81,10 +81,14 @@ def test_with_missing_entries_the_start_is_the_best_multiple_of_the_observed_svd
     objective = observed_objective(data.complete, data.mask, biases=(biased, biased))
     rng = np.random.RandomState(1)
     b, c = (rng.standard_normal((size, int(biased))) for size in (60, 40))
-    W, H = svd_factors(objective, b, c, 3, data.mask.mean(), 0.0)
+    share, shrink = data.mask.mean(), 20.0
+    W, H = svd_factors(objective, b, c, 3, share, shrink)
 
     deflated = data.complete - b.sum(axis=1)[:, None] - c.sum(axis=1)
-    direction = truncated(np.where(data.mask, deflated, 0), 3)[0]
+    estimate = np.where(data.mask, deflated, 0) / share
+    left, singular, right = np.linalg.svd(estimate, full_matrices=False)
+    assert singular[2] > 1.5 * shrink
+    direction = left[:, :3] * (singular[:3] - shrink) @ right[:3]
     multiple = np.vdot(W @ H.T, direction) / np.vdot(direction, direction)
     assert multiple > 0
     assert_allclose(W @ H.T, multiple * direction, atol=0.05)

@@ -239,5 +239,6 @@ def test_the_value_of_a_nearly_perfect_fit_has_six_digits(kind, biases, noise):
     X = exact + noise * np.random.RandomState(2).standard_normal(exact.shape)
     objective = case.objective_of(X)
     expected = 0.5 * (case.weights * (X - exact) ** 2).sum()
-    assert objective.value(case.W, case.H) == pytest.approx(expected, rel=1e-6)
-    assert objective.T.value(case.H, case.W) == pytest.approx(expected, rel=1e-6)
+    expected = pytest.approx(expected, rel=1e-6, abs=0)
+    assert objective.value(case.W, case.H) == expected
+    assert objective.T.value(case.H, case.W) == expected

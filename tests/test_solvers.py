@@ -374,8 +374,14 @@ def test_a_step_is_halved_until_the_objective_falls():
     assert tried == [1.0, 0.5, 0.25, 0.125]
 
 
-def test_at_a_minimum_a_step_may_hover():
-    assert descending_step(1.0, lambda eta: [10 + 0.2 * eta], start=10.0) == 0.5
+@pytest.mark.parametrize("falls_from, named", [(0.125, 0.125), (0.05, 1.0)])
+def test_a_step_that_hovers_is_named_unless_three_halvings_make_it_fall(
+    falls_from, named
+):
+    def losses(eta):
+        yield 9.9 if eta <= falls_from else 10.05
+
+    assert descending_step(1.0, losses, start=10.0) == named
 
 
 @pytest.mark.pairwise(solver=SOLVERS, dtype=[np.float64, np.float32], eta=[1e200, 1e30])

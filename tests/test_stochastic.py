@@ -14,6 +14,7 @@ from sklearn_mfgd._data.observed import rows_of
 from sklearn_mfgd._kernels import backend, dispatch, linalg
 from sklearn_mfgd._kernels.rows import Biases, Rows
 from sklearn_mfgd._optim import grid
+from sklearn_mfgd._optim.divergence import entry_bound
 from sklearn_mfgd._optim.objective import ObservedObjective
 from sklearn_mfgd._optim.penalty import Ridge, penalties_of
 from sklearn_mfgd._optim.sgd import StochasticEpochs
@@ -175,7 +176,7 @@ def test_complete_sparse_data_are_refused():
 def test_rows_and_columns_without_entries_stay_at_the_prior(X, Estimator, eta):
     X[[0, 20]], X[:, [3, 11]] = np.nan, np.nan
     model = Estimator(2, solver="sgd", eta=eta, reg=0.5, fit_bias=True, max_iter=5)
-    Z = model.set_params(random_state=0).fit_transform(X)
+    Z = model.set_params(init="random", random_state=0).fit_transform(X)
     assert_array_equal(Z[[0, 20]], np.zeros((2, 3)))
     assert_array_equal(model.components_[:, [3, 11]], np.zeros((2, 2)))
     assert_array_equal(model.column_bias_[[3, 11]], np.zeros(2))
@@ -277,6 +278,20 @@ def test_the_step_that_a_divergence_names_comes_near_the_optimum(
     assert curve[-1] <= 2 * optimum
 
 
+@pytest.mark.parametrize("size, largest", [(1.0, 10.0), (4.0, 64.0)])
+def test_the_bound_of_a_step_is_half_the_inverse_of_the_largest_curvature(
+    size, largest
+):
+    """That of an entry is w_i.w_i + h_j.h_j, or twice its size once it is fitted."""
+    X = np.array([[1.0, -5.0]])
+    objective = ObservedObjective(rows_of(X, np.ones_like(X, bool)))
+    penalties = penalties_of(2, Biases(False, False), Ridge(0.7, 0.7))
+    bound = entry_bound(
+        objective, np.full((1, 2), size), np.full((2, 2), size), penalties
+    )
+    assert bound == pytest.approx(0.5 / (largest + 0.7))
+
+
 @pytest.mark.parametrize("eta", [1e-4, 1e-3, 1e-2])
 def test_a_step_that_hovers_about_the_optimum_does_not_diverge(planted, eta):
     X = planted(m=24, n=12).X  # complete: the SVD is the optimum
@@ -326,6 +341,15 @@ def test_an_epoch_of_short_steps_is_a_step_along_the_gradient(
     ):
         assert_allclose((moved - start) / -eta, gradient, rtol=1e-4, atol=1e-4)
         assert_array_equal(F, start)
+
+
+def test_an_epoch_that_overflows_leaves_steps_for_the_next(X):
+    objective = ObservedObjective(rows_of(np.nan_to_num(X), ~np.isnan(X)))
+    penalties = penalties_of(2, Biases(False, False), Ridge(0.1, 0.1))
+    epochs = StochasticEpochs(objective, penalties, "auto", np.random.RandomState(0))
+    huge = Iterate(np.full((24, 2), 1e120), np.full((12, 2), 1e120), loss=1.0)
+    assert epochs.sweep(huge, np.inf).W is huge.W  # taken back
+    assert (epochs.step_sizes() > 0).all()
 
 
 @pytest.mark.parametrize("size", [1, 1000])
