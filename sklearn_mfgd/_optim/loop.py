@@ -1,8 +1,18 @@
 """The loop of every solver: sweep until F, or the held-out error, stops falling.
 
-What a sweep is, and how it answers a rise of F, is the business of `AlternatingSweeps`
-and `StochasticEpochs`. The loop records the sweeps, decides when the descent has
-converged, and notices when a fixed step diverges.
+The loop records the sweeps, decides when the descent has converged, and notices when a
+fixed step diverges. What a sweep is, and how it answers a rise of F, is the business of
+a method, `AlternatingSweeps` or `StochasticEpochs`:
+
+=======================  =============================================================
+``sweep(last, gain)``    the next `Iterate`, given the last one and the gain of F to it
+``ceiling(start)``       the F above which a sweep counts as diverging
+``step_bound(iterate)``  a fixed step under which F should fall
+``full_step_descends``   whether that is certain, as for exact steps
+``tolerated_rise``       the rise, as a share of F, that a step found by trial may cause
+``rounding``             the rise, as a share of F, that is rounding
+``probation``            sweeps before a fixed step that may be too long can converge
+=======================  =============================================================
 """
 
 from collections.abc import Callable

@@ -66,9 +66,9 @@ class StochasticEpochs:
             self._etas = eta * float(penalties[0].unit[0]), eta
 
     def _schedule(self, counts: tuple[np.ndarray, np.ndarray]) -> tuple[tuple, tuple]:
-        """First steps, and scales of the squared gradients, of factors and of biases.
+        """Return first steps and scales of squared gradients, of factors and of biases.
 
-        They are those of data of mean square 1, in the units of these data.
+        They are those of data of mean square 1, converted to the units of these data.
         """
         rows, total = self.objective.rows, self.objective.total
         rank = max(1, len(self.penalties[1].ridge) - self.objective.column_bias)
