@@ -10,6 +10,7 @@ from sklearn.base import clone
 
 from sklearn_mfgd import DivergenceError, GradientMF, MaskedGradientMF, MFImputer
 from sklearn_mfgd._kernels.rows import Biases
+from sklearn_mfgd._optim import sweeps
 from sklearn_mfgd._optim.divergence import descending_step
 from sklearn_mfgd._optim.history import History
 from sklearn_mfgd._optim.loop import descend
@@ -372,6 +373,21 @@ def test_a_step_is_halved_until_the_objective_falls():
 
     assert descending_step(1.0, losses, start=10.0) == 0.125
     assert tried == [1.0, 0.5, 0.25, 0.125]
+
+
+def test_the_search_for_a_step_begins_at_the_smaller_of_two_bounds(
+    problem, monkeypatch
+):
+    """Those at the start and at the lowest F before the descent diverged."""
+    case = problem("complete", NONE, ridge=0.0)
+
+    def bound(objective, W, H, penalties):
+        return 1e-3 if W is case.W else 1e-6
+
+    monkeypatch.setattr(sweeps, "gradient_bound", bound)
+    with pytest.raises(DivergenceError) as caught:
+        run(case, "gd", eta=0.08)
+    assert caught.value.stable_eta == 1e-6
 
 
 @pytest.mark.parametrize("falls_from, named", [(0.125, 0.125), (0.05, 1.0)])
