@@ -386,7 +386,7 @@ def test_the_search_for_a_step_begins_at_the_smaller_of_two_bounds(
 
     monkeypatch.setattr(sweeps, "gradient_bound", bound)
     with pytest.raises(DivergenceError) as caught:
-        run(case, "gd", eta=0.08)
+        run(case, "gd", eta=0.06)
     assert caught.value.stable_eta == 1e-6
 
 
