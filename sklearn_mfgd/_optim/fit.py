@@ -7,7 +7,7 @@ import numpy as np
 
 from .._data.matrix import CompleteMatrix
 from .._data.units import in_range, times_power
-from .._kernels.linalg import one_blas_thread
+from .._kernels.blas import one_blas_thread
 from .loop import descend
 from .objective import objective_of
 from .penalty import Ridge, penalties_of
