@@ -194,6 +194,15 @@ cdef row_problem unpack_rows(problem, const real[:, ::1] H) except *:
     return c
 
 
+cdef row_problem unpack_factors(problem, const real[:, ::1] W) except *:
+    """The same, with factors of the rows."""
+    cdef const real[:, ::1] H = problem.H
+    cdef row_problem c = unpack_rows(problem, H)
+    check_shape("W", W, (c.n_rows, c.row_stride))
+    c.rows = first_of(W)
+    return c
+
+
 cdef run_rows(
     int kernel, row_problem *c, bint single, Py_ssize_t start, Py_ssize_t stop
 ):
@@ -249,62 +258,43 @@ def gradient(
     Py_ssize_t start,
     Py_ssize_t stop,
 ):
-    cdef const real[:, ::1] H = problem.H
-    cdef row_problem c = unpack_rows(problem, H)
-    check_shape("W", W, (c.n_rows, c.row_stride))
+    cdef row_problem c = unpack_factors(problem, W)
     check_shape("out", out, (c.n_rows, c.row_stride))
     check_shape("sums", sums, (c.n_rows,))
-    if c.n_rows == 0:
-        return
     check_given(problem.rows.values)
-    c.rows, c.out, c.sums = first_of(W), <void *> first_of[real](out), &sums[0]
-    run_rows(GRADIENT, &c, real is float, start, stop)
+    if c.n_rows:
+        c.out, c.sums = <void *> first_of[real](out), &sums[0]
+        run_rows(GRADIENT, &c, real is float, start, stop)
 
 
 def product(problem, real[:, ::1] out, Py_ssize_t start, Py_ssize_t stop):
     cdef const real[:, ::1] H = problem.H
     cdef row_problem c = unpack_rows(problem, H)
     c.row_bias = c.column_bias = False
-    c.rank = H.shape[1]
+    c.rank = c.row_stride = H.shape[1]
     check_shape("out", out, (c.n_rows, c.rank))
-    c.row_stride = c.rank
     c.out = <void *> first_of[real](out)
     run_rows(PRODUCT, &c, real is float, start, stop)
 
 
 def squares(
-    problem,
-    const real[:, ::1] W,
-    double[::1] out,
-    Py_ssize_t start,
-    Py_ssize_t stop,
+    problem, const real[:, ::1] W, double[::1] out, Py_ssize_t start, Py_ssize_t stop
 ):
-    cdef const real[:, ::1] H = problem.H
-    cdef row_problem c = unpack_rows(problem, H)
-    check_shape("W", W, (c.n_rows, c.row_stride))
+    cdef row_problem c = unpack_factors(problem, W)
     check_shape("out", out, (c.n_rows,))
-    if c.n_rows == 0:
-        return
-    c.rows, c.sums = first_of(W), &out[0]
-    run_rows(SQUARES, &c, real is float, start, stop)
+    if c.n_rows:
+        c.sums = &out[0]
+        run_rows(SQUARES, &c, real is float, start, stop)
 
 
 def residuals(
-    problem,
-    const real[:, ::1] W,
-    real[::1] out,
-    Py_ssize_t start,
-    Py_ssize_t stop,
+    problem, const real[:, ::1] W, real[::1] out, Py_ssize_t start, Py_ssize_t stop
 ):
-    cdef const real[:, ::1] H = problem.H
-    cdef row_problem c = unpack_rows(problem, H)
-    check_shape("W", W, (c.n_rows, c.row_stride))
+    cdef row_problem c = unpack_factors(problem, W)
     check_shape("out", out, (c.n_entries,))
-    if c.n_rows == 0:
-        return
     check_given(problem.rows.values)
-    c.rows = first_of(W)
-    c.out = &out[0] if out.shape[0] else NULL
+    if c.n_entries:
+        c.out = &out[0]
     run_rows(RESIDUALS, &c, real is float, start, stop)
 
 
@@ -358,9 +348,10 @@ def _sgd(problem, real[:, ::1] W, Py_ssize_t start, Py_ssize_t stop):
     c.row_stride, c.column_stride = W.shape[1], H.shape[1]
     n_entries = rows.shape[0]
     check_given(values)
-    for name, array in (("columns", columns), ("values", values), ("weights", weights)):
-        if array is not None:
-            check_shape(name, array, (n_entries,))
+    check_shape("columns", columns, (n_entries,))
+    check_shape("values", values, (n_entries,))
+    if weights is not None:
+        check_shape("weights", weights, (n_entries,))
     check_shape("H", H, (c.n_columns, c.rank + c.column_bias))
     check_shape("row_share", row_share, (c.n_rows,))
     check_shape("column_share", column_share, (c.n_columns,))
@@ -422,13 +413,10 @@ def _posterior(
     check_shape("means", means, (n_rows, q))
     check_shape("moments", moments, (n_rows, c.out_size))
     check_shape("prior", prior, (q * (q + 1) // 2,))
-    for name, array in (
-        ("scale", scale),
-        ("logdets", logdets),
-        ("gains", gains),
-        ("needs_fallback", needs_fallback),
-    ):
-        check_shape(name, array, (n_rows,))
+    check_shape("scale", scale, (n_rows,))
+    check_shape("logdets", logdets, (n_rows,))
+    check_shape("gains", gains, (n_rows,))
+    check_shape("needs_fallback", needs_fallback, (n_rows,))
     check_range(start, stop, n_rows, "rows")
     if covariances is not None:
         check_shape("covariances", covariances, (n_rows, q * (q + 1) // 2))
