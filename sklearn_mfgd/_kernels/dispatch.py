@@ -11,10 +11,17 @@ import numpy as np
 
 from . import backend, numpy_kernels
 from .problems import PosteriorProblem, Posteriors, RowProblem, StochasticProblem
+from .rows import Rows
 from .threads import OPERATIONS, share_out
 
 
-def least_squares(rows, H, biases, ridge, draws=None):
+def least_squares(
+    rows: Rows,
+    H: np.ndarray,
+    biases: tuple[bool, bool],
+    ridge: np.ndarray,
+    draws: np.ndarray | None = None,
+) -> np.ndarray:
     """Minimize the penalized squared error of every row, (n_rows, width).
 
     The ridge has one number per coefficient, (width,), or one per row and coefficient,
@@ -46,7 +53,7 @@ def least_squares(rows, H, biases, ridge, draws=None):
     return W
 
 
-def loss_and_gradient(rows, W, H, biases):
+def loss_and_gradient(rows: Rows, W, H, biases) -> tuple[float, np.ndarray]:
     """Half the sum of squared residuals, and its gradient in W."""
     problem = _row_problem(rows, H, biases)
     gradient = np.empty((rows.shape[0], problem.width), H.dtype)
@@ -57,7 +64,7 @@ def loss_and_gradient(rows, W, H, biases):
     return 0.5 * float(sums.sum()), gradient
 
 
-def product(rows, V):
+def product(rows: Rows, V: np.ndarray) -> np.ndarray:
     """Multiply the sparse matrix of the values, 1 without, by V, (n_columns, r)."""
     out = np.empty((rows.shape[0], V.shape[1]), V.dtype)
     problem = _row_problem(rows._replace(weights=None), V, (False, False))
@@ -68,7 +75,7 @@ def product(rows, V):
 
 def posterior(
     sums, system_index, targets, scale, prior, biases, *, with_covariances=False
-):
+) -> Posteriors:
     """`Posteriors` of the rows of a `PosteriorProblem`."""
     row_bias, column_bias = map(bool, biases)
     rank = targets.shape[1] - 1 - column_bias
@@ -114,7 +121,7 @@ def posterior(
     return posteriors
 
 
-def squares(rows, W, H, biases):
+def squares(rows: Rows, W, H, biases) -> np.ndarray:
     """Sum of the squared residuals of each row, (n_rows,)."""
     sums = np.empty(rows.shape[0])
     problem, W = _row_problem(rows, H, biases), np.ascontiguousarray(W)
@@ -123,17 +130,17 @@ def squares(rows, W, H, biases):
     return sums
 
 
-def loss(rows, W, H, biases):
+def loss(rows: Rows, W, H, biases) -> float:
     """Half the sum of squared residuals."""
     return 0.5 * float(squares(rows, W, H, biases).sum())
 
 
-def curvature(rows, D, H, biases):
+def curvature(rows: Rows, D, H, biases) -> np.ndarray:
     """Sum of ``(d_i . g_j)^2`` over each row, (n_rows,)."""
     return squares(rows._replace(values=None), D, H, biases)
 
 
-def residuals(rows, W, H, biases):
+def residuals(rows: Rows, W, H, biases) -> np.ndarray:
     """Approximation less data of each entry, (n_entries,)."""
     out = np.empty(rows.indices.size, H.dtype)
     problem, W = _row_problem(rows, H, biases), np.ascontiguousarray(W)
@@ -142,7 +149,7 @@ def residuals(rows, W, H, biases):
     return out
 
 
-def entry_products(W, H, rows, columns):
+def entry_products(W, H, rows, columns) -> np.ndarray:
     """Multiply ``W[rows[k]] . H[columns[k]]`` for every k."""
     dtype = np.result_type(W, H)
     W, H = (np.ascontiguousarray(factors, dtype) for factors in (W, H))

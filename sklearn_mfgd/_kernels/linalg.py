@@ -24,22 +24,12 @@ SAFE_EIGENVALUE = 1e-10
 UNDERFLOW_LIMIT = 1e-200
 
 
-def solve_shared(system, targets, n_terms):
+def solve_shared(system: np.ndarray, targets: np.ndarray, n_terms: int) -> np.ndarray:
     """Solve ``w_i @ system = targets_i`` for every row i, all with one system.
 
-    Parameters
-    ----------
-    system : ndarray of shape (r, r)
-        Symmetric positive semi-definite.
-    targets : ndarray of shape (n_rows, r)
-    n_terms : int
-        How many products were summed into `system`: what rounding can reach.
-
-    Returns
-    -------
-    solution : ndarray of shape (n_rows, r), float64
-        The solution of minimum norm where the system is singular, NaN where it or the
-        targets have overflowed.
+    The system, (r, r), is positive semi-definite, a sum of `n_terms` products, on which
+    its rounding depends. The solution, (n_rows, r) and float64, has minimum norm where
+    the system is singular and is NaN where it or the targets have overflowed.
     """
     if not np.isfinite(system).all():
         return np.full(targets.shape, np.nan)
@@ -80,17 +70,12 @@ def gram_of_rows(A):
     return gram
 
 
-def qr(A):
+def qr(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """QR decomposition of a matrix of few columns in calls that are not long.
 
     Blocks of rows are decomposed by themselves, ``A_k = Q_k R_k``, and then the stacked
-    R_k: the blocks of Q are Q_k times the block k of the second Q [1]_.
-
-    Returns
-    -------
-    Q : ndarray of shape (m, k), k = min(m, n)
-        Its columns are orthonormal.
-    R : ndarray of shape (k, n)
+    R_k: the blocks of Q are Q_k times the block k of the second Q [1]_. Q is (m, k), R
+    is (k, n), k = min(m, n).
 
     References
     ----------
@@ -109,11 +94,16 @@ def qr(A):
     return np.concatenate(Q), R
 
 
-def solve_each(systems, targets, n_terms, least_eigenvalue=0.0):
+def solve_each(
+    systems: np.ndarray,
+    targets: np.ndarray,
+    n_terms: int,
+    least_eigenvalue: float = 0.0,
+) -> np.ndarray:
     """Solve ``systems_i @ w_i = targets_i``, each row with a system of its own.
 
-    Parameters and result are those of `solve_shared`, with `systems` of shape
-    (n_rows, r, r); `least_eigenvalue` is a known lower bound of all eigenvalues.
+    As `solve_shared`, with systems of shape (n_rows, r, r); `least_eigenvalue` is a
+    known lower bound of all eigenvalues.
     """
     solution = np.full_like(targets, np.nan)
     finite = np.isfinite(systems).all(axis=(1, 2))
@@ -135,7 +125,7 @@ def solve_each(systems, targets, n_terms, least_eigenvalue=0.0):
     return solution
 
 
-def row_slices(length, width):
+def row_slices(length: int, width: int) -> list[slice]:
     """Slices of ``range(length)``, each of about `BLOCK` numbers, `width` per row."""
     step = max(1, BLOCK // max(1, width))
     return [slice(start, start + step) for start in range(0, length, step)]

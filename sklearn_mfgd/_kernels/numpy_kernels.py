@@ -11,30 +11,30 @@ from scipy import sparse
 
 from .blas import one_blas_thread
 from .linalg import row_slices, solve_each
+from .problems import PosteriorProblem, Posteriors, RowProblem, StochasticProblem
 
 # A block of rows with more than this share of its entries observed is multiplied out
 # whole: that is quicker than to gather the factors of every entry.
 DENSE_SHARE = 0.05
 
 
-def least_squares(problem, ridge, draws, out, needs_fallback, start, stop):
+def least_squares(
+    problem: RowProblem,
+    ridge: np.ndarray,
+    draws: np.ndarray | None,
+    out: np.ndarray,
+    needs_fallback: np.ndarray,
+    start: int,
+    stop: int,
+):
     """Minimize ``sum_j s_ij (x_ij - c_j - w_i.g_j)^2 + ridge_i.w_i^2`` of every row.
 
-    Parameters
-    ----------
-    problem : RowProblem
-    ridge : float64 ndarray of shape (1, width) or (n_rows, width)
-        Penalty of each coefficient, of all rows or of each.
-    draws : ndarray of shape (n_rows, width) or None
-        Standard normal numbers: with them the solution is sampled from the Gaussian
-        whose precision is the system, U'U, by adding ``inv(U) draws``.
-    out : ndarray of shape (n_rows, width)
-        Filled with the solution: of minimum norm where a row's system is singular,
-        zeros in a row without entries.
-    needs_fallback : uint8 ndarray of shape (n_rows,)
-        Filled with 0. `compiled`, which does not solve singular systems, marks them by
-        1 and leaves them to this function.
-    start, stop : int
+    The float64 `ridge` is one of all rows, (1, width), or one of each, (n_rows, width).
+    With `draws`, standard normal numbers of the shape of `out`, the solution is sampled
+    from the Gaussian whose precision is the system, U'U, by adding ``inv(U) draws``.
+    The solution, in `out`, has minimum norm where a row's system is singular, and is
+    zero in a row without entries. `compiled`, which does not solve singular systems,
+    marks them by 1 in `needs_fallback`, uint8, and leaves them to this function.
     """
     rows, width = problem.rows, problem.width
     design, offset = _regressors(problem, np.float64)
@@ -113,7 +113,7 @@ def entry_products(W, H, rows, columns, out, start, stop):
         out[block] = np.einsum("ij,ij->i", W[rows[block]], H[columns[block]])
 
 
-def sgd(problem, start, stop):
+def sgd(problem: StochasticProblem, start: int, stop: int):
     """Step against the gradient of one entry after the other, from `start` to `stop`.
 
     Entry (i, j) with the error e moves w_i by ``-eta (s_ij e h_j + ridge share_i w_i)``
@@ -162,21 +162,19 @@ def sgd(problem, start, stop):
                 factors[rank] -= size * (change + bias_ridge * share * factors[rank])
 
 
-def posterior(problem, out, needs_fallback, start, stop):
+def posterior(
+    problem: PosteriorProblem,
+    out: Posteriors,
+    needs_fallback: np.ndarray,
+    start: int,
+    stop: int,
+):
     """Gaussian posterior of the coefficients z = [w, b] of every row.
 
     With the moments of the other side summed over the entries of the row the precision
     of z is ``P = prior + scale * E[g g']``, g = [h, 1], and its mean solves
-    ``P z = scale * (sum of x g - E[c g])``.
-
-    Parameters
-    ----------
-    problem : PosteriorProblem
-    out : Posteriors
-    needs_fallback : uint8 ndarray of shape (n_rows,)
-        Filled with 0. `compiled` marks by 1 what it leaves to this function: rows whose
-        P rounding made indefinite.
-    start, stop : int
+    ``P z = scale * (sum of x g - E[c g])``. `compiled` marks by 1 in `needs_fallback`,
+    uint8, the rows that it leaves to this function: rounding made their P indefinite.
     """
     q = out.means.shape[1]
     rank = q - problem.row_bias

@@ -41,9 +41,9 @@ class Rows(NamedTuple):
     def sum_of_squares(self):
         """Sum of the weighted squares of the data."""
         values, weights = self.values, self.weights
-        factors = (values, values) if weights is None else (values, values, weights)
-        terms = "i,i->" if weights is None else "i,i,i->"
-        return float(np.einsum(terms, *factors, dtype=np.float64))
+        if weights is None:
+            return float(np.einsum("i,i->", values, values, dtype=np.float64))
+        return float(np.einsum("i,i,i->", values, values, weights, dtype=np.float64))
 
     def transpose(self):
         """The same entries, column by column.
@@ -130,7 +130,7 @@ class Rows(NamedTuple):
         )
 
     def astype(self, dtype):
-        """The same in another precision."""
+        """The same entries in another precision."""
         return self._replace(
             values=self.values.astype(dtype, copy=False),
             weights=None if self.weights is None else self.weights.astype(dtype),
