@@ -229,6 +229,13 @@ class TestSingularRows:
         expected = ridge_rows(ridge_row, table, ridge)
         assert_allclose(table.least_squares(ridge), expected, rtol=1e-4, atol=1e-4)
 
+    def test_have_no_penalty_of_other_rows(self, ridge_row):
+        table = make_table(20, 15, 3, share=0.2)
+        ridges = np.zeros(table.W.shape)
+        ridges[::2] = 10
+        expected = ridge_rows(ridge_row, table, ridges)
+        assert_allclose(table.least_squares(ridges), expected, rtol=1e-4, atol=1e-4)
+
     def test_leave_regular_rows_alone(self):
         mask = np.ones((6, 8), bool)
         mask[::2, 2:] = False
