@@ -50,7 +50,7 @@ def run(tmp_path):
 
 @pytest.fixture
 def tasks(planted):
-    """Fits of every solver to data with and without holes, none like another."""
+    """Fits of every solver to complete and incomplete data, none like another."""
     tasks = []
     for seed, solver in enumerate(["als", "scaled", "gd", "sgd"]):
         for share_missing in (0.0, 0.3):
@@ -92,6 +92,7 @@ def blas_threads():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_blas", [1, 2])
 def test_fits_in_threads_equal_fits_one_after_the_other(tasks, n_blas):
     with threadpool_limits(n_blas, user_api="blas"):
@@ -118,6 +119,7 @@ def test_one_model_transforms_in_several_threads(planted):
         assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_fits_that_fail_in_threads_give_the_threads_of_blas_back(tasks):
     def fail(task):
         model = GradientMF(3, solver="gd", eta=1e6, init="random", random_state=0)
@@ -178,6 +180,7 @@ if __name__ == "__main__":
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_a_grid_search_in_workers_equals_one_without(run, start):
     script = GRID_SEARCH.replace("BACKENDS", "['multiprocessing', 'threading']")
@@ -215,6 +218,7 @@ if __name__ == "__main__":
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_a_child_fits_after_its_parent_did(run, context):
     """And neither keeps a thread when it is done."""
@@ -230,9 +234,9 @@ import multiprocessing
 import threading
 import time
 
-from sklearn_mfgd._kernels import linalg
+from sklearn_mfgd._kernels import blas
 
-controller = linalg._blas()
+controller = blas._blas()
 
 
 class Slow:
@@ -244,7 +248,7 @@ class Slow:
 if __name__ == "__main__":
     context = multiprocessing.get_context("fork")
     expected, done = fit("als"), threading.Event()
-    linalg._blas = Slow
+    blas._blas = Slow
 
     def keep_fitting():
         while not done.is_set():
@@ -268,6 +272,7 @@ if __name__ == "__main__":
 )
 
 
+@pytest.mark.slow
 def test_a_child_forked_while_another_thread_fits_does_not_hang(run):
     lines = run(FORK_DURING_A_FIT, OMP_NUM_THREADS="2", OPENBLAS_NUM_THREADS="1")
     assert lines == 4 * ["True"]
@@ -287,6 +292,7 @@ SHARES = (
 )
 
 
+@pytest.mark.slow
 def test_workers_of_loky_find_the_same_and_use_their_share_of_the_processors(run):
     lines = run(SHARES.replace("BACKENDS", "['loky']"))
     assert lines == ["loky True", "loky True", "True", "True", "[5, 5, 5, 5]"]
@@ -322,6 +328,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGINT for one process")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
     [

@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from .._kernels.linalg import one_blas_thread
+from .._kernels.blas import one_blas_thread
 from .._optim.loop import History
 from .._optim.objective import objective_of
 from .._optim.penalty import Ridge, penalties_of

@@ -1,4 +1,4 @@
-"""The compiled kernels, or their reference implementation in NumPy."""
+"""Choice of the backend: compiled kernels, or the reference implementation in NumPy."""
 
 import os
 
@@ -6,7 +6,7 @@ from . import numpy_kernels
 
 
 def _load():
-    """The compiled kernels, or those in NumPy where that is wanted or all there is."""
+    """Import the compiled kernels, or NumPy's if they are wanted or all there is."""
     wanted = os.environ.get("SKLEARN_MFGD_KERNELS", "")
     required = os.environ.get("SKLEARN_MFGD_REQUIRE_COMPILED", "") not in ("", "0")
     if wanted == "numpy" and not required:

@@ -1,174 +1,162 @@
-"""Observed entries by rows, and the kernels on them: which twin, on which threads."""
+"""Kernels over all rows: cut into ranges, shared out among threads.
 
+A range costs about `OPERATIONS`. What the kernels are asked is described in `problems`,
+what they compute in `numpy_kernels`.
+"""
+
+from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 
 from . import backend, numpy_kernels
+from .problems import PosteriorProblem, Posteriors, RowProblem, StochasticProblem
+from .rows import Rows
 from .threads import OPERATIONS, share_out
 
 
-def least_squares(rows, H, biases, ridge, draws=None):
-    """Minimize the penalized squared error of every row, (n_rows, r).
+def least_squares(
+    rows: Rows,
+    H: np.ndarray,
+    biases: tuple[bool, bool],
+    ridge: np.ndarray,
+    draws: np.ndarray | None = None,
+) -> np.ndarray:
+    """Minimize the penalized squared error of every row, (n_rows, width).
 
-    The ridge is one of each coefficient, (r,), or of each row besides, (n_rows, r).
-    With `draws`, standard normal numbers of that shape, draw the rows from the Gaussian
-    of which this is minus the logarithm of the density.
+    The ridge has one number per coefficient, (width,), or one per row and coefficient,
+    (n_rows, width). With `draws`, standard normal numbers of that shape, sample the
+    rows from the Gaussian of which this is minus the logarithm of the density.
     """
-    width = H.shape[1] - biases[1] + biases[0]
+    problem = _row_problem(rows, H, biases)
+    width = problem.width
     W = np.empty((rows.shape[0], width), H.dtype)
-    singular = np.zeros(len(W), np.uint8)
+    needs_fallback = np.zeros(len(W), np.uint8)
     ridge = np.atleast_2d(np.asarray(ridge, np.float64))
-    arguments = *_arguments(rows, H, biases), ridge, draws
-    _share_rows(
-        rows,
-        width**2 + 20 * width,
-        width**3 / 3 + 100,
-        lambda *part: backend.kernels.least_squares(*arguments, W, singular, *part),
+    work = partial(
+        backend.kernels.least_squares, problem, ridge, draws, W, needs_fallback
     )
-    chosen = np.flatnonzero(singular)
+    _run_by_rows(work, rows, width**2 + 20 * width, width**3 / 3 + 100)
+    chosen = np.flatnonzero(needs_fallback)
     if chosen.size:  # in float64 and by eigenvalues
-        part = rows.take(chosen)
-        W_part = np.empty((chosen.size, width), H.dtype)
+        W_of_chosen = np.empty((chosen.size, width), H.dtype)
         numpy_kernels.least_squares(
-            *_arguments(part, H, biases),
+            problem._replace(rows=rows.take(chosen)),
             ridge if len(ridge) == 1 else ridge[chosen],
             None if draws is None else draws[chosen],
-            W_part,
+            W_of_chosen,
             np.empty(chosen.size, np.uint8),
             0,
             chosen.size,
         )
-        W[chosen] = W_part
+        W[chosen] = W_of_chosen
     return W
 
 
-def loss_and_gradient(rows, W, H, biases):
+def loss_and_gradient(rows: Rows, W, H, biases) -> tuple[float, np.ndarray]:
     """Half the sum of squared residuals, and its gradient in W."""
-    gradient = np.empty((rows.shape[0], H.shape[1] - biases[1] + biases[0]), H.dtype)
+    problem = _row_problem(rows, H, biases)
+    gradient = np.empty((rows.shape[0], problem.width), H.dtype)
     sums = np.empty(len(gradient))
-    arguments = _arguments(rows, H, biases)
     W = np.ascontiguousarray(W)
-    _share_rows(
-        rows,
-        *_linear(H),
-        lambda *part: backend.kernels.gradient(*arguments, W, gradient, sums, *part),
-    )
+    work = partial(backend.kernels.gradient, problem, W, gradient, sums)
+    _run_by_rows(work, rows, *_linear_cost(H))
     return 0.5 * float(sums.sum()), gradient
 
 
-def product(rows, V):
+def product(rows: Rows, V: np.ndarray) -> np.ndarray:
     """Multiply the sparse matrix of the values, 1 without, by V, (n_columns, r)."""
     out = np.empty((rows.shape[0], V.shape[1]), V.dtype)
-    sums = np.empty(len(out))
-    arguments = _arguments(rows._replace(weights=None), V, (False, False))
-    _share_rows(
-        rows,
-        *_linear(V),
-        lambda *part: backend.kernels.gradient(*arguments, None, out, sums, *part),
-    )
+    problem = _row_problem(rows._replace(weights=None), V, (False, False))
+    work = partial(backend.kernels.product, problem, out)
+    _run_by_rows(work, rows, *_linear_cost(V))
     return out
 
 
-class Posteriors(NamedTuple):
-    """What the entries say about the coefficients of every row."""
-
-    means: np.ndarray  # (n_rows, q)
-    moments: np.ndarray  # (n_rows, size), see `_moments`
-    covariances: np.ndarray | None  # (n_rows, q * (q + 1) / 2), packed
-    logdets: np.ndarray  # (n_rows,), of the covariances
-    gains: np.ndarray  # (n_rows,), mean times right-hand side
-
-
-def posterior(sums, which, targets, scale, prior, biases, *, with_covariances=False):
-    """Posteriors of the rows, see `numpy_kernels.posterior`.
-
-    Returns
-    -------
-    Posteriors
-    """
+def posterior(
+    sums, system_index, targets, scale, prior, biases, *, with_covariances=False
+) -> Posteriors:
+    """`Posteriors` of the rows of a `PosteriorProblem`."""
     row_bias, column_bias = map(bool, biases)
-    n_rows, q = len(which), round(np.sqrt(2 * prior.size + 0.25) - 0.5)
-    rank = q - row_bias
-    matrix = np.zeros((q, q))
-    matrix[np.tril_indices(q)] = prior
-    least = np.linalg.eigvalsh(matrix).min(initial=np.inf)
-    means = np.empty((n_rows, q), sums.dtype)
-    size = (rank + 1) * (rank + 2) // 2 + row_bias * (rank + 2)
-    moments = np.empty((n_rows, size), sums.dtype)
-    logdets, gains = np.empty(n_rows), np.empty(n_rows)
-    singular = np.zeros(n_rows, np.uint8)
-    given = sums, which, targets, scale
-    shared = prior, least, row_bias, column_bias
-    covariances = None
-    if with_covariances:
-        covariances = np.empty((n_rows, prior.size), sums.dtype)
-    found = means, moments, covariances, logdets, gains, singular
-    step = max(1, int(OPERATIONS / (2 * q**3 + 200)))
-    ranges = [(k, min(k + step, n_rows)) for k in range(0, n_rows, step)]
-    _share(
-        lambda *part: backend.kernels.posterior(*given, *shared, *found, *part), ranges
+    rank = targets.shape[1] - 1 - column_bias
+    n_rows, q = len(system_index), rank + row_bias
+    prior_matrix = np.zeros((q, q))
+    prior_matrix[np.tril_indices(q)] = prior
+    problem = PosteriorProblem(
+        sums=sums,
+        system_index=system_index,
+        targets=targets,
+        scale=scale,
+        prior=prior,
+        least_eigenvalue=np.linalg.eigvalsh(prior_matrix).min(initial=np.inf),
+        row_bias=row_bias,
+        column_bias=column_bias,
     )
-    chosen = np.flatnonzero(singular)
+    size = (rank + 1) * (rank + 2) // 2 + row_bias * (rank + 2)
+    dtype = sums.dtype
+    posteriors = Posteriors(
+        means=np.empty((n_rows, q), dtype),
+        moments=np.empty((n_rows, size), dtype),
+        covariances=np.empty((n_rows, prior.size), dtype) if with_covariances else None,
+        logdets=np.empty(n_rows),
+        gains=np.empty(n_rows),
+    )
+    needs_fallback = np.zeros(n_rows, np.uint8)
+    work = partial(backend.kernels.posterior, problem, posteriors, needs_fallback)
+    _run(work, _equal_ranges(n_rows, 2 * q**3 + 200))
+    chosen = np.flatnonzero(needs_fallback)
     if chosen.size:  # by eigenvalues
-        part = [None if array is None else array[chosen] for array in found]
-        own = sums, which[chosen], targets[chosen], scale[chosen]
-        numpy_kernels.posterior(*own, *shared, *part, 0, chosen.size)
-        for whole, few in zip(found, part, strict=True):
-            if whole is not None:
-                whole[chosen] = few
-    return Posteriors(*found[:-1])
+        problem = problem._replace(
+            system_index=system_index[chosen],
+            targets=targets[chosen],
+            scale=scale[chosen],
+        )
+        of_chosen = [None if array is None else array[chosen] for array in posteriors]
+        numpy_kernels.posterior(
+            problem, Posteriors(*of_chosen), needs_fallback[chosen], 0, chosen.size
+        )
+        for array, array_of_chosen in zip(posteriors, of_chosen, strict=True):
+            if array is not None:
+                array[chosen] = array_of_chosen
+    return posteriors
 
 
-def squares(rows, W, H, biases):
+def squares(rows: Rows, W, H, biases) -> np.ndarray:
     """Sum of the squared residuals of each row, (n_rows,)."""
     sums = np.empty(rows.shape[0])
-    arguments = _arguments(rows, H, biases)
-    W = np.ascontiguousarray(W)
-    _share_rows(
-        rows,
-        *_linear(H),
-        lambda *part: backend.kernels.squares(*arguments, W, sums, *part),
-    )
+    problem, W = _row_problem(rows, H, biases), np.ascontiguousarray(W)
+    work = partial(backend.kernels.squares, problem, W, sums)
+    _run_by_rows(work, rows, *_linear_cost(H))
     return sums
 
 
-def loss(rows, W, H, biases):
+def loss(rows: Rows, W, H, biases) -> float:
     """Half the sum of squared residuals."""
     return 0.5 * float(squares(rows, W, H, biases).sum())
 
 
-def curvature(rows, D, H, biases):
+def curvature(rows: Rows, D, H, biases) -> np.ndarray:
     """Sum of ``(d_i . g_j)^2`` over each row, (n_rows,)."""
     return squares(rows._replace(values=None), D, H, biases)
 
 
-def residuals(rows, W, H, biases):
+def residuals(rows: Rows, W, H, biases) -> np.ndarray:
     """Approximation less data of each entry, (n_entries,)."""
     out = np.empty(rows.indices.size, H.dtype)
-    arguments = _arguments(rows, H, biases)
-    W = np.ascontiguousarray(W)
-    _share_rows(
-        rows,
-        *_linear(H),
-        lambda *part: backend.kernels.residuals(*arguments, W, out, *part),
-    )
+    problem, W = _row_problem(rows, H, biases), np.ascontiguousarray(W)
+    work = partial(backend.kernels.residuals, problem, W, out)
+    _run_by_rows(work, rows, *_linear_cost(H))
     return out
 
 
-def entry_products(W, H, rows, columns):
+def entry_products(W, H, rows, columns) -> np.ndarray:
     """Multiply ``W[rows[k]] . H[columns[k]]`` for every k."""
     dtype = np.result_type(W, H)
     W, H = (np.ascontiguousarray(factors, dtype) for factors in (W, H))
     rows, columns = (np.ascontiguousarray(k, np.int64) for k in (rows, columns))
     out = np.empty(len(rows), dtype)
-    step = max(1, int(OPERATIONS / (20 + H.shape[1])))
-    ranges = [(k, min(k + step, len(rows))) for k in range(0, len(rows), step)]
-    _share(
-        lambda *part: backend.kernels.entry_products(W, H, rows, columns, out, *part),
-        ranges,
-    )
+    work = partial(backend.kernels.entry_products, W, H, rows, columns, out)
+    _run(work, _equal_ranges(len(rows), 20 + H.shape[1]))
     return out
 
 
@@ -177,63 +165,59 @@ def stochastic_steps(
 ):
     """Make the steps of ranges of entries that have no row or column in common.
 
-    Parameters
-    ----------
-    entries : tuple of ndarray
-        Rows, columns, values and weights (or None), in the order of the steps.
-    ranges : list of pairs
-    W, H : ndarray
-        Changed in place.
-    biases : pair of bool
-    shares, squares : pair of ndarray
-        For rows and for columns, as are `row_share` and so on of `numpy_kernels.sgd`.
-    ridges, etas, scales : pair of float
-        For factors and for biases.
+    W, H and `squares` are changed in place; all but the ranges are the fields of a
+    `StochasticProblem`.
     """
-    width = H.shape[1]
-    step = max(1, int(OPERATIONS / (40 + 8 * width)))
+    problem = StochasticProblem(
+        entries=entries,
+        W=W,
+        H=H,
+        row_bias=bool(biases[0]),
+        column_bias=bool(biases[1]),
+        ridge_shares=shares,
+        squares=squares,
+        ridges=ridges,
+        etas=etas,
+        scales=scales,
+    )
+    step = max(1, int(OPERATIONS / (40 + 8 * H.shape[1])))
 
     def work(start, stop):
         for first in range(start, stop, step):  # so that Ctrl-C need not wait
-            backend.kernels.sgd(
-                *entries,
-                W,
-                H,
-                *map(bool, biases),
-                *shares,
-                *squares,
-                *ridges,
-                *etas,
-                *scales,
-                first,
-                min(first + step, stop),
-            )
+            backend.kernels.sgd(problem, first, min(first + step, stop))
 
-    alone = sum(stop - start for start, stop in ranges) < step
-    share_out(
-        work, ranges, limit=1 if alone or backend.kernels is numpy_kernels else None
-    )
+    is_small = sum(stop - start for start, stop in ranges) < step
+    _run(work, ranges, limit=1 if is_small else None)
 
 
-def _arguments(rows, H, biases):
-    return np.ascontiguousarray(H), *rows[:4], *map(bool, biases)
+def _row_problem(rows, H, biases):
+    row_bias, column_bias = map(bool, biases)
+    return RowProblem(rows, np.ascontiguousarray(H), row_bias, column_bias)
 
 
-def _linear(H):
+def _linear_cost(H):
     """Cost of an entry and of a row where each entry costs a product or two."""
     return 20 + 4 * H.shape[1], 100
 
 
-def _share_rows(rows, per_entry, per_row, work):
+def _run_by_rows(work, rows, cost_of_entry, cost_of_row):
     """Cut the rows into ranges of like cost and share them out."""
     n_rows = rows.shape[0]
-    cost = rows.indptr * float(per_entry) + np.arange(n_rows + 1) * float(per_row)
-    count = int(np.ceil(cost[-1] / OPERATIONS))
-    cuts = np.searchsorted(cost, np.linspace(0, cost[-1], count + 1)[1:-1])
+    cost = rows.indptr * float(cost_of_entry)
+    cost += np.arange(n_rows + 1) * float(cost_of_row)
+    n_ranges = int(np.ceil(cost[-1] / OPERATIONS))
+    cuts = np.searchsorted(cost, np.linspace(0, cost[-1], n_ranges + 1)[1:-1])
     cuts = np.unique(np.concatenate([[0], cuts, [n_rows]])).tolist()
-    _share(work, list(pairwise(cuts)))
+    _run(work, list(pairwise(cuts)))
 
 
-def _share(work, ranges):
-    # Those in NumPy hold the GIL, and run BLAS.
-    share_out(work, ranges, limit=1 if backend.kernels is numpy_kernels else None)
+def _equal_ranges(length, cost):
+    """Cut ``range(length)``, of which each costs the same, into ranges."""
+    step = max(1, int(OPERATIONS / cost))
+    return [(start, min(start + step, length)) for start in range(0, length, step)]
+
+
+def _run(work, ranges, limit=None):
+    """Call ``work(start, stop)`` for every range, on threads where that helps."""
+    # Kernels in NumPy hold the GIL, and run BLAS.
+    share_out(work, ranges, limit=1 if backend.kernels is numpy_kernels else limit)

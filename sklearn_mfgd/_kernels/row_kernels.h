@@ -1,17 +1,37 @@
 /* The kernels for one vector width and one pair of types. vector_widths.h includes this
- * file once for each, with these macros set:
+ * file once for each, by way of data_types.h, with these macros set:
  *
- *   DATA       type of the data and the factors
- *   REAL       type of the arithmetic
- *   LANES      numbers of type REAL in a vector register
- *   TILE_ROWS  rows of a register tile; a tile is up to three vectors wide
- *   TARGET     function attribute that allows the instructions, or nothing
- *   NAME(x)    x with a suffix of its own
- *   SQRT(x)    square root of a REAL
- *   LEAST      a pivot below this share of the largest diagonal entry is not trusted
- *   PRECISE    whether REAL is double: what the posterior is computed in
- *   NOTHING    a system without any larger entry says nothing about its row
+ *   WIDTH       name of the vector width
+ *   BYTES       of a vector register, 0 in plain C
+ *   TILE_ROWS   rows of a register tile; a tile is up to three vectors wide
+ *   TARGET      function attribute that allows the instructions, or nothing
+ *   TYPES       name of the pair of types
+ *   DATA_BYTES  of a number of the data and the factors, 4 or 8
+ *   REAL_BYTES  of a number in the arithmetic, 4 or 8
  */
+
+#define NAME(x) JOIN(x, TYPES, WIDTH)
+#define LANES (BYTES ? BYTES / REAL_BYTES : 1) /* numbers in a register */
+
+#if DATA_BYTES == 4
+#define DATA float
+#else
+#define DATA double
+#endif
+
+/* LEAST_PIVOT: one below this share of the largest diagonal entry is not trusted.
+ * UNDERFLOW_LIMIT: a system without any larger entry says nothing about its row. */
+#if REAL_BYTES == 4
+#define REAL float
+#define SQRT sqrtf
+#define LEAST_PIVOT 1e-4f
+#define UNDERFLOW_LIMIT 1e-30f
+#else
+#define REAL double
+#define SQRT sqrt
+#define LEAST_PIVOT 1e-10
+#define UNDERFLOW_LIMIT 1e-200
+#endif
 
 #if LANES > 1
 typedef REAL NAME(vec)
@@ -158,7 +178,7 @@ TARGET static void NAME(back_substitute)(int64_t size, int64_t ld, const REAL *f
 }
 
 /* Copy the factors of some entries, scaled by the roots of their weights, to a panel. */
-INLINE TARGET void NAME(gather)(const observed *of, int64_t first, int64_t n, int64_t ld,
+INLINE TARGET void NAME(gather)(const row_problem *of, int64_t first, int64_t n, int64_t ld,
                                 REAL *panel, REAL *target, REAL *root)
 {
     const DATA *columns = of->columns, *values = of->values, *weights = of->weights;
@@ -182,41 +202,54 @@ INLINE TARGET void NAME(gather)(const observed *of, int64_t first, int64_t n, in
     }
 }
 
-/* Solve row i; returns 0 where its system is singular as far as REAL can tell. */
-TARGET static int NAME(solve_row)(const observed *of, int64_t i, REAL *work)
+/* Sum the products of the entries of row i, of roots s of weights, regressors h and
+ * targets t: system = sum s^2 h h', the upper triangle; b = sum s^2 t h; border = sum s^2 h;
+ * and for the bias totals = sum s^2 t, sum s^2. `panel` is work memory. */
+TARGET static void NAME(sum_system)(const row_problem *of, int64_t i, int64_t ld, REAL *system,
+                                    REAL *b, REAL *border, REAL *totals, REAL *panel)
 {
-    int64_t rank = of->rank, ld = rank ? (rank + PADDING - 1) / PADDING * PADDING : PADDING;
     int64_t chunk = PANEL / (ld * (int64_t)sizeof(REAL));
     chunk = chunk < 16 ? 16 : chunk;
-    REAL *system = work, *b = system + ld * ld, *s = b + ld, *inverses = s + ld;
-    REAL *panel = inverses + ld;
     REAL *target = panel + chunk * ld, *root = target + chunk;
-    REAL sum_target = 0, sum_weight = 0, largest = 0;
-    const DATA *draws = of->draws ? (const DATA *)of->draws + i * of->row_stride : NULL;
-    memset(system, 0, (size_t)(ld * ld + 2 * ld) * sizeof(REAL));
+    totals[0] = totals[1] = 0;
     for (int64_t first = of->indptr[i]; first < of->indptr[i + 1]; first += chunk) {
         int64_t n = of->indptr[i + 1] - first;
         n = n < chunk ? n : chunk;
         NAME(gather)(of, first, n, ld, panel, target, root);
         NAME(add_products)(n, panel, ld, system);
         for (int64_t c = 0; c < ld; c += LANES) {
-            VEC b_sum = (VEC){0}, s_sum = (VEC){0};
+            VEC b_sum = (VEC){0}, border_sum = (VEC){0};
             for (int64_t j = 0; j < n; j++) {
                 VEC x = LOAD(panel + j * ld + c);
                 b_sum += target[j] * x;
-                s_sum += root[j] * x;
+                border_sum += root[j] * x;
             }
             STORE(b + c, LOAD(b + c) + b_sum);
-            STORE(s + c, LOAD(s + c) + s_sum);
+            STORE(border + c, LOAD(border + c) + border_sum);
         }
-        REAL t = 0, w = 0;
+        REAL target_sum = 0, weight_sum = 0;
         for (int64_t j = 0; j < n; j++) {
-            t += root[j] * target[j];
-            w += root[j] * root[j];
+            target_sum += root[j] * target[j];
+            weight_sum += root[j] * root[j];
         }
-        sum_target += t;
-        sum_weight += w;
+        totals[0] += target_sum;
+        totals[1] += weight_sum;
     }
+}
+
+/* Solve row i; returns 0 where its system is singular as far as REAL can tell. With a
+ * bias the system has one more row, the border, and is solved by its Schur complement:
+ * with U'U = system, U'z = b and U's = border, (weight - s.s) bias = target - s.z and
+ * U w = z - bias s. Draws are added to the right of these last triangular systems. */
+TARGET static int NAME(solve_row)(const row_problem *of, int64_t i, REAL *work)
+{
+    int64_t rank = of->rank, ld = rank ? (rank + PADDING - 1) / PADDING * PADDING : PADDING;
+    REAL *system = work, *b = system + ld * ld, *border = b + ld, *inverses = border + ld;
+    REAL totals[2], largest = 0, bias = 0;
+    const DATA *draws = of->draws ? (const DATA *)of->draws + i * of->row_stride : NULL;
+    memset(system, 0, (size_t)(ld * ld + 2 * ld) * sizeof(REAL));
+    NAME(sum_system)(of, i, ld, system, b, border, totals, inverses + ld);
+    REAL target = totals[0], weight = totals[1];
     const double *ridge = of->ridge + i * of->ridge_stride;
     for (int64_t k = 0; k < rank; k++) {
         REAL *diagonal = system + k * ld + k;
@@ -224,29 +257,29 @@ TARGET static int NAME(solve_row)(const observed *of, int64_t i, REAL *work)
         largest = *diagonal > largest ? *diagonal : largest;
     }
     if (of->row_bias) {
-        sum_weight += (REAL)ridge[rank];
-        largest = sum_weight > largest ? sum_weight : largest;
+        weight += (REAL)ridge[rank];
+        largest = weight > largest ? weight : largest;
     }
-    REAL limit = LEAST * largest, bias = 0;
-    if (!(largest > NOTHING) ||
-        !NAME(cholesky)(rank, ld, system, limit, inverses, b, of->row_bias ? s : NULL))
+    REAL limit = LEAST_PIVOT * largest;
+    if (!(largest > UNDERFLOW_LIMIT) ||
+        !NAME(cholesky)(rank, ld, system, limit, inverses, b, of->row_bias ? border : NULL))
         return 0;
     if (of->row_bias) {
         for (int64_t k = 0; k < rank; k++) {
-            sum_weight -= s[k] * s[k];
-            sum_target -= s[k] * b[k];
+            weight -= border[k] * border[k];
+            target -= border[k] * b[k];
         }
-        if (!(sum_weight > limit))
+        if (!(weight > limit))
             return 0;
-        bias = sum_target / sum_weight;
+        bias = target / weight;
         if (draws)
-            bias += draws[rank] / SQRT(sum_weight);
-        NAME(add_scaled)(-bias, s, b, 0, ld);
+            bias += draws[rank] / SQRT(weight);
+        NAME(add_scaled)(-bias, border, b, 0, ld);
     }
     for (int64_t k = 0; draws && k < rank; k++)
         b[k] += draws[k];
     NAME(back_substitute)(rank, ld, system, inverses, b);
-    DATA *out = (DATA *)of->rows + i * of->row_stride;
+    DATA *out = (DATA *)of->out + i * of->row_stride;
     for (int64_t k = 0; k < rank; k++)
         out[k] = (DATA)b[k];
     if (of->row_bias)
@@ -256,7 +289,7 @@ TARGET static int NAME(solve_row)(const observed *of, int64_t i, REAL *work)
 
 /* ---- Posterior of a row ------------------------------------------------------------- */
 
-#if PRECISE
+#if REAL_BYTES == 8 /* the posterior is computed in double */
 
 /* Y = inverse of U', for U as `cholesky` leaves it: row c of Y ends at column c. */
 TARGET static void NAME(invert)(int64_t size, int64_t ld, const REAL *factor,
@@ -273,13 +306,13 @@ TARGET static void NAME(invert)(int64_t size, int64_t ld, const REAL *factor,
     }
 }
 
-/* Posterior of row i, see `_kernels`; `fresh`: the work memory holds another system than
- * the one of this row. Returns 0 where rounding made it indefinite. */
-TARGET static int NAME(posterior)(const posteriors *of, int64_t i, int fresh, REAL *work)
+/* Posterior of row i. `fresh`: the work memory holds another system than the one of this
+ * row, and is filled anew. Returns 0 where rounding made the precision indefinite. */
+TARGET static int NAME(posterior)(const posterior_problem *of, int64_t i, int fresh, REAL *work)
 {
     int64_t q = of->rank + of->row_bias, rank = of->rank;
     int64_t ld = q ? (q + PADDING - 1) / PADDING * PADDING : PADDING;
-    const DATA *sums = (const DATA *)of->sums + of->which[i] * of->size;
+    const DATA *sums = (const DATA *)of->sums + of->system_index[i] * of->size;
     const DATA *target = (const DATA *)of->targets + i * of->target_stride;
     const DATA *cross = of->column_bias ? sums + of->size - (rank + 2) : NULL;
     REAL scale = of->scale[i], *system = work, *covariance = system + ld * ld;
@@ -297,7 +330,7 @@ TARGET static int NAME(posterior)(const posteriors *of, int64_t i, int fresh, RE
             for (int64_t b = 0; b <= a; b++)
                 system[b * ld + a] = *prior++ + scale * (REAL)*sums++;
         }
-        if (!NAME(cholesky)(q, ld, system, of->least / 2, inverses, covariance, NULL))
+        if (!NAME(cholesky)(q, ld, system, of->least_eigenvalue / 2, inverses, covariance, NULL))
             return 0;
         for (int64_t k = 0; k < q; k++)
             logdet += log(inverses[k]);
@@ -327,7 +360,7 @@ TARGET static int NAME(posterior)(const posteriors *of, int64_t i, int fresh, RE
             for (int64_t b = 0; b <= a; b++)
                 *spread++ = (DATA)covariance[b * ld + a];
     }
-    DATA *out = (DATA *)of->moments + i * of->own_size;
+    DATA *out = (DATA *)of->moments + i * of->out_size;
     for (int64_t a = 0; a < rank; a++)
         for (int64_t b = 0; b <= a; b++)
             *out++ = (DATA)(covariance[b * ld + a] + z[a] * z[b]);
@@ -344,18 +377,18 @@ TARGET static int NAME(posterior)(const posteriors *of, int64_t i, int fresh, RE
     return 1;
 }
 
-TARGET static void NAME(posteriors)(const posteriors *of, int64_t start, int64_t stop, double *work)
+TARGET static void NAME(posteriors)(const posterior_problem *of, int64_t start, int64_t stop, double *work)
 {
     for (int64_t i = start; i < stop; i++) {
-        int fresh = i == start || of->singular[i - 1] || of->which[i] != of->which[i - 1] ||
+        int fresh = i == start || of->needs_fallback[i - 1] || of->system_index[i] != of->system_index[i - 1] ||
                     of->scale[i] != of->scale[i - 1];
-        of->singular[i] = !NAME(posterior)(of, i, fresh, work);
+        of->needs_fallback[i] = !NAME(posterior)(of, i, fresh, work);
     }
 }
 
 #endif
 
-#ifndef MIXED
+#if DATA_BYTES == REAL_BYTES /* what needs no other precision than that of the data */
 
 /* ---- Residuals ---------------------------------------------------------------------- */
 
@@ -379,7 +412,7 @@ INLINE TARGET REAL NAME(dot)(int64_t rank, const REAL *w, const REAL *h)
 }
 
 /* Approximation less value of entry k, in the row with factors w. */
-INLINE TARGET REAL NAME(residual)(const observed *of, const REAL *w, int64_t k)
+INLINE TARGET REAL NAME(residual)(const row_problem *of, const REAL *w, int64_t k)
 {
     const REAL *h = (const REAL *)of->columns + of->indices[k] * of->column_stride;
     REAL sum = NAME(dot)(of->rank, w, h) - ((const REAL *)of->values)[k];
@@ -388,15 +421,15 @@ INLINE TARGET REAL NAME(residual)(const observed *of, const REAL *w, int64_t k)
     return of->column_bias ? sum + h[of->rank] : sum;
 }
 
-TARGET static void NAME(residuals)(const observed *of, int64_t i)
+TARGET static void NAME(residuals)(const row_problem *of, int64_t i)
 {
     const REAL *w = (const REAL *)of->rows + i * of->row_stride;
     for (int64_t k = of->indptr[i]; k < of->indptr[i + 1]; k++)
-        ((REAL *)of->entries)[k] = NAME(residual)(of, w, k);
+        ((REAL *)of->out)[k] = NAME(residual)(of, w, k);
 }
 
 /* g += sum_k change[k] h_k, for n entries of a row */
-INLINE TARGET void NAME(accumulate)(const int n, const observed *of, int64_t first,
+INLINE TARGET void NAME(accumulate)(const int n, const row_problem *of, int64_t first,
                                     const REAL *change, REAL *g)
 {
     const REAL *h[4];
@@ -414,15 +447,15 @@ INLINE TARGET void NAME(accumulate)(const int n, const observed *of, int64_t fir
             g[c] += change[a] * h[a][c];
 }
 
-/* Gradient of half the squared residuals of row i, and their sum; without row factors
- * the product of the values with the column factors. */
-TARGET static void NAME(gradient)(const observed *of, int64_t i)
+/* out_i = sum_k change_k h_k, the change of entry k being its weighted residual, or its
+ * value where there are no factors of rows; sums_i = sum_k change_k residual_k. */
+INLINE TARGET void NAME(sum_factors)(const row_problem *of, int64_t i, const int with_residuals)
 {
-    const REAL *w = of->rows ? (const REAL *)of->rows + i * of->row_stride : NULL;
+    const REAL *w = (const REAL *)of->rows + (with_residuals ? i * of->row_stride : 0);
     const REAL *values = of->values, *weights = of->weights;
-    REAL *g = (REAL *)of->gradient + i * of->gradient_stride, total = 0;
+    REAL *g = (REAL *)of->out + i * of->row_stride, total = 0;
     int64_t stop = of->indptr[i + 1];
-    double loss = 0;
+    double sum = 0;
     for (int64_t c = 0; c < of->rank + of->row_bias; c++)
         g[c] = 0;
     for (int64_t first = of->indptr[i]; first < stop; first += 4) {
@@ -433,10 +466,13 @@ TARGET static void NAME(gradient)(const observed *of, int64_t i)
             if (k + AHEAD < stop)
                 PREFETCH((const REAL *)of->columns + of->indices[k + AHEAD] * of->column_stride,
                          of->rank * sizeof(REAL));
-            REAL e = w ? NAME(residual)(of, w, k) : values ? values[k] : 1;
-            change[a] = weights ? weights[k] * e : e;
-            loss += (double)change[a] * e;
-            total += change[a];
+            if (with_residuals) {
+                REAL e = NAME(residual)(of, w, k);
+                change[a] = weights ? weights[k] * e : e;
+                sum += (double)change[a] * e;
+                total += change[a];
+            } else
+                change[a] = values ? values[k] : 1;
         }
         if (n == 4)
             NAME(accumulate)(4, of, first, change, g);
@@ -444,13 +480,27 @@ TARGET static void NAME(gradient)(const observed *of, int64_t i)
             for (int a = 0; a < n; a++)
                 NAME(accumulate)(1, of, first + a, change + a, g);
     }
-    if (of->row_bias)
-        g[of->rank] = total;
-    of->sums[i] = loss;
+    if (with_residuals) {
+        if (of->row_bias)
+            g[of->rank] = total;
+        of->sums[i] = sum;
+    }
+}
+
+/* Gradient of half the weighted squared residuals of row i, and their sum. */
+TARGET static void NAME(gradient)(const row_problem *of, int64_t i)
+{
+    NAME(sum_factors)(of, i, 1);
+}
+
+/* Row i of the sparse matrix of the values times the matrix of the column factors. */
+TARGET static void NAME(product)(const row_problem *of, int64_t i)
+{
+    NAME(sum_factors)(of, i, 0);
 }
 
 /* Sum of squared residuals of row i, or of squared changes where there are no values. */
-TARGET static void NAME(squares)(const observed *of, int64_t i)
+TARGET static void NAME(squares)(const row_problem *of, int64_t i)
 {
     const REAL *w = (const REAL *)of->rows + i * of->row_stride, *weights = of->weights;
     double total = 0;
@@ -472,14 +522,14 @@ TARGET static void NAME(squares)(const observed *of, int64_t i)
 /* ---- Single entries ------------------------------------------------------------------ */
 
 /* Entries first .. stop of a product: -1, or the first that lies outside. */
-TARGET static int64_t NAME(products)(const pairs *of, int64_t first, int64_t stop)
+TARGET static int64_t NAME(products)(const product_problem *of, int64_t first, int64_t stop)
 {
     for (int64_t k = first; k < stop; k++) {
         int64_t i = of->i[k], j = of->j[k];
         if (i < 0 || i >= of->n_rows || j < 0 || j >= of->n_columns)
             return k;
-        ((REAL *)of->out)[k] = NAME(dot)(of->rank, (const REAL *)of->rows + i * of->row_stride,
-                                         (const REAL *)of->columns + j * of->column_stride);
+        ((REAL *)of->out)[k] = NAME(dot)(of->rank, (const REAL *)of->rows + i * of->rank,
+                                         (const REAL *)of->columns + j * of->rank);
     }
     return -1;
 }
@@ -496,7 +546,7 @@ INLINE TARGET REAL NAME(step)(REAL *sum, REAL square, REAL eta, REAL scale)
 
 /* Stochastic gradient: one step of both sides for each entry in turn. Returns -1, or the
  * first entry that lies outside. */
-TARGET static int64_t NAME(sgd)(const stochastic *of, int64_t first, int64_t stop)
+TARGET static int64_t NAME(sgd)(const stochastic_problem *of, int64_t first, int64_t stop)
 {
     int64_t rank = of->rank;
     const REAL *values = of->values, *weights = of->weights;
@@ -548,6 +598,16 @@ TARGET static int64_t NAME(sgd)(const stochastic *of, int64_t first, int64_t sto
 
 #endif
 
+#undef NAME
+#undef TYPES
+#undef DATA_BYTES
+#undef REAL_BYTES
+#undef LANES
+#undef DATA
+#undef REAL
+#undef SQRT
+#undef LEAST_PIVOT
+#undef UNDERFLOW_LIMIT
 #undef VEC
 #undef LOAD
 #undef STORE

@@ -14,7 +14,7 @@ class Biases(NamedTuple):
     column: bool
 
 
-# Entries that one call of SciPy transposes, at the most.
+# Entries that one call of SciPy transposes, at most.
 LONGEST_TRANSPOSE = 30_000_000
 
 
@@ -41,54 +41,64 @@ class Rows(NamedTuple):
     def sum_of_squares(self):
         """Sum of the weighted squares of the data."""
         values, weights = self.values, self.weights
-        factors = (values, values) if weights is None else (values, values, weights)
-        terms = "i,i->" if weights is None else "i,i,i->"
-        return float(np.einsum(terms, *factors, dtype=np.float64))
+        if weights is None:
+            return float(np.einsum("i,i->", values, values, dtype=np.float64))
+        return float(np.einsum("i,i,i->", values, values, weights, dtype=np.float64))
 
     def transpose(self):
-        """The same entries, column by column; by parts, between which Ctrl-C comes."""
-        n_parts = -(-self.indices.size // LONGEST_TRANSPOSE)
-        if n_parts <= 1:
+        """The same entries, column by column.
+
+        Blocks of rows are transposed one after the other, as Ctrl-C waits for the end
+        of a call, and their entries added to the columns.
+        """
+        n_blocks = -(-self.indices.size // LONGEST_TRANSPOSE)
+        if n_blocks <= 1:
             return self._transpose_at_once()
-        cuts = np.linspace(0, self.indices.size, n_parts + 1)[1:-1]
+        cuts = np.linspace(0, self.indices.size, n_blocks + 1)[1:-1]
         cuts = np.unique([0, *np.searchsorted(self.indptr, cuts), self.shape[0]])
         counts = np.zeros(self.n_columns, np.int64)
         for start in range(0, self.indices.size, LONGEST_TRANSPOSE):
-            part = self.indices[start : start + LONGEST_TRANSPOSE]
-            counts += np.bincount(part, minlength=self.n_columns)
+            indices = self.indices[start : start + LONGEST_TRANSPOSE]
+            counts += np.bincount(indices, minlength=self.n_columns)
         indptr = np.concatenate([[0], np.cumsum(counts)])
-        given = self.indices, self.values, self.weights
-        found = [None if array is None else np.empty_like(array) for array in given]
-        places = indptr[:-1].copy()
+        arrays = self.indices, self.values, self.weights
+        results = [None if array is None else np.empty_like(array) for array in arrays]
+        next_place = indptr[:-1].copy()  # of each column
         for start, stop in pairwise(cuts.tolist()):
-            part = self.between(start, stop)._transpose_at_once()
-            counts = np.diff(part.indptr)
-            to = np.arange(part.indices.size) + np.repeat(
-                places - part.indptr[:-1], counts
-            )
-            own = part.indices + np.int32(start), part.values, part.weights
-            for whole, few in zip(found, own, strict=True):
-                if whole is not None:
-                    whole[to] = few
-            places += counts
-        return Rows(indptr, *found, self.shape[0])
+            block = self.between(start, stop)._transpose_at_once()
+            counts = np.diff(block.indptr)
+            places = np.arange(block.indices.size)
+            places += np.repeat(next_place - block.indptr[:-1], counts)
+            block = block._replace(indices=block.indices + np.int32(start))
+            for result, of_block in zip(results, block[1:4], strict=True):
+                if result is not None:
+                    result[places] = of_block
+            next_place += counts
+        return Rows(indptr, *results, self.shape[0])
 
     def _transpose_at_once(self):
-        given = [array for array in (self.values, self.weights) if array is not None]
         # SciPy wants pointers and indices of one type; the smaller where it does.
         indptr = self.indptr
         if indptr[-1] <= np.iinfo(np.int32).max:
             indptr = indptr.astype(np.int32)
-        found = []
-        for data in given or [np.ones(self.indices.size, np.int8)]:
-            matrix = sparse.csr_array((data, self.indices, indptr), self.shape).tocsc()
-            found.append(matrix.data)
-        found = iter(found)
+
+        def by_columns(data):
+            return sparse.csr_array((data, self.indices, indptr), self.shape).tocsc()
+
+        matrix = values = weights = None
+        if self.values is not None:
+            matrix = by_columns(self.values)
+            values = matrix.data
+        if self.weights is not None:
+            matrix = by_columns(self.weights)
+            weights = matrix.data
+        if matrix is None:
+            matrix = by_columns(np.ones(self.indices.size, np.int8))
         return Rows(
             matrix.indptr.astype(np.int64),
             matrix.indices.astype(np.int32, copy=False),
-            None if self.values is None else next(found),
-            None if self.weights is None else next(found),
+            values,
+            weights,
             self.shape[0],
         )
 
@@ -98,18 +108,29 @@ class Rows(NamedTuple):
         indptr = np.concatenate([[0], np.cumsum(counts)])
         entries = np.arange(indptr[-1])
         entries += np.repeat(self.indptr[chosen] - indptr[:-1], counts)
-        taken = (a if a is None else a[entries] for a in (self.values, self.weights))
-        return Rows(indptr, self.indices[entries], *taken, self.n_columns)
+        return self._entries(entries, indptr)
 
     def between(self, start, stop):
         """A range of the rows; the entries are not copied."""
         indptr = self.indptr[start : stop + 1]
-        own = slice(indptr[0], indptr[-1])
-        taken = (a if a is None else a[own] for a in (self.values, self.weights))
-        return Rows(indptr - indptr[0], self.indices[own], *taken, self.n_columns)
+        return self._entries(slice(indptr[0], indptr[-1]), indptr - indptr[0])
+
+    def select(self, keep, n_dropped):
+        """Some of the entries; `n_dropped` are not kept before each row."""
+        return self._entries(keep, self.indptr - n_dropped)
+
+    def _entries(self, chosen, indptr):
+        """Some of the entries, with the pointers of their rows."""
+        return Rows(
+            indptr,
+            self.indices[chosen],
+            None if self.values is None else self.values[chosen],
+            None if self.weights is None else self.weights[chosen],
+            self.n_columns,
+        )
 
     def astype(self, dtype):
-        """The same in another precision."""
+        """The same entries in another precision."""
         return self._replace(
             values=self.values.astype(dtype, copy=False),
             weights=None if self.weights is None else self.weights.astype(dtype),
@@ -117,7 +138,7 @@ class Rows(NamedTuple):
 
     @property
     def weights_matrix(self):
-        """The weights in place of the values: what sums up over the entries."""
+        """The weights in place of the values; a product with it is a weighted sum."""
         return self._replace(values=self.weights, weights=None)
 
     @property
@@ -135,31 +156,19 @@ class Rows(NamedTuple):
         return self._replace(weights=weights)
 
     def renumber(self, numbers, n_columns):
-        """The entries whose column has a new number below `n_columns`, in its order.
+        """Give each column j the number ``numbers[j]``; drop those from `n_columns` on.
 
-        Parameters
-        ----------
-        numbers : int ndarray of shape (n_columns of today,)
-            They rise among those that are kept.
-        n_columns : int
+        The numbers of the columns that are kept must increase.
         """
         if len(numbers) and numbers.max() > n_columns:
             raise ValueError(
                 f"A column has the number {numbers.max()}, but there are {n_columns}."
             )
         indices = numbers[self.indices].astype(np.int32, copy=False)
-        keep, kept = indices < n_columns, self._replace(indices=indices)
-        if not keep.all():
-            dropped = np.flatnonzero(~keep)
-            kept = kept.select(keep, np.searchsorted(dropped, self.indptr))
-        return kept._replace(n_columns=n_columns)
-
-    def select(self, keep, n_dropped):
-        """Some of the entries; `n_dropped` are not kept before each row."""
-        return Rows(
-            self.indptr - n_dropped,
-            self.indices[keep],
-            None if self.values is None else self.values[keep],
-            None if self.weights is None else self.weights[keep],
-            self.n_columns,
+        renumbered = self._replace(indices=indices, n_columns=n_columns)
+        keep = indices < n_columns
+        if keep.all():
+            return renumbered
+        return renumbered.select(
+            keep, np.searchsorted(np.flatnonzero(~keep), self.indptr)
         )

@@ -8,35 +8,25 @@ from .linalg import gram_of_rows, product, qr, row_slices
 # SIAM Review 2011).
 OVERSAMPLES = 10
 
-
 # A side of at most this many times that width is decomposed by its whole Gram matrix:
 # that costs fewer operations.
 GRAM_WIDTHS = 16
 
-
-# Where the Lanczos method ends: in double precision near rounding, as what depends on
-# its start depends on the order of rows and columns. Its blocks, and their numbers.
+# Relative residual at which the Lanczos method ends: in double precision near rounding,
+# as what depends on its start depends on the order of rows and columns.
 TOLERANCE = {np.dtype(np.float64): 1e-11, np.dtype(np.float32): 1e-3}
 
-
+# Numbers of blocks of its basis, and of numbers in it.
 FEWEST_BLOCKS, MOST_BLOCKS, LARGEST_BASIS = 4, 24, 2**22
 
 
 def truncated_svd(A, rank, dtype, rng=None):
-    """Leading singular triplets, `rank` or the smaller side of A.
+    """Leading singular triplets: left vectors, singular values, right vectors.
 
-    Parameters
-    ----------
-    A : ndarray, or what can be multiplied and has T and shape
-    rank : int
-    dtype : dtype
-    rng : RandomState or None
-        Of a rough sketch; without, they are exact.
-
-    Returns
-    -------
-    left, singular, right
-        Right vectors have a positive entry where they are largest.
+    A is an array, or anything that can be multiplied and has ``T`` and ``shape``. There
+    are `rank` triplets, or as many as the smaller side of A. With a RandomState `rng`
+    they come from a random sketch, else they are exact. The largest entry of each right
+    vector is positive.
     """
     small = min(A.shape)
     if rng is not None:
@@ -67,7 +57,7 @@ def _lanczos_svd(A, rank, dtype):
 
     References
     ----------
-    .. [1] G. H. Golub, R. Underwood, "The RowBlock Lanczos Method for Computing
+    .. [1] G. H. Golub, R. Underwood, "The Block Lanczos Method for Computing
        Eigenvalues", Mathematical Software III (1977).
     """
     if A.shape[0] > A.shape[1]:
@@ -77,58 +67,60 @@ def _lanczos_svd(A, rank, dtype):
     n_blocks = max(min(LARGEST_BASIS // (m * width), MOST_BLOCKS), FEWEST_BLOCKS)
     n_blocks = min(n_blocks, m // width)
     rng = np.random.RandomState(0)  # a place to start from, not a sample
-    last, _ = qr(normal_matrix(rng, (m, width), 1.0, dtype))
-    whole, projection = np.empty((m, n_blocks * width), dtype), np.zeros((0, 0))
+    block, _ = qr(normal_matrix(rng, (m, width), 1.0, dtype))
+    memory, projection = np.empty((m, n_blocks * width), dtype), np.zeros((0, 0))
     for k in range(1, n_blocks + 1):
-        whole[:, (k - 1) * width : k * width] = last
-        basis = whole[:, : k * width]
-        ahead = product(A, product(A.T, last))
-        within = basis.T @ ahead
-        ahead -= basis @ within
-        ahead -= basis @ (basis.T @ ahead)  # once more, for what rounding left
+        memory[:, (k - 1) * width : k * width] = block
+        basis = memory[:, : k * width]
+        product_of_block = product(A, product(A.T, block))
+        coordinates = basis.T @ product_of_block
+        product_of_block -= basis @ coordinates
+        # Once more, for what rounding left.
+        product_of_block -= basis @ (basis.T @ product_of_block)
+        # projection = basis' A A' basis
         projection = np.pad(projection, (0, width))
-        projection[:, -width:] = within
-        projection[-width:] = within.T
-        last, rest = qr(ahead)
+        projection[:, -width:] = coordinates
+        projection[-width:] = coordinates.T
+        block, remainder = qr(product_of_block)
         if k % FEWEST_BLOCKS == 0 or k == n_blocks:
-            sizes, vectors = np.linalg.eigh(projection)
+            eigenvalues, vectors = np.linalg.eigh(projection)
             vectors = vectors[:, ::-1][:, :rank]
-            residuals = np.linalg.norm(rest @ vectors[-width:], axis=0)
-            if residuals.max() <= TOLERANCE[dtype] * sizes[-1] or k == n_blocks:
+            residuals = np.linalg.norm(remainder @ vectors[-width:], axis=0)
+            if residuals.max() <= TOLERANCE[dtype] * eigenvalues[-1]:
                 break
     return _from_left(A, basis @ vectors.astype(dtype))
 
 
 def _from_left(A, left):
-    """Singular triplets of which the left vectors are known."""
+    """Singular triplets from known left vectors: ``A' u = s v``."""
     dtype = left.dtype
     right = product(A.T, left)
     singular = np.linalg.norm(right, axis=0)
-    nonzero = singular > np.sqrt(max(A.shape) * np.finfo(dtype).eps) * singular.max(
-        initial=0
-    )
+    rounding = np.sqrt(max(A.shape) * np.finfo(dtype).eps)
+    nonzero = singular > rounding * singular.max(initial=0)
     right = np.divide(right, singular, out=np.zeros_like(right), where=nonzero)
     return left, np.where(nonzero, singular, 0), right
 
 
 def _gram(A, dtype):
-    """Multiply A with its transpose, without writing out an A that is no array."""
+    """Multiply A by its transpose, without writing out an A that is no array."""
     if isinstance(A, np.ndarray):
         return gram_of_rows(A)
     gram = np.empty((A.shape[0],) * 2)
-    for part in row_slices(A.shape[0], A.shape[1]):
-        gram[:, part] = A @ (A.T @ np.eye(A.shape[0], dtype=dtype)[:, part])
+    for columns in row_slices(A.shape[0], A.shape[1]):
+        gram[:, columns] = A @ (A.T @ np.eye(A.shape[0], dtype=dtype)[:, columns])
     return gram
 
 
 def _sketched_svd(A, rank, dtype, rng):
-    """Singular triplets of random combinations of columns after a power iteration."""
+    """Singular triplets of random combinations of columns, after a power iteration."""
     basis = product(A, normal_matrix(rng, (A.shape[1], rank + OVERSAMPLES), 1.0, dtype))
     basis = product(A.T, qr(basis)[0])
     basis, _ = qr(product(A, qr(basis)[0]))
     right, small = qr(product(A.T, basis))
-    turn, singular, inner = np.linalg.svd(small, full_matrices=False)
-    left, right = basis @ inner[:rank].T, right @ turn[:, :rank]
+    # A' basis = right @ small, so A is about basis @ small' @ right'.
+    of_right, singular, of_left = np.linalg.svd(small, full_matrices=False)
+    left, right = basis @ of_left[:rank].T, right @ of_right[:, :rank]
     return left, singular[:rank], right
 
 
@@ -140,8 +132,8 @@ def fix_signs(left, right):
 
 
 def normal_matrix(rng, shape, size, dtype):
-    """Normal numbers of this size, by parts, as Ctrl-C waits for the end of a call."""
+    """Normal numbers of this size, by blocks, as Ctrl-C waits for the end of a call."""
     numbers = np.empty(shape, dtype)
-    for part in row_slices(*shape):
-        numbers[part] = size * rng.standard_normal(numbers[part].shape)
+    for block in row_slices(*shape):
+        numbers[block] = size * rng.standard_normal(numbers[block].shape)
     return numbers

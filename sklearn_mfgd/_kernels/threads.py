@@ -1,44 +1,45 @@
 """Threads that share out ranges of work.
 
 Every range is done by one thread and writes to places of its own, so the result does
-not depend on their number. Threads live as long as one call: nothing is left behind
-that a fork could inherit half-way.
+not depend on the number of threads. Threads live as long as one call: none is left
+behind that a fork could inherit half-way.
 """
 
 import os
 import re
 import threading
 import warnings
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 
 import joblib
 
-# What a range should hold: much more than it costs to hand it out, and so little that
-# Ctrl-C, which waits for its end, is prompt.
+# Operations of a range: much more than it costs to start it, and so few that Ctrl-C,
+# which waits for its end, is prompt.
 OPERATIONS = 3e7
 
-# What OpenMP takes for a number of threads, of this level and of those within it.
-LIST = re.compile(r"\s*[0-9]+\s*(,\s*[0-9]+\s*)*")
+# Numbers of threads as OpenMP writes them: of this level and of those within it.
+THREAD_NUMBERS = re.compile(r"\s*[0-9]+\s*(,\s*[0-9]+\s*)*")
 
 
-def n_threads():
-    """Threads to use: ``OMP_NUM_THREADS`` where it is set, else one per processor.
+def n_threads() -> int:
+    """Number of threads: ``OMP_NUM_THREADS`` if it is set, else one per processor.
 
-    The workers of joblib set it to their share.
+    The workers of joblib set the variable to their share of the processors.
     """
     return _limit(os.environ.get("OMP_NUM_THREADS", "")) or joblib.cpu_count()
 
 
 @cache  # so that each value is warned of once
-def _limit(value):
-    """The number that OpenMP reads there, the first of a list; None without.
+def _limit(value: str) -> int | None:
+    """The number that OpenMP reads: the first of a list, None if it is empty.
 
-    It allows for blanks around numbers, and for none that is not positive.
+    OpenMP allows for blanks around numbers, and for positive numbers only.
     """
     if not value.strip():
         return None
-    if LIST.fullmatch(value):
+    if THREAD_NUMBERS.fullmatch(value):
         numbers = [int(number) for number in value.split(",")]
         if min(numbers) > 0:
             return numbers[0]
@@ -51,18 +52,15 @@ def _limit(value):
     return None
 
 
-def share_out(work, ranges, limit=None):
-    """Call ``work(start, stop)`` for every range, on several threads.
+def share_out(
+    work: Callable[[int, int], None],
+    ranges: Sequence[tuple[int, int]],
+    limit: int | None = None,
+):
+    """Call ``work(start, stop)`` for every range, on `limit` threads, or `n_threads`.
 
-    An error ends the others after the range at hand, and is raised; so does Ctrl-C.
-    Where the system lets no more threads start, those that there are do the work.
-
-    Parameters
-    ----------
-    work : callable
-    ranges : list of pairs
-    limit : int, optional
-        The largest number of threads, `n_threads` when not given.
+    After an error or Ctrl-C no thread begins another range, and the error is raised.
+    Where the system starts no more threads, those that run do all of the work.
     """
     remaining, errors = iter(ranges), []
     lock, done = threading.Lock(), threading.Semaphore(0)
@@ -78,7 +76,7 @@ def share_out(work, ranges, limit=None):
         except BaseException as error:
             errors.append(error)
 
-    def run_aside():
+    def run_in_thread():
         try:
             run()
         finally:
@@ -88,7 +86,7 @@ def share_out(work, ranges, limit=None):
     if count > 1:  # to ask for processors takes longer than a small range
         count = min(limit or n_threads(), count)
     threads = [
-        threading.Thread(target=run_aside, daemon=True) for _ in range(count - 1)
+        threading.Thread(target=run_in_thread, daemon=True) for _ in range(count - 1)
     ]
     try:
         with suppress(RuntimeError):  # no thread can be started
@@ -97,7 +95,7 @@ def share_out(work, ranges, limit=None):
         run()
     except BaseException as error:  # Ctrl-C between two lines
         errors.append(error)
-    # Not by join: interrupted once, it takes a thread for ended that is not.
+    # Not by join: after an interruption it may return before the thread has ended.
     unfinished = sum(thread.ident is not None for thread in threads)
     while unfinished:
         try:

@@ -37,48 +37,44 @@
             PREFETCH_LINE(start + line);                                                   \
     } while (0)
 
-/* Observed entries by rows, the factors of the other side, and what is wanted. Entry k
- * of row i, indptr[i] <= k < indptr[i + 1], has the column indices[k]. A pointer is NULL
- * where there is no such thing. With biases, factors have one more column. */
+/* The structs hold what problems.py describes. A pointer is NULL where there is no such
+ * thing, or nothing in it. A stride is the length of a row, its bias included. */
 typedef struct {
     int64_t n_rows, n_columns, n_entries;
     const int64_t *indptr;
     const int32_t *indices;
     const void *values, *weights;
     int64_t rank; /* without biases */
+    int64_t row_stride, column_stride, ridge_stride;
     int row_bias, column_bias;
-    const void *columns, *draws;
-    void *rows, *gradient, *entries;
-    int64_t row_stride, column_stride, gradient_stride;
-    const double *ridge; /* (rank + row_bias,), of row 0 */
-    int64_t ridge_stride;
+    const void *columns, *rows; /* factors */
+    const double *ridge;        /* (rank + row_bias,), of row 0 */
+    const void *draws;
+    void *out;
     double *sums;
-    uint8_t *singular;
-} observed;
+    uint8_t *needs_fallback;
+} row_problem;
 
-/* Chosen entries of a product. */
 typedef struct {
     int64_t n_rows, n_columns;
     const int64_t *i, *j;
-    int64_t rank, row_stride, column_stride;
+    int64_t rank;
     const void *rows, *columns;
     void *out;
-} pairs;
+} product_problem;
 
-/* Summed moments of the other side, and the posteriors that follow from them. */
 typedef struct {
-    const int64_t *which; /* the system of each row */
-    int64_t rank, size, own_size, target_stride;
+    const int64_t *system_index;
+    int64_t rank, size, out_size, target_stride;
     int row_bias, column_bias;
     const void *sums, *targets;
     const double *scale, *prior;
-    double least;
+    double least_eigenvalue;
     void *means, *moments, *covariances;
     double *logdets, *gains;
-    uint8_t *singular;
-} posteriors;
+    uint8_t *needs_fallback;
+} posterior_problem;
 
-/* Entries in the order of their steps. */
 typedef struct {
     int64_t n_rows, n_columns;
     const int32_t *i, *j;
@@ -86,19 +82,18 @@ typedef struct {
     int64_t rank, row_stride, column_stride;
     int row_bias, column_bias;
     void *rows, *columns;
-    double ridge, bias_ridge;
-    const void *row_share, *column_share;   /* 1 / number of entries */
-    void *row_squares, *column_squares;     /* (., 2): summed squares of gradients */
-    double eta, bias_eta, scale, bias_scale;
-} stochastic;
+    const void *row_share, *column_share;
+    void *row_squares, *column_squares; /* (., 2) */
+    double ridge, bias_ridge, eta, bias_eta, scale, bias_scale;
+} stochastic_problem;
 
-enum { LEAST_SQUARES, GRADIENT, SQUARES, RESIDUALS };
+enum { LEAST_SQUARES, GRADIENT, PRODUCT, SQUARES, RESIDUALS };
 
 #define JOIN_(x, type, width) x##_##type##_##width
 #define JOIN(x, type, width) JOIN_(x, type, width)
 
 /* Whether the pointers or the indices of row i lead outside the arrays. */
-static int is_malformed(const observed *of, int64_t i)
+static int is_malformed(const row_problem *of, int64_t i)
 {
     int64_t first = of->indptr[i], stop = of->indptr[i + 1];
     uint32_t limit = (uint32_t)of->n_columns, outside = 0;
@@ -110,7 +105,7 @@ static int is_malformed(const observed *of, int64_t i)
 }
 
 /* Numbers of type double that least squares needs to work on. */
-static int64_t work_size(int64_t rank)
+static int64_t least_squares_work_size(int64_t rank)
 {
     int64_t ld = rank / 16 * 16 + 16, chunk = PANEL / (4 * ld) + 16;
     return ld * ld + 3 * ld + chunk * (ld + 2);
@@ -153,34 +148,36 @@ static int64_t posterior_work_size(int64_t rank)
 #include "data_types.h"
 #endif
 
+/* The kernels for one vector width: each in single and in double precision. */
 typedef struct {
     const char *name;
-    int64_t (*walk[2])(int, const observed *, double *, int64_t, int64_t);
-    int64_t (*products[2])(const pairs *, int64_t, int64_t);
-    int64_t (*sgd[2])(const stochastic *, int64_t, int64_t);
-    void (*posterior[2])(const posteriors *, int64_t, int64_t, double *);
-} engine;
+    int64_t (*run_rows[2])(int, const row_problem *, double *, int64_t, int64_t);
+    int64_t (*products[2])(const product_problem *, int64_t, int64_t);
+    int64_t (*sgd[2])(const stochastic_problem *, int64_t, int64_t);
+    void (*posteriors[2])(const posterior_problem *, int64_t, int64_t, double *);
+} instruction_set;
 
-#define ENGINE(width)                                                                      \
+#define INSTRUCTION_SET(width)                                                             \
     {                                                                                      \
-        #width, {walk_float_##width, walk_double_##width},                                 \
+        #width, {run_rows_float_##width, run_rows_double_##width},                         \
             {products_float_##width, products_double_##width},                             \
             {sgd_float_##width, sgd_double_##width},                                       \
             {posteriors_mixed_##width, posteriors_double_##width},                         \
     }
 
-static const engine engines[] = {
+/* The widest first. */
+static const instruction_set instruction_sets[] = {
 #if WIDTHS
-    ENGINE(avx512),
-    ENGINE(avx2),
+    INSTRUCTION_SET(avx512),
+    INSTRUCTION_SET(avx2),
 #endif
-    ENGINE(base),
+    INSTRUCTION_SET(base),
 #ifdef SKLEARN_MFGD_EMULATE
-    ENGINE(emulated),
+    INSTRUCTION_SET(emulated),
 #endif
 };
 
-static int has(const engine *candidate)
+static int processor_has(const instruction_set *candidate)
 {
 #if WIDTHS
     __builtin_cpu_init();
@@ -192,11 +189,15 @@ static int has(const engine *candidate)
     return candidate->name != NULL;
 }
 
-/* The widest engine of this processor, or the one of that name; NULL: there is none. */
-static const engine *find_engine(const char *name)
+/* The set of that name, or without a name the widest that this processor has; NULL where
+ * there is none. */
+static const instruction_set *find_instruction_set(const char *name)
 {
-    for (size_t k = 0; k < sizeof(engines) / sizeof(engines[0]); k++)
-        if (has(engines + k) && (!*name || !strcmp(name, engines[k].name)))
-            return engines + k;
+    const size_t n_sets = sizeof(instruction_sets) / sizeof(instruction_sets[0]);
+    for (size_t k = 0; k < n_sets; k++) {
+        const instruction_set *candidate = instruction_sets + k;
+        if (processor_has(candidate) && (!*name || !strcmp(name, candidate->name)))
+            return candidate;
+    }
     return NULL;
 }

@@ -8,7 +8,7 @@ import numpy as np
 
 from .._data.matrix import CompleteMatrix
 from .._data.units import Units
-from .._kernels.linalg import one_blas_thread
+from .._kernels.blas import one_blas_thread
 from .._kernels.rows import Biases
 from .history import Descent
 from .loop import descend
