@@ -12,9 +12,9 @@ from scipy import sparse
 
 from ._bayes import missingness
 from ._bayes.coordinate_ascent import ascend
-from ._bayes.elbo import turn
+from ._bayes.covariance import covariances_are_diagonal
 from ._bayes.gibbs import Draws, draw
-from ._bayes.model import covariances_are_diagonal, first_state, problem_of
+from ._bayes.model import first_state, model_of
 from ._bayes.posterior import VariationalModel
 from ._data import row_blocks
 from ._data.matrix import CompleteMatrix, hold_out, validation_error
@@ -188,11 +188,11 @@ def _learn(
     *features, description = _features(training, objective, params, rank, biases)
     del objective
     about = rank, biases, params["noise"]
-    problem = problem_of(training.rows, *about, features)
+    problem = model_of(training.rows, *about, features)
     state = first_state(problem, W, H, training.rows)
 
     def finish(descent, draws=None):
-        state = turn(problem, descent.state)
+        state = descent.state.rotated()
         learned = VariationalModel.of(problem, state, description, weight)
         if draws is not None:
             draws = draws.astype(entries.dtype)
@@ -222,10 +222,10 @@ def _learn(
     options = {"tol": tol, "start_of": start_of}
     unpruned = ascend(problem, state, track, max_iter=n_left, **options)
     reached = track.descent()
-    if reached.state.asks_for_double and reached.n_iter < n_left:
+    if reached.state.needs_float64 and reached.n_iter < n_left:
         n_left -= reached.n_iter
         features = [each.astype(np.float64) for each in features]
-        problem = problem_of(training.rows.astype(np.float64), *about, features)
+        problem = model_of(training.rows.astype(np.float64), *about, features)
         state = reached.state.astype(np.float64)
         unpruned = ascend(problem, state, track, max_iter=n_left, **options)
     if params["n_draws"] == 0:
@@ -233,7 +233,7 @@ def _learn(
     numbers = np.random.default_rng(rng.randint(2**31))
     draws = draw(
         entries.with_unit_weights()[0].rows.astype(unpruned.H.dtype),
-        turn(problem, unpruned),
+        unpruned.rotated(),
         biases,
         features,
         description,
@@ -249,8 +249,8 @@ def _features(training, objective, params, rank, biases):
     complete = training.n_observed == m * n
     diagonal = covariances_are_diagonal(training.shape, rank, biases)
     if not params["pattern"] or complete or diagonal:
-        return missingness.nothing(m, n, training.dtype)
-    return missingness.describe(objective.rows, objective.T.rows)
+        return missingness.no_features(m, n, training.dtype)
+    return missingness.fit_features(objective.rows, objective.T.rows)
 
 
 def _fold_in_draws(entries, draws, biases, factors):

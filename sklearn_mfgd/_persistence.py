@@ -9,7 +9,7 @@ import warnings
 
 from sklearn.exceptions import InconsistentVersionWarning
 
-from ._bayes.gibbs import Draw, Draws, Level
+from ._bayes.gibbs import Draw, Draws, SidePrior
 from ._bayes.missingness import FeatureMap
 from ._bayes.posterior import VariationalModel
 from ._data.standardize import Standardization
@@ -23,7 +23,7 @@ RECORDS = {
         Draw,
         Draws,
         VariationalModel,
-        Level,
+        SidePrior,
         Standardization,
     )
 }

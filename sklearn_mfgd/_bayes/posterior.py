@@ -5,12 +5,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
-from .._data.row_blocks import BLOCK
 from .._kernels import dispatch
 from .._kernels.rows import Biases
-from . import diagonal_covariance
+from .covariance import posterior_of
 from .missingness import FeatureMap
-from .moments import diagonal, expectations, moments_of, n_pairs, packed_size
+from .moments import diagonal, moments_of, n_pairs, packed_diagonal
+from .priors import Prior
 
 
 class VariationalModel(NamedTuple):
@@ -49,7 +49,7 @@ class VariationalModel(NamedTuple):
         if state.covariances.shape[1] != len(prior):
             prior, variances = np.zeros(n_pairs(len(prior))), prior
             prior[diagonal(len(variances))] = variances
-        level = 1 / state.alpha[0] if problem.noise == "shared" else state.noise.level
+        level = 1 / state.alpha[0] if problem.noise == "shared" else state.noise.scale
         precisions = np.append(state.alpha, 1 / level)
         return cls(
             np.vstack([state.H, np.zeros_like(state.H[:1])]),
@@ -57,7 +57,7 @@ class VariationalModel(NamedTuple):
             precisions / weight,
             state.row_prior.precision,
             state.column_prior.precision,
-            Biases(problem.row_bias, problem.column_bias),
+            Biases(*problem.biases),
             describe,
             state.row_prior.slopes,
             weight * np.append(state.noise.mean_variance(problem.counts), level),
@@ -92,60 +92,19 @@ class VariationalModel(NamedTuple):
         """
         if self.columns is not None:
             rows = rows.renumber(self.columns, len(self.H) - 1)
-        if not self._full:
-            return self._fold_in_independent(rows, with_covariances)
-        m, q = rows.shape[0], len(self.row_precision)
-        rank = q - self.biases.row
-        W = np.empty((m, q), rows.values.dtype)
-        dtype = np.result_type(W, self.H)
-        covariances = None
-        if with_covariances:
-            covariances = np.empty((m, n_pairs(q)), W.dtype)
-        moments = moments_of(self.H, self.covariances, self.biases.column)
-        moments = moments.astype(dtype, copy=False)
-        moments *= self.noise_precision.astype(dtype)[:, None]
-        linear = expectations(moments, rank)
-        prior = np.zeros(n_pairs(q))
-        prior[diagonal(q)] = self.row_precision
-        pull = self.slopes * self.row_precision
-        step = max(1, BLOCK // (packed_size(rank, True) + len(self.slopes)))
-        for start in range(0, m, step):
-            part = slice(start, min(start + step, m))
-            own = rows.between(part.start, part.stop).astype(dtype)
-            targets = dispatch.product(own.weighted_values, linear)
-            targets[:, :q] += self.describe(own) @ pull
-            found = dispatch.posterior(
-                dispatch.product(own.weights_matrix, moments),
-                np.arange(own.shape[0]),
-                targets,
-                np.ones(own.shape[0]),
-                prior,
-                self.biases,
-                with_covariances=with_covariances,
-            )
-            W[part] = found.means
-            if with_covariances:
-                covariances[part] = found.covariances
-        return W, covariances
+        columns = posterior_of(self.H, self.covariances, self.biases.column)
+        return columns.fold_in(
+            rows,
+            self.describe,
+            Prior.with_slopes(self.row_precision, self.slopes, self.biases.row),
+            self.biases,
+            noise_precision=self.noise_precision,
+            with_covariances=with_covariances,
+        )
 
     @property
     def _full(self):
         return self.covariances.shape[1] == n_pairs(self.H.shape[1])
-
-    def _fold_in_independent(self, rows, with_covariances):
-        dtype = np.result_type(rows.values, self.H)
-        found = diagonal_covariance.update(
-            rows.astype(dtype).scale_weights(self.noise_precision),
-            self.H.astype(dtype, copy=False),
-            self.covariances.astype(dtype, copy=False),
-            np.ones(rows.shape[0]),
-            self.row_precision,
-            self.biases,
-        )
-        means = found.means.astype(rows.values.dtype, copy=False)
-        if not with_covariances:
-            return means, None
-        return means, _packed_diagonal(found.variances.astype(means.dtype))
 
     def variances(self, W, covariances, rows, columns):
         """Variance of entries: of the noise, of the row, of the column.
@@ -168,7 +127,7 @@ class VariationalModel(NamedTuple):
         columns, of_columns = np.unique(columns, return_inverse=True)
         H = self.H[columns].astype(np.float64)
         spread = self.covariances[columns].astype(np.float64)
-        spread = spread if self._full else _packed_diagonal(spread)
+        spread = spread if self._full else packed_diagonal(spread)
         # E[v v'] of columns, v = [h, 1], times the covariances of rows; and v v' of
         # rows, v = [w, 1], times those of columns: packed, these are dot products.
         of_h = moments_of(H, spread, column_bias)[:, : n_pairs(rank + row_bias)]
@@ -219,10 +178,3 @@ def _weighted(packed, length):
     weights = np.full(n_pairs(length), 2.0)
     weights[diagonal(length)] = 1.0
     return packed * weights
-
-
-def _packed_diagonal(variances):
-    q = variances.shape[1]
-    packed = np.zeros((len(variances), n_pairs(q)), variances.dtype)
-    packed[:, diagonal(q)] = variances
-    return packed
