@@ -1,35 +1,29 @@
-"""Filling the holes of a table by factorizing its standardized columns."""
+"""Imputation of the missing values of a table by factorizing its columns."""
 
 from copy import copy
 from functools import partial
 from numbers import Integral, Real
+from typing import Any, Literal, Self
 
 import numpy as np
-from scipy import sparse
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, MissingValues, StrOptions
 from sklearn.utils.validation import (
-    FLOAT_DTYPES,
-    _check_feature_names_in,
-    check_array,
     check_is_fitted,
-    validate_data,
 )
 
-from ._callbacks import CallbackSupportMixin, FitTasks, PartTasks
 from ._data.observed import warn_if_constant
 from ._data.standardize import Standardization
 from ._data.table_weights import weighted_rows
-from ._data.tables import as_stored, check_table
 from ._data.target import check_target
-from ._guard import all_or_nothing
-from ._kernels.linalg import row_slices
+from ._filling import Predictor, check_limits, fill_missing
+from ._imputer_tables import TableMixin
+from ._learning import CallbackSupportMixin, FitTasks, PartTasks
 from ._masked_gradient_mf import MaskedGradientMF
-from ._persistence import PlainStateMixin
-
-# Factors that tables of many columns begin with; weak ones are dropped on the way.
-LARGEST_RANK = 50
+from ._parameters import CONSTRAINTS, SHARED_PARAMETERS, Data, Solver, default_rank
+from ._state import PlainStateMixin, all_or_nothing
 
 # Tables of more entries are factorized in single precision: half of the memory, and
 # rounding far below the noise of any measurement.
@@ -42,7 +36,9 @@ N_DRAWS, N_BURN_IN = 100, 50
 NO_MASK = "pass np.where(mask, X, np.nan) as X, since MFImputer takes neither"
 
 
-class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEstimator):
+class MFImputer(
+    CallbackSupportMixin, TableMixin, TransformerMixin, PlainStateMixin, BaseEstimator
+):
     r"""Imputation of missing values by matrix factorization.
 
     Columns are standardized, and :class:`MaskedGradientMF` finds
@@ -53,72 +49,72 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
         \epsilon_{ij} \sim N(0, 1 / \alpha_j)
 
     from the observed entries, with the mean :math:`m_j` and the standard deviation
-    :math:`s_j` of the observed entries of column j. How many factors there are, how
-    much each is regularized and how noisy each column is, is learned from the data by
-    variational Bayes [1]_. Holes are filled with what is expected there given the
-    other entries of their row; what is observed comes back bit by bit. Rows that `fit`
-    has not seen are filled in the same way and change nothing.
+    :math:`s_j` of the observed entries of column j. Variational Bayes [1]_ learns from
+    the data how many factors there are, how much each is regularized, and how noisy
+    each column is. A missing value is replaced by its expectation given the other
+    entries of its row; observed values are returned bit by bit. Rows that `fit` has not
+    seen are imputed in the same way and change nothing.
 
     Read more in the :ref:`user guide <imputation>`.
 
     Parameters
     ----------
     rank : int or "auto", default="auto"
-        Largest number of factors. "auto": one less than there are columns that vary, or
-        rows, at most 50.
+        Maximum number of factors. "auto": one less than the number of rows or of
+        columns that vary, whichever is smaller, but at most 50.
 
     missing_values : int, float, np.nan or pandas.NA, default=np.nan
-        What stands for a missing value; NaN and pandas.NA mean the same. With another
-        value, rounded to the type of the column, a NaN in X is an error. What a
-        `numpy.ma.MaskedArray` masks is missing in any case.
+        The placeholder of missing values; NaN and pandas.NA mean the same. With any
+        other value, which is rounded to the type of the column, NaN in X is an error.
+        Masked entries of a `numpy.ma.MaskedArray` are always missing.
 
     reg : "auto" or float, default="auto"
-        "auto" learns what regularizes each factor; a number is the ridge of all, in
-        units of the standardized columns, see :class:`MaskedGradientMF`.
+        "auto" learns the regularization of each factor; a number is the ridge for all
+        of them, in units of the standardized columns, see :class:`MaskedGradientMF`.
 
     solver : {"auto", "gd", "scaled", "als", "sgd"}, default="auto"
-        Direction of the steps with a number for `reg`.
+        Direction of the steps if `reg` is a number.
 
     eta : "auto" or float, default="auto"
-        Length of the steps with a number for `reg`.
+        Step size if `reg` is a number.
 
     noise : {"column", "shared"}, default="column"
-        Whether a variance of the noise is learned for each column or one for all.
+        Whether one noise variance per column is learned or a shared one.
 
     scale : bool, default=True
-        Whether columns are divided by their standard deviations, or all of them by the
-        one of all deviations. False is for columns in the same unit, where those that
-        vary more are to count more.
+        Whether each column is divided by its own standard deviation, or all columns by
+        the pooled one. False suits columns in the same unit, when those that vary more
+        are to count more.
 
     max_iter : int, default=200
-        Largest number of sweeps.
+        Maximum number of sweeps.
 
     tol : float, default=1e-3
-        When the fit has converged, see :class:`MaskedGradientMF`.
+        Tolerance of the convergence criterion, see :class:`MaskedGradientMF`.
 
     sample_posterior : bool, default=False
-        Whether holes are filled with draws from their posterior instead of its mean:
-        of the factors of rows and columns and of the noise, by Gibbs sampling [2]_.
-        For multiple imputation, with another `random_state` for each [3]_. Needs
-        ``reg="auto"``.
+        Whether missing values are sampled from their posterior instead of replaced by
+        its mean: row factors, column factors and noise are sampled by Gibbs sampling
+        [2]_. Use it for multiple imputation, with a different `random_state` for each
+        [3]_. Needs ``reg="auto"``.
 
     min_value, max_value : float or array-like of shape (n_features,)
-        Limits of imputed values, of all columns or of each; by default there are none:
-        -inf and inf. What is observed is left as it is. A mean beyond a limit becomes
-        that limit; with ``sample_posterior=True`` values are sampled from the normal
-        distribution truncated there.
+        Limits of imputed values, for all columns or for each; the defaults, -inf and
+        inf, are no limits. Observed values are left as they are. A mean beyond a limit
+        is replaced by that limit; with ``sample_posterior=True`` values are sampled
+        from the normal distribution truncated there.
 
     add_indicator : bool, default=False
-        Whether the output has a column more for each feature with missing values in
-        `fit`, as :class:`sklearn.impute.MissingIndicator` makes them.
+        Whether to append an indicator column for each feature with missing values in
+        `fit`, as :class:`sklearn.impute.MissingIndicator` does.
 
     keep_empty_features : bool, default=False
-        Whether a column without any value in `fit` is kept, or is dropped. Its missing
-        values are filled with zero, or with the limit that is nearest to it.
+        Whether columns without any value in `fit` are kept instead of dropped. Their
+        missing values are replaced by zero, or by the limit that is nearest to it.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of what ``sample_posterior=True`` draws: with a number every call of
-        `transform` draws the same. Also of ``solver="sgd"``; nothing else is random.
+        Seed for ``sample_posterior=True`` (with a number every call of `transform`
+        returns the same samples) and for ``solver="sgd"``; nothing else is random.
 
     verbose : int, default=0
         If not 0, print the objective after each sweep.
@@ -126,20 +122,20 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
     Attributes
     ----------
     factorization_ : MaskedGradientMF
-        The factorization of the standardized columns that were not constant.
+        The factorization of the standardized columns that are not constant.
 
     mean_, scale_ : ndarray of shape (n_features,)
-        What columns were shifted by, and divided by. NaN for an empty column; the scale
-        of a constant one has no meaning.
+        What is subtracted from each column, and what it is then divided by. NaN for an
+        empty column; the scale of a constant column has no meaning.
 
     rank_ : int
-        Number of factors that were found.
+        Number of factors that the fit kept.
 
     n_iter_ : int
         Number of sweeps.
 
     indicator_ : MissingIndicator or None
-        What adds the columns of `add_indicator`.
+        The transformer that adds the columns of `add_indicator`.
 
     n_features_in_ : int
         Number of features seen in `fit`.
@@ -155,22 +151,22 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
 
     Notes
     -----
-    Values are taken to be missing at random: whether one is missing may depend on what
-    is observed, not on the value itself.
+    Values are assumed to be missing at random: whether a value is missing may depend on
+    what is observed, but not on the value itself.
 
-    Squared errors follow gross outliers: one value a thousand deviations off can spoil
-    all that is imputed in its column. Make such values missing first; the
-    :ref:`user guide <outliers>` shows how.
+    Squared errors are sensitive to gross outliers: a single value a thousand deviations
+    off can spoil all imputed values of its column. Mark such values as missing first;
+    the :ref:`user guide <outliers>` shows how.
 
-    A table of more than 250,000 entries is factorized in single precision: imputed
-    values are exact to about a thousandth of the standard deviation of their column
-    where there is no noise at all. Observed values are never rounded.
+    A table of more than 250,000 entries is factorized in single precision: without any
+    noise, imputed values are exact to about a thousandth of the standard deviation of
+    their column. Observed values are never rounded.
 
     References
     ----------
     .. [1] A. Ilin, T. Raiko, "Practical Approaches to Principal Component Analysis in
        the Presence of Missing Values", Journal of Machine Learning Research 11 (2010).
-    .. [2] R. Salakhutdinov, A. Mnih, "Bayesian Probabilistic Matrix Factorization using
+    .. [2] R. Salakhutdinov, A. Mnih, "Bayesian Probabilistic Data Factorization using
        Markov Chain Monte Carlo", ICML (2008).
     .. [3] D. B. Rubin, "Multiple Imputation for Nonresponse in Surveys", Wiley (1987).
 
@@ -206,41 +202,29 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
         "max_value": [Interval(Real, None, None, closed="both"), "array-like"],
         "add_indicator": ["boolean"],
         "keep_empty_features": ["boolean"],
-        **{
-            name: MaskedGradientMF._parameter_constraints[name]
-            for name in (
-                "reg",
-                "solver",
-                "eta",
-                "noise",
-                "max_iter",
-                "tol",
-                "random_state",
-                "verbose",
-            )
-        },
+        **{name: CONSTRAINTS[name] for name in SHARED_PARAMETERS},
     }
 
     def __init__(
         self,
-        rank="auto",
+        rank: Literal["auto"] | int = "auto",
         *,
-        missing_values=np.nan,
-        reg="auto",
-        solver="auto",
-        eta="auto",
-        noise="column",
-        scale=True,
-        max_iter=200,
-        tol=1e-3,
-        sample_posterior=False,
-        min_value=-np.inf,
-        max_value=np.inf,
-        add_indicator=False,
-        keep_empty_features=False,
-        random_state=None,
-        verbose=0,
-    ):
+        missing_values: Any = np.nan,
+        reg: Literal["auto"] | float = "auto",
+        solver: Solver = "auto",
+        eta: Literal["auto"] | float = "auto",
+        noise: Literal["column", "shared"] = "column",
+        scale: bool = True,
+        max_iter: int = 200,
+        tol: float = 1e-3,
+        sample_posterior: bool = False,
+        min_value: ArrayLike = -np.inf,
+        max_value: ArrayLike = np.inf,
+        add_indicator: bool = False,
+        keep_empty_features: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.rank = rank
         self.missing_values = missing_values
         self.reg = reg
@@ -259,22 +243,28 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, *, sample_weight=None, entry_weight=None):
-        """Learn from the observed entries of X how to fill its holes.
+    def fit(
+        self,
+        X: Data,
+        y: Data = None,
+        *,
+        sample_weight: Data = None,
+        entry_weight: Data = None,
+    ) -> Self:
+        """Learn from the observed entries of X how to impute the missing ones.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Table with holes.
+            Table with missing values.
         y : Ignored
             Not used, present for API consistency by convention.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row in means and scales, and of its squared errors. A row
-            of weight 0 is left out. What `transform` fills has the average weight, so
-            a factor on all weights changes nothing.
+            Weight of each row, in means and scales and in the squared error. A row of
+            weight 0 is left out. `transform` imputes rows of average weight, so a
+            common factor on all weights changes nothing.
         entry_weight : array-like of shape (n_samples, n_features), default=None
-            The same for each entry; 0 means missing. With `sample_weight` both are
-            multiplied.
+            Weight of each entry; 0 means missing. The two weights are multiplied.
 
         Returns
         -------
@@ -284,7 +274,7 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
         Raises
         ------
         ValueError
-            When every entry of X is missing, or a parameter does not suit the data.
+            If every entry of X is missing, or a parameter does not suit the data.
         """
         check_target(y, X, NO_MASK)
         # Outside of the guard, which would lose what ends the callbacks after an error.
@@ -292,7 +282,9 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
         if hasattr(self, "_skl_callbacks"):
             weights = {"sample_weight": sample_weight, "entry_weight": entry_weight}
             tasks = FitTasks(self, X, y, weights)
-        return all_or_nothing(self, self._fit, X, sample_weight, entry_weight, tasks)
+        with all_or_nothing(self):
+            self._fit(X, sample_weight, entry_weight, tasks)
+        return self
 
     def _fit(self, X, sample_weight, entry_weight, tasks):
         if self.sample_posterior and self.reg != "auto":
@@ -301,7 +293,7 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
                 f"reg={self.reg!r} use sample_posterior=False."
             )
         X, missing = self._validate(X, reset=True)
-        limits = self._limits(X.shape[1])
+        limits = check_limits(self.min_value, self.max_value, X.shape[1])
         marked = missing
         X, missing, weights = weighted_rows(X, missing, sample_weight, entry_weight)
         filled = ~missing.all(axis=0)
@@ -314,67 +306,44 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
         standardization = Standardization.of(
             X, missing, scale=self.scale, weights=weights
         )
-        indicator = None
-        if self.add_indicator:
-            # Here, as the imputers of scikit-learn take long to import.
-            from sklearn.impute import MissingIndicator
-
-            indicator = MissingIndicator(missing_values=np.nan, error_on_new=False).fit(
-                np.where(marked, np.nan, 0.0)
-            )
-        rank = self.rank
-        if rank == "auto":
-            # As many factors as there are rows would leave nothing to the noise.
-            varies = standardization.varies
-            sides = int(varies.sum()), int((~missing).any(axis=1).sum())
-            rank = max(1, min(LARGEST_RANK, min(sides) - 1))
+        indicator = self._fit_indicator(marked)
+        varies = standardization.varies
+        rank = default_rank(varies, missing) if self.rank == "auto" else self.rank
         model = MaskedGradientMF(
             rank,
-            eta=self.eta,
-            solver=self.solver,
-            reg=self.reg,
-            noise=self.noise,
             pattern=False,
             n_draws=N_BURN_IN + N_DRAWS if self.sample_posterior else 0,
             fit_bias="columns",
-            max_iter=self.max_iter,
-            tol=self.tol,
-            random_state=self.random_state,
-            verbose=self.verbose,
+            **{name: getattr(self, name) for name in SHARED_PARAMETERS},
         )
         self._filled, self._standardization = filled, standardization
-        self._bounds = limits
+        self._limits = limits
         self._dtype = "float32" if X.size > LARGE else X.dtype.name
         Z = self._standardized(X, missing)
-        if weights is not None and not standardization.varies.all():
-            weights = weights[:, standardization.varies]
+        if weights is not None and not varies.all():
+            weights = weights[:, varies]
         del missing, marked  # the fit needs the room
-        self.mean_, self.scale_ = standardization.mean, standardization.scale
         self.indicator_ = indicator
         part = None
         if tasks is not None:
             part = PartTasks(tasks, partial(self._attributes, model))
-        model._fit_unguarded(Z, None, weights, part, factors=False)
-        self._set_factorization(model)
+        for _ in model._learn(Z, None, weights, part):
+            pass  # row factors, which are not kept
+        self.factorization_ = model
         if tasks is not None:
             tasks.end()
-        return self
-
-    def _set_factorization(self, model):
-        self.factorization_ = model
-        self.rank_, self.n_iter_ = model.rank_, model.n_iter_
 
     def _attributes(self, model, attributes):
         """Those of the imputer if the factorization ended with these attributes."""
         model, imputer = copy(model), copy(self)
         model.__dict__.update(attributes)
-        imputer._set_factorization(model)
+        imputer.factorization_ = model
         # Draws are made after the last sweep: until then there are expected values.
         imputer.sample_posterior = False
         return vars(imputer)
 
-    def transform(self, X):
-        """Fill the holes of X.
+    def transform(self, X: Data) -> np.ndarray:
+        """Impute the missing values of X.
 
         Parameters
         ----------
@@ -384,14 +353,14 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
         Returns
         -------
         X : ndarray of shape (n_samples, n_output_features)
-            Without missing values. What was observed is unchanged.
+            X without missing values. Observed values are unchanged.
         """
         check_is_fitted(self)
         X, missing = self._validate(X, reset=False)
         return self._with_indicator(self._fill(X, missing)[0], missing)
 
-    def impute(self, X, *, return_std=False):
-        """Fill the holes of X and tell how uncertain each value is.
+    def impute(self, X: Data, *, return_std: bool = False) -> Any:
+        """Impute the missing values of X and tell how uncertain each one is.
 
         Parameters
         ----------
@@ -404,19 +373,19 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
         Returns
         -------
         X : ndarray of shape (n_samples, n_output_features)
-            What `transform` returns, without the columns of `add_indicator`.
+            The result of `transform`, without the columns of `add_indicator`.
         std : ndarray of shape (n_samples, n_output_features)
-            Standard deviation of the value that an imputed one stands for, noise
-            included; 0 where X is observed. It is as much wider as an interval of 1.96
-            deviations needs to cover 95 % where mean and scale of a column are known
-            from few values. In a column that had a single value in `fit`, or none, it
-            is infinite; where there were several, all equal, it is zero. Only with
+            Standard deviation of the true value around the imputed one, noise included;
+            0 where X is observed. It is widened so that an interval of 1.96 deviations
+            covers 95 % even if the mean and scale of a column are known from few
+            values only. It is infinite in a column with one value in `fit` or none, and
+            zero in a column whose values, two or more, were all equal. Only with
             ``return_std=True``.
 
         Raises
         ------
         ValueError
-            When the fit does not know how uncertain it is.
+            If the fit does not know how uncertain its values are.
         """
         check_is_fitted(self)
         if return_std and (self.reg != "auto" or self.sample_posterior):
@@ -429,55 +398,13 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
         filled, std = self._fill(X, missing, return_std=return_std)
         return (filled, std) if return_std else filled
 
-    def inverse_transform(self, X):
-        """Put the missing values back, which the columns of `add_indicator` mark.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_output_features)
-            What `transform` returns with ``add_indicator=True``.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_features)
-            `missing_values` where a value was imputed, and in all of a column that was
-            dropped. A column without holes in `fit` has no mark: what was imputed
-            there later stays.
-
-        Raises
-        ------
-        ValueError
-            When the fit had ``add_indicator=False``.
-        """
-        check_is_fitted(self)
-        if self.indicator_ is None:
-            raise ValueError(
-                "inverse_transform needs add_indicator=True in fit: without these "
-                "columns nothing tells what was imputed."
-            )
-        X = check_array(X, dtype=FLOAT_DTYPES, input_name="X")
-        kept = self._kept
-        n_output = kept.sum() + len(self.indicator_.features_)
-        if X.shape[1] != n_output:
-            raise ValueError(
-                f"X must have {n_output} columns, as transform returns them; got "
-                f"{X.shape[1]}."
-            )
-        missing = np.nan if _is_nan(self.missing_values) else self.missing_values
-        result = np.full((len(X), self.n_features_in_), missing, X.dtype)
-        result[:, kept] = X[:, : kept.sum()]
-        features = self.indicator_.features_
-        marked = X[:, kept.sum() :].astype(bool)
-        result[:, features] = np.where(marked, missing, result[:, features])
-        return result
-
-    def score(self, X, y=None):
-        """Predict entries of X that were hidden, and return the share explained.
+    def score(self, X: Data, y: Data = None) -> float:
+        """Predict held-out entries of X and return the share of variance explained.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows, best such as `fit` has not seen.
+            Rows, preferably rows that `fit` has not seen.
         y : Ignored
             Not used, present for API consistency by convention.
 
@@ -492,168 +419,31 @@ class MFImputer(CallbackSupportMixin, TransformerMixin, PlainStateMixin, BaseEst
         X, missing = self._validate(X, reset=False)
         return self.factorization_.score(self._standardized(X, missing))
 
-    def get_feature_names_out(self, input_features=None):
-        """Return the names of the columns of the output.
-
-        Parameters
-        ----------
-        input_features : array-like of str of shape (n_features,), default=None
-            Names of the input, by default those seen in `fit`, or x0, x1, ...
-
-        Returns
-        -------
-        names : ndarray of str of shape (n_output_features,)
-            The names of the columns that are kept, and of those of `add_indicator`.
-        """
-        check_is_fitted(self)
-        names = _check_feature_names_in(self, input_features)
-        kept = names[self._kept]
-        if self.indicator_ is None:
-            return kept
-        marked = names[self.indicator_.features_]
-        marks = [f"missingindicator_{name}" for name in marked]
-        return np.concatenate([kept, np.asarray(marks, dtype=object)])
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = _is_nan(self.missing_values)
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
-
-    def __sklearn_is_fitted__(self):
-        return hasattr(self, "factorization_")
+    @property
+    def rank_(self) -> int:
+        """Number of factors."""
+        return self.factorization_.rank_
 
     @property
-    def _kept(self):
-        """Columns of X that are in the output."""
-        return self._filled | self.keep_empty_features
-
-    def _validate(self, X, *, reset):
-        if sparse.issparse(X):
-            raise ValueError(
-                f"MFImputer fills every hole of X, of shape {X.shape}, and returns a "
-                "dense array; sparse X is not accepted. Use X.toarray() if it is small "
-                "and has NaN where values are missing, or MaskedGradientMF, which "
-                "predicts chosen entries of a sparse X."
-            )
-        nan = _is_nan(self.missing_values)
-        marker = as_stored(self.missing_values, X)
-        checked = check_table(
-            X,
-            estimator=self,
-            fill=marker,
-            ensure_all_finite="allow-nan" if nan else True,
-        )
-        validate_data(self, X, reset=reset, skip_check_array=True)  # names of features
-        return checked, np.isnan(checked) if nan else checked == marker.astype(
-            checked.dtype
-        )
-
-    def _limits(self, n_features):
-        """Least and largest imputed value of each column."""
-        limits = []
-        for name, useless in (("min_value", np.inf), ("max_value", -np.inf)):
-            limit = np.asarray(getattr(self, name), dtype=np.float64)
-            if limit.ndim and limit.shape != (n_features,):
-                raise ValueError(
-                    f"{name} must be a number or have shape ({n_features},), one for "
-                    f"each feature; got shape {limit.shape}."
-                )
-            if np.isnan(limit).any():
-                raise ValueError(f"{name} must not be NaN.")
-            if (limit == useless).any():
-                raise ValueError(
-                    f"{name} leaves no finite value to impute where it is {useless}; "
-                    f"{-useless} is no limit."
-                )
-            limits.append(np.broadcast_to(limit, n_features))
-        crossed = np.flatnonzero(limits[0] > limits[1])
-        if crossed.size:
-            j = crossed[0]
-            raise ValueError(
-                f"min_value must not exceed max_value; in column {j} they are "
-                f"{limits[0][j]:g} and {limits[1][j]:g}."
-            )
-        return limits
-
-    def _standardized(self, X, missing):
-        """Columns of about unit variance, NaN where missing, without constant ones."""
-        varies = self._standardization.varies
-        return self._standardization.apply(X, missing, varies, self._dtype)
+    def n_iter_(self) -> int:
+        """Number of sweeps."""
+        return self.factorization_.n_iter_
 
     def _fill(self, X, missing, return_std=False):
-        """A copy of X with its holes filled; empty columns are dropped, or zero."""
-        kept = self._kept
-        result = np.where(missing, X.dtype.type(0), X) if not kept.all() else X.copy()
-        std = None
-        if return_std:
-            std = np.where(missing, X.dtype.type(np.inf), X.dtype.type(0))
-        Z = self._standardized(X, missing)
-        varies = self._standardization.varies
-        numbers = np.flatnonzero(varies)
-        rng = check_random_state(self.random_state) if self.sample_posterior else None
-        sample = None
-        if rng is not None:  # all given one draw of the columns
-            sample = partial(self._sample, N_BURN_IN + rng.randint(N_DRAWS), rng)
-        width = self.rank_ + 1
-        for part in row_slices(
-            len(X), Z.shape[1] + (width**2 if return_std else width)
-        ):
-            rows, columns = np.nonzero(missing[part][:, varies])
-            limits = [limit[numbers[columns]] for limit in self._bounds]
-            if sample is not None:
-                found = sample(Z[part], rows, columns, limits)
-            elif return_std:
-                found, deviations = self._predict(Z[part], rows, columns)
-            else:
-                W = self.factorization_.transform(Z[part])
-                found = self.factorization_.predict_entries(W, rows, columns)
-            rows, columns = rows + part.start, numbers[columns]
-            values = self._standardization.undo(found, columns)
-            result[rows, columns] = np.clip(values, *limits)
-            if return_std:
-                std[rows, columns] = self._standardization.widen(deviations, columns)
-        if not varies.all():
-            self._fill_constant(result, std, missing & ~varies)
-        if not self._filled.all():
-            rows, columns = np.nonzero(missing & ~self._filled)
-            limits = [limit[columns] for limit in self._bounds]
-            result[rows, columns] = np.clip(0, *limits)
-        result = result[:, kept] if not kept.all() else result
-        return result, std if std is None else std[:, kept]
-
-    def _fill_constant(self, result, std, places):
-        """Fill columns of one value by it, in place."""
-        rows, columns = np.nonzero(places & self._filled)
-        values = self._standardization.undo(np.zeros(len(columns)), columns)
-        result[rows, columns] = np.clip(values, *(a[columns] for a in self._bounds))
-        if std is not None:
-            found = self._standardization.deviations_of_constants()
-            std[rows, columns] = found[columns]
-
-    def _predict(self, Z, rows, columns):
-        W, covariance = self.factorization_.transform(Z, return_cov=True)
-        return self.factorization_.predict_entries(
-            W, rows, columns, covariance=covariance, return_std=True
+        """Fill a copy of X; return standard deviations, too, or None."""
+        rng = number = None
+        if self.sample_posterior:  # all given one sample of the columns
+            rng = check_random_state(self.random_state)
+            number = N_BURN_IN + rng.randint(N_DRAWS)
+        filled, std = fill_missing(
+            X,
+            missing,
+            self._standardization,
+            self._limits,
+            Predictor(self.factorization_, self._standardized(X, missing), number, rng),
+            with_std=return_std,
         )
-
-    def _sample(self, draw, rng, Z, rows, columns, limits):
-        """Sample entries given the columns of one draw."""
-        if np.isfinite(limits).any():
-            numbers = np.flatnonzero(self._standardization.varies)[columns]
-            standardize = self._standardization.apply_to
-            limits = [standardize(limit, numbers) for limit in limits]
-        else:
-            limits = None
-        return self.factorization_._sample_entries(Z, rows, columns, draw, rng, limits)
-
-    def _with_indicator(self, filled, missing):
-        if self.indicator_ is None:
-            return filled
-        marks = missing[:, self.indicator_.features_]
-        return np.hstack([filled, marks.astype(filled.dtype)])
-
-
-def _is_nan(value):
-    # All that a fit accepts beside numbers is pandas.NA, a NaN once X is an array.
-    return not isinstance(value, Real) or bool(np.isnan(value))
+        kept = self._kept
+        if kept.all():
+            return filled, std
+        return filled[:, kept], std if std is None else std[:, kept]

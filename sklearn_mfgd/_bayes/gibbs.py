@@ -1,8 +1,8 @@
-"""Draws from the posterior of all factors; their mean predicts better than one draw.
+"""Gibbs sampling of the model from its posterior.
 
-Gibbs sampling of the model of `model` [1]_: rows, columns, noise, and for every factor
-a mean and a precision of its own on either side, with a Normal-Gamma prior. A row is
-sampled by the kernel that solves for it, given normal numbers.
+It samples the model of `model` [1]_: rows, columns, noise, and for every factor a mean
+and a precision of its own on either side, with a Normal-Gamma prior. A row is sampled
+by the kernel that solves for it, given normal numbers.
 
 References
 ----------
@@ -10,14 +10,11 @@ References
    Markov Chain Monte Carlo", ICML 2008.
 """
 
-from typing import NamedTuple
-
 import numpy as np
-from scipy.stats import truncnorm
 
 from .._kernels import dispatch
 from .._kernels.rows import Biases
-from .missingness import FeatureMap
+from .draws import Sample, SidePrior, rows_around_means
 from .noise import MIN_VARIANCE
 from .priors import (
     FLAT_PRECISION,
@@ -37,155 +34,7 @@ MEAN_PRIOR_COUNT = 1.0
 MIN_ALPHA = 1e-6
 
 
-class SidePrior(NamedTuple):
-    """Normal prior of the factors of one side, sampled like these."""
-
-    mean: np.ndarray  # (q,), 0 for the bias
-    precision: np.ndarray  # (q,)
-    slopes: np.ndarray  # (n_features, q)
-
-    def means(self, features, dtype) -> np.ndarray:
-        """Mean of each row, (n_rows, q), given its features."""
-        return (features @ self.slopes + self.mean).astype(dtype)
-
-
-class Draw(NamedTuple):
-    """What of one draw is needed to fold rows in."""
-
-    H: np.ndarray  # [h, c]
-    noise_precision: np.ndarray  # (n,)
-    rows: SidePrior
-
-    def solve(self, entries, biases, features, draws=None):
-        """Row factors given this draw: their mean, or one drawn of them.
-
-        Parameters
-        ----------
-        entries : Rows
-        biases : Biases
-        features : ndarray of shape (n_rows, n_features)
-            Of the rows.
-        draws : ndarray of shape (n_rows, q), optional
-            Standard normal numbers.
-        """
-        entries = entries.scale_weights(self.noise_precision)
-        means = self.rows.means(features, self.H.dtype)
-        return _solve(entries, self.H, biases, means, self.rows.precision, draws)
-
-    def sample(self, entries, biases, features, rows, columns, rng, limits=None):
-        """Sample some entries from their posterior given this draw of the columns.
-
-        Parameters
-        ----------
-        entries : Rows
-            What is observed.
-        biases : Biases
-        features : ndarray of shape (n_rows, n_features)
-        rows, columns : ndarray of int of shape (n_entries,)
-            The entries to sample.
-        rng : numpy.random.RandomState
-        limits : pair of ndarray of shape (n_entries,), optional
-            Between which the entries are known to lie.
-
-        Returns
-        -------
-        x : ndarray of shape (n_entries,), float64
-        """
-        rank = self.H.shape[1] - biases.column
-        normal = rng.standard_normal((entries.shape[0], rank + biases.row))
-        W = self.solve(entries, biases, features, normal.astype(self.H.dtype))
-        x = dispatch.entry_products(W[:, :rank], self.H[:, :rank], rows, columns)
-        x = x.astype(np.float64)
-        if biases.column:
-            x += self.H[columns, rank]
-        if biases.row:
-            x += W[rows, rank]
-        deviations = 1 / np.sqrt(self.noise_precision[columns])
-        if limits is None:
-            return x + deviations * rng.standard_normal(len(rows))
-        least, most = ((limit - x) / deviations for limit in limits)
-        quantiles = rng.uniform(size=len(rows))
-        return x + deviations * truncnorm.ppf(quantiles, least, most)
-
-
-def _solve(entries, H, biases, means, ridge, draws=None):
-    """Solve for rows around their prior means, or sample them, given normal numbers."""
-    residuals = entries._replace(values=-dispatch.residuals(entries, means, H, biases))
-    H = np.ascontiguousarray(H[:, : H.shape[1] - biases.column])
-    W = dispatch.least_squares(residuals, H, (biases.row, False), ridge, draws)
-    W += means
-    return W
-
-
-class Draws(NamedTuple):
-    """Draws whose predictions are averaged: factors side by side, biases averaged."""
-
-    draws: list
-    biases: Biases
-    describe: FeatureMap  # of rows
-    columns: np.ndarray | None = None  # as in `VariationalModel`
-
-    @property
-    def H(self):
-        """Column factors over the number of draws, (n, n_draws * rank or + 1)."""
-        return _side_by_side(
-            [draw.H for draw in self.draws], self.biases.column, 1 / len(self.draws)
-        )
-
-    def astype(self, dtype):
-        """The same in another precision."""
-        draws = [d._replace(H=d.H.astype(dtype, copy=False)) for d in self.draws]
-        return self._replace(draws=draws)
-
-    def over_weight(self, weight):
-        """The same where this weight of an entry has counted as one."""
-        draws = [
-            d._replace(noise_precision=d.noise_precision / weight) for d in self.draws
-        ]
-        return self._replace(draws=draws)
-
-    def sample(self, which, entries, rows, columns, rng, limits=None):
-        """Sample some entries given one of the draws, see `Draw.sample`."""
-        entries, draw = self._known(entries), self.draws[which]
-        columns = columns if self.columns is None else self.columns[columns]
-        features = self.describe.transform(entries)
-        return draw.sample(entries, self.biases, features, rows, columns, rng, limits)
-
-    def take(self, columns):
-        """The same for some of the columns."""
-        numbers = (
-            np.arange(len(self.draws[0].H)) if self.columns is None else self.columns
-        )
-        return self._replace(columns=numbers[columns])
-
-    def _known(self, rows):
-        """The entries in columns that the fit knows."""
-        if self.columns is None:
-            return rows
-        return rows.renumber(self.columns, len(self.draws[0].H))
-
-    def fold_in(self, rows):
-        """Mean of the factors of rows given each draw.
-
-        Returns
-        -------
-        W : ndarray of shape (n_rows, n_draws * rank or + 1)
-        """
-        rows = self._known(rows)
-        features = self.describe.transform(rows)
-        found = [draw.solve(rows, self.biases, features) for draw in self.draws]
-        return _side_by_side(found, self.biases.row, 1)
-
-
-def _side_by_side(found, biased, scale):
-    if not biased:
-        return scale * np.column_stack(found)
-    bias = np.mean([factors[:, -1] for factors in found], axis=0)
-    factors = [scale * factors[:, :-1] for factors in found]
-    return np.column_stack([*factors, bias])
-
-
-def draw(rows, state, biases, features, feature_map, n_draws, rng):
+def draw(rows, state, biases, features, n_draws, rng):
     """Sample `n_draws` times, starting from a variational fit.
 
     Parameters
@@ -197,27 +46,25 @@ def draw(rows, state, biases, features, feature_map, n_draws, rng):
     biases : Biases
     features : pair of Features
         Of rows and of columns.
-    feature_map : FeatureMap
-        Of rows.
     n_draws : int
     rng : numpy.random.Generator
 
     Returns
     -------
-    Draws
+    samples : list of Sample
     """
     row_features, column_features = features
     sampler = _ColumnSampler(rows.transpose(), state.noise, biases, column_features)
     W, H, alpha = state.W, state.H, state.alpha
-    squared_unit, found = np.ones(len(H)), []
+    squared_unit, samples = np.ones(len(H)), []
     for _ in range(n_draws):
         row_prior = _sample_prior(W, biases.row, row_features, rng)
         normal = rng.standard_normal(W.shape, dtype=rows.values.dtype)
-        given = Draw(H, alpha / squared_unit, row_prior)
-        W = given.solve(rows, biases, row_features.values, normal)
+        given = Sample(H, alpha / squared_unit, row_prior)
+        W = given.row_factors(rows, biases, row_features.values, normal)
         H, alpha, squared_unit = sampler.sample(W, H, alpha, squared_unit, rng)
-        found.append(Draw(H, alpha / squared_unit, row_prior))
-    return Draws(found, biases, feature_map)
+        samples.append(Sample(H, alpha / squared_unit, row_prior))
+    return samples
 
 
 class _ColumnSampler:
@@ -249,7 +96,7 @@ class _ColumnSampler:
         ridge = prior.precision / alpha[:, None]
         means = prior.means(self.features.values, dtype)
         if self.has_unit:
-            mode = _solve(columns, W, self.biases, means, ridge)
+            mode = rows_around_means(columns, W, self.biases, means, ridge, None)
             squares = dispatch.squares(columns, mode, W, self.biases)
             squares += np.sum(ridge[:, :-1] * np.square(mode[:, :-1]), axis=1)
             squared_unit = _sample_squared_unit(
@@ -257,7 +104,7 @@ class _ColumnSampler:
             )
         normal = rng.standard_normal(H.shape, dtype=dtype)
         normal *= np.sqrt(squared_unit / alpha).astype(dtype)[:, None]
-        H = _solve(columns, W, self.biases, means, ridge, normal)
+        H = rows_around_means(columns, W, self.biases, means, ridge, normal)
         squares = dispatch.squares(columns, H, W, self.biases) / squared_unit
         alpha = _sample_noise(squares, self.counts, alpha, self.dof, dtype, rng)
         return H, alpha, squared_unit

@@ -1,4 +1,4 @@
-"""What a fit with learned regularization knows of the columns, and how rows fold in."""
+"""The fitted model of variational Bayes: the posterior of the columns."""
 
 from typing import NamedTuple
 
@@ -7,6 +7,7 @@ from scipy.special import ndtri, stdtrit
 
 from .._kernels import dispatch
 from .._kernels.rows import Biases
+from .._optim.objective import objective_of
 from .covariance import posterior_of
 from .missingness import FeatureMap
 from .moments import diagonal, moments_of, n_pairs, packed_diagonal
@@ -14,74 +15,110 @@ from .priors import Prior
 
 
 class VariationalModel(NamedTuple):
-    """Posterior of the columns, and the priors of the rest.
+    """Posterior of the columns with entries, and the priors of all else.
 
-    The last of its columns stands for all that have no entry: it has the prior.
+    The last of the columns stands for those without entries: it has the prior. See
+    `RidgeModel` for the contract of a fitted model.
     """
 
-    H: np.ndarray  # means of [h, c]
+    means: np.ndarray  # of [h, c]
     covariances: np.ndarray  # of [h, c], packed or diagonal
-    noise_precision: np.ndarray  # (n,)
-    row_precision: np.ndarray  # of [w, b]
+    noise_precision: np.ndarray  # (n,), mean of its posterior
+    predictive_noise: np.ndarray  # (n,), posterior mean of one over that precision
+    row_precision: np.ndarray  # of the prior of [w, b]
     column_precision: np.ndarray
+    slopes: np.ndarray  # (n_features, q): the prior mean of [w, b] is features @ slopes
+    feature_map: FeatureMap  # of rows
     biases: Biases
-    describe: FeatureMap  # of rows
-    slopes: np.ndarray  # (n_features, q): [w, b] are about features @ slopes
-    noise_variance: np.ndarray  # (n,), the mean of one over that precision
     dof: np.ndarray | None  # (n,), degrees of freedom of each deviation; None: many
-    columns: np.ndarray | None = None  # which of them each column of X is; None: all
+    columns: np.ndarray | None = None  # row of `means` for each column; None: all
+
+    has_variances = True
 
     @classmethod
-    def of(cls, problem, state, describe, weight):
-        """What a fit knows in the end.
+    def of(cls, model, state, feature_map, weight):
+        """Make one of what a fit ended with.
 
         Parameters
         ----------
-        problem : Problem
+        model : Model
         state : State
-            With the basis of the priors.
-        describe : FeatureMap
+            Rotated to the axes of the priors.
+        feature_map : FeatureMap
             Of rows.
         weight : float
             The weight that counted as one.
         """
-        prior = 1 / state.column_prior.precision
-        if state.covariances.shape[1] != len(prior):
-            prior, variances = np.zeros(n_pairs(len(prior))), prior
-            prior[diagonal(len(variances))] = variances
-        level = 1 / state.alpha[0] if problem.noise == "shared" else state.noise.scale
-        precisions = np.append(state.alpha, 1 / level)
+        prior_variances = 1 / state.column_prior.precision
+        if state.covariances.shape[1] != len(prior_variances):
+            packed = np.zeros(n_pairs(len(prior_variances)))
+            packed[diagonal(len(prior_variances))] = prior_variances
+            prior_variances = packed
+        scale = 1 / state.alpha[0] if model.noise == "shared" else state.noise.scale
+        prior_variances = prior_variances.astype(state.covariances.dtype)
+        predictive = state.noise.mean_variance(model.counts)
         return cls(
-            np.vstack([state.H, np.zeros_like(state.H[:1])]),
-            np.vstack([state.covariances, prior.astype(state.covariances.dtype)]),
-            precisions / weight,
-            state.row_prior.precision,
-            state.column_prior.precision,
-            Biases(*problem.biases),
-            describe,
-            state.row_prior.slopes,
-            weight * np.append(state.noise.mean_variance(problem.counts), level),
-            _degrees_of_freedom(problem, state) if problem.flat_bias else None,
+            means=np.vstack([state.H, np.zeros_like(state.H[:1])]),
+            covariances=np.vstack([state.covariances, prior_variances]),
+            noise_precision=np.append(state.alpha, 1 / scale) / weight,
+            predictive_noise=weight * np.append(predictive, scale),
+            row_precision=state.row_prior.precision,
+            column_precision=state.column_prior.precision,
+            slopes=state.row_prior.slopes,
+            feature_map=feature_map,
+            biases=model.biases,
+            dof=_degrees_of_freedom(model, state) if model.flat_bias else None,
         )
 
     @property
     def rank(self):
         """Number of factors."""
-        return self.H.shape[1] - self.biases.column
+        return self.means.shape[1] - self.biases.column
+
+    n_factors = rank
+
+    @property
+    def H(self):
+        """Means of [h, c] of all columns, (n, rank) or (n, rank + 1)."""
+        return self._of_columns(self.means)
+
+    @property
+    def noise_variance(self):
+        """Variance of the noise of an entry of weight one, of all columns."""
+        return self._of_columns(1 / self.noise_precision)
+
+    def _of_columns(self, values):
+        return values[:-1] if self.columns is None else values[self.columns]
+
+    def over(self, columns):
+        """Make the same model of columns with these rows of `means`; None: all."""
+        return self._replace(columns=columns)
 
     def take(self, columns):
-        """The same for some of the columns."""
-        numbers = np.arange(len(self.H) - 1) if self.columns is None else self.columns
+        """Make the same model of some of the columns."""
+        numbers = self.columns
+        if numbers is None:
+            numbers = np.arange(len(self.means) - 1)
         return self._replace(columns=numbers[columns])
 
-    def fold_in(self, rows, *, with_covariances=False):
-        """Posterior of rows, each by itself.
+    def fold_in(self, matrix):
+        """Posterior means [w, b] of new rows, each by itself, (m, q)."""
+        return self.row_posteriors(matrix)[0]
+
+    def reconstruct(self, matrix):
+        """Yield row factors of blocks of rows, and half of their squared residuals."""
+        matrix = matrix.listed()
+        W, H = self.fold_in(matrix), self.H.astype(matrix.dtype, copy=False)
+        yield W, objective_of(matrix, self.biases).value(W, H)
+
+    def row_posteriors(self, matrix, *, with_covariances=False):
+        """Posteriors of new rows, each by itself.
 
         Parameters
         ----------
-        rows : Rows
-            Centred entries. If these or the fit are in double precision, so is all
-            that is solved.
+        matrix : CompleteMatrix or ObservedMatrix
+            If it or the fit is in double precision, so is all that is solved.
+        with_covariances : bool
 
         Returns
         -------
@@ -90,12 +127,13 @@ class VariationalModel(NamedTuple):
         covariances : ndarray of shape (n_rows, q * (q + 1) / 2) or None
             Packed.
         """
+        rows = matrix.listed().rows
         if self.columns is not None:
-            rows = rows.renumber(self.columns, len(self.H) - 1)
-        columns = posterior_of(self.H, self.covariances, self.biases.column)
+            rows = rows.renumber(self.columns, len(self.means) - 1)
+        columns = posterior_of(self.means, self.covariances, self.biases.column)
         return columns.fold_in(
             rows,
-            self.describe,
+            self.feature_map,
             Prior.with_slopes(self.row_precision, self.slopes, self.biases.row),
             self.biases,
             noise_precision=self.noise_precision,
@@ -104,7 +142,7 @@ class VariationalModel(NamedTuple):
 
     @property
     def _full(self):
-        return self.covariances.shape[1] == n_pairs(self.H.shape[1])
+        return self.covariances.shape[1] == n_pairs(self.means.shape[1])
 
     def variances(self, W, covariances, rows, columns):
         """Variance of entries: of the noise, of the row, of the column.
@@ -125,7 +163,7 @@ class VariationalModel(NamedTuple):
         columns = columns if self.columns is None else self.columns[columns]
         rows, of_rows = np.unique(rows, return_inverse=True)
         columns, of_columns = np.unique(columns, return_inverse=True)
-        H = self.H[columns].astype(np.float64)
+        H = self.means[columns].astype(np.float64)
         spread = self.covariances[columns].astype(np.float64)
         spread = spread if self._full else packed_diagonal(spread)
         # E[v v'] of columns, v = [h, 1], times the covariances of rows; and v v' of
@@ -138,7 +176,7 @@ class VariationalModel(NamedTuple):
         own = covariances[rows[:, None], a, b].astype(np.float64)
         own = _weighted(own, rank + row_bias)
         spread = _weighted(spread, rank + column_bias)
-        result = self.noise_variance[columns][of_columns]
+        result = self.predictive_noise[columns][of_columns]
         result += dispatch.entry_products(own, of_h, of_rows, of_columns)
         result += dispatch.entry_products(of_w, spread, of_rows, of_columns)
         if self.dof is not None:
@@ -146,7 +184,7 @@ class VariationalModel(NamedTuple):
         return result
 
 
-def _degrees_of_freedom(problem, state):
+def _degrees_of_freedom(model, state):
     """Entries of each column less the coefficients that they determine, (n + 1,).
 
     A coefficient counts by the share of its prior variance that the entries take away
@@ -158,8 +196,8 @@ def _degrees_of_freedom(problem, state):
     if variances.shape[1] != len(precision):
         variances = variances[:, diagonal(len(precision))]
     determined = len(precision) - variances @ precision
-    dof = np.maximum(problem.counts - determined, problem.counts > 1)
-    return np.append(np.where(problem.counts > 1, dof, 0), 0)
+    dof = np.maximum(model.counts - determined, model.counts > 1)
+    return np.append(np.where(model.counts > 1, dof, 0), 0)
 
 
 def student_over_normal(dof):

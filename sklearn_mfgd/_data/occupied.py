@@ -59,9 +59,9 @@ class Occupied(NamedTuple):
         """Those of the columns here."""
         return H if self.columns is None else H[self.columns]
 
-    def spread_rows(self, W):
-        """Row factors of all rows of X, zero for the empty ones."""
-        return _spread(W, self.rows, self.shape[0], 0)
+    def row_numbers(self, rows):
+        """Numbers in X of a slice of the rows here."""
+        return rows if self.rows is None else self.rows[rows]
 
     def spread_columns(self, values, empty=0):
         """What is known of columns, for all columns of X."""

@@ -6,28 +6,25 @@ from .._data.matrix import folds
 from .objective import objective_of
 
 
-def explained_share(entries, H, fold_in, column_means, biases):
+def explained_share(entries, model, column_means):
     """Share of the variance of hidden entries that folding in the others explains.
 
     Parameters
     ----------
     entries : CompleteMatrix or ObservedMatrix
-    H : ndarray of shape (n_features, .)
-    fold_in : callable (entries, columns) -> W
-        Row factors given some of the columns.
+    model : RidgeModel, or another fitted model
     column_means : ndarray of shape (n_features,)
         What the prediction is compared with, less ``entries.mean``.
-    biases : Biases
 
     Returns
     -------
     float
         Q²: 1 - PRESS / total sum of squares around `column_means`.
     """
-    press = 0.0
+    H, press = model.H.astype(entries.dtype, copy=False), 0.0
     for seen, hidden, (seen_columns, hidden_columns) in folds(entries):
-        W = fold_in(seen, seen_columns)
-        press += 2 * objective_of(hidden, biases).value(W, H[hidden_columns])
+        W = model.take(seen_columns).fold_in(seen)
+        press += 2 * objective_of(hidden, model.biases).value(W, H[hidden_columns])
     bare = objective_of(entries, (False, True))
     no_factors = np.zeros((entries.shape[0], 0), H.dtype)
     total = 2 * bare.value(no_factors, column_means[:, None].astype(H.dtype))

@@ -1,4 +1,6 @@
-"""What files hold of an estimator: arrays, numbers, strings and plain containers.
+"""The state of an estimator: all of a fit or nothing of it, and what files hold of it.
+
+Files hold arrays, numbers, strings and plain containers.
 
 Inside, a fitted estimator has records, named tuples of private classes. In its state,
 which pickle, joblib and skops write, a record is a dictionary. So a reader needs to
@@ -6,31 +8,46 @@ trust the estimators only, and what a file can make is what `RECORDS` lists.
 """
 
 import warnings
+from contextlib import contextmanager
 
 from sklearn.exceptions import InconsistentVersionWarning
 
-from ._bayes.gibbs import Draw, Draws, SidePrior
+from ._bayes.draws import DrawsModel, Sample, SidePrior
 from ._bayes.missingness import FeatureMap
 from ._bayes.posterior import VariationalModel
 from ._data.standardize import Standardization
 from ._kernels.rows import Biases
+from ._optim.ridge_model import RidgeModel
 
 RECORDS = {
     record.__name__: record
     for record in (
         Biases,
         FeatureMap,
-        Draw,
-        Draws,
-        VariationalModel,
+        DrawsModel,
+        RidgeModel,
+        Sample,
         SidePrior,
         Standardization,
+        VariationalModel,
     )
 }
 
 # Where a dictionary names the record that it stands for, and the state of an estimator
 # the version that it is of.
 RECORD, VERSION = "_record", "_sklearn_mfgd_version"
+
+
+@contextmanager
+def all_or_nothing(estimator):
+    """Take back what has changed of an estimator after an error or Ctrl-C."""
+    before = estimator.__dict__.copy()
+    try:
+        yield
+    except BaseException:
+        # In one step: a second Ctrl-C finds all of the one state or of the other.
+        estimator.__dict__ = before
+        raise
 
 
 class PlainStateMixin:

@@ -1,0 +1,201 @@
+"""The fitted model of Gibbs sampling: samples of the columns, and how rows fold in.
+
+What is predicted is the mean over the samples, which is more accurate than any of them.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import truncnorm
+
+from .._data.row_blocks import BLOCK
+from .._kernels import dispatch
+from .._kernels.rows import Biases
+from .._optim.objective import objective_of
+from .missingness import FeatureMap
+
+
+class SidePrior(NamedTuple):
+    """Prior of the factors of one side in one sample."""
+
+    mean: np.ndarray  # (q,), 0 for the bias
+    precision: np.ndarray  # (q,)
+    slopes: np.ndarray  # (n_features, q)
+
+    def means(self, features, dtype):
+        """Mean of each row given its features, (n_rows, q)."""
+        return (features @ self.slopes + self.mean).astype(dtype)
+
+
+class Sample(NamedTuple):
+    """What of one sample is needed to fold rows in."""
+
+    H: np.ndarray  # [h, c]
+    noise_precision: np.ndarray  # (n,)
+    row_prior: SidePrior
+
+    def astype(self, dtype):
+        """The same with column factors in another precision."""
+        return self._replace(H=self.H.astype(dtype, copy=False))
+
+    def row_factors(self, rows, biases, features, normal=None):
+        """Mean of the factors of rows given this sample, or one sample of them.
+
+        Parameters
+        ----------
+        rows : Rows
+        biases : Biases
+        features : ndarray of shape (n_rows, n_features)
+        normal : ndarray of shape (n_rows, q), optional
+            Standard normal numbers to sample with; without them, the mean.
+        """
+        rows = rows.scale_weights(self.noise_precision)
+        prior = self.row_prior
+        means = prior.means(features, self.H.dtype)
+        return rows_around_means(rows, self.H, biases, means, prior.precision, normal)
+
+
+def rows_around_means(rows, H, biases, means, precision, normal):
+    """Row factors from their prior means and from what these leave of the entries."""
+    residuals = -dispatch.residuals(rows, means, H, biases)
+    H = np.ascontiguousarray(H[:, : H.shape[1] - biases.column])
+    rows = rows._replace(values=residuals)
+    return means + dispatch.least_squares(
+        rows, H, (biases.row, False), precision, normal
+    )
+
+
+class DrawsModel(NamedTuple):
+    """Samples whose predictions are averaged; see `RidgeModel` for the contract."""
+
+    samples: list
+    biases: Biases
+    feature_map: FeatureMap
+    # What the variational fit learned that sampling began with.
+    rank: int
+    noise_variances: np.ndarray  # of the columns with entries, and of others
+    row_precision: np.ndarray
+    column_precision: np.ndarray
+    columns: np.ndarray | None = None
+
+    has_variances = False
+
+    @classmethod
+    def of(cls, samples, model):
+        """Make one of samples, and of the variational model that they began with."""
+        return cls(
+            samples,
+            model.biases,
+            model.feature_map,
+            model.rank,
+            1 / model.noise_precision,
+            model.row_precision,
+            model.column_precision,
+        )
+
+    @property
+    def n_factors(self):
+        """Number of factors of all samples, side by side."""
+        return sum(sample.H.shape[1] - self.biases.column for sample in self.samples)
+
+    @property
+    def H(self):
+        """Column factors of all samples side by side, over their number; mean bias."""
+        factors = [sample.H for sample in self.samples]
+        H = _side_by_side(factors, self.biases.column, 1 / len(factors))
+        if self.columns is None:
+            return H
+        return np.vstack([H, np.zeros_like(H[:1])])[self.columns]
+
+    @property
+    def noise_variance(self):
+        """Variance of the noise of an entry of weight one, of all columns."""
+        if self.columns is None:
+            return self.noise_variances[:-1]
+        return self.noise_variances[self.columns]
+
+    def over(self, columns):
+        """Make the same model of columns with these numbers; None: all."""
+        return self._replace(columns=columns)
+
+    def take(self, columns):
+        """Make the same model of some of the columns."""
+        numbers = self.columns
+        if numbers is None:
+            numbers = np.arange(len(self.samples[0].H))
+        return self._replace(columns=numbers[columns])
+
+    def fold_in(self, matrix):
+        """Mean of the row factors given each sample, side by side, (m, .)."""
+        rows = self._known_rows(matrix.listed().rows)
+        features = self.feature_map.transform(rows)
+        factors = [
+            sample.row_factors(rows, self.biases, features)
+            for sample in (each.astype(rows.values.dtype) for each in self.samples)
+        ]
+        return _side_by_side(factors, self.biases.row, 1)
+
+    def reconstruct(self, matrix):
+        """Yield row factors of blocks of rows, and half of their squared residuals."""
+        matrix = matrix.listed()
+        H = self.H.astype(matrix.dtype, copy=False)
+        step = max(1, BLOCK // H.shape[1])
+        for start in range(0, matrix.shape[0], step):
+            rows = matrix.rows.between(start, min(start + step, matrix.shape[0]))
+            block = matrix._replace(rows=rows)
+            W = self.fold_in(block)
+            yield W, objective_of(block, self.biases).value(W, H)
+
+    def sample(self, number, matrix, places, rng, limits=None):
+        """Sample entries from their posterior given one of the samples.
+
+        Parameters
+        ----------
+        number : int
+            Which of the samples.
+        matrix : CompleteMatrix or ObservedMatrix
+            What is observed of the rows.
+        places : pair of int ndarray of shape (n_entries,)
+            Rows and columns of the entries.
+        rng : numpy.random.RandomState
+        limits : pair of ndarray of shape (n_entries,), optional
+            Between which the entries are known to lie.
+
+        Returns
+        -------
+        x : ndarray of shape (n_entries,), float64
+        """
+        known = self._known_rows(matrix.listed().rows)
+        rows, columns = places
+        columns = columns if self.columns is None else self.columns[columns]
+        sample = self.samples[number].astype(known.values.dtype)
+        rank = sample.H.shape[1] - self.biases.column
+        normal = rng.standard_normal((known.shape[0], rank + self.biases.row))
+        normal = normal.astype(sample.H.dtype)
+        features = self.feature_map.transform(known)
+        W = sample.row_factors(known, self.biases, features, normal)
+        x = dispatch.entry_products(W[:, :rank], sample.H[:, :rank], rows, columns)
+        x = x.astype(np.float64)
+        if self.biases.column:
+            x += sample.H[columns, rank]
+        if self.biases.row:
+            x += W[rows, rank]
+        deviations = 1 / np.sqrt(sample.noise_precision[columns])
+        if limits is None:
+            return x + deviations * rng.standard_normal(len(rows))
+        lower, upper = ((limit - x) / deviations for limit in limits)
+        return x + deviations * truncnorm.ppf(rng.uniform(size=len(rows)), lower, upper)
+
+    def _known_rows(self, rows):
+        """The entries in columns that the fit knows."""
+        if self.columns is None:
+            return rows
+        return rows.renumber(self.columns, len(self.samples[0].H))
+
+
+def _side_by_side(factors, biased, scale):
+    """Factors of all samples in one matrix, times `scale`, and the mean of biases."""
+    if not biased:
+        return scale * np.column_stack(factors)
+    bias = np.mean([F[:, -1] for F in factors], axis=0)
+    return np.column_stack([*(scale * F[:, :-1] for F in factors), bias])

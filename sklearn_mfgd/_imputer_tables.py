@@ -1,0 +1,165 @@
+"""What an imputer takes for missing, and which columns its output has."""
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils.validation import (
+    FLOAT_DTYPES,
+    _check_feature_names_in,
+    check_array,
+    check_is_fitted,
+    validate_data,
+)
+
+from ._data.standardize import Standardization
+from ._data.tables import as_stored, check_table
+from ._parameters import Data
+
+
+class TableMixin:
+    """Validate tables; name, add and drop columns; put missing values back."""
+
+    add_indicator: bool
+    indicator_: Any
+    keep_empty_features: bool
+    missing_values: Any
+    n_features_in_: int
+    _filled: np.ndarray  # columns with values in `fit`
+    _standardization: Standardization
+
+    def inverse_transform(self, X: Data) -> np.ndarray:
+        """Put back the missing values that the columns of `add_indicator` mark.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_output_features)
+            What `transform` returns with ``add_indicator=True``.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            X with `missing_values` where a value was imputed, and in the whole of a
+            dropped column. A column without missing values in `fit` has no mark: values
+            imputed there later stay.
+
+        Raises
+        ------
+        ValueError
+            If the fit had ``add_indicator=False``.
+        """
+        check_is_fitted(self)
+        if self.indicator_ is None:
+            raise ValueError(
+                "inverse_transform needs add_indicator=True in fit: without these "
+                "columns nothing tells what was imputed."
+            )
+        X = check_array(X, dtype=FLOAT_DTYPES, input_name="X")
+        kept = self._kept
+        n_output = kept.sum() + len(self.indicator_.features_)
+        if X.shape[1] != n_output:
+            raise ValueError(
+                f"X must have {n_output} columns, as transform returns them; got "
+                f"{X.shape[1]}."
+            )
+        missing = np.nan if _is_nan(self.missing_values) else self.missing_values
+        result = np.full((len(X), self.n_features_in_), missing, X.dtype)
+        result[:, kept] = X[:, : kept.sum()]
+        features = self.indicator_.features_
+        marked = X[:, kept.sum() :].astype(bool)
+        result[:, features] = np.where(marked, missing, result[:, features])
+        return result
+
+    def get_feature_names_out(self, input_features: Data = None) -> np.ndarray:
+        """Return the names of the columns of the output.
+
+        Parameters
+        ----------
+        input_features : array-like of str of shape (n_features,), default=None
+            Names of the input, by default those seen in `fit`, or x0, x1, ...
+
+        Returns
+        -------
+        names : ndarray of str of shape (n_output_features,)
+            The names of the columns that are kept, and of those of `add_indicator`.
+        """
+        check_is_fitted(self)
+        names = _check_feature_names_in(self, input_features)
+        kept = names[self._kept]
+        if self.indicator_ is None:
+            return kept
+        marked = names[self.indicator_.features_]
+        marks = [f"missingindicator_{name}" for name in marked]
+        return np.concatenate([kept, np.asarray(marks, dtype=object)])
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = _is_nan(self.missing_values)
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "factorization_")
+
+    @property
+    def mean_(self) -> np.ndarray:
+        """What columns were shifted by."""
+        return self._standardization.mean
+
+    @property
+    def scale_(self) -> np.ndarray:
+        """What columns were divided by."""
+        return self._standardization.scale
+
+    @property
+    def _kept(self):
+        """Columns of X that are in the output."""
+        return self._filled | self.keep_empty_features
+
+    def _validate(self, X, *, reset):
+        if sparse.issparse(X):
+            raise ValueError(
+                f"MFImputer fills in every missing value of X, of shape {X.shape}, "
+                "and returns a dense array; sparse X is not accepted. Use X.toarray() "
+                "if it is small and has NaN where values are missing, or "
+                "MaskedGradientMF, which predicts chosen entries of a sparse X."
+            )
+        nan = _is_nan(self.missing_values)
+        marker = as_stored(self.missing_values, X)
+        checked = check_table(
+            X,
+            estimator=self,
+            fill=marker,
+            ensure_all_finite="allow-nan" if nan else True,
+        )
+        validate_data(self, X, reset=reset, skip_check_array=True)  # names of features
+        return checked, np.isnan(checked) if nan else checked == marker.astype(
+            checked.dtype
+        )
+
+    def _fit_indicator(self, missing):
+        """Make what adds the columns of `add_indicator`, or None."""
+        if not self.add_indicator:
+            return None
+        # Here, as the imputers of scikit-learn take long to import.
+        from sklearn.impute import MissingIndicator
+
+        indicator = MissingIndicator(missing_values=np.nan, error_on_new=False)
+        return indicator.fit(np.where(missing, np.nan, 0.0))
+
+    def _standardized(self, X, missing):
+        """Columns of about unit variance, NaN where missing, without constant ones."""
+        varies = self._standardization.varies
+        return self._standardization.apply(X, missing, varies, self._dtype)
+
+    def _with_indicator(self, filled, missing):
+        if self.indicator_ is None:
+            return filled
+        marks = missing[:, self.indicator_.features_]
+        return np.hstack([filled, marks.astype(filled.dtype)])
+
+
+def _is_nan(value):
+    # All that a fit accepts beside numbers is pandas.NA, a NaN once X is an array.
+    return not isinstance(value, Real) or bool(np.isnan(value))

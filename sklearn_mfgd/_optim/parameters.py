@@ -1,0 +1,29 @@
+"""What an estimator asks of a fit."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class FitParameters(NamedTuple):
+    """The parameters of an estimator that a fit depends on, under the same names."""
+
+    rank: int
+    eta: float | str
+    solver: str
+    reg: float | str
+    noise: str
+    pattern: bool
+    n_draws: int
+    init: str | tuple[np.ndarray, np.ndarray]  # a pair is in the units of the solvers
+    max_iter: int
+    tol: float
+    early_stopping: bool
+    validation_fraction: float
+    n_iter_no_change: int
+
+    @classmethod
+    def of(cls, estimator, **replaced):
+        """Read them from an estimator, but for those that are `replaced`."""
+        names = (name for name in cls._fields if name not in replaced)
+        return cls(**{name: getattr(estimator, name) for name in names}, **replaced)

@@ -1,0 +1,64 @@
+"""The fitted model of a given ridge: column factors, and how rows fold in."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .._kernels.rows import Biases
+from .objective import objective_of
+
+
+class RidgeModel(NamedTuple):
+    """Column factors in the units of the solvers, of the columns with entries.
+
+    The contract of a fitted model is that of this class: the estimators ask nothing
+    else of the models in `_bayes` either.
+    """
+
+    factors: np.ndarray  # [h, c]; the last row is that of columns without entries
+    ridge: np.ndarray  # of [w, b]
+    biases: Biases
+    columns: np.ndarray | None = None  # row of `factors` for each column; None: all
+
+    # What a given ridge does not learn.
+    has_variances = False
+    noise_variance = row_precision = column_precision = None
+
+    @classmethod
+    def of(cls, H, ridge, biases):
+        """Make one of the column factors that a fit ended with."""
+        return cls(np.vstack([H, np.zeros_like(H[:1])]), ridge, biases)
+
+    @property
+    def rank(self):
+        """Number of factors."""
+        return self.factors.shape[1] - self.biases.column
+
+    n_factors = rank
+
+    @property
+    def H(self):
+        """Column factors [h, c] of all columns, (n, rank) or (n, rank + 1)."""
+        return self.factors[:-1] if self.columns is None else self.factors[self.columns]
+
+    def over(self, columns):
+        """Make the same model of columns with these rows of `factors`; None: all."""
+        return self._replace(columns=columns)
+
+    def take(self, columns):
+        """Make the same model of some of the columns."""
+        numbers = self.columns
+        if numbers is None:
+            numbers = np.arange(len(self.factors) - 1)
+        return self._replace(columns=numbers[columns])
+
+    def fold_in(self, matrix):
+        """Row factors [w, b] of new rows, each by itself, (m, q)."""
+        return next(self.reconstruct(matrix))[0]
+
+    def reconstruct(self, matrix):
+        """Yield row factors of blocks of rows, and half of their squared residuals."""
+        objective = objective_of(matrix, self.biases)
+        H = self.H.astype(matrix.dtype, copy=False)
+        W = objective.least_squares(H, self.ridge)
+        yield W, objective.value(W, H)

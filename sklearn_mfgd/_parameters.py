@@ -1,0 +1,143 @@
+"""Which parameters suit one another, and which arguments a method takes."""
+
+from numbers import Integral, Real
+from typing import Any, Literal
+
+import numpy as np
+from sklearn.utils import check_array
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from ._data.tables import FLOATS
+from ._optim.steps import STEPS
+
+# Array-like, data frame or sparse matrix: no type of NumPy or SciPy says so.
+Data = Any
+Solver = Literal["auto", "gd", "scaled", "als", "sgd"]
+
+CONSTRAINTS: dict = {
+    "rank": [Interval(Integral, 1, None, closed="left")],
+    "eta": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+    "solver": [StrOptions({"auto", "sgd", *STEPS})],
+    "reg": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+    "noise": [StrOptions({"column", "shared"})],
+    "pattern": ["boolean"],
+    "n_draws": [Interval(Integral, 0, None, closed="left")],
+    "fit_bias": ["boolean", StrOptions({"columns"})],
+    "init": [StrOptions({"svd", "random"}), tuple, list],
+    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+    "warm_start": ["boolean"],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+}
+
+# Those that an imputer hands on to its factorization.
+SHARED_PARAMETERS = [
+    "reg",
+    "solver",
+    "eta",
+    "noise",
+    "max_iter",
+    "tol",
+    "random_state",
+    "verbose",
+]
+
+# Factors that an imputer of many columns starts with; it drops those that explain
+# nothing.
+LARGEST_RANK = 50
+
+
+def default_rank(varies, missing):
+    """Choose the rank of an imputer with ``rank="auto"``.
+
+    As many factors as there are rows, or columns that vary, would leave nothing to the
+    noise.
+    """
+    n_rows = int((~missing).any(axis=1).sum())
+    return max(1, min(LARGEST_RANK, n_rows - 1, int(varies.sum()) - 1))
+
+
+def check_parameters_together(estimator):
+    """Refuse values of parameters that contradict one another."""
+    learns = estimator.reg == "auto"
+    if learns and estimator.solver in ("gd", "scaled", "sgd"):
+        raise ValueError(
+            f"reg='auto' works with solver='als' or 'auto'; solver="
+            f"{estimator.solver!r} needs a number for reg."
+        )
+    if estimator.n_draws and not learns:
+        raise ValueError(
+            f"n_draws={estimator.n_draws} draws from what reg='auto' learns; with "
+            f"reg={estimator.reg!r} use n_draws=0."
+        )
+    if estimator.n_draws and estimator.warm_start:
+        raise ValueError("warm_start=True continues one fit, not draws: use n_draws=0.")
+    if learns and estimator.eta != "auto":
+        raise ValueError(
+            f"reg='auto' has no steps to choose; eta={estimator.eta!r} needs a number "
+            "for reg."
+        )
+
+
+def check_row_factors(Z, n_columns):
+    """Validate row factors as `transform` returns them."""
+    Z = check_array(Z, dtype=FLOATS, input_name="Z")
+    if Z.shape[1] != n_columns:
+        raise ValueError(
+            f"Z must have {n_columns} columns, as transform returns them; got "
+            f"{Z.shape[1]}."
+        )
+    return Z
+
+
+def check_places(rows, columns, shape):
+    """Validate the places of entries in a matrix of this shape."""
+    rows = _check_indices(rows, shape[0], "rows")
+    columns = _check_indices(columns, shape[1], "columns")
+    if rows.shape != columns.shape:
+        raise ValueError(
+            f"rows and columns must have the same length; got {len(rows)} and "
+            f"{len(columns)}."
+        )
+    return rows, columns
+
+
+def _check_indices(indices, length, name):
+    indices = np.asarray(indices)
+    if indices.size == 0:  # an empty list has no type
+        indices = indices.astype(np.intp)
+    if indices.ndim != 1 or indices.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be a one-dimensional array of integers.")
+    outside = np.flatnonzero((indices < 0) | (indices >= length))
+    if outside.size:
+        raise ValueError(
+            f"{name}[{outside[0]}] is {indices[outside[0]]}; it must lie in "
+            f"[0, {length})."
+        )
+    return indices
+
+
+def check_covariance(covariance, Z):
+    """Validate covariances of the row factors Z as `transform` returns them."""
+    shape = (*Z.shape, Z.shape[1])
+    if covariance is None or np.shape(covariance) != shape:
+        raise ValueError(
+            f"return_std=True needs the covariance of shape {shape} that "
+            "transform(X, return_cov=True) returns with Z; got "
+            f"{None if covariance is None else np.shape(covariance)}."
+        )
+    return check_array(covariance, dtype=FLOATS, allow_nd=True, input_name="covariance")
+
+
+def refuse_overflow(X):
+    """Refuse reconstructed values that are no longer finite."""
+    if not np.isfinite(X).all():
+        raise ValueError(
+            "Factors as large as those of Z and components_ have products beyond the "
+            f"range of {X.dtype}. Fit with a larger reg, or to data in other units."
+        )
+    return X
