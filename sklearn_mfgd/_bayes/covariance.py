@@ -17,6 +17,7 @@ from .._kernels import dispatch
 from .._kernels.linalg import row_slices
 from .moments import (
     bias_squares,
+    diagonal,
     expectations,
     moments_of,
     n_pairs,
@@ -76,6 +77,15 @@ class FullCovariance:
         """Posterior to start from, not correlated yet."""
         covariances = packed_diagonal(variances.astype(means.dtype))
         return cls.of(means, covariances, biased)
+
+    @property
+    def variances(self) -> np.ndarray:
+        """Variance of each coefficient, (n, q)."""
+        return self.covariances[:, diagonal(self.means.shape[1])]
+
+    def as_full(self) -> "FullCovariance":
+        """The same as this type."""
+        return self
 
     @staticmethod
     def data_of(rows, rank: int, row_bias: bool):
@@ -263,6 +273,10 @@ class DiagonalCovariance:
     def covariances(self) -> np.ndarray:
         """What a fitted model keeps."""
         return self.variances
+
+    def as_full(self) -> FullCovariance:
+        """The same as the other type, which needs more memory."""
+        return FullCovariance.of_variances(self.means, self.variances, self.biased)
 
     def update_sides(self, model, state) -> SidesUpdate:
         """Update all rows, then all columns."""

@@ -10,7 +10,7 @@ from .._kernels.rows import Biases
 from .._optim.objective import objective_of
 from .covariance import posterior_of
 from .missingness import FeatureMap
-from .moments import diagonal, moments_of, n_pairs, packed_diagonal
+from .moments import diagonal, moments_of, n_pairs
 from .priors import Prior
 
 
@@ -49,17 +49,16 @@ class VariationalModel(NamedTuple):
         weight : float
             The weight that counted as one.
         """
-        prior_variances = 1 / state.column_prior.precision
-        if state.covariances.shape[1] != len(prior_variances):
-            packed = np.zeros(n_pairs(len(prior_variances)))
-            packed[diagonal(len(prior_variances))] = prior_variances
-            prior_variances = packed
         scale = 1 / state.alpha[0] if model.noise == "shared" else state.noise.scale
-        prior_variances = prior_variances.astype(state.covariances.dtype)
+        unseen = type(state.columns).of_variances(
+            np.zeros_like(state.H[:1]),
+            1 / state.column_prior.precision[None],
+            model.biases.column,
+        )
         predictive = state.noise.mean_variance(model.counts)
         return cls(
-            means=np.vstack([state.H, np.zeros_like(state.H[:1])]),
-            covariances=np.vstack([state.covariances, prior_variances]),
+            means=np.vstack([state.H, unseen.means]),
+            covariances=np.vstack([state.covariances, unseen.covariances]),
             noise_precision=np.append(state.alpha, 1 / scale) / weight,
             predictive_noise=weight * np.append(predictive, scale),
             row_precision=state.row_prior.precision,
@@ -140,10 +139,6 @@ class VariationalModel(NamedTuple):
             with_covariances=with_covariances,
         )
 
-    @property
-    def _full(self):
-        return self.covariances.shape[1] == n_pairs(self.means.shape[1])
-
     def variances(self, W, covariances, rows, columns):
         """Variance of entries: of the noise, of the row, of the column.
 
@@ -163,22 +158,26 @@ class VariationalModel(NamedTuple):
         columns = columns if self.columns is None else self.columns[columns]
         rows, of_rows = np.unique(rows, return_inverse=True)
         columns, of_columns = np.unique(columns, return_inverse=True)
-        H = self.means[columns].astype(np.float64)
-        spread = self.covariances[columns].astype(np.float64)
-        spread = spread if self._full else packed_diagonal(spread)
+        means = self.means[columns].astype(np.float64)
+        column_covariances = self.covariances[columns].astype(np.float64)
+        posterior = posterior_of(means, column_covariances, column_bias).as_full()
         # E[v v'] of columns, v = [h, 1], times the covariances of rows; and v v' of
         # rows, v = [w, 1], times those of columns: packed, these are dot products.
-        of_h = moments_of(H, spread, column_bias)[:, : n_pairs(rank + row_bias)]
+        column_moments = posterior.moments[:, : n_pairs(rank + row_bias)]
         W = W[rows, :rank].astype(np.float64)
-        of_w = moments_of(W, np.zeros((len(W), n_pairs(rank))), False)
-        of_w = of_w[:, : n_pairs(rank + column_bias)]
+        row_squares = moments_of(W, np.zeros((len(W), n_pairs(rank))), False)
+        row_squares = row_squares[:, : n_pairs(rank + column_bias)]
         a, b = np.tril_indices(rank + row_bias)
-        own = covariances[rows[:, None], a, b].astype(np.float64)
-        own = _weighted(own, rank + row_bias)
-        spread = _weighted(spread, rank + column_bias)
+        row_covariances = covariances[rows[:, None], a, b].astype(np.float64)
+        row_spread = _weighted(row_covariances, rank + row_bias)
+        column_spread = _weighted(posterior.covariances, rank + column_bias)
         result = self.predictive_noise[columns][of_columns]
-        result += dispatch.entry_products(own, of_h, of_rows, of_columns)
-        result += dispatch.entry_products(of_w, spread, of_rows, of_columns)
+        result += dispatch.entry_products(
+            row_spread, column_moments, of_rows, of_columns
+        )
+        result += dispatch.entry_products(
+            row_squares, column_spread, of_rows, of_columns
+        )
         if self.dof is not None:
             result *= np.square(student_over_normal(self.dof[columns]))[of_columns]
         return result
@@ -192,10 +191,7 @@ def _degrees_of_freedom(model, state):
     there are two entries; of an empty column nothing is known.
     """
     precision = state.column_prior.precision
-    variances = state.covariances
-    if variances.shape[1] != len(precision):
-        variances = variances[:, diagonal(len(precision))]
-    determined = len(precision) - variances @ precision
+    determined = len(precision) - state.columns.variances @ precision
     dof = np.maximum(model.counts - determined, model.counts > 1)
     return np.append(np.where(model.counts > 1, dof, 0), 0)
 
