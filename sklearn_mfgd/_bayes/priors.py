@@ -23,6 +23,7 @@ The best lambda has a closed form for every theta; theta is chosen from a grid.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -71,7 +72,7 @@ class Prior:
         """Number of factors."""
         return len(self.rotation)
 
-    @property
+    @cached_property
     def precision_matrix(self) -> np.ndarray:
         """Precision of factors that are not rotated, Q' diag(lambda) Q, and of b."""
         Q, matrix = self.rotation, np.diag(self.precision)
