@@ -112,12 +112,13 @@ class BaseMatrixFactorization(
             The result of ``fit(X).transform(X)``: one column for each row of
             `components_`, and with row biases (``fit_bias=True``) one more.
         """
+        Z: Any = None
         tasks = self._begin(X, y, mask, entry_weight)
         with all_or_nothing(self):
-            blocks = list(self._learn(X, mask, entry_weight, tasks))
-        Z = np.zeros((_num_samples(X), self._n_features_out), blocks[0][1].dtype)
-        for rows, W in blocks:
-            Z[rows] = W
+            for rows, W in self._learn(X, mask, entry_weight, tasks):
+                if Z is None:  # zeros are for rows without entries
+                    Z = np.zeros((_num_samples(X), W.shape[1]), W.dtype)
+                Z[rows] = W
         return Z
 
     def transform(
@@ -305,7 +306,7 @@ class BaseMatrixFactorization(
         References
         ----------
         .. [1] A. B. Owen, P. O. Perry, "Bi-Cross-Validation of the SVD and the
-           Nonnegative Data Factorization", Annals of Applied Statistics 3 (2009).
+           Nonnegative Matrix Factorization", Annals of Applied Statistics 3 (2009).
         """
         check_is_fitted(self)
         check_target(y, X, KEYWORDS)
@@ -332,27 +333,27 @@ class BaseMatrixFactorization(
 
     @property
     def components_(self) -> np.ndarray:
-        """Column factors."""
+        """Column factors; with `n_draws` those of all samples, over their number."""
         return np.ascontiguousarray(self._column_factors()[0].T)
 
     @property
     def column_bias_(self) -> np.ndarray:
-        """Column biases, zeros without."""
+        """Column biases, zeros without; row biases are the last column of Z."""
         return self._column_factors()[1]
 
     @property
     def mean_(self) -> float:
-        """What the data were centred at."""
+        """Weighted mean of the observed entries, 0.0 with ``fit_bias=False``."""
         return self._centre * times_power(1.0, 2 * self._exponent)
 
     @property
     def rank_(self) -> int:
-        """Number of factors."""
+        """Number of factors: `rank`, or how many ``reg="auto"`` kept, at least one."""
         return self._model.rank
 
     @property
     def noise_variance_(self) -> np.ndarray | float | None:
-        """Variance of the noise, None where it is not learned."""
+        """Noise variance of an entry of weight one, per column or shared, or None."""
         if self._model.noise_variance is None:
             return None
         variance = in_range(self._model.noise_variance, 4 * self._exponent)
@@ -360,12 +361,12 @@ class BaseMatrixFactorization(
 
     @property
     def row_precision_(self) -> np.ndarray | None:
-        """Precision of the prior of row factors, None where it is not learned."""
+        """Precision of the prior of each row factor, None unless ``reg="auto"``."""
         return self._factor_precision(self._model.row_precision)
 
     @property
     def column_precision_(self) -> np.ndarray | None:
-        """Precision of the prior of column factors, None where it is not learned."""
+        """Precision of the prior of each column factor, None unless ``reg="auto"``."""
         return self._factor_precision(self._model.column_precision)
 
     def _factor_precision(self, precision):
@@ -391,10 +392,7 @@ class BaseMatrixFactorization(
 
     def _matrix(self, X, mask, entry_weight):
         """Rows to fold in, in the units of the fitted model."""
-        X = self._validate(X, reset=False)
-        observed = observe(
-            X, mask, entry_weight, unstored_is_zero=self._unstored_is_zero
-        )
+        observed = self._observe(self._validate(X, reset=False), mask, entry_weight)
         return matrix_of(observed, exponent=self._exponent, mean=self._centre)
 
     def _in_units_of_X(self, W):

@@ -125,25 +125,23 @@ class GradientMF(BaseMatrixFactorization):
     Attributes
     ----------
     components_ : ndarray of shape (`rank_`, n_features)
-        The column factors, :math:`H^\top`. Row factors are not stored; `fit_transform`
-        and `transform` return them. With `n_draws` the factors of all samples, of shape
-        (``n_draws * rank``, n_features).
+        Column factors, :math:`H^\top`.
 
     mean_ : float
-        Weighted mean of the observed entries, 0.0 with ``fit_bias=False``.
+        Weighted mean of the observed entries.
 
     column_bias_ : ndarray of shape (n_features,)
-        Column biases, zeros with ``fit_bias=False``.
+        Column biases.
 
     column_mean_ : ndarray of shape (n_features,)
         Mean of the observed entries of each column, the baseline of `score`. The
         overall mean for a column without observed entries.
 
     rank_ : int
-        Number of factors: `rank`, or how many ``reg="auto"`` kept.
+        Number of factors.
 
-    noise_variance_, row_precision_, column_precision_ : None
-        What ``reg="auto"`` learns, see :class:`MaskedGradientMF`.
+    noise_variance_, row_precision_, column_precision_ : ndarray or None
+        Learned by ``reg="auto"``, see :class:`MaskedGradientMF`.
 
     eta_ : float
         The step size that was used: `eta`, or with ``eta="auto"`` the median over the

@@ -124,9 +124,11 @@ class MFImputer(
     factorization_ : MaskedGradientMF
         The factorization of the standardized columns that are not constant.
 
-    mean_, scale_ : ndarray of shape (n_features,)
-        What is subtracted from each column, and what it is then divided by. NaN for an
-        empty column; the scale of a constant column has no meaning.
+    mean_ : ndarray of shape (n_features,)
+        Mean of each column.
+
+    scale_ : ndarray of shape (n_features,)
+        Standard deviation of each column.
 
     rank_ : int
         Number of factors that the fit kept.
@@ -166,7 +168,7 @@ class MFImputer(
     ----------
     .. [1] A. Ilin, T. Raiko, "Practical Approaches to Principal Component Analysis in
        the Presence of Missing Values", Journal of Machine Learning Research 11 (2010).
-    .. [2] R. Salakhutdinov, A. Mnih, "Bayesian Probabilistic Data Factorization using
+    .. [2] R. Salakhutdinov, A. Mnih, "Bayesian Probabilistic Matrix Factorization using
        Markov Chain Monte Carlo", ICML (2008).
     .. [3] D. B. Rubin, "Multiple Imputation for Nonresponse in Surveys", Wiley (1987).
 
@@ -186,7 +188,7 @@ class MFImputer(
     >>> print(f"{np.sqrt(np.mean((filled - truth)[hidden] ** 2)):.2f}")
     0.04
 
-    How far off the true values are expected to be:
+    The uncertainty of the imputed values:
 
     >>> filled, std = imputer.impute(X, return_std=True)
     >>> bool(np.mean(np.abs(filled - truth)[hidden] < 2 * std[hidden]) > 0.9)
@@ -293,11 +295,11 @@ class MFImputer(
                 f"reg={self.reg!r} use sample_posterior=False."
             )
         X, missing = self._validate(X, reset=True)
-        limits = check_limits(self.min_value, self.max_value, X.shape[1])
-        marked = missing
+        self._limits = check_limits(self.min_value, self.max_value, X.shape[1])
+        self.indicator_ = self._fit_indicator(missing)
         X, missing, weights = weighted_rows(X, missing, sample_weight, entry_weight)
-        filled = ~missing.all(axis=0)
-        if not filled.any():
+        self._filled = ~missing.all(axis=0)
+        if not self._filled.any():
             raise ValueError(
                 "There is nothing to learn from: every entry of X is missing, or of "
                 "weight zero."
@@ -306,7 +308,6 @@ class MFImputer(
         standardization = Standardization.of(
             X, missing, scale=self.scale, weights=weights
         )
-        indicator = self._fit_indicator(marked)
         varies = standardization.varies
         rank = default_rank(varies, missing) if self.rank == "auto" else self.rank
         model = MaskedGradientMF(
@@ -316,14 +317,12 @@ class MFImputer(
             fit_bias="columns",
             **{name: getattr(self, name) for name in SHARED_PARAMETERS},
         )
-        self._filled, self._standardization = filled, standardization
-        self._limits = limits
+        self._standardization = standardization
         self._dtype = "float32" if X.size > LARGE else X.dtype.name
         Z = self._standardized(X, missing)
         if weights is not None and not varies.all():
             weights = weights[:, varies]
-        del missing, marked  # the fit needs the room
-        self.indicator_ = indicator
+        del missing  # the fit needs the room
         part = None
         if tasks is not None:
             part = PartTasks(tasks, partial(self._attributes, model))

@@ -104,12 +104,12 @@ class TableMixin:
 
     @property
     def mean_(self) -> np.ndarray:
-        """What columns were shifted by."""
+        """Mean of each column, which is subtracted from it; NaN for an empty column."""
         return self._standardization.mean
 
     @property
     def scale_(self) -> np.ndarray:
-        """What columns were divided by."""
+        """Standard deviation of each column, of no meaning in a constant one."""
         return self._standardization.scale
 
     @property

@@ -129,32 +129,29 @@ class MaskedGradientMF(BaseMatrixFactorization):
     Attributes
     ----------
     components_ : ndarray of shape (`rank_`, n_features)
-        The column factors, :math:`H^\top`. Row factors are not stored; `fit_transform`
-        and `transform` return them. With `n_draws` the factors of all samples, of shape
-        (``n_draws * rank``, n_features).
+        Column factors, :math:`H^\top`.
 
     mean_ : float
-        Weighted mean of the observed entries, 0.0 with ``fit_bias=False``.
+        Weighted mean of the observed entries.
 
     column_bias_ : ndarray of shape (n_features,)
-        Column biases, zeros with ``fit_bias=False``. Row biases are the last column of
-        what `transform` returns.
+        Column biases.
 
     column_mean_ : ndarray of shape (n_features,)
         Mean of the observed entries of each column, the baseline of `score`. The
         overall mean for a column without observed entries.
 
     rank_ : int
-        Number of factors: `rank`, or how many ``reg="auto"`` kept, at least one.
+        Number of factors.
 
     noise_variance_ : ndarray of shape (n_features,), float or None
-        Noise variance of an entry of weight one, per column or shared. A column without
-        observed entries has the typical variance of the others. None without
-        ``reg="auto"``.
+        Noise variance, per column or shared.
 
-    row_precision_, column_precision_ : ndarray of shape (`rank_`,) or None
-        Precision of the prior of each row factor and of each column factor. None
-        without ``reg="auto"``.
+    row_precision_ : ndarray of shape (`rank_`,) or None
+        Precision of the prior of each row factor.
+
+    column_precision_ : ndarray of shape (`rank_`,) or None
+        Precision of the prior of each column factor.
 
     eta_ : float
         The step size that was used: `eta`, or with ``eta="auto"`` the median over the
