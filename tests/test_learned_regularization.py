@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn_mfgd import GradientMF, MaskedGradientMF
 from sklearn_mfgd._bayes import covariance
 from sklearn_mfgd._data import row_blocks
-from sklearn_mfgd._kernels import backend, dispatch, numpy_kernels
+from sklearn_mfgd._kernels import backend, numpy_kernels
 
 ESTIMATORS = [GradientMF, MaskedGradientMF]
 NOISE = ["column", "shared"]
@@ -291,18 +291,6 @@ def test_it_does_not_depend_on_the_size_of_blocks(monkeypatch, planted, share_mi
     assert_allclose(*found, atol=1e-8)
 
 
-@pytest.mark.parametrize("noise", NOISE)
-def test_any_number_of_threads_gives_the_same_bits(monkeypatch, X, noise):
-    monkeypatch.setattr(dispatch, "OPERATIONS", 3e4)
-    found = []
-    for n_threads in (1, 2, 3):
-        monkeypatch.setenv("OMP_NUM_THREADS", str(n_threads))
-        model = MaskedGradientMF(5, noise=noise, tol=0, max_iter=10)
-        found.append(model.fit_transform(X))
-    assert_array_equal(found[0], found[1])
-    assert_array_equal(found[0], found[2])
-
-
 def test_either_backend_finds_the_same(monkeypatch, X, compiled_kernels):
     found = []
     for kernels in (numpy_kernels, compiled_kernels):
@@ -434,13 +422,6 @@ def test_a_fit_goes_on_from_the_last_one(planted, Estimator):
     assert model.rank_ == 3  # of which it starts now
 
 
-def test_each_sweep_is_told(planted, capsys):
-    model = MaskedGradientMF(4, verbose=1).fit(planted().X)
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == model.n_iter_
-    assert lines[-1].startswith(f"Sweep {model.n_iter_}: ")
-
-
 def test_too_few_sweeps_are_told_unless_they_were_wanted(X):
     with pytest.warns(ConvergenceWarning, match="Increase max_iter"):
         assert MaskedGradientMF(4, max_iter=1).fit(X).n_iter_ == 1
@@ -456,11 +437,6 @@ def test_too_few_sweeps_are_told_unless_they_were_wanted(X):
 def test_steps_need_a_number(X, Estimator, options):
     with pytest.raises(ValueError, match="needs a number for reg"):
         Estimator(reg="auto", **options).fit(X)
-
-
-def test_als_is_what_learns(X):
-    als, auto = (MaskedGradientMF(4, solver=name).fit(X) for name in ("als", "auto"))
-    assert_array_equal(als.components_, auto.components_)
 
 
 @pytest.mark.parametrize("Estimator", ESTIMATORS)

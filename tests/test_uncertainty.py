@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from naive import row_posterior
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_mfgd import GradientMF, MaskedGradientMF
@@ -42,23 +43,18 @@ class Fitted:
         observed = rows_of(np.nan_to_num(x)[None], ~np.isnan(x)[None])
         features = self.learned.feature_map.transform(observed)
         mean = (features @ self.learned.slopes)[0] * self.row_units
-        system, right = self.prior.copy(), self.prior @ mean
-        for j in np.flatnonzero(~np.isnan(x)):
-            h, spread = self.H[j, : self.rank], self.H_cov[j]
-            g = np.append(h, np.ones(int(self.row_bias)))
-            second = np.outer(g, g)
-            second[: self.rank, : self.rank] += spread[: self.rank, : self.rank]
-            explained = (x[j] - self.model.mean_) * g
-            if self.column_bias:
-                explained -= self.H[j, -1] * g
-                explained[: self.rank] -= spread[-1, : self.rank]
-            weight = (1 if weights is None else weights[j]) / self.noise[j]
-            system += weight * second
-            right += weight * explained
-        inverse = np.linalg.inv(system)
+        precisions = (np.ones_like(x) if weights is None else weights) / self.noise
+        mean, system, _ = row_posterior(
+            np.nan_to_num(x - self.model.mean_),
+            np.where(np.isnan(x), 0, precisions),
+            (self.H, self.H_cov),
+            self.prior,
+            self.learned.biases,
+            mean,
+        )
         if self.is_diagonal:
-            return inverse @ right, np.diag(1 / np.diag(system))
-        return inverse @ right, inverse
+            return mean, np.diag(1 / np.diag(system))
+        return mean, np.linalg.inv(system)
 
     def deviation(self, i, j):
         """Return the standard deviation of an entry, term by term."""
@@ -126,7 +122,7 @@ def test_rows_do_not_depend_on_other_rows_or_blocks(monkeypatch, fitted):
     assert_allclose(found, fitted.covariance[chosen], rtol=1e-8, atol=1e-12)
 
 
-def test_predictions_have_the_deviation_of_noise_row_and_column(monkeypatch, fitted):
+def test_predictions_have_the_deviation_of_noise_row_and_column(fitted):
     i, j = (part.ravel() for part in np.indices(fitted.X.shape))
     x, deviations = fitted.predict(i, j)
     assert_array_equal(x, fitted.model.predict_entries(fitted.Z, i, j))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from naive import row_posterior
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import digamma
 from scipy.stats import gamma
@@ -124,33 +125,23 @@ class Case(NamedTuple):
 
     def update(self, state):
         """Update rows, then columns, entry by entry."""
-        noise = self.S * state.alpha
-        columns, biases = self.columns(state), self.biases
+        noise, columns = self.S * state.alpha, self.columns(state)
         rows = self._update_side(self.X, noise, columns, state.row_prior, 0)
-        assert rows.means.shape[1] == self.rank + biases.row
         return rows, self._update_side(self.X.T, noise.T, rows, state.column_prior, 1)
 
     def _update_side(self, X, precisions, others, prior, axis):
-        own_bias, other_bias = self.biases[::-1] if axis else self.biases
-        matrix, rank = precision_matrix(prior), prior.rank
+        biases = self.biases[::-1] if axis else self.biases
+        matrix = precision_matrix(prior)
         prior_means = self.features[axis].values @ prior.slopes
         means, covariances = [], []
         for x, noise, prior_mean in zip(X, precisions, prior_means, strict=True):
-            system, right = matrix.copy(), matrix @ prior_mean
-            for j in np.flatnonzero(noise):
-                mean, spread = others.means[j], others.covariances[j]
-                g = np.append(mean[:rank], np.ones(int(own_bias)))
-                second, explained = np.outer(g, g), x[j] * g
-                second[:rank, :rank] += spread[:rank, :rank]
-                if other_bias:
-                    explained -= mean[rank] * g
-                    explained[:rank] -= spread[rank, :rank]
-                system += noise[j] * second
-                right += noise[j] * explained
-            means.append(np.linalg.solve(system, right))
+            mean, system, _ = row_posterior(
+                x, noise, others, matrix, biases, prior_mean
+            )
             inverse = np.linalg.inv(system)
             if self.diagonal:
                 inverse = np.diag(1 / np.diag(system))
+            means.append(mean)
             covariances.append(inverse)
         return Side(np.array(means), np.array(covariances))
 
@@ -555,6 +546,21 @@ def test_the_best_rotation_makes_moments_diagonal_and_puts_large_factors_first()
     assert (np.diff(sizes) < 0).all()
 
 
+def test_the_best_rotation_has_factors_of_the_best_size():
+    """Stretched or shrunk on one side, a factor has a smaller ELBO."""
+    m, n, rows, columns = 3, 2000, np.array([[2.0]]), np.array([[5.0]])
+    u = diagonalizing_rotation(rows, columns, m, n)[0, 0] ** 2 * rows[0, 0]
+
+    def value(u):
+        """Of the priors whose best precisions have factors of these squares."""
+        squares = np.array([u, rows[0, 0] * columns[0, 0] / u]) + 2 * GAMMA_RATE
+        counts = np.array([m, n]) + 2 * GAMMA_RATE
+        return -0.5 * counts @ np.log(squares) + 0.5 * (m - n) * np.log(u)
+
+    assert max(value(0.99 * u), value(1.01 * u)) < value(u)
+    assert abs(value(1.001 * u) - value(u / 1.001)) < 1e-6
+
+
 def test_there_is_no_best_rotation_of_singular_moments():
     assert diagonalizing_rotation(np.zeros((2, 2)), np.eye(2), 3, 3) is None
 
@@ -697,6 +703,9 @@ def test_pruning_drops_everything_of_the_factors():
     kept = [k for k in range(4) if (state.H[:, k] == after.H[:, 0]).all()]
     assert len(kept) == 1
     assert_array_equal(after.W[:, -1], state.W[:, -1])
+    # What the factors explained together is not lost twice.
+    expected = pruned.elbo_of(kept)
+    assert elbo(pruned.model, after, statistics) == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_elbo_rises_through_pruning():
