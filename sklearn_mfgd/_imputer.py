@@ -1,7 +1,6 @@
 """Imputation of the missing values of a table by factorizing its columns."""
 
 from copy import copy
-from functools import partial
 from numbers import Integral, Real
 from typing import Any, Literal, Self
 
@@ -20,7 +19,7 @@ from ._data.table_weights import weighted_rows
 from ._data.target import check_target
 from ._filling import Predictor, check_limits, fill_missing
 from ._imputer_tables import TableMixin
-from ._learning import CallbackSupportMixin, FitTasks, PartTasks
+from ._learning import CallbackSupportMixin, begin_tasks
 from ._masked_gradient_mf import MaskedGradientMF
 from ._parameters import CONSTRAINTS, SHARED_PARAMETERS, Data, Solver, default_rank
 from ._state import PlainStateMixin, all_or_nothing
@@ -279,11 +278,8 @@ class MFImputer(
             If every entry of X is missing, or a parameter does not suit the data.
         """
         check_target(y, X, NO_MASK)
-        # Outside of the guard, which would lose what ends the callbacks after an error.
-        tasks = None
-        if hasattr(self, "_skl_callbacks"):
-            weights = {"sample_weight": sample_weight, "entry_weight": entry_weight}
-            tasks = FitTasks(self, X, y, weights)
+        weights = {"sample_weight": sample_weight, "entry_weight": entry_weight}
+        tasks = begin_tasks(self, X, y, **weights)
         with all_or_nothing(self):
             self._fit(X, sample_weight, entry_weight, tasks)
         return self
@@ -323,10 +319,11 @@ class MFImputer(
         if weights is not None and not varies.all():
             weights = weights[:, varies]
         del missing  # the fit needs the room
-        part = None
-        if tasks is not None:
-            part = PartTasks(tasks, partial(self._attributes, model))
-        for _ in model._learn(Z, None, weights, part):
+
+        def advance(descent, attributes):
+            return tasks.advance(descent, lambda: self._attributes(model, attributes()))
+
+        for _ in model._learn(Z, None, None, weights, tasks and advance):
             pass  # row factors, which are not kept
         self.factorization_ = model
         if tasks is not None:

@@ -2,34 +2,37 @@
 
 from typing import NamedTuple
 
+from .._kernels.rows import Biases
 from .matrix import (
     CompleteMatrix,
     ObservedMatrix,
     matrix_of,
-    scale_exponent,
-    unit_exponent,
+    units_of_size,
+    units_of_variance,
 )
 from .occupied import Occupied
+from .units import Units
 
 
 class PreparedData(NamedTuple):
     """The observed entries in the units of the solvers; no row or column is empty."""
 
     matrix: CompleteMatrix | ObservedMatrix
-    exponent: float  # the matrix is X / 4**exponent, less its mean
+    biases: Biases  # with those of columns the data are centred
+    units: Units  # in which the matrix is X less its mean
     occupied: Occupied
 
     @classmethod
-    def of(cls, observed, *, centred, unit_variance):
+    def of(cls, observed, biases, *, unit_variance):
         """Prepare what `observe` returns.
 
         With `unit_variance` the mean square becomes one. Otherwise the largest value
         is about one, and the exponent is an integer: nothing is rounded.
         """
         occupied, observed = Occupied.of(observed)
-        exponent = scale_exponent(observed)
-        matrix = matrix_of(observed, exponent=exponent, centred=centred)
+        units = units_of_size(observed)
+        matrix = matrix_of(observed, units, centred=biases.column)
         if unit_variance:
-            exponent = unit_exponent(matrix, exponent)
-            matrix = matrix_of(observed, exponent=exponent, centred=centred)
-        return cls(matrix, exponent, occupied)
+            units = units_of_variance(matrix, units)
+            matrix = matrix_of(observed, units, centred=biases.column)
+        return cls(matrix, biases, units, occupied)

@@ -6,7 +6,6 @@ from functools import partial
 import numpy as np
 
 from .._data.matrix import CompleteMatrix
-from .._data.units import in_range, times_power
 from .._kernels.linalg import one_blas_thread
 from .loop import descend
 from .objective import objective_of
@@ -25,28 +24,13 @@ CHEAP_RANK = 64
 SMALL_PRODUCT = 1e8
 
 
-def fit(matrix, parameters, *, biases, exponent, start, rng, monitor):
-    """Minimize the penalized squared error of the observed entries.
+def fit(matrix, parameters, *, biases, units, start, rng, monitor):
+    """Minimize the penalized squared error; return a RidgeModel and a Descent.
 
-    Parameters
-    ----------
-    matrix : CompleteMatrix or ObservedMatrix
-        The data over ``4**exponent``.
-    parameters : FitParameters
-    biases : Biases
-    exponent : int
-    start : ndarray of shape (n_columns, .) or None
-        Column factors to start from instead of `init`.
-    rng : RandomState
-    monitor : callable (Descent, model) -> bool, or None
-        Called after each sweep with ``model()``, the fitted model if the descent ended
-        there. It ends when this returns True.
-
-    Returns
-    -------
-    model : RidgeModel
-    descent : Descent
-        Its step is in the units of the user.
+    The data are in `units`, but the step of the Descent is in those of the user.
+    `start` are column factors to start from instead of `init`, or None. After each
+    sweep ``monitor(descent, model)`` may end the fit by returning True; ``model()`` is
+    the fitted model if it ended there.
     """
     if parameters.solver == "sgd":
         refuse_unstored_zeros(matrix, "solver='sgd'")
@@ -55,7 +39,7 @@ def fit(matrix, parameters, *, biases, exponent, start, rng, monitor):
     _refuse_large_weights(training)
     objective = objective_of(training, biases)
     ridge = Ridge(parameters.reg, parameters.reg)
-    penalties = penalties_of(parameters.rank, biases, ridge, exponent)
+    penalties = penalties_of(parameters.rank, biases, ridge, units.exponent)
 
     def model_at(descent):
         return RidgeModel.of(descent.H, penalties[0].ridge, biases)
@@ -63,7 +47,7 @@ def fit(matrix, parameters, *, biases, exponent, start, rng, monitor):
     def in_units_of_X(descent):
         if parameters.eta != "auto" or parameters.solver not in ("gd", "sgd"):
             return descent
-        return descent._replace(step=descent.step / times_power(1.0, 2 * exponent))
+        return descent._replace(step=units.leave_step(descent.step))
 
     def watch(descent):
         return monitor(in_units_of_X(descent), partial(model_at, descent))
@@ -101,9 +85,9 @@ def choose_solver(parameters, matrix):
     return "als" if few or parameters.rank <= CHEAP_RANK else "scaled"
 
 
-def curve_in_units(curve, exponent, n_observed):
+def curve_in_units(curve, units, n_observed):
     """The objective after each sweep in the units of the data."""
-    return in_range(curve, 4 * exponent).tolist()
+    return units.leave_squares(curve).tolist()
 
 
 def _is_small(matrix, rank):

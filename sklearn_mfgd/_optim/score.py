@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._data.matrix import folds
+from .._data.holdout import folds
 from .objective import objective_of
 
 

@@ -5,7 +5,8 @@ from functools import partial
 import numpy as np
 from scipy import sparse
 
-from .._data.matrix import CompleteMatrix, hold_out, validation_error
+from .._data.holdout import hold_out, validation_error
+from .._data.matrix import CompleteMatrix
 from .init import factors_from_means, initial_biases, random_factors, svd_factors
 
 
