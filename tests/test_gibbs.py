@@ -259,7 +259,7 @@ def test_factors_of_all_samples_stand_side_by_side(model, X):
 
 def predictions_of(model, X, k):
     """Predictions of one sample, with the mean of the data."""
-    unit, biases = 4.0**model._exponent, model._model.biases
+    unit, biases = 4.0**model._units.exponent, model._model.biases
     rows = rows_of(np.nan_to_num(X - model.mean_) / unit, ~np.isnan(X))
     sample = model._model.samples[k]
     features = model._model.feature_map.transform(rows)

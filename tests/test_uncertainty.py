@@ -23,7 +23,7 @@ class Fitted:
         self.data, self.X = data, data.X
         self.model = MaskedGradientMF(5, tol=1e-2, **options).fit(data.X)
         self.Z, self.covariance = self.model.transform(data.X, return_cov=True)
-        self.learned, unit = self.model._model, 2.0**self.model._exponent
+        self.learned, unit = self.model._model, 2.0**self.model._units.exponent
         self.row_bias, self.column_bias = self.learned.biases
         self.rank = self.model.rank_
         self.row_units = np.append(np.full(self.rank, unit), self.row_bias * [unit**2])
