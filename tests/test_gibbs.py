@@ -1,4 +1,4 @@
-"""Draws from the posterior, and predictions that average them."""
+"""Samples from the posterior, and predictions that average them."""
 
 import pickle
 
@@ -7,19 +7,18 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_mfgd import GradientMF, MaskedGradientMF
-from sklearn_mfgd._bayes import diagonal_covariance
+from sklearn_mfgd._bayes import covariance, draws
+from sklearn_mfgd._bayes.draws import Sample, SidePrior
 from sklearn_mfgd._bayes.gibbs import (
-    MEAN_STRENGTH,
-    SHAPE,
-    Draw,
-    Level,
-    _draw_level,
-    _draw_noise,
+    GAMMA_SHAPE,
+    MEAN_PRIOR_COUNT,
+    _sample_noise,
+    _sample_prior,
+    _sample_squared_unit,
 )
 from sklearn_mfgd._bayes.missingness import Features
-from sklearn_mfgd._bayes.noise import LEAST_NOISE
-from sklearn_mfgd._bayes.priors import STRENGTHS, VAGUE
-from sklearn_mfgd._data import row_blocks
+from sklearn_mfgd._bayes.noise import MIN_VARIANCE
+from sklearn_mfgd._bayes.priors import FLAT_PRECISION, GAMMA_RATE, SIGNAL_VARIANCES
 from sklearn_mfgd._data.observed import rows_of
 from sklearn_mfgd._kernels import dispatch, numpy_kernels
 from sklearn_mfgd._kernels.rows import Biases
@@ -27,226 +26,207 @@ from sklearn_mfgd._kernels.rows import Biases
 BIASES = [Biases(row, column) for row in (False, True) for column in (False, True)]
 FIT_BIAS = pytest.mark.parametrize("fit_bias", [True, "columns", False])
 
-NO_FEATURES = Features(np.zeros((40, 0)), np.zeros(0))
-
-# How many standard deviations a mean of draws may be off.
+# How many standard errors a mean of samples may be off.
 SIGMAS = 5
 
 
-def assert_drawn_from(draws, mean, covariance):
-    """Compare means and covariances of draws, (n_draws, q)."""
-    n, deviations = len(draws), np.sqrt(np.diag(covariance))
-    errors = (draws.mean(axis=0) - mean) / deviations
-    assert np.abs(errors).max() < SIGMAS / np.sqrt(n)
-    errors = np.cov(draws.T) - covariance
-    errors /= np.outer(deviations, deviations)
-    assert np.abs(errors).max() < SIGMAS * np.sqrt(2 / n)
+def assert_mean_is(samples, expected):
+    """Compare the mean over the first axis with what is expected."""
+    errors = samples.std(axis=0) / np.sqrt(len(samples))
+    assert (np.abs(samples.mean(axis=0) - expected) < SIGMAS * errors).all()
 
 
-# Draws of rows
+# Samples of rows
 
 
 class Row:
     """A row that is there many times, and the Gaussian of its coefficients."""
 
-    def __init__(self, biases, count, rank=3, n=12, weighted=True):
+    def __init__(self, biases, count, weighted=True):
         rng = np.random.RandomState(0)
-        self.biases, q = biases, rank + biases.row
-        mask = np.tile(rng.uniform(size=n) < 0.6, (count, 1))
-        self.H = rng.standard_normal((n, rank + biases.column))
-        self.rows = rows_of(np.tile(rng.standard_normal(n), (count, 1)), mask)
-        x, weights = self.rows.values[: mask[0].sum()], np.ones(mask[0].sum())
+        self.biases, q = biases, 3 + biases.row
+        mask = np.tile(rng.uniform(size=12) < 0.6, (count, 1))
+        self.H = rng.standard_normal((12, 3 + biases.column))
+        self.rows = rows_of(np.tile(rng.standard_normal(12), (count, 1)), mask)
+        n_observed = mask[0].sum()
+        x, weights = self.rows.values[:n_observed], np.ones(n_observed)
         if weighted:
-            weights = rng.uniform(0.5, 2, weights.size)
+            weights = rng.uniform(0.5, 2, n_observed)
             self.rows = self.rows._replace(weights=np.tile(weights, count))
         self.ridge = rng.uniform(0.5, 2, q)
-        design = self.H[mask[0], :rank]
-        if biases.row:
-            design = np.column_stack([design, np.ones(len(design))])
-        if biases.column:
-            x = x - self.H[mask[0], -1]
-        precision = (design.T * weights) @ design
+        ones = np.ones((n_observed, int(biases.row)))
+        self.design = np.column_stack([self.H[mask[0], :3], ones])
+        self.x = x - self.H[mask[0], 3:].sum(axis=1)
+        precision = (self.design.T * weights) @ self.design
         self.covariance = np.linalg.inv(precision + np.diag(self.ridge))
-        self.mean = self.covariance @ (design.T * weights) @ x
+        self.mean = self.covariance @ (self.design.T * weights) @ self.x
 
-    def draw(self, normal):
+    def sample(self, normal):
         return dispatch.least_squares(
             self.rows, self.H, self.biases, self.ridge, normal
         )
 
 
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
 @pytest.mark.parametrize("biases", BIASES, ids=str)
-class TestRows:
-    @pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
-    def test_are_moved_by_a_root_of_their_covariance(self, kernels, biases, weighted):
-        q = 3 + biases.row
-        row = Row(biases, q, weighted=weighted)
-        assert_allclose(row.draw(np.zeros((q, q))), np.tile(row.mean, (q, 1)))
-        moved = row.draw(np.eye(q)) - row.mean
-        assert_allclose(moved.T @ moved, row.covariance, rtol=1e-9, atol=1e-12)
-
-    def test_are_drawn_from_their_gaussian(self, kernels, biases):
-        row, rng = Row(biases, 4000), np.random.RandomState(1)
-        draws = row.draw(rng.standard_normal((4000, 3 + biases.row)))
-        assert_drawn_from(draws, row.mean, row.covariance)
-
-    def test_are_drawn_around_the_mean_of_their_level(self, biases):
-        """Which counts for as much as the precision of the level says."""
-        row, rng = Row(biases, 3, weighted=False), np.random.RandomState(1)
-        q = 3 + biases.row
-        mean, noise = rng.standard_normal(q), rng.uniform(0.5, 2, 12)
-        mean[3:] = 0  # of biases
-        slopes, features = rng.standard_normal((2, q)), rng.standard_normal((3, 2))
-        level = Level(mean, row.ridge, slopes)
-        found = Draw(row.H, noise, level).solve(row.rows, biases, features)
-        x, seen = row.rows.values[: row.rows.indptr[1]], row.rows.indices
-        seen = seen[: row.rows.indptr[1]]
-        design = np.column_stack([row.H[seen, :3], np.ones((len(seen), q - 3))])
-        offset = row.H[seen, -1] if biases.column else 0
-        weighted = design.T * noise[seen]
-        system = weighted @ design + np.diag(row.ridge)
-        for own, of_row in zip(found, features, strict=True):
-            right = weighted @ (x - offset) + row.ridge * (mean + of_row @ slopes)
-            assert_allclose(own, np.linalg.solve(system, right))
+def test_normal_numbers_move_a_row_by_a_root_of_its_covariance(
+    kernels, biases, weighted
+):
+    q = 3 + biases.row
+    row = Row(biases, q, weighted)
+    assert_allclose(row.sample(np.zeros((q, q))), np.tile(row.mean, (q, 1)))
+    moved = row.sample(np.eye(q)) - row.mean
+    assert_allclose(moved.T @ moved, row.covariance, rtol=1e-9, atol=1e-12)
 
 
-def test_any_number_of_threads_draws_the_same(monkeypatch, kernels):
-    row, rng = Row(Biases(True, True), 300), np.random.RandomState(1)
-    normal = rng.standard_normal((300, 4))
-    expected = row.draw(normal)
+@pytest.mark.parametrize("biases", BIASES, ids=str)
+def test_rows_are_solved_around_the_means_of_their_prior(biases):
+    """Which count for as much as the precision of the prior says."""
+    row, rng = Row(biases, 3, weighted=False), np.random.RandomState(1)
+    q = 3 + biases.row
+    mean, noise = rng.standard_normal(q), rng.uniform(0.5, 2, 12)
+    slopes, features = rng.standard_normal((2, q)), rng.standard_normal((3, 2))
+    sample = Sample(row.H, noise, SidePrior(mean, row.ridge, slopes))
+    found = sample.row_factors(row.rows, biases, features)
+    weighted = row.design.T * noise[row.rows.indices[: len(row.x)]]
+    system = weighted @ row.design + np.diag(row.ridge)
+    for w, of_row in zip(found, features, strict=True):
+        right = weighted @ row.x + row.ridge * (mean + of_row @ slopes)
+        assert_allclose(w, np.linalg.solve(system, right))
+
+
+def test_any_number_of_threads_samples_the_same_rows(monkeypatch, kernels):
+    row = Row(Biases(True, True), 300)
+    normal = np.random.RandomState(1).standard_normal((300, 4))
+    expected = row.sample(normal)
     monkeypatch.setattr(dispatch, "OPERATIONS", 1e4)
+    rtol = 1e-10 if kernels is numpy_kernels else 0  # which solves whole ranges at once
     for n_threads in (1, 2, 3):
         monkeypatch.setenv("OMP_NUM_THREADS", str(n_threads))
-        found = row.draw(normal)
-        if kernels is numpy_kernels:  # solves whole ranges at once
-            assert_allclose(found, expected, rtol=1e-10)
-        else:
-            assert_array_equal(found, expected)
+        assert_allclose(row.sample(normal), expected, rtol=rtol)
 
 
-# Levels and noise
+# Samples of priors and noise
+
+COUNT, N_SAMPLES = 40, 3000
+NO_FEATURES = Features(np.zeros((COUNT, 0)), np.zeros(0))
 
 
-class TestLevel:
-    """The mean and precision of a factor have a Normal-Gamma posterior."""
-
-    count, n_draws = 40, 3000
-
-    @pytest.fixture
-    def factors(self):
-        rng = np.random.RandomState(0)
-        return rng.standard_normal((self.count, 3)) * [0.5, 1, 3] + [0.3, -1, 5]
-
-    def draws(self, factors, biased):
-        rng = np.random.default_rng(1)
-        levels = [
-            _draw_level(factors, biased, NO_FEATURES, rng) for _ in range(self.n_draws)
-        ]
-        means, precisions, _ = zip(*levels, strict=True)
-        return np.array(means), np.array(precisions)
-
-    @pytest.mark.parametrize("biased", [False, True], ids=["", "biased"])
-    def test_is_drawn_from_it(self, factors, biased):
-        means, precisions = self.draws(factors, biased)
-        for k, f in enumerate(factors.T):
-            n, average = self.count, f.mean()
-            strength, squares = MEAN_STRENGTH + n, ((f - average) ** 2).sum()
-            squares += MEAN_STRENGTH * n / strength * average**2
-            if biased and k == 2:
-                squares = (f**2).sum()
-            shape, rate = SHAPE + n / 2, SHAPE + squares / 2
-            ours = precisions[:, k]
-            error = ours.mean() / (shape / rate) - 1
-            assert abs(error) < SIGMAS / np.sqrt(shape * self.n_draws)
-            assert ours.var() == pytest.approx(shape / rate**2, rel=0.2)
-            if biased and k == 2:
-                assert_array_equal(means[:, k], 0)
-                continue
-            scaled = (means[:, k] - n / strength * average) * np.sqrt(strength * ours)
-            assert_drawn_from(scaled[:, None], [0], np.eye(1))
-
-    def test_of_single_precision_is_double(self, factors):
-        single, rng = factors.astype(np.float32), np.random.default_rng(0)
-        for features in (NO_FEATURES, self.features(np.float32)):
-            level = _draw_level(single, True, features, rng)
-            assert level.mean.dtype == level.precision.dtype == np.float64
-            assert level.slopes.dtype == np.float64
-
-    def features(self, dtype=np.float64):
-        """Return two orthonormal features, the second of a smaller scale."""
-        values = np.linalg.qr(np.random.RandomState(2).standard_normal((self.count, 2)))
-        return Features(values.Q.astype(dtype), np.array([1.0, 0.3]))
-
-    def test_with_features_has_the_posterior_of_strength_precision_and_slopes(self):
-        """Of a factor they say much of, and of one that they say nothing of."""
-        rng, features = np.random.RandomState(3), self.features()
-        F = 0.5 * rng.standard_normal((self.count, 2))
-        F[:, 0] += features.values @ [8, 2]
-        draws = np.random.default_rng(1)
-        levels = [_draw_level(F, True, features, draws) for _ in range(self.n_draws)]
-        assert all((level.mean == 0).all() for level in levels)
-        slopes = np.array([level.slopes for level in levels])
-        precisions = np.array([level.precision for level in levels])
-        for k, f in enumerate(F.T):
-            # Of every strength: its probability, and what follows from it.
-            weights, rates, shares = [], [], []
-            for strength in STRENGTHS:
-                variances = strength * features.scales**2
-                prior = np.eye(self.count) + (features.values * variances) @ (
-                    features.values.T
-                )
-                rate = SHAPE + f @ np.linalg.solve(prior, f) / 2
-                _, logdet = np.linalg.slogdet(prior)
-                shape = SHAPE + self.count / 2
-                weights.append(-shape * np.log(rate) - logdet / 2)
-                rates.append(rate)
-                shares.append(variances / (1 + variances))
-            weights = np.exp(np.array(weights) - max(weights))
-            weights /= weights.sum()
-            expected = weights @ (shape / np.array(rates))
-            spread = precisions[:, k].std() / np.sqrt(self.n_draws)
-            assert abs(precisions[:, k].mean() - expected) < SIGMAS * spread
-            mean = (weights @ np.array(shares)) * (features.values.T @ f)
-            spread = slopes[:, :, k].std(axis=0) / np.sqrt(self.n_draws)
-            assert (np.abs(slopes[:, :, k].mean(axis=0) - mean) < SIGMAS * spread).all()
-            second = np.array(shares) * np.array(rates)[:, None] / (shape - 1)
-            second += (np.array(shares) * (features.values.T @ f)) ** 2
-            expected = weights @ second
-            squares = slopes[:, :, k] ** 2
-            spread = squares.std(axis=0) / np.sqrt(self.n_draws)
-            assert (np.abs(squares.mean(axis=0) - expected) < SIGMAS * spread).all()
+def two_features(dtype=np.float64):
+    """Orthonormal ones, the second of a smaller scale."""
+    values = np.random.RandomState(2).standard_normal((COUNT, 2))
+    return Features(np.linalg.qr(values).Q.astype(dtype), np.array([1.0, 0.3]))
 
 
-class TestNoise:
-    squares, counts = np.array([3.0, 40.0, 0.0]), np.array([10.0, 20.0, 0.0])
+def sample_priors(F, biased, features, **options):
+    rng = np.random.default_rng(1)
+    found = [
+        _sample_prior(F, biased, features, rng, **options) for _ in range(N_SAMPLES)
+    ]
+    return [np.array(field) for field in zip(*found, strict=True)]
 
-    def draws(self, strength, alpha, dtype=np.float64, n_draws=3000):
-        rng = np.random.default_rng(0)
-        given = self.squares, self.counts, alpha, strength, np.dtype(dtype)
-        return np.array([_draw_noise(*given, rng) for _ in range(n_draws)])
 
-    def test_of_a_column_is_drawn_around_that_of_all(self):
-        """It counts for some observations, all a column has that has none."""
-        alpha = np.array([1.0, 2.0, 4.0])
-        level, draws = 3 / alpha.sum(), self.draws(2.5, alpha)
-        shapes = (self.counts + 2.5) / 2
-        rates = (self.squares + 2.5 * level) / 2
-        errors = draws.mean(axis=0) / (shapes / rates) - 1
-        assert (np.abs(errors) < SIGMAS / np.sqrt(shapes * 3000)).all()
+@pytest.mark.parametrize("biased", [False, True], ids=["", "biased"])
+def test_mean_and_precision_of_a_factor_have_a_normal_gamma_posterior(biased):
+    factors = np.random.RandomState(0).standard_normal((COUNT, 3))
+    factors = factors * [0.5, 1, 3] + [0.3, -1, 5]
+    means, precisions, _ = sample_priors(factors, biased, NO_FEATURES)
+    for k, f in enumerate(factors.T):
+        kappa, average = MEAN_PRIOR_COUNT + COUNT, f.mean()
+        squares = ((f - average) ** 2).sum()
+        squares += MEAN_PRIOR_COUNT * COUNT / kappa * average**2
+        if biased and k == 2:
+            assert_array_equal(means[:, k], 0)
+            squares = (f**2).sum()
+        shape, rate = GAMMA_SHAPE + COUNT / 2, GAMMA_SHAPE + squares / 2
+        assert_mean_is(precisions[:, k], shape / rate)
+        assert precisions[:, k].var() == pytest.approx(shape / rate**2, rel=0.2)
+        if not (biased and k == 2):
+            scaled = means[:, k] - COUNT / kappa * average
+            scaled = scaled * np.sqrt(kappa * precisions[:, k])
+            assert_mean_is(scaled, 0)
+            assert scaled.var() == pytest.approx(1, abs=SIGMAS * np.sqrt(2 / N_SAMPLES))
 
-    def test_that_is_shared_is_drawn_from_all_columns(self):
-        draws = self.draws(0, np.ones(3))
-        assert (draws == draws[:, :1]).all()
-        shape, rate = VAGUE + 15, VAGUE + 21.5
-        error = draws[:, 0].mean() / (shape / rate) - 1
-        assert abs(error) < SIGMAS / np.sqrt(shape * 3000)
 
-    @pytest.mark.parametrize("strength", [4.0, 0.0])
-    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-    def test_is_never_less_than_rounding(self, monkeypatch, strength, dtype):
-        monkeypatch.setattr(self, "squares", np.zeros(3), raising=False)
-        draws = self.draws(strength, np.full(3, 1e12), dtype, n_draws=10)
-        assert draws.max() <= 1 / LEAST_NOISE[np.dtype(dtype)]
+def test_a_flat_bias_leaves_means_at_zero_and_has_no_precision():
+    F = np.random.RandomState(0).standard_normal((COUNT, 3)) + 5
+    prior = _sample_prior(
+        F, True, two_features(), np.random.default_rng(0), flat_bias=True
+    )
+    assert prior.precision[-1] == FLAT_PRECISION
+    assert (prior.mean == 0).all()
+    assert (prior.slopes == 0).all()
+
+
+@pytest.mark.parametrize("features", [NO_FEATURES, two_features(np.float32)])
+def test_a_prior_of_single_precision_is_double(features):
+    F = np.random.RandomState(0).standard_normal((COUNT, 3)).astype(np.float32)
+    prior = _sample_prior(F, True, features, np.random.default_rng(0))
+    assert {array.dtype for array in prior} == {np.dtype(np.float64)}
+
+
+def test_slopes_have_the_posterior_that_a_grid_of_signal_variances_gives():
+    """Of a factor that features say much of, and of one that they say nothing of."""
+    features = two_features()
+    F = 0.5 * np.random.RandomState(3).standard_normal((COUNT, 2))
+    F[:, 0] += features.values @ [8, 2]
+    means, precisions, slopes = sample_priors(F, True, features)
+    assert (means == 0).all()
+    shape = GAMMA_SHAPE + COUNT / 2
+    for k, f in enumerate(F.T):
+        # Of every theta: its probability, and what follows from it.
+        scores, rates, shares = [], [], []
+        for theta in SIGNAL_VARIANCES:
+            variances = theta * features.scales**2
+            prior = np.eye(COUNT) + (features.values * variances) @ features.values.T
+            rates.append(GAMMA_SHAPE + f @ np.linalg.solve(prior, f) / 2)
+            scores.append(-shape * np.log(rates[-1]) - np.linalg.slogdet(prior)[1] / 2)
+            shares.append(variances / (1 + variances))
+        rates, shares = np.array(rates), np.array(shares)
+        weights = np.exp(np.array(scores) - max(scores))
+        weights /= weights.sum()
+        products = features.values.T @ f
+        assert_mean_is(precisions[:, k], weights @ (shape / rates))
+        assert_mean_is(slopes[:, :, k], weights @ shares * products)
+        second = shares * rates[:, None] / (shape - 1) + (shares * products) ** 2
+        assert_mean_is(slopes[:, :, k] ** 2, weights @ second)
+
+
+SQUARES, COUNTS = np.array([3.0, 40.0, 0.0]), np.array([10.0, 20.0, 0.0])
+
+
+def sample_noise(alpha, dof, squares=SQUARES, dtype=np.float64):
+    rng = np.random.default_rng(0)
+    given = squares, COUNTS, alpha, dof, np.dtype(dtype)
+    return np.array([_sample_noise(*given, rng) for _ in range(N_SAMPLES)])
+
+
+def test_noise_of_a_column_is_sampled_around_that_of_all():
+    """It counts for some entries, all that a column has that has none."""
+    alpha = np.array([1.0, 2.0, 4.0])
+    shapes, rates = (COUNTS + 2.5) / 2, (SQUARES + 2.5 * 3 / alpha.sum()) / 2
+    assert_mean_is(sample_noise(alpha, 2.5), shapes / rates)
+
+
+def test_shared_noise_is_sampled_from_all_columns():
+    found = sample_noise(np.ones(3), 0)
+    assert (found == found[:, :1]).all()
+    assert_mean_is(found[:, 0], (GAMMA_RATE + 15) / (GAMMA_RATE + 21.5))
+
+
+@pytest.mark.parametrize("dof", [4.0, 0.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_noise_is_never_less_than_rounding(dof, dtype):
+    found = sample_noise(np.full(3, 1e12), dof, 0 * SQUARES, dtype)
+    assert found.max() <= 1 / MIN_VARIANCE[np.dtype(dtype)]
+
+
+def test_the_unit_of_a_column_is_sampled_from_an_inverse_chi_square():
+    counts, rng = np.array([11, 1]), np.random.default_rng(0)
+    given = np.array([5.0, 5.0]), counts, np.dtype(float), rng
+    found = np.array([_sample_squared_unit(*given) for _ in range(N_SAMPLES)])
+    assert_mean_is(found[:, 0], 5 / (10 - 2))
+    assert (found[:, 1] == 1).all()  # of one value
 
 
 # Predictions
@@ -257,92 +237,106 @@ def hidden_error(model, data):
     return np.sqrt(np.mean((filled - data.complete)[~data.mask] ** 2))
 
 
+@pytest.fixture(scope="module")
+def X(planted):
+    return planted(share_missing=0.3).X
+
+
 @pytest.fixture(scope="module", params=[True, "columns", False])
-def model(request, planted):
-    """Return five draws of a fit."""
-    X = planted(share_missing=0.3).X
+def model(request, X):
+    """Return a fit with five samples."""
     options = {"fit_bias": request.param, "n_draws": 5, "tol": 1e-2}
     return MaskedGradientMF(4, **options, random_state=0).fit(X)
 
 
-class TestPredictions:
-    @pytest.fixture
-    def X(self, planted):
-        return planted(share_missing=0.3).X
-
-    def test_have_the_factors_of_all_draws_side_by_side(self, model, X):
-        """Of all factors: none is dropped."""
-        biased = model.fit_bias is True
-        assert model.transform(X).shape == (40, 5 * 4 + biased)
-        assert model.components_.shape == (20, 15)
-        assert len(model.get_feature_names_out()) == 20 + biased
-
-    def test_are_the_average_of_those_of_each_draw(self, model, X):
-        unit = 4.0**model._exponent
-        rows = rows_of(np.nan_to_num(X - model.mean_) / unit, ~np.isnan(X))
-        predictions = []
-        for draw in model._draws.draws:
-            features = model._draws.describe(rows)
-            W = draw.solve(rows, model._biases, features)
-            predicted = W[:, :4] @ draw.H[:, :4].T
-            predicted += W[:, 4:].sum(axis=1)[:, None] + draw.H[:, 4:].sum(axis=1)
-            predictions.append(predicted)
-        assert np.std(predictions, axis=0).min() > 0
-        expected = model.mean_ + unit * np.mean(predictions, axis=0)
-        filled = model.inverse_transform(model.transform(X))
-        assert_allclose(filled, expected, rtol=1e-9, atol=1e-9)
-
-    def test_of_entries_are_the_same(self, model, X):
-        Z = model.transform(X)
-        i, j = np.nonzero(np.isnan(X))
-        expected = model.inverse_transform(Z)[i, j]
-        assert_allclose(model.predict_entries(Z, i, j), expected, rtol=1e-10)
-
-    def test_are_those_of_the_fit(self, model, X):
-        again = MaskedGradientMF(**model.get_params())
-        assert_array_equal(again.fit_transform(X), model.transform(X))
-        few = model.transform(X[[7, 3]])
-        assert_allclose(few, model.transform(X)[[7, 3]], rtol=1e-9, atol=1e-12)
-
-    def test_are_the_same_from_a_pickle(self, model, X):
-        copied = pickle.loads(pickle.dumps(model))
-        assert_array_equal(copied.transform(X), model.transform(X))
-        assert copied.score(X) == model.score(X)
-
-    def test_score_about_as_well_as_one_fit(self, model, X):
-        one = MaskedGradientMF(**{**model.get_params(), "n_draws": 0}).fit(X)
-        assert model.score(X) == pytest.approx(one.score(X), abs=0.02)
-
-    def test_stay_in_single_precision(self, model, X):
-        single = MaskedGradientMF(**model.get_params())
-        Z = single.fit_transform(X.astype(np.float32))
-        assert Z.dtype == single.components_.dtype == np.float32
-        filled = single.inverse_transform(Z)
-        assert filled.dtype == np.float32
-        errors = filled - model.inverse_transform(model.transform(X))
-        assert np.sqrt(np.mean(errors**2)) < 0.2
-        assert single.transform(X).dtype == np.float64
-        assert model.transform(X.astype(np.float32)).dtype == np.float32
+def test_factors_of_all_samples_stand_side_by_side(model, X):
+    """Of all factors: none is dropped."""
+    biased = model.fit_bias is True
+    assert model.transform(X).shape == (40, 5 * 4 + biased)
+    assert model.components_.shape == (20, 15)
+    assert len(model.get_feature_names_out()) == 20 + biased
 
 
-@pytest.mark.parametrize("noise", ["column", "shared"])
-@FIT_BIAS
-def test_any_number_of_threads_gives_the_same_bits(
-    monkeypatch, planted, fit_bias, noise
-):
-    X, found = planted(share_missing=0.3).X, []
-    options = {"fit_bias": fit_bias, "noise": noise, "tol": 1e-2}
+def predictions_of(model, X, k):
+    """Predictions of one sample, with the mean of the data."""
+    unit, biases = 4.0**model._units.exponent, model._model.biases
+    rows = rows_of(np.nan_to_num(X - model.mean_) / unit, ~np.isnan(X))
+    sample = model._model.samples[k]
+    features = model._model.feature_map.transform(rows)
+    W, H = sample.row_factors(rows, biases, features), sample.H
+    rank = H.shape[1] - biases.column
+    x = W[:, :rank] @ H[:, :rank].T
+    x += W[:, rank:].sum(axis=1)[:, None] + H[:, rank:].sum(axis=1)
+    return model.mean_ + unit * x
+
+
+def test_predictions_are_the_average_of_those_of_each_sample(model, X):
+    predictions = [predictions_of(model, X, k) for k in range(5)]
+    assert np.std(predictions, axis=0).min() > 0
+    Z = model.transform(X)
+    filled = model.inverse_transform(Z)
+    assert_allclose(filled, np.mean(predictions, axis=0), rtol=1e-9, atol=1e-9)
+    i, j = np.nonzero(np.isnan(X))
+    assert_allclose(model.predict_entries(Z, i, j), filled[i, j], rtol=1e-10)
+
+
+def test_sampled_entries_lie_around_what_their_sample_predicts(model, X):
+    i, j = np.nonzero(np.isnan(X))
+    rng = np.random.RandomState(0)
+    found = np.array([model._sample_entries(X, (i, j), 1, rng) for _ in range(300)])
+    assert_mean_is(found, predictions_of(model, X, 1)[i, j])
+
+
+def test_a_fit_and_its_pickle_predict_the_same(monkeypatch, model, X):
+    """By one block of rows or by many, as they are many factors."""
+    Z = model.transform(X)
+    again = MaskedGradientMF(**model.get_params())
+    assert_array_equal(again.fit_transform(X), Z)
+    assert_allclose(model.transform(X[[7, 3]]), Z[[7, 3]], rtol=1e-9, atol=1e-12)
+    copied = pickle.loads(pickle.dumps(model))
+    assert_array_equal(copied.transform(X), Z)
+    assert copied.score(X) == model.score(X)
+    monkeypatch.setattr(draws, "BLOCK", 100)  # five rows
+    assert_allclose(again.fit_transform(X), Z, rtol=1e-9, atol=1e-12)
+    err = pytest.approx(model.reconstruction_err_, rel=1e-12)
+    assert again.fit(X).reconstruction_err_ == err
+
+
+def test_what_is_learned_is_that_of_the_fit(model, X):
+    one = MaskedGradientMF(**{**model.get_params(), "n_draws": 0}).fit(X)
+    assert model.score(X) == pytest.approx(one.score(X), abs=0.02)
+    assert model.rank_ == one.rank_
+    assert model.n_iter_ == one.n_iter_
+    assert_array_equal(model.noise_variance_, one.noise_variance_)
+    assert_array_equal(model.row_precision_, one.row_precision_)
+
+
+def test_predictions_stay_in_single_precision(model, X):
+    single = MaskedGradientMF(**model.get_params())
+    Z = single.fit_transform(X.astype(np.float32))
+    filled = single.inverse_transform(Z)
+    assert Z.dtype == single.components_.dtype == filled.dtype == np.float32
+    errors = filled - model.inverse_transform(model.transform(X))
+    assert np.sqrt(np.mean(errors**2)) < 0.2
+    assert single.transform(X).dtype == np.float64
+    assert model.transform(X.astype(np.float32)).dtype == np.float32
+
+
+@pytest.mark.pairwise(noise=["column", "shared"], fit_bias=[True, "columns", False])
+def test_any_number_of_threads_gives_the_same_bits(monkeypatch, X, fit_bias, noise):
+    found = []
     monkeypatch.setattr(dispatch, "OPERATIONS", 3e4)
     for n_threads in (1, 2, 3):
         monkeypatch.setenv("OMP_NUM_THREADS", str(n_threads))
-        model = MaskedGradientMF(4, n_draws=3, random_state=0, **options)
+        model = MaskedGradientMF(
+            4, n_draws=3, random_state=0, fit_bias=fit_bias, noise=noise, tol=1e-2
+        )
         found.append(model.fit_transform(X))
     assert_array_equal(found[0], found[1])
     assert_array_equal(found[0], found[2])
 
 
-def test_the_seed_says_what_is_drawn(planted):
-    X = planted(share_missing=0.3).X
+def test_the_seed_says_what_is_sampled(X):
     seeded = MaskedGradientMF(4, n_draws=3, tol=1e-2)
     first, same, other = (
         seeded.set_params(random_state=seed).fit_transform(X) for seed in (0, 0, 1)
@@ -351,6 +345,7 @@ def test_the_seed_says_what_is_drawn(planted):
     assert not np.isclose(first[:, :-1], other[:, :-1]).any()
 
 
+@pytest.mark.accuracy
 @pytest.mark.parametrize("share_missing, noise", [(0.4, 0.5), (0.7, 1.0)])
 def test_the_average_predicts_as_well_as_one_fit(planted, share_missing, noise):
     data = planted(100, 60, 3, noise, share_missing)
@@ -359,122 +354,74 @@ def test_the_average_predicts_as_well_as_one_fit(planted, share_missing, noise):
     assert hidden_error(model, data) < 1.05 * hidden_error(one, data)
 
 
-def test_what_is_learned_is_that_of_the_fit(planted):
-    X = planted(share_missing=0.3).X
-    one = MaskedGradientMF(6, tol=1e-2).fit(X)
-    model = MaskedGradientMF(6, tol=1e-2, n_draws=2, random_state=0).fit(X)
-    assert model.rank_ == one.rank_ == 3
-    assert model.n_iter_ == one.n_iter_
-    assert_array_equal(model.noise_variance_, one.noise_variance_)
-    assert_array_equal(model.row_precision_, one.row_precision_)
-
-
+@pytest.mark.parametrize("Estimator", [MaskedGradientMF, GradientMF])
 @FIT_BIAS
-def test_complete_data_are_drawn_from_too(planted, fit_bias):
+def test_complete_data_are_sampled_from_too(planted, fit_bias, Estimator):
     X = planted().X
-    for estimator in (MaskedGradientMF, GradientMF):
-        model = estimator(4, reg="auto", n_draws=5, fit_bias=fit_bias, tol=1e-2)
-        model.set_params(random_state=0).fit(X)
-        errors = model.inverse_transform(model.transform(X)) - X
-        assert np.sqrt(np.mean(errors**2)) < 0.15
-        assert model.score(X) > 0.95
+    model = Estimator(4, reg="auto", n_draws=5, fit_bias=fit_bias, random_state=0)
+    errors = model.inverse_transform(model.fit_transform(X)) - X
+    assert np.sqrt(np.mean(errors**2)) < 0.15
+    assert model.score(X) > 0.95
 
 
-def test_weights_count_in_draws(planted):
-    """An entry of weight zero is missing; some of large weight are met best."""
-    data = planted(noise=1.0)
-    i, j = np.indices(data.X.shape)
+def test_an_entry_counts_by_its_weight(planted):
+    """One of weight zero is missing; some of large weight are met best."""
+    X = planted(noise=1.0).X
+    i, j = np.indices(X.shape)
     heavy, none = (i + j) % 10 == 0, (i + j) % 10 == 5
     weights = np.where(heavy, 100.0, 1.0) * ~none
     model = MaskedGradientMF(6, n_draws=5, random_state=0)
-    Z = model.fit_transform(data.X, entry_weight=weights)
-    errors = np.abs(model.inverse_transform(Z) - data.X)
+    Z = model.fit_transform(X, entry_weight=weights)
+    errors = np.abs(model.inverse_transform(Z) - X)
     assert errors[heavy].mean() < 0.3 * errors[~heavy & ~none].mean()
-    missing = np.where(none, np.nan, data.X)
-    again = MaskedGradientMF(6, n_draws=5, random_state=0)
-    assert_array_equal(again.fit_transform(missing, entry_weight=weights), Z)
+    missing = np.where(none, np.nan, X)
+    assert_array_equal(model.fit_transform(missing, entry_weight=weights), Z)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("share_missing", [0.0, 0.4])
-def test_exact_data_are_drawn_from_without_failing(planted, share_missing, dtype):
+@pytest.mark.pairwise(dtype=[np.float32, np.float64], share_missing=[0.0, 0.4])
+def test_exact_data_are_sampled_from_without_failing(planted, share_missing, dtype):
     data = planted(share_missing=share_missing, noise=0.0)
     model = MaskedGradientMF(8, n_draws=5, random_state=0)
-    X = data.X.astype(dtype)
-    filled = model.inverse_transform(model.fit_transform(X))
+    filled = model.inverse_transform(model.fit_transform(data.X.astype(dtype)))
     assert_allclose(filled, data.signal, atol=0.02)
 
 
-def test_draws_start_where_covariances_are_diagonal(monkeypatch, planted):
-    monkeypatch.setattr(diagonal_covariance, "LARGEST", 0)
+def test_sampling_starts_where_covariances_are_diagonal(monkeypatch, planted):
+    monkeypatch.setattr(covariance, "MAX_MOMENTS", 0)
     data = planted(100, 60, 3, 0.5, 0.4)
     model = MaskedGradientMF(6, n_draws=20, random_state=0).fit(data.X)
     assert hidden_error(model, data) < 0.6
 
 
 @pytest.mark.parametrize("unit", [4.0**10, 4.0**-10])
-def test_units_do_not_matter(planted, unit):
-    X = planted(share_missing=0.3).X
-    options = {"n_draws": 3, "random_state": 0, "tol": 1e-2}
-    model, scaled = MaskedGradientMF(4, **options), MaskedGradientMF(4, **options)
+def test_units_do_not_matter(X, unit):
+    model = MaskedGradientMF(4, n_draws=3, random_state=0, tol=1e-2)
     filled = model.inverse_transform(model.fit_transform(X))
-    expected = scaled.inverse_transform(scaled.fit_transform(unit * X))
-    assert_allclose(unit * filled, expected, rtol=1e-7, atol=1e-9 * unit)
+    scaled = model.inverse_transform(model.fit_transform(unit * X))
+    assert_allclose(scaled, unit * filled, rtol=1e-7, atol=1e-9 * unit)
 
 
-class TestRefusals:
-    def test_of_a_number_to_draw_with(self, planted):
-        with pytest.raises(ValueError, match=r"with reg=1\.0 use n_draws=0"):
-            MaskedGradientMF(4, reg=1.0, n_draws=3).fit(planted().X)
-
-    def test_of_going_on(self, planted):
-        with pytest.raises(ValueError, match="use n_draws=0"):
-            MaskedGradientMF(4, warm_start=True, n_draws=3).fit(planted().X)
-
-    def test_of_covariances(self, planted):
-        X = planted().X
-        model = MaskedGradientMF(4, n_draws=2).fit(X)
-        with pytest.raises(ValueError, match=r"needs .* n_draws=0"):
-            model.transform(X, return_cov=True)
-        Z, none = model.transform(X), np.zeros(1, int)
-        covariance = np.zeros((40, Z.shape[1], Z.shape[1]))
-        with pytest.raises(ValueError, match=r"return_std=True needs .* n_draws=0"):
-            model.predict_entries(Z, none, none, covariance=covariance, return_std=True)
-
-    @pytest.mark.parametrize("n_draws", [-1, 2.5, None])
-    def test_of_numbers_of_draws_that_are_none(self, planted, n_draws):
-        with pytest.raises(ValueError, match="n_draws"):
-            MaskedGradientMF(4, n_draws=n_draws).fit(planted().X)
+# Refusals
 
 
-@pytest.mark.parametrize("fit_bias", [True, False])
-def test_a_fit_without_the_row_factors_is_the_same(monkeypatch, planted, fit_bias):
-    """They are many, so `fit` goes through the rows block by block."""
-    X = planted(share_missing=0.3).X
-    options = {"n_draws": 5, "random_state": 0, "fit_bias": fit_bias}
-    one, two = (MaskedGradientMF(4, **options) for _ in range(2))
-    Z = one.fit_transform(X)
-    monkeypatch.setattr(row_blocks, "BLOCK", 100)  # five rows
-    two.fit(X)
-    assert_allclose(two.components_, one.components_, rtol=1e-9, atol=1e-12)
-    assert two.reconstruction_err_ == pytest.approx(one.reconstruction_err_, rel=1e-12)
-    assert_allclose(two.transform(X), Z, rtol=1e-9, atol=1e-12)
-    assert_allclose(two.fit_transform(X), Z, rtol=1e-9, atol=1e-12)
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"reg": 1.0, "n_draws": 3}, r"with reg=1\.0 use n_draws=0"),
+        ({"warm_start": True, "n_draws": 3}, "use n_draws=0"),
+        *(({"n_draws": number}, "n_draws") for number in (-1, 2.5, None)),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_sampled_is_refused(X, options, message):
+    with pytest.raises(ValueError, match=message):
+        MaskedGradientMF(4, **options).fit(X)
 
 
-@pytest.mark.parametrize("fit_bias", [True, "columns", False])
-def test_sampled_entries_lie_around_what_their_draw_predicts(planted, fit_bias):
-    X = planted(share_missing=0.3).X
-    model = MaskedGradientMF(3, n_draws=2, fit_bias=fit_bias, random_state=0).fit(X)
-    i, j = np.nonzero(np.isnan(X))
-    rng = np.random.RandomState(0)
-    found = [model._sample_entries(X, i, j, 1, rng) for _ in range(300)]
-    draw, biases = model._draws.draws[1], model._biases
-    rows = model._entries(X, None, None).listed().rows
-    W = draw.solve(rows, biases, model._draws.describe(rows))
-    x = (W[:, :3] @ draw.H[:, :3].T)[i, j]
-    x += W[i, 3] if biases.row else 0
-    x += draw.H[j, 3] if biases.column else 0
-    expected = model.mean_ + x * 4.0**model._exponent
-    error = np.std(found, axis=0) / np.sqrt(300)
-    assert (np.abs(np.mean(found, axis=0) - expected) < 5 * error).all()
+def test_covariances_of_samples_are_refused(model, X):
+    with pytest.raises(ValueError, match=r"needs .* n_draws=0"):
+        model.transform(X, return_cov=True)
+    Z, none = model.transform(X), np.zeros(1, int)
+    covariances = np.zeros((40, Z.shape[1], Z.shape[1]))
+    with pytest.raises(ValueError, match=r"return_std=True needs .* n_draws=0"):
+        model.predict_entries(Z, none, none, covariance=covariances, return_std=True)

@@ -1,185 +1,258 @@
-"""Priors, the noise of columns, momentum and the end of a fit: the best there is."""
+"""Priors and the noise of columns, which are the best there are; when a fit ends."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize_scalar
 
-from sklearn_mfgd._bayes.noise import STRENGTHS as NOISE_STRENGTHS
-from sklearn_mfgd._bayes.noise import Noise, best_noise
-from sklearn_mfgd._bayes.noise import evidence as noise_evidence
+from sklearn_mfgd._bayes.noise import DOF_RANGE, MIN_VARIANCE, Noise
 from sklearn_mfgd._bayes.priors import (
-    STRENGTHS,
-    VAGUE,
-    best_prior,
-    evidence,
-    spread,
-    turned,
+    FLAT_PRECISION,
+    GAMMA_RATE,
+    SIGNAL_VARIANCES,
+    Prior,
+    rotate,
 )
-from sklearn_mfgd._bayes.stopping import LAST, LEAST_RISE, PATIENCE, StoppingRule
+from sklearn_mfgd._bayes.side import SideStatistics
+from sklearn_mfgd._bayes.stopping import FINAL_PATIENCE, StoppingRule
+
+COUNT, SCALES = 40, np.array([1.0, 0.4])
 
 
-class TestPrior:
-    """Of 40 coefficients of three factors and a bias, in a basis that turns factors."""
+class Side:
+    """Of 40 coefficients of three factors and a bias, in a rotation of the factors."""
 
-    count, scales = 40, np.array([1.0, 0.4])
-
-    @pytest.fixture
-    def side(self):
+    def __init__(self):
         rng = np.random.RandomState(0)
-        F = np.linalg.qr(rng.standard_normal((self.count, 2))).Q
-        means = 0.5 * rng.standard_normal((self.count, 4))
-        means[:, 0] += 6 * F[:, 0]
-        means[:, 3] += 3 * F[:, 1]
-        return F, means, rng.standard_normal((3, 3)), rng.uniform(0.1, 1, 4)
-
-    def found(self, side):
-        F, means, basis, variances = side
-        second = (turned(means, basis) ** 2).sum(axis=0) + self.count * variances
-        products = F.T @ means
-        return (
-            second,
-            products,
-            best_prior(second, products, self.count, self.scales, basis),
+        self.F = np.linalg.qr(rng.standard_normal((COUNT, 2))).Q
+        self.means = 0.5 * rng.standard_normal((COUNT, 4))
+        self.means[:, 0] += 6 * self.F[:, 0]
+        self.means[:, 3] += 3 * self.F[:, 1]
+        self.rotation = rng.standard_normal((3, 3))
+        roots = rng.standard_normal((COUNT, 4, 4))
+        self.covariance = 0.05 * (roots @ roots.swapaxes(1, 2)).mean(axis=0)
+        self.covariance[3, :3] = self.covariance[:3, 3] = 0
+        second = self.means.T @ self.means + COUNT * self.covariance
+        self.statistics = SideStatistics(
+            count=COUNT,
+            second_moments=np.insert(np.insert(second, 3, 0, axis=0), 3, 0, axis=1),
+            feature_products=self.F.T @ self.means,
+            log_det=-7.0,
         )
+        self.prior = Prior.of_mean_zero(np.ones(4), SCALES, 3)
+        self.prior = self.prior.with_rotation(self.rotation)
 
-    def value(self, factor, variance, F, strength, precision, a):
-        """Return the part of the bound that a factor has, its slopes being `a`."""
-        around = ((factor - F @ a) ** 2).sum() + self.count * variance
-        value = self.count * np.log(precision) - precision * around
-        value += 2 * VAGUE * (np.log(precision) - precision)
-        if strength:
-            own = strength * self.scales**2
+    @property
+    def rotated(self):
+        """Rotated means and variances."""
+        whole = np.eye(4)
+        whole[:3, :3] = self.rotation
+        return self.means @ whole.T, np.diag(whole @ self.covariance @ whole.T)
+
+    def elbo_of(self, k, theta, precision, slopes):
+        """What the ELBO has of a factor, except for determinants."""
+        means, variances = self.rotated
+        around = ((means[:, k] - self.F @ slopes) ** 2).sum() + COUNT * variances[k]
+        value = COUNT * (1 + np.log(precision)) - precision * around
+        value += 2 * GAMMA_RATE * (np.log(precision) - precision)
+        if theta:
+            ratio = theta * SCALES**2
             # That the slopes have a variance takes what the determinant gives.
-            value -= precision * (a**2 / own).sum() + np.log1p(own).sum()
+            value -= precision * (slopes**2 / ratio).sum() + np.log1p(ratio).sum()
         return value / 2
 
-    def test_is_the_best_of_all_strengths_precisions_and_slopes(self, side):
-        F, means, basis, variances = side
-        _, _, prior = self.found(side)
-        slopes = turned(prior.slopes, basis)
-        for k, factor in enumerate(turned(means, basis).T):
-            best = []
-            for strength in STRENGTHS:
-                own = strength * self.scales**2
-                a = own / (1 + own) * (F.T @ factor)
 
-                def worse(log_precision, strength=strength, a=a, factor=factor, k=k):
-                    given = factor, variances[k], F, strength, np.exp(log_precision), a
-                    return -self.value(*given)
-
-                best.append(minimize_scalar(worse, bounds=(-10, 10), method="bounded"))
-            chosen = np.argmin([result.fun for result in best])
-            assert prior.strength[k] == STRENGTHS[chosen]
-            precision = np.exp(best[chosen].x)
-            assert prior.precision[k] == pytest.approx(precision, rel=1e-4)
-            own = prior.strength[k] * self.scales**2
-            assert_allclose(slopes[:, k], own / (1 + own) * (F.T @ factor), atol=1e-12)
-
-    def test_leaves_what_it_says(self, side):
-        """The bound has the precision times this, and the evidence."""
-        F, means, basis, variances = side
-        second, products, prior = self.found(side)
-        left = spread(second, products, prior, self.scales, basis)
-        costs = evidence(prior.strength, self.scales)
-        slopes = turned(prior.slopes, basis)
-        for k, factor in enumerate(turned(means, basis).T):
-            lam = prior.precision[k]
-            ours = self.count * np.log(lam) - lam * left[k] - costs[k]
-            ours += 2 * VAGUE * (np.log(lam) - lam)
-            theirs = self.value(
-                factor, variances[k], F, prior.strength[k], lam, slopes[:, k]
-            )
-            assert ours / 2 == pytest.approx(theirs)
-
-    def test_says_nothing_of_noise(self):
-        rng, strengths = np.random.RandomState(1), []
-        for _ in range(50):
-            F = np.linalg.qr(rng.standard_normal((self.count, 2))).Q
-            f = rng.standard_normal((self.count, 1))
-            given = (f**2).sum(axis=0), F.T @ f, self.count, self.scales, np.eye(1)
-            strengths.append(best_prior(*given).strength[0])
-        assert np.median(strengths) == 0
+@pytest.fixture
+def side():
+    return Side()
 
 
-class TestNoise:
-    @given(
-        squares=st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=8),
-        strength=st.sampled_from([0.0, 1.0, 4.0, 64.0]),
-        seed=st.integers(0, 2**16),
-    )
-    @settings(max_examples=50, deadline=None, derandomize=True)
-    def test_never_lowers_the_evidence(self, squares, strength, seed):
-        rng, n = np.random.RandomState(seed), len(squares)
-        counts = rng.randint(0, 50, n).astype(float)
-        alpha = np.full(n, 2.0) if strength == 0 else rng.uniform(0.1, 10, n)
-        noise, squares = Noise(alpha, 0.5, strength), np.array(squares)
-        found = best_noise(noise, counts, squares, float)
-        before = noise_evidence(noise, counts, squares)
-        assert noise_evidence(found, counts, squares) >= before - 1e-9 * abs(before)
+def test_the_prior_is_the_best_of_all_signal_variances_precisions_and_slopes(side):
+    prior = side.prior.update(side.statistics)
+    slopes = rotate(prior.slopes, side.rotation)
+    means, _ = side.rotated
+    for k in range(4):
+        results, best_slopes = [], []
+        for theta in SIGNAL_VARIANCES:
+            share = theta * SCALES**2 / (1 + theta * SCALES**2)
+            best_slopes.append(share * (side.F.T @ means[:, k]))
 
-    @pytest.mark.parametrize("spread, low, high", [(0.0, 30, 64), (1.5, 1, 4)])
-    def test_of_columns_is_drawn_together_as_far_as_it_is_alike(
-        self, spread, low, high
-    ):
-        rng = np.random.RandomState(0)
-        variances = np.exp(spread * rng.standard_normal(200))
-        counts = np.full(200, 30.0)
-        squares = variances * rng.chisquare(30, 200)
-        noise = Noise(np.ones(200), 1.0, 4.0)
-        for _ in range(20):
-            noise = best_noise(noise, counts, squares, float)
-        assert low <= noise.strength <= high
-        assert NOISE_STRENGTHS[0] <= noise.strength <= NOISE_STRENGTHS[1]
-        error = np.log(noise.alpha * variances)
-        assert np.sqrt(np.mean(error**2)) < (0.1 if spread == 0 else 0.3)
+            def minus_elbo(log_precision, k=k, theta=theta, a=best_slopes[-1]):
+                return -side.elbo_of(k, theta, np.exp(log_precision), a)
+
+            result = minimize_scalar(minus_elbo, bounds=(-10, 10), method="bounded")
+            results.append(result)
+        chosen = np.argmin([result.fun for result in results])
+        assert prior.signal_variance[k] == SIGNAL_VARIANCES[chosen]
+        precision = np.exp(results[chosen].x)
+        assert prior.precision[k] == pytest.approx(precision, rel=1e-4)
+        assert_allclose(slopes[:, k], best_slopes[chosen], atol=1e-12)
+    assert prior.signal_variance[3] > 0
 
 
-class TestEnding:
-    @staticmethod
-    def after(gains, *, has_features, least=100.0):
-        """Return whether factors are told apart after each sweep, and the last one."""
-        options = {"has_features": has_features, "extrapolates": not has_features}
-        ending, told = StoppingRule(least, **options), []
-        for k, gain in enumerate(gains):
-            if ending.add(gain, same_rank=True):
-                return told, k
-            told.append(ending.rotates)
-        return told, None
+def test_the_elbo_of_a_prior_sums_over_coefficients_and_determinants(side):
+    prior = side.prior.update(side.statistics)
+    slopes = rotate(prior.slopes, side.rotation)
+    found = prior.elbo_of_coefficients(side.statistics)
+    given = prior.signal_variance, prior.precision, slopes.T
+    expected = [
+        side.elbo_of(k, *of_k) for k, of_k in enumerate(zip(*given, strict=True))
+    ]
+    assert_allclose(found, expected)
+    log_det = np.linalg.slogdet(side.rotation)[1]
+    total = sum(expected) - 7 / 2 + COUNT * log_det
+    assert prior.elbo(side.statistics) == pytest.approx(total)
 
-    def test_comes_when_what_is_left_to_rise_has_been_little_twice(self):
-        told, last = self.after([900, 80, 8, 0.8], has_features=False)
-        assert told == [False, True]
-        assert last == 2
 
-    def test_does_not_come_on_a_plateau(self):
-        gains = [900, 90, *np.linspace(9, 8, 20)]
-        assert self.after(gains, has_features=False)[1] is None
+def test_a_prior_pulls_rows_to_its_means(side):
+    """By its precision along its axes; its rotation is that of the factors."""
+    prior = side.prior.update(side.statistics)
+    whole = np.eye(4)
+    whole[:3, :3] = side.rotation
+    matrix = whole.T @ np.diag(prior.precision) @ whole
+    assert_allclose(prior.precision_matrix, matrix)
+    means = side.F @ prior.slopes
+    assert_allclose(prior.pull(side.F), means @ matrix, atol=1e-12)
+    rotated = prior.rotated()
+    assert_array_equal(rotated.rotation, np.eye(3))
+    assert_allclose(side.F @ rotated.slopes, means @ whole.T, atol=1e-12)
+    around = (side.means - means)[:, :3]
+    second = around.T @ around + COUNT * side.covariance[:3, :3]
+    assert_allclose(prior.centred_moments(side.statistics), second)
 
-    def test_comes_on_a_plateau_where_sweeps_cost_much(self):
-        ending = StoppingRule(100.0, has_features=False, extrapolates=False)
-        assert [ending.add(gain, same_rank=True) for gain in (900, 9, 8.9)][-1]
 
-    def test_goes_on_where_a_factor_was_dropped(self):
-        ending = StoppingRule(100.0, has_features=False, extrapolates=True)
-        assert not ending.add(50, same_rank=True)
-        assert not ending.add(5, same_rank=False)
-        assert ending.add(0.5, same_rank=True)
+def test_a_prior_without_some_factors_keeps_the_bias(side):
+    prior = side.prior.update(side.statistics).rotated()
+    fewer = prior.with_factors(np.array([True, False, True]))
+    assert fewer.rank == 2
+    assert_array_equal(fewer.precision, prior.precision[[0, 2, 3]])
+    assert_array_equal(fewer.slopes, prior.slopes[:, [0, 2, 3]])
 
-    def test_asks_for_less_with_features(self):
-        gains = [500, 90, 80, 9, 8, 7, 6]
-        told, last = self.after(gains, has_features=True)
-        assert last == 3 + PATIENCE - 1
-        assert told == [False, True, False, False, True]
-        assert self.after([500, 90, 80, 70, 60], has_features=True)[1] is None
 
-    def test_does_not_come_where_gains_grow(self):
-        gains = [500, 90, 80, *range(1, 9)]
-        assert self.after(gains, has_features=True)[1] is None
+def test_a_flat_bias_stays_flat(side):
+    prior = Prior.of_mean_zero(np.ones(4), SCALES, 3, flat_bias=True)
+    for each in (prior, prior.update(side.statistics)):
+        assert each.precision[3] == FLAT_PRECISION
+        assert each.signal_variance[3] == 0
+        assert (each.slopes[:, 3] == 0).all()
+    assert prior.update(side.statistics).precision[0] != 1
 
-    def test_never_asks_for_next_to_nothing(self):
-        gains = [2, 0.5, 0.19, 0.18, 0.17]
-        assert self.after(gains, has_features=True, least=1)[1] == 4
-        assert LEAST_RISE > LAST * 1
+
+def test_a_prior_moves_its_means_on(side):
+    after = side.prior.update(side.statistics)
+    moved = after.extrapolated(side.prior, 0.5)
+    assert_allclose(moved.slopes, 1.5 * after.slopes)  # they were zero
+    assert replace(moved, slopes=after.slopes) == after
+
+
+def test_features_say_nothing_of_noise():
+    rng, thetas = np.random.RandomState(1), []
+    prior = Prior.of_mean_zero(np.ones(1), SCALES, 1)
+    for _ in range(50):
+        F = np.linalg.qr(rng.standard_normal((COUNT, 2))).Q
+        w = rng.standard_normal((COUNT, 1))
+        second = np.diag([w[:, 0] @ w[:, 0], COUNT])
+        statistics = SideStatistics(COUNT, second, F.T @ w, 0.0)
+        thetas.append(prior.update(statistics).signal_variance[0])
+    assert np.median(thetas) == 0
+
+
+# Noise
+
+
+@given(
+    squares=st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=8),
+    dof=st.sampled_from([0.0, 1.0, 4.0, 64.0]),
+    seed=st.integers(0, 2**16),
+)
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_an_update_of_the_noise_never_lowers_the_elbo(squares, dof, seed):
+    rng, n = np.random.RandomState(seed), len(squares)
+    counts = rng.randint(0, 50, n).astype(float)
+    alpha = np.full(n, 2.0) if dof == 0 else rng.uniform(0.1, 10, n)
+    noise, squares = Noise(alpha, 0.5, dof), np.array(squares)
+    before = noise.elbo(counts, squares)
+    after = noise.update(counts, squares, float).elbo(counts, squares)
+    assert after >= before - 1e-9 * abs(before)
+
+
+def test_shared_noise_is_that_of_all_entries():
+    counts, squares = np.array([3000.0, 5000.0]), np.array([2.0, 4.0])
+    noise = Noise(np.ones(2), 1.0, 0.0).update(counts, squares, float)
+    assert_allclose(noise.alpha, (8000 + 2 * GAMMA_RATE) / (6 + 2 * GAMMA_RATE))
+    exact = noise.update(counts, 0 * squares, np.float32)
+    assert_allclose(exact.alpha, 1 / MIN_VARIANCE[np.dtype(np.float32)])
+
+
+@pytest.mark.parametrize("spread, low, high", [(0.0, 30, 64), (1.5, 1, 4)])
+def test_noise_of_columns_is_shrunk_as_far_as_it_is_alike(spread, low, high):
+    rng = np.random.RandomState(0)
+    variances = np.exp(spread * rng.standard_normal(200))
+    counts = np.full(200, 30.0)
+    squares = variances * rng.chisquare(30, 200)
+    noise = Noise(np.ones(200), 1.0, 4.0)
+    for _ in range(20):
+        noise = noise.update(counts, squares, float)
+    assert low <= noise.dof <= high
+    assert DOF_RANGE[0] <= noise.dof <= DOF_RANGE[1]
+    error = np.log(noise.alpha * variances)
+    assert np.sqrt(np.mean(error**2)) < (0.1 if spread == 0 else 0.3)
+
+
+def test_the_mean_variance_is_that_of_the_posterior_of_the_precision():
+    counts, alpha = np.array([10.0, 1.0]), np.array([2.0, 0.5])
+    expected = (counts + 4) / (counts + 2) / alpha  # of an inverse Gamma distribution
+    assert_allclose(Noise(alpha, 1.0, 4.0).mean_variance(counts), expected)
+
+
+# When a fit ends
+
+
+def ends(gains, *, has_features=False, extrapolates=None, tol=100.0):
+    """Return whether factors are rotated after each sweep, and which is the last."""
+    if extrapolates is None:
+        extrapolates = not has_features
+    rule = StoppingRule(tol, has_features=has_features, extrapolates=extrapolates)
+    rotates = []
+    for k, gain in enumerate(gains):
+        if rule.add(gain, same_rank=True):
+            return rotates, k
+        rotates.append(rule.rotates)
+    return rotates, None
+
+
+def test_a_fit_ends_when_what_is_left_to_rise_has_been_little_twice():
+    assert ends([900, 80, 8, 0.8]) == ([False, True], 2)
+
+
+def test_a_fit_ends_on_a_plateau_only_where_sweeps_cost_much():
+    gains = [900, 90, *np.linspace(9, 8, 20)]
+    assert ends(gains)[1] is None
+    assert ends([900, 9, 8.9], extrapolates=False)[1] == 2
+
+
+def test_a_fit_does_not_end_where_a_factor_was_dropped():
+    rule = StoppingRule(100.0, has_features=False, extrapolates=True)
+    assert not rule.add(50, same_rank=True)
+    assert not rule.add(5, same_rank=False)
+    assert rule.add(0.5, same_rank=True)
+
+
+def test_with_features_a_fit_ends_at_smaller_gains():
+    rotates, last = ends([500, 90, 80, 9, 8, 7, 6], has_features=True)
+    assert last == 3 + FINAL_PATIENCE - 1
+    assert rotates == [False, True, False, False, True]
+    assert ends([500, 90, 80, 70, 60], has_features=True)[1] is None
+
+
+def test_a_fit_does_not_end_where_gains_grow():
+    assert ends([500, 90, 80, *range(1, 9)], has_features=True)[1] is None
+
+
+def test_a_small_tolerance_is_not_made_smaller_than_what_is_nothing():
+    gains = [2, 0.5, 0.19, 0.18, 0.17]
+    assert ends(gains, has_features=True, tol=1)[1] == 4

@@ -33,48 +33,49 @@ def column_of_few_values(n_values, seed, m=200):
     return complete, X, np.isnan(X) & (np.arange(8) == 3)
 
 
-def few_rows(m, seed):
-    """A fit to few rows, and new rows to be filled."""
-    complete, X, missing = planted_table(m + 300, 6, 2, 0.1, 0.2, seed)
-    return X[:m], complete[m:], X[m:], missing[m:]
+def coverage_and_errors(imputer, X, complete, places):
+    """Share of values within their intervals, and squared errors: ours, of means."""
+    filled, std = imputer.impute(X, return_std=True)
+    inside = np.abs(filled - complete) < 1.96 * std
+    unit = complete.std(axis=0)
+    errors = (
+        (filled - complete) / unit,
+        (np.nan_to_num(imputer.mean_) - complete) / unit,
+    )
+    squares = [np.mean(error[places] ** 2) for error in errors]
+    return np.mean(inside[places]), *squares
 
 
-def covered(filled, std, complete, places):
-    return np.mean((np.abs(filled - complete) < 1.96 * std)[places])
-
-
-@pytest.mark.parametrize("n_values", [2, 3, 5, 10, 20])
+@pytest.mark.slow
+@pytest.mark.accuracy
+@pytest.mark.parametrize("n_values", [2, 3, 5, 20])
 def test_intervals_hold_where_a_column_has_few_values(n_values):
-    shares, ours, usual = [], 0.0, 0.0
+    found = []
     for seed in range(8):
         complete, X, places = column_of_few_values(n_values, seed)
-        filled, std = MFImputer().fit(X).impute(X, return_std=True)
-        shares.append(covered(filled, std, complete, places))
-        unit = complete[:, 3].std()
-        ours += np.mean(((filled - complete)[places] / unit) ** 2)
-        mean = np.nanmean(X[:, 3])
-        usual += np.mean(((mean - complete)[places] / unit) ** 2)
-    assert np.mean(shares) > (0.94 if n_values >= 20 else 0.9)
+        found.append(coverage_and_errors(MFImputer().fit(X), X, complete, places))
+    coverage, ours, usual = np.mean(found, axis=0)
+    assert coverage > (0.94 if n_values >= 20 else 0.9)
     assert ours < 1.05**2 * usual
 
 
-@pytest.mark.parametrize("m", [5, 8, 12, 20, 40])
+@pytest.mark.slow
+@pytest.mark.accuracy
+@pytest.mark.parametrize("m", [5, 8, 20, 40])
 def test_intervals_of_new_rows_hold_where_the_fit_had_few(m):
-    shares, ours, usual = [], 0.0, 0.0
+    found = []
     for seed in range(16):
-        X, complete, new, places = few_rows(m, seed)
-        imputer = MFImputer(keep_empty_features=True).fit(X)
-        places = places & ~np.isnan(X).all(axis=0)
-        filled, std = imputer.impute(new, return_std=True)
-        shares.append(covered(filled, std, complete, places))
-        unit = complete.std(axis=0)
-        ours += np.mean(((filled - complete) / unit)[places] ** 2)
-        means = np.nan_to_num(imputer.mean_)
-        usual += np.mean(((means - complete) / unit)[places] ** 2)
-    assert np.mean(shares) > (0.94 if m >= 20 else 0.9)
+        complete, X, missing = planted_table(m + 300, 6, 2, 0.1, 0.2, seed)
+        imputer = MFImputer(keep_empty_features=True).fit(X[:m])
+        places = missing[m:] & ~np.isnan(X[:m]).all(axis=0)
+        found.append(coverage_and_errors(imputer, X[m:], complete[m:], places))
+    coverage, ours, usual = np.mean(found, axis=0)
+    assert coverage > (0.94 if m >= 20 else 0.9)
     assert ours < 1.05**2 * usual
 
 
+@pytest.mark.slow
+@pytest.mark.accuracy
 def test_samples_spread_as_far_as_intervals():
     """Each of a chain of its own: within one, samples are alike."""
     shares = []
@@ -90,29 +91,28 @@ def test_samples_spread_as_far_as_intervals():
 
 
 def test_shifted_and_stretched_columns_have_shifted_and_stretched_values():
-    _, X, _ = planted_table(30, 5, 2, 0.1, 0.3, 0)
+    X = planted_table(30, 5, 2, 0.1, 0.3, 0)[1]
     X[3:, 2] = np.nan  # two or three values
     shift, unit = np.array([0, 1e3, -5.0, 0.1, 7]), np.array([1, 0.1, 30.0, 1e6, 3])
-    filled, std = MFImputer().fit(X).impute(X, return_std=True)
-    other = MFImputer().fit(shift + unit * X)
-    filled_other, std_other = other.impute(shift + unit * X, return_std=True)
-    assert_allclose((filled_other - shift) / unit, filled, rtol=1e-6, atol=1e-7)
-    assert_allclose(std_other / unit, std, rtol=1e-6, atol=1e-9)
+    (filled, std), (other, other_std) = (
+        MFImputer().fit(x).impute(x, return_std=True) for x in (X, shift + unit * X)
+    )
+    assert_allclose((other - shift) / unit, filled, rtol=1e-6, atol=1e-7)
+    assert_allclose(other_std / unit, std, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("value", [0.0, 1e-6, 0.3, 100.0, 1e6])
-@pytest.mark.parametrize("count", [1, 2, 25])
+@pytest.mark.pairwise(value=[0.0, 1e-6, 0.3, 1e6], count=[1, 2, 25])
 def test_a_constant_column_is_filled_by_its_value(value, count):
     """Of one value nothing tells how far others are; several that are equal do."""
-    _, X, _ = planted_table(40, 5, 2, 0.1, 0.3, 0)
-    before = MFImputer().fit_transform(X)
+    X = planted_table(40, 5, 2, 0.1, 0.3, 0)[1]
     column = np.full(40, np.nan)
     column[:count] = value
     with_column = np.column_stack([X, column])
     filled, std = MFImputer().fit(with_column).impute(with_column, return_std=True)
     assert (filled[:, 5] == value).all()
     assert (std[count:, 5] == (np.inf if count == 1 else 0.0)).all()
-    assert_allclose(filled[:, :5], before, rtol=1e-12)  # the others do not care
+    # The others do not care.
+    assert_allclose(filled[:, :5], MFImputer().fit_transform(X), rtol=1e-12)
 
 
 def test_a_table_of_constant_columns_is_filled():
@@ -126,30 +126,26 @@ def test_a_table_of_constant_columns_is_filled():
 SHAPES = [(10, 300, 2, 0.3), (300, 12, 2, 0.3), (500, 10, 3, 0.2), (60, 40, 3, 0.3)]
 
 
-def factorization(model):
-    return getattr(model, "factorization_", model)
-
-
+@pytest.mark.slow
+@pytest.mark.accuracy
 @pytest.mark.parametrize("Estimator", ESTIMATORS)
 @pytest.mark.parametrize("m, n, rank, share_missing", SHAPES)
 def test_the_planted_rank_is_found(m, n, rank, share_missing, Estimator):
-    found = []
-    for seed in range(6):
-        X = planted_table(m, n, rank, 0.3, share_missing, seed)[1]
-        found.append(Estimator().fit(X).rank_)
-    assert found.count(rank) >= 5
+    tables = [planted_table(m, n, rank, 0.3, share_missing, seed) for seed in range(6)]
+    assert [Estimator().fit(X).rank_ for _, X, _ in tables].count(rank) >= 5
 
 
+@pytest.mark.slow
+@pytest.mark.accuracy
 @pytest.mark.parametrize("Estimator", ESTIMATORS)
 @pytest.mark.parametrize("m, n, rank, share_missing", SHAPES)
-def test_a_patient_fit_finds_no_larger_bound(m, n, rank, share_missing, Estimator):
+def test_a_patient_fit_finds_no_larger_elbo(m, n, rank, share_missing, Estimator):
     X = planted_table(m, n, rank, 0.3, share_missing, 1)[1]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        curve = factorization(Estimator().fit(X)).loss_curve_
-    patient = Estimator(rank, tol=1e-6, max_iter=2000).fit(X)
-    more = factorization(patient).loss_curve_[-1] - curve[-1]
-    assert more < 2e-3 * np.sum(~np.isnan(X))
+        fits = [Estimator().fit(X), Estimator(rank, tol=1e-6, max_iter=2000).fit(X)]
+    usual, patient = (getattr(fit, "factorization_", fit).loss_curve_ for fit in fits)
+    assert patient[-1] - usual[-1] < 2e-3 * np.sum(~np.isnan(X))
 
 
 def test_a_relation_without_noise_is_found_exactly():
@@ -175,7 +171,7 @@ def test_a_fit_that_has_not_converged_warns(Estimator):
 # Single precision
 
 
-@pytest.mark.parametrize("n, seed", [(20, 0), (20, 1), (40, 2), (40, 8)])
+@pytest.mark.parametrize("n, seed", [(20, 0), (40, 8)])
 def test_identical_columns_fit_in_single_precision(n, seed):
     rng = np.random.default_rng(seed)
     X = np.repeat(rng.standard_normal((300, 1)), n, axis=1).astype(np.float32)
@@ -189,6 +185,7 @@ def test_identical_columns_fit_in_single_precision(n, seed):
     assert (np.diff(curve) > -1e-6 * np.abs(curve[1:])).all()
 
 
+@pytest.mark.slow
 def test_a_large_table_without_noise_is_filled_in_single_precision():
     complete, X, missing = planted_table(3000, 100, 2, 0.0, 0.2, 0)
     imputer = MFImputer().fit(X)
@@ -197,11 +194,11 @@ def test_a_large_table_without_noise_is_filled_in_single_precision():
     assert np.abs(error[missing]).max() < 1e-4
 
 
-def test_a_bound_that_is_no_number_is_an_error(monkeypatch):
-    def broken(problem, state, sums):
+def test_an_elbo_that_is_no_number_is_an_error(monkeypatch):
+    def broken(model, state, statistics):
         return state, np.nan
 
-    monkeypatch.setattr(coordinate_ascent, "align", broken)
+    monkeypatch.setattr(coordinate_ascent, "optimize_rotation", broken)
     X = planted_table(10, 10, 2, 0.3, 0.3, 0)[1]
     with pytest.raises(ValueError, match="lower bound has become nan: the values of X"):
         MaskedGradientMF().fit(X)

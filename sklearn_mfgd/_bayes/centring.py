@@ -1,8 +1,8 @@
-r"""The mean of the row factors, which column biases can stand for.
+r"""Move the mean of the row factors into the column biases.
 
 Predictions are the same for :math:`w_i - \delta` and :math:`c_j + h_j \cdot \delta`.
 A sweep moves along this direction slowly, as each side waits for the other; the step of
-largest bound is known at once [1]_. It has to take from the prior of the rows more than
+largest ELBO is known at once [1]_. It has to take from the prior of the rows more than
 it gives to that of the biases:
 
 .. math::
@@ -16,51 +16,45 @@ References
    Speed up Learning", Neurocomputing 73 (2010).
 """
 
+from dataclasses import replace
+
 import numpy as np
 
-from .._kernels.linalg import row_slices
-from .moments import moments_of, pack, unpack
+from .model import State
+from .side import SweepStatistics
 
 
-def centre(problem, state, sums):
-    """Move the mean of the row factors into the column biases.
+def centre(state: State, statistics: SweepStatistics) -> tuple[State, SweepStatistics]:
+    """Move the mean of the row factors of a model with column biases, no features.
 
-    Parameters
-    ----------
-    problem : Problem
-        With column biases and without features.
-    state : State
-    sums : Sums
-        Of the last sweep.
-
-    Returns
-    -------
-    state : State
-    sums : Sums
-        Of the moved factors, but for `systems` and `targets`.
+    The statistics are those of the moved factors, except for `systems` and `targets`.
     """
-    rank, Q = len(state.basis), state.basis
-    precision = (Q.T * state.row_prior.precision[:rank]) @ Q
-    of_bias = state.column_prior.precision[-1]
-    system = problem.shape[0] * precision + of_bias * sums.columns[:rank, :rank]
-    right = precision @ sums.rows[:rank, rank] - of_bias * sums.columns[-1, :rank]
+    rank = state.rank
+    row_moments = statistics.rows.second_moments
+    column_moments = statistics.columns.second_moments
+    precision = state.row_prior.precision_matrix[:rank, :rank]
+    bias_precision = state.column_prior.precision[-1]
+    # (m Lambda_w + lambda_c E[h h']) delta = Lambda_w E[w] - lambda_c E[h c]
+    system = statistics.rows.count * precision
+    system = system + bias_precision * column_moments[:rank, :rank]
+    right = precision @ row_moments[:rank, rank]
+    right = right - bias_precision * column_moments[-1, :rank]
     delta = np.linalg.solve(system, right)
-    of_rows, of_columns = np.eye(len(sums.rows)), np.eye(len(sums.columns))
-    of_rows[:rank, rank] = -delta
-    of_columns[-1, :rank] = delta
-    sums = sums._replace(
-        rows=of_rows @ sums.rows @ of_rows.T,
-        columns=of_columns @ sums.columns @ of_columns.T,
+    # Of v = [w, 1, b] and of [h, 1, c].
+    row_shift, column_shift = np.eye(len(row_moments)), np.eye(len(column_moments))
+    row_shift[:rank, rank] = -delta
+    column_shift[-1, :rank] = delta
+    statistics = statistics._replace(
+        rows=replace(
+            statistics.rows, second_moments=row_shift @ row_moments @ row_shift.T
+        ),
+        columns=replace(
+            statistics.columns,
+            second_moments=column_shift @ column_moments @ column_shift.T,
+        ),
     )
-    W, H = state.W.copy(), state.H.copy()
+    W = state.W.copy()
     W[:, :rank] -= delta.astype(W.dtype)
-    H[:, -1] += H[:, :rank] @ delta.astype(H.dtype)
-    shear = np.eye(rank + 1, dtype=H.dtype)
+    shear = np.eye(rank + 1)  # of [h, c]
     shear[-1, :rank] = delta
-    covariances = np.empty_like(state.covariances)
-    for part in row_slices(len(H), len(shear) ** 2):
-        old = unpack(state.covariances[part], len(shear))
-        covariances[part] = pack(shear @ old @ shear.T)
-    moments = moments_of(H, covariances, True)
-    state = state._replace(W=W, H=H, covariances=covariances, moments=moments)
-    return state, sums
+    return replace(state, W=W, columns=state.columns.transformed(shear)), statistics

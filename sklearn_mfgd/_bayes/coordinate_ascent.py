@@ -1,8 +1,8 @@
-"""The way up the bound: sweeps with momentum, trials with fewer factors.
+"""Coordinate ascent on the ELBO: sweeps with momentum, trials with fewer factors.
 
-Column factors, noise and the means of priors go on as they went in the sweep before,
-the further the longer that went well; where the bound would fall, that starts again
-[1]_. In the end, fits with fewer factors are tried: they may have a larger bound, to
+Column factors, noise and the means of priors are extrapolated along their last change,
+the further the longer that went well; where the ELBO would fall, momentum starts again
+[1]_. In the end, fits with fewer factors are tried: they may have a larger ELBO, to
 which no continuous way leads.
 
 References
@@ -11,42 +11,68 @@ References
    Foundations of Computational Mathematics 15 (2015).
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from .centring import centre
-from .elbo import align, maximize_priors, turn
-from .model import sweep
-from .moments import moments_of
-from .noise import LEAST_NOISE
-from .pruning import SMALL, candidates, prune
-from .stopping import StoppingRule, still_to_rise
+from .elbo import maximize_priors
+from .model import Model, State
+from .noise import MIN_VARIANCE
+from .pruning import SMALL_TABLE, candidates, prune
+from .rotation import optimize_rotation
+from .side import SweepStatistics
+from .stopping import StoppingRule, remaining_rise
 
 # Sweeps in which a fit with fewer factors has to do better.
-TRIAL = 30
+TRIAL_SWEEPS = 30
 
-# Where so few factors are left, what the pattern says of a factor that was dropped may
-# have been lost: a fit starts again with a few.
-LOST, AGAIN = 1, 4
+# Where so few factors are left, what the missingness features say of a factor that was
+# dropped may have been lost: a fit starts again with a few.
+FEW_FACTORS, RESTART_RANK = 1, 4
 
 # A side so short can have so few factors that to start again with half of them costs
 # little; and the noise of a column of so few entries can be explained by a factor. The
-# other fit is taken only if its bound is larger by this for each entry: where bounds
-# are about the same, more factors predict better.
-SHORT, MUCH = 20, 0.02
+# other fit is taken only if its ELBO is larger by this for each entry: where ELBOs are
+# about the same, more factors predict better.
+SHORT_SIDE, MIN_GAIN_PER_ENTRY = 20, 0.02
 
 
-def ascend(problem, state, track, *, max_iter, tol, start_of=None):
-    """Sweep until the bound rises by less than `tol` for each entry.
+def sweep(model: Model, state: State) -> tuple[State, SweepStatistics]:
+    """Update all rows, then all columns, then the noise."""
+    update = state.columns.update_sides(model, state)
+    prior, columns = state.column_prior, update.columns
+    # For z = [h, c], the sums A and B of its entries, the mean m of the prior and the
+    # right-hand side R, the expected squared error E[z'Az] - 2 E[z]'B is at the optimum
+    # q - E[z' Lambda z] + 2 E[z]' Lambda m - E[z]'R, over alpha.
+    prior_terms = columns.quadratic_form(prior.precision_matrix)
+    pull = prior.pull(model.column_features.values)
+    prior_terms = prior_terms - 2 * np.einsum("jk,jk->j", pull, columns.means)
+    explained = columns.means.shape[1] - prior_terms - update.quadratic_forms
+    squares = model.squares + explained / state.alpha + update.bias_terms
+    squares = np.maximum(squares, 0.0)  # not below by rounding
+    state = replace(
+        state,
+        W=update.W,
+        columns=columns,
+        noise=state.noise.update(model.counts, squares, model.dtype),
+    )
+    statistics = update.row_statistics, update.column_statistics, squares
+    return state, SweepStatistics(*statistics)
 
-    Then factors are told apart, and dropped where the bound is better without; it ends
-    when there are no more of these. It also ends where single precision will not do.
+
+def ascend(model: Model, state: State, history, *, max_iter, tol, start_of=None):
+    """Sweep until the ELBO rises by less than `tol` for each entry.
+
+    Then factors are rotated, and dropped where the ELBO is better without; the ascent
+    ends when there are no more of these, or where single precision will not do.
 
     Parameters
     ----------
-    problem : Problem
+    model : Model
     state : State
         Where to start.
-    track : History
+    history : History
         Told of every sweep; it knows where this ended.
     max_iter : int
     tol : float
@@ -58,102 +84,111 @@ def ascend(problem, state, track, *, max_iter, tol, start_of=None):
     unpruned : State
         Before any factor was dropped.
     """
-    has_features, short = problem.has_features, min(problem.shape) <= SHORT
-    small = short or problem.n_observed <= SMALL
-    extrapolates = small and not has_features
-    ending = StoppingRule(
-        tol * problem.n_observed, has_features=has_features, extrapolates=extrapolates
+    has_features = model.has_features
+    is_small = min(model.shape) <= SHORT_SIDE or model.n_observed <= SMALL_TABLE
+    stopping = StoppingRule(
+        tol * model.n_observed,
+        has_features=has_features,
+        extrapolates=is_small and not has_features,
     )
+    trials = _Trials(model, start_of, max_iter, tol)
     best = start = unpruned = state
-    last, n_sweeps, n_ahead = -np.inf, 0, 0
+    best_value, n_sweeps, n_accelerated = -np.inf, 0, 0
     while n_sweeps < max_iter:
         before = best
-        if ending.rotates:
-            before, start = turn(problem, best), turn(problem, start)
-        swept = sweep(problem, start)
-        if ending.rotates and problem.blocks is not None:
-            swept = maximize_priors(problem, *swept), swept[1]
-            state, value = _settle(problem, *prune(problem, *swept))
-        else:
-            state, value = _settle(problem, *swept)
-        if value < last and n_ahead > 1:  # too far ahead
-            start, n_ahead = best, 0
+        if stopping.rotates:
+            before, start = best.rotated(), start.rotated()
+        state, statistics = sweep(model, start)
+        swept = state, statistics
+        if stopping.rotates and model.can_rotate:
+            swept = maximize_priors(state, statistics), statistics
+            state, statistics = prune(model, *swept)
+        state, value = _maximize_others(model, state, statistics)
+        if value < best_value and n_accelerated > 1:  # extrapolated too far
+            start, n_accelerated = best, 0
             continue
-        if not ending.has_rotated:
+        if not stopping.has_rotated:
             unpruned = state
         same_rank = state.W.shape == start.W.shape
-        ended = ending.add(value - last, same_rank)
-        if ended and problem.blocks is not None:
-            better = _try(problem, candidates(problem, *swept), value)
-            if better is None and start_of is not None and short:
-                ranks = [len(state.basis) // 2**k for k in range(1, 5)]
-                starts = [start_of(rank) for rank in ranks if rank > 0]
-                better = _try(problem, starts, value + MUCH * problem.n_observed)
-            lost = has_features and len(state.basis) <= LOST
-            if better is None and lost and start_of is not None:
-                better = _again(problem, start_of(AGAIN), value, max_iter, tol)
-                start_of = None  # once is enough
+        ended = stopping.add(value - best_value, same_rank)
+        if ended and model.can_rotate:
+            better = trials.better(swept, state, value)
             if better is not None:
                 (state, value), ended, same_rank = better, False, False
-        best, last, n_sweeps = state, value, n_sweeps + 1
-        track.add(state.W, state.H, value, _no_steps, ended, state)
-        if track.converged or state.asks_for_double:
+        best, best_value, n_sweeps = state, value, n_sweeps + 1
+        history.add(state.W, state.H, value, _no_steps, ended, state)
+        if history.converged or state.needs_float64:
             break
-        start, n_ahead = state, n_ahead + 1
-        if not same_rank:
-            n_ahead = 0
-        elif n_ahead > 1:
-            start = _ahead(problem, state, before, _momentum(n_ahead))
+        start, n_accelerated = state, n_accelerated + 1 if same_rank else 0
+        if n_accelerated > 1:
+            start = _extrapolate(model, state, before, _momentum(n_accelerated))
     return unpruned
 
 
-def _settle(problem, state, sums):
-    """Maximize the bound in all but the posteriors; return its value, too."""
-    if problem.moves_means:
-        state, sums = centre(problem, state, sums)
-    state, value = align(problem, state, sums)
+def _maximize_others(model, state, statistics):
+    """Maximize the ELBO in all but the posteriors; return its value, too."""
+    if model.moves_means:
+        state, statistics = centre(state, statistics)
+    state, value = optimize_rotation(model, state, statistics)
     if not np.isfinite(value):
         raise ValueError(
             f"The evidence lower bound has become {value}: the values of X or its "
             "weights differ by too many orders of magnitude for their precision, "
-            f"{problem.dtype}. Scale the columns, clip outliers, or pass X as float64."
+            f"{model.dtype}. Scale the columns, clip outliers, or pass X as float64."
         )
     return state, value
 
 
-def _try(problem, starts, value):
-    """Look for a larger bound from other places with fewer factors.
+class _Trials:
+    """States with fewer factors that are tried where an ascent has settled."""
 
-    Returns
-    -------
-    state : State
-    value : float
-        Or None where none was found.
-    """
+    def __init__(self, model, start_of, max_iter, tol):
+        self.model, self.start_of = model, start_of
+        self.max_iter, self.tol = max_iter, tol
+
+    def better(self, swept, state, value):
+        """A state of larger ELBO than `value`, and its own; None if none was found.
+
+        `swept` are state and statistics before pruning.
+        """
+        model, start_of = self.model, self.start_of
+        better = _first_better(model, candidates(model, *swept), value)
+        if better is not None or start_of is None:
+            return better
+        if min(model.shape) <= SHORT_SIDE:
+            ranks = [state.rank // 2**k for k in range(1, 5)]
+            starts = [start_of(rank) for rank in ranks if rank > 0]
+            gain = MIN_GAIN_PER_ENTRY * model.n_observed
+            better = _first_better(model, starts, value + gain)
+        if better is None and model.has_features and state.rank <= FEW_FACTORS:
+            self.start_of = None  # once is enough
+            last = _LastSweep()
+            options = {"max_iter": self.max_iter, "tol": self.tol}
+            ascend(model, start_of(RESTART_RANK), last, **options)
+            better = (last.state, last.value) if last.value > value else None
+        return better
+
+
+def _first_better(model, starts, value):
+    """The first state, and its ELBO, that exceeds a value in a few sweeps, or None."""
     for start in starts:
-        best, last, gain = start, -np.inf, 0.0
-        for n in range(TRIAL):
-            before = best
-            best, now = _settle(problem, *sweep(problem, start))
-            if now > value:
-                return best, now
-            last_gain, gain, last = gain, now - last, now
-            if n > 3 and now + still_to_rise(gain, last_gain) < value:
+        state, last_value, gain = start, -np.inf, 0.0
+        for n in range(TRIAL_SWEEPS):
+            before = state
+            state, new_value = _maximize_others(model, *sweep(model, start))
+            if new_value > value:
+                return state, new_value
+            last_gain, gain, last_value = gain, new_value - last_value, new_value
+            if n > 3 and new_value + remaining_rise(gain, last_gain) < value:
                 break
-            start = turn(problem, best)
+            start = state.rotated()
             if n > 0:
-                start = _ahead(problem, start, turn(problem, before), _momentum(n + 1))
+                share = _momentum(n + 1)
+                start = _extrapolate(model, start, before.rotated(), share)
     return None
 
 
-def _again(problem, start, value, max_iter, tol):
-    """Look for a larger bound by another fit; return as `_try` does."""
-    track = _Last()
-    ascend(problem, start, track, max_iter=max_iter, tol=tol)
-    return (track.state, track.value) if track.value > value else None
-
-
-class _Last:
+class _LastSweep:
     """What stands in for a `History` where nobody is told of the sweeps."""
 
     def __init__(self):
@@ -164,31 +199,21 @@ class _Last:
         self.state, self.value, self.converged = state, value, converged
 
 
-def _momentum(n_ahead):
-    """Share of the last change that a sweep starts ahead with."""
-    return (n_ahead - 1) / (n_ahead + 2)
+def _momentum(n_accelerated):
+    """Share of the last change by which a sweep's start is extrapolated (Nesterov)."""
+    return (n_accelerated - 1) / (n_accelerated + 2)
 
 
-def _ahead(problem, state, before, share):
-    """Let everything go on as it went, by a share of the way."""
-    row_prior, column_prior = (
-        now._replace(slopes=now.slopes + share * (now.slopes - old.slopes))
-        for now, old in (
-            (state.row_prior, before.row_prior),
-            (state.column_prior, before.column_prior),
-        )
-    )
+def _extrapolate(model, state, before, share):
+    """Move on by a share of the change from the state before; alpha geometrically."""
     H = state.H + state.H.dtype.type(share) * (state.H - before.H)
     alpha = state.alpha * (state.alpha / before.alpha) ** share
-    alpha = np.minimum(alpha, 1 / LEAST_NOISE[problem.dtype])
-    moments = None
-    if problem.blocks is not None:
-        moments = moments_of(H, state.covariances, problem.column_bias)
-    return state._replace(
-        row_prior=row_prior,
-        column_prior=column_prior,
-        H=H,
-        moments=moments,
+    alpha = np.minimum(alpha, 1 / MIN_VARIANCE[model.dtype])
+    return replace(
+        state,
+        columns=state.columns.with_means(H),
+        row_prior=state.row_prior.extrapolated(before.row_prior, share),
+        column_prior=state.column_prior.extrapolated(before.column_prior, share),
         noise=state.noise._replace(alpha=alpha),
     )
 

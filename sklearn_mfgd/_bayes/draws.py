@@ -122,7 +122,7 @@ class DrawsModel(NamedTuple):
     def fold_in(self, matrix):
         """Mean of the row factors given each sample, side by side, (m, .)."""
         rows = self._known_rows(matrix.listed().rows)
-        features = self.feature_map(rows)
+        features = self.feature_map.transform(rows)
         factors = [
             sample.row_factors(rows, self.biases, features)
             for sample in (each.astype(rows.values.dtype) for each in self.samples)
@@ -153,7 +153,7 @@ class DrawsModel(NamedTuple):
         rank = sample.H.shape[1] - self.biases.column
         normal = rng.standard_normal((known.shape[0], rank + self.biases.row))
         normal = normal.astype(sample.H.dtype)
-        features = self.feature_map(known)
+        features = self.feature_map.transform(known)
         W = sample.row_factors(known, self.biases, features, normal)
         x = dispatch.entry_products(W[:, :rank], sample.H[:, :rank], rows, columns)
         x = x.astype(np.float64)

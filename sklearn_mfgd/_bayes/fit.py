@@ -15,10 +15,10 @@ from .._optim.start import (
 )
 from . import missingness
 from .coordinate_ascent import ascend
+from .covariance import covariances_are_diagonal
 from .draws import DrawsModel
-from .elbo import turn
 from .gibbs import draw
-from .model import covariances_are_diagonal, first_state, problem_of
+from .model import first_state, model_of
 from .posterior import VariationalModel
 
 CURVE = "ELBO"
@@ -54,7 +54,7 @@ def curve_in_units(curve, units, n_observed):
 
 
 class _Ascent:
-    """A problem, where its ascent starts, and what comes of it."""
+    """A model, where its ascent starts, and what comes of it."""
 
     def __init__(self, training, weight, parameters, biases, start, rng):
         self.weight, self.biases, self.noise = weight, biases, parameters.noise
@@ -74,28 +74,28 @@ class _Ascent:
         *self.features, self.feature_map = _features(
             training, objective, parameters, self.rank, biases
         )
-        self.problem = self.unpruned = None
+        self.model = self.unpruned = None
 
-    def pose(self, dtype):
-        """Make the problem in this precision."""
+    def make_model(self, dtype):
+        """Make the model in this precision."""
         features = [each.astype(dtype) for each in self.features]
         rows = self.rows.astype(dtype)
-        self.problem = problem_of(rows, self.rank, self.biases, self.noise, features)
+        self.model = model_of(rows, self.rank, self.biases, self.noise, features)
 
     def start_of(self, rank):
         """Make the state to start from with the leading factors alone."""
-        dtype = self.problem.dtype
+        dtype = self.model.dtype
         fewer = np.arange(self.rank) < rank
         factors = (
             F[:, np.append(fewer, np.ones(int(biased), bool))].astype(dtype)
             for F, biased in zip(self.factors, self.biases, strict=True)
         )
-        return first_state(self.problem, *factors, self.rows.astype(dtype))
+        return first_state(self.model, *factors, self.rows.astype(dtype))
 
     def run(self, parameters, validate, monitor):
         """Ascend, in double precision from where single precision does not do."""
-        self.pose(self.rows.values.dtype)
-        state = first_state(self.problem, *self.factors, self.rows)
+        self.make_model(self.rows.values.dtype)
+        state = first_state(self.model, *self.factors, self.rows)
 
         history = History(
             *self.factors,
@@ -107,7 +107,7 @@ class _Ascent:
         n_left = parameters.max_iter
         while True:
             self.unpruned = ascend(
-                self.problem,
+                self.model,
                 state,
                 history,
                 max_iter=n_left,
@@ -116,21 +116,21 @@ class _Ascent:
             )
             descent = history.descent()
             n_left = parameters.max_iter - descent.n_iter
-            if not descent.state.asks_for_double or n_left == 0:
+            if not descent.state.needs_float64 or n_left == 0:
                 return self.model_at(descent), descent
-            self.pose(np.dtype(np.float64))
+            self.make_model(np.dtype(np.float64))
             state = descent.state.astype(np.float64)
 
     def model_at(self, descent):
         """Make the fitted model if the ascent ends there."""
-        state = turn(self.problem, descent.state)
-        return VariationalModel.of(self.problem, state, self.feature_map, self.weight)
+        state = descent.state.rotated()
+        return VariationalModel.of(self.model, state, self.feature_map, self.weight)
 
     def sample(self, model, matrix, n_draws, rng):
         """Sample from the posterior, starting before any factor was dropped."""
         rows = matrix.rows.astype(self.unpruned.H.dtype)
-        state = turn(self.problem, self.unpruned)
-        features = self.problem.row_features, self.problem.column_features
+        state = self.unpruned.rotated()
+        features = self.model.row_features, self.model.column_features
         samples = draw(rows, state, self.biases, features, n_draws, rng)
         samples = [
             sample._replace(
@@ -147,5 +147,5 @@ def _features(training, objective, parameters, rank, biases):
     complete = training.n_observed == np.prod(training.shape)
     diagonal = covariances_are_diagonal(training.shape, rank, biases)
     if not parameters.pattern or complete or diagonal:
-        return missingness.nothing(*training.shape, training.dtype)
-    return missingness.describe(objective.rows, objective.T.rows)
+        return missingness.no_features(*training.shape, training.dtype)
+    return missingness.fit_features(objective.rows, objective.T.rows)

@@ -1,8 +1,8 @@
-"""Draws from the posterior of all factors, whose mean predicts better than one of them.
+"""Gibbs sampling of the model from its posterior.
 
-Gibbs sampling of the model of `_variational` [1]_: rows, columns, noise, and for every
-factor a mean and a precision of its own on either side, with a Normal-Gamma prior. A
-row is drawn by the kernel that solves for it, given normal numbers.
+It samples the model of `model` [1]_: rows, columns, noise, and for every factor a mean
+and a precision of its own on either side, with a Normal-Gamma prior. A row is sampled
+by the kernel that solves for it, given normal numbers.
 
 References
 ----------
@@ -15,18 +15,27 @@ import numpy as np
 from .._kernels import dispatch
 from .._kernels.rows import Biases
 from .draws import Sample, SidePrior, rows_around_means
-from .noise import LEAST_NOISE
-from .priors import FLAT, STRENGTHS, VAGUE, evidence, shrinkage
+from .noise import MIN_VARIANCE
+from .priors import (
+    FLAT_PRECISION,
+    GAMMA_RATE,
+    SIGNAL_VARIANCES,
+    log_det_prior,
+    shrinkage,
+)
 
 # Prior of the precision of factors: a Gamma distribution of this shape and rate.
-SHAPE = 0.5
+GAMMA_SHAPE = 0.5
 
-# The prior of the mean of a factor counts for as much as this many rows.
-MEAN_STRENGTH = 1.0
+# The prior of the mean of a factor counts for as much as this many rows (kappa0).
+MEAN_PRIOR_COUNT = 1.0
+
+# Smallest precision of the noise, for data of variance one.
+MIN_ALPHA = 1e-6
 
 
 def draw(rows, state, biases, features, n_draws, rng):
-    """Draw `n_draws` times, starting from a variational fit.
+    """Sample `n_draws` times, starting from a variational fit.
 
     Parameters
     ----------
@@ -44,112 +53,137 @@ def draw(rows, state, biases, features, n_draws, rng):
     -------
     samples : list of Sample
     """
-    columns, dtype = rows.transpose(), rows.values.dtype
-    counts = np.diff(columns.indptr)
-    W, H, alpha = state.W, state.H, state.noise.alpha
-    strength = state.noise.strength
-    flat = biases.column and not biases.row
-    # Of columns that are quantities of their own not even the unit is known: the
-    # squared one is drawn, too, and `alpha` and the priors are in this unit.
-    has_unit = flat and strength > 0
-    squared_unit = np.ones(len(H))
-    found = []
+    row_features, column_features = features
+    sampler = _ColumnSampler(rows.transpose(), state.noise, biases, column_features)
+    W, H, alpha = state.W, state.H, state.alpha
+    squared_unit, samples = np.ones(len(H)), []
     for _ in range(n_draws):
-        of_rows = _draw_level(W, biases.row, features[0], rng)
-        normal = rng.standard_normal(W.shape, dtype=dtype)
-        precision = alpha / squared_unit
-        W = Sample(H, precision, of_rows).row_factors(
-            rows, biases, features[0].values, normal
+        row_prior = _sample_prior(W, biases.row, row_features, rng)
+        normal = rng.standard_normal(W.shape, dtype=rows.values.dtype)
+        given = Sample(H, alpha / squared_unit, row_prior)
+        W = given.row_factors(rows, biases, row_features.values, normal)
+        H, alpha, squared_unit = sampler.sample(W, H, alpha, squared_unit, rng)
+        samples.append(Sample(H, alpha / squared_unit, row_prior))
+    return samples
+
+
+class _ColumnSampler:
+    """Sample the columns, their noise and their units, given the rows.
+
+    Of columns that are quantities of their own not even the unit is known: the squared
+    one is sampled, too, and `alpha` and the prior are in this unit.
+    """
+
+    def __init__(self, columns, noise, biases, features):
+        self.columns, self.dof, self.features = columns, noise.dof, features
+        self.counts = np.diff(columns.indptr)
+        self.row_bias, self.column_bias = biases
+        self.biases = Biases(*biases[::-1])  # as the columns see them
+        self.flat_bias = biases.column and not biases.row
+        self.has_unit = self.flat_bias and noise.dof > 0
+
+    def sample(self, W, H, alpha, squared_unit, rng):
+        """Sample H, the noise precision and the squared unit of each column."""
+        columns, dtype = self.columns, H.dtype
+        prior = _sample_prior(
+            H / np.sqrt(squared_unit)[:, None],
+            self.column_bias,
+            self.features,
+            rng,
+            flat_bias=self.flat_bias,
         )
-        in_unit = H / np.sqrt(squared_unit)[:, None]
-        of_columns = _draw_level(in_unit, biases.column, features[1], rng, flat)
-        # In units of the noise of each column.
-        ridge = of_columns.precision / alpha[:, None]
-        others = Biases(*biases[::-1])
-        means = of_columns.means(features[1].values, dtype)
-        if has_unit:
-            best = rows_around_means(columns, W, others, means, ridge, None)
-            squares = dispatch.squares(columns, best, W, biases[::-1])
-            squares += np.sum(ridge[:, :-1] * np.square(best[:, :-1]), axis=1)
-            squared_unit = _draw_squared_unit(alpha * squares, counts, dtype, rng)
+        # The ridge of a column is in units of its noise.
+        ridge = prior.precision / alpha[:, None]
+        means = prior.means(self.features.values, dtype)
+        if self.has_unit:
+            mode = rows_around_means(columns, W, self.biases, means, ridge, None)
+            squares = dispatch.squares(columns, mode, W, self.biases)
+            squares += np.sum(ridge[:, :-1] * np.square(mode[:, :-1]), axis=1)
+            squared_unit = _sample_squared_unit(
+                alpha * squares, self.counts, dtype, rng
+            )
         normal = rng.standard_normal(H.shape, dtype=dtype)
         normal *= np.sqrt(squared_unit / alpha).astype(dtype)[:, None]
-        H = rows_around_means(columns, W, others, means, ridge, normal)
-        squares = dispatch.squares(columns, H, W, biases[::-1]) / squared_unit
-        alpha = _draw_noise(squares, counts, alpha, strength, dtype, rng)
-        found.append(Sample(H, alpha / squared_unit, of_rows))
-    return found
+        H = rows_around_means(columns, W, self.biases, means, ridge, normal)
+        squares = dispatch.squares(columns, H, W, self.biases) / squared_unit
+        alpha = _sample_noise(squares, self.counts, alpha, self.dof, dtype, rng)
+        return H, alpha, squared_unit
 
 
-def _draw_level(F, biased, features, rng, flat=False):
-    """Where the factors of a side come from, given these; `flat`: with a mean of zero.
+def _sample_prior(F, biased, features, rng, *, flat_bias=False):
+    """Sample the prior of a side given its factors F and, last, its biases.
 
-    And the biases from anywhere.
+    The biases have mean zero; a flat one has no prior, and then factors no features.
     """
     F = F.astype(np.float64)
-    if flat:
-        level = _draw_mean(F, np.ones(F.shape[1], bool), rng)
-        level.precision[-1] = FLAT
-        return level._replace(slopes=np.zeros((len(features.scales), F.shape[1])))
+    has_zero_mean = np.zeros(F.shape[1], bool)
+    if flat_bias:
+        prior = _sample_mean(F, ~has_zero_mean, rng)
+        prior.precision[-1] = FLAT_PRECISION
+        return prior._replace(slopes=np.zeros((len(features.scales), F.shape[1])))
     if len(features.scales):
-        return _draw_slopes(F, features, rng)
-    centred = np.zeros(F.shape[1], bool)
-    centred[-1:] = biased
-    return _draw_mean(F, centred, rng)
+        return _sample_slopes(F, features, rng)
+    has_zero_mean[-1:] = biased
+    return _sample_mean(F, has_zero_mean, rng)
 
 
-def _draw_slopes(F, features, rng):
-    """Strength and precision of each factor with the slopes averaged out, then these.
+def _sample_slopes(F, features, rng):
+    """Sample theta and precision of each factor without the slopes, then the slopes.
 
     The constant among the features stands for the mean.
     """
     products = features.values.T.astype(np.float64) @ F
-    shares = shrinkage(STRENGTHS, features.scales)
-    left = np.square(F).sum(axis=0) - shares.T @ products**2
-    shape, rates = SHAPE + 0.5 * len(F), SHAPE + 0.5 * left
-    scores = (
-        -shape * np.log(rates) - 0.5 * evidence(STRENGTHS, features.scales)[:, None]
-    )
-    which = (scores + rng.gumbel(size=scores.shape)).argmax(axis=0)
-    precision = rng.gamma(shape, 1 / rates[which, np.arange(F.shape[1])])
-    share = shares[:, which]
-    spread = np.sqrt(share / precision) * rng.standard_normal(share.shape)
-    return SidePrior(np.zeros(F.shape[1]), precision, share * products + spread)
+    shares = shrinkage(SIGNAL_VARIANCES, features.scales)
+    remaining = np.square(F).sum(axis=0) - shares.T @ products**2
+    # With the slopes integrated out, the precision is Gamma given theta, and theta has
+    # a probability at each point of the grid: the largest score plus Gumbel noise is
+    # at a sample of it.
+    shape, rates = GAMMA_SHAPE + 0.5 * len(F), GAMMA_SHAPE + 0.5 * remaining
+    log_determinants = log_det_prior(SIGNAL_VARIANCES, features.scales)
+    scores = -shape * np.log(rates) - 0.5 * log_determinants[:, None]
+    chosen = (scores + rng.gumbel(size=scores.shape)).argmax(axis=0)
+    precision = rng.gamma(shape, 1 / rates[chosen, np.arange(F.shape[1])])
+    share = shares[:, chosen]
+    deviations = np.sqrt(share / precision) * rng.standard_normal(share.shape)
+    return SidePrior(np.zeros(F.shape[1]), precision, share * products + deviations)
 
 
-def _draw_mean(F, centred, rng):
-    """Mean and precision of each factor; those of some are centred at zero."""
+def _sample_mean(F, has_zero_mean, rng):
+    """Sample mean and precision of each factor; the means of some are zero."""
     count = len(F)
-    means = np.where(centred, 0.0, F.mean(axis=0))
-    strength = np.where(centred, np.inf, MEAN_STRENGTH)
+    means = np.where(has_zero_mean, 0.0, F.mean(axis=0))
+    prior_count = np.where(has_zero_mean, np.inf, MEAN_PRIOR_COUNT)
     with np.errstate(invalid="ignore"):
-        shrunk = np.where(np.isinf(strength), 1.0, strength / (strength + count))
+        shrunk = prior_count / (prior_count + count)
+    shrunk = np.where(has_zero_mean, 1.0, shrunk)
     squares = ((F - means) ** 2).sum(axis=0) + count * shrunk * means**2
-    shape = SHAPE + 0.5 * count
-    precision = rng.gamma(shape, 1 / (SHAPE + 0.5 * squares))
-    spread = rng.standard_normal(len(means)) / np.sqrt((strength + count) * precision)
+    shape = GAMMA_SHAPE + 0.5 * count
+    precision = rng.gamma(shape, 1 / (GAMMA_SHAPE + 0.5 * squares))
+    normal = rng.standard_normal(len(means))
+    deviations = normal / np.sqrt((prior_count + count) * precision)
     slopes = np.zeros((0, len(means)))
-    return SidePrior(means * (1 - shrunk) + spread, precision, slopes)
+    return SidePrior(means * (1 - shrunk) + deviations, precision, slopes)
 
 
-def _draw_squared_unit(squares, counts, dtype, rng):
-    """The variance of what the noise and the priors leave of each column.
+def _sample_squared_unit(squares, counts, dtype, rng):
+    """Sample the variance of what the noise and the prior leave of each column.
 
     That of a column with a single value stays at one: nothing is known of it.
     """
     known = counts > 1
     unit = np.ones(len(counts))
     unit[known] = squares[known] / rng.chisquare(counts[known] - 1)
-    return np.clip(unit, LEAST_NOISE[dtype], 1 / LEAST_NOISE[dtype])
+    return np.clip(unit, MIN_VARIANCE[dtype], 1 / MIN_VARIANCE[dtype])
 
 
-def _draw_noise(squares, counts, alpha, strength, dtype, rng):
-    """Precision of the noise of each column; of strength 0, of all."""
-    if strength == 0:
-        shape, rate = VAGUE + 0.5 * counts.sum(), VAGUE + 0.5 * squares.sum()
+def _sample_noise(squares, counts, alpha, dof, dtype, rng):
+    """Sample the precision of the noise of each column; with no `dof`, of all."""
+    if dof == 0:
+        shape = GAMMA_RATE + 0.5 * counts.sum()
+        rate = GAMMA_RATE + 0.5 * squares.sum()
         alpha = np.full(len(squares), rng.gamma(shape, 1 / rate))
     else:
-        level = len(alpha) / alpha.sum()
-        shape = 0.5 * (counts + strength)
-        alpha = rng.gamma(shape, 2 / (squares + strength * level))
-    return np.clip(alpha, 1e-6, 1 / LEAST_NOISE[dtype])
+        scale = len(alpha) / alpha.sum()
+        shape = 0.5 * (counts + dof)
+        alpha = rng.gamma(shape, 2 / (squares + dof * scale))
+    return np.clip(alpha, MIN_ALPHA, 1 / MIN_VARIANCE[dtype])

@@ -1,4 +1,4 @@
-r"""VariationalModel regularization: mean-field variational Bayes on the row update.
+r"""The model with learned regularization: its data, and what is known after a sweep.
 
 The model is
 
@@ -8,19 +8,19 @@ The model is
     \epsilon_{ij} \sim N(0, 1 / (s_{ij} \alpha_j)), \quad
     w_i \sim N(A_w' f_i, \Lambda_w^{-1}), \; h_j \sim N(A_h' g_j, \Lambda_h^{-1})
 
-with features f and g of what is observed of a row and of a column, see `_priors`. The
-posterior of ``[w_i, b_i]`` and of ``[h_j, c_j]`` is taken to be independent and
-Gaussian, with full covariances [1]_, [2]_. A sweep updates all rows, all columns, then
-the priors by their maximum, and never lowers the bound
+with missingness features f and g of a row and of a column, see `priors`. The posteriors
+of ``[w_i, b_i]`` and of ``[h_j, c_j]`` are taken to be independent and Gaussian, with
+full covariances [1]_, [2]_. A sweep updates all rows, all columns, then the noise and
+the priors by their maximum, and never lowers the evidence lower bound (ELBO)
 
 .. math::
 
     L = \sum_{ij} E \log p(x_{ij}) - \sum_i KL(w_i, b_i) - \sum_j KL(h_j, c_j)
       + \log p(\Lambda, \alpha).
 
-Mean-field factors turn slowly into the axes along which they can be pruned. So after
-each sweep the precisions are taken along the axes of a basis Q, w' = Q w, in which the
-second moments of both sides are diagonal [3]_: nothing but the priors has to be turned.
+Mean-field updates rotate factors slowly to the axes along which they can be pruned. So
+after each sweep the precisions are taken along the axes of a rotation Q, w' = Q w, in
+which the second moments of both sides are diagonal [3]_: only the priors change.
 
 References
 ----------
@@ -32,339 +32,216 @@ References
    Speed up Learning", Neurocomputing 73 (2010).
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .._data.row_blocks import row_blocks_of
 from .._kernels import dispatch
 from .._kernels.linalg import BLOCK
-from . import diagonal_covariance
+from .._kernels.rows import Biases
+from .covariance import DiagonalCovariance, FullCovariance, covariances_are_diagonal
 from .missingness import Features
-from .moments import (
-    diagonal,
-    expectations,
-    moments_of,
-    n_pairs,
-    pack,
-    packed_size,
-    total,
-    unpack,
-)
-from .noise import FIRST_STRENGTH, LEAST_NOISE_OF_SINGLE, Noise, best_noise
-from .priors import Prior, best_precisions, first_prior, with_flat_bias
+from .noise import FIRST_DOF, FLOAT32_MIN_VARIANCE, Noise
+from .priors import Prior, best_precision, rotate, with_bias
 
-# Precision of the factors in the first sweep, over what their start suggests. With all
-# of it weak factors are given up before they have shown what they explain.
-FIRST_PRIOR = 0.1
+# Precision of the row factors in the first sweep, over what their start suggests. With
+# all of it weak factors are given up before they have shown what they explain.
+FIRST_PRECISION_RATIO = 0.1
+
+# Least variance of the first noise, per unit of weight.
+FIRST_MIN_VARIANCE = 1e-3
 
 
-class Problem(NamedTuple):
-    """The data and what never changes about them."""
+@dataclass(frozen=True)
+class Model:
+    """The data, and what never changes during a fit."""
 
-    blocks: list | None  # of `moments.RowBlock`; None: covariances are diagonal
-    entries: tuple | None  # or all of them by rows and by columns
-    holes: bool
-    shape: tuple
-    row_bias: bool
-    column_bias: bool
-    flat_bias: bool  # no prior on the column biases
+    data: object  # the entries as the type of the covariances prepares them
+    covariance_type: type
+    shape: tuple[int, int]
+    biases: Biases
     noise: str
-    counts: np.ndarray  # entries of each column
-    squares: np.ndarray  # their weighted sum of squares
+    counts: np.ndarray  # (n,), entries of each column
+    squares: np.ndarray  # (n,), their weighted sum of squares
     row_features: Features
     column_features: Features
     dtype: np.dtype
 
     @property
-    def n_observed(self):
+    def n_observed(self) -> float:
         """Number of entries."""
         return self.counts.sum()
 
     @property
-    def moves_means(self):
-        """Whether the mean of row factors may go over to the column biases."""
-        return self.column_bias and not self.has_features and self.blocks is not None
+    def can_rotate(self) -> bool:
+        """Whether factors can be rotated, and therefore pruned."""
+        return self.covariance_type.can_rotate
 
     @property
-    def has_features(self):
-        """Whether the pattern may say anything."""
+    def moves_means(self) -> bool:
+        """Whether the mean of row factors may move into the column biases."""
+        return self.biases.column and not self.has_features and self.can_rotate
+
+    @property
+    def flat_bias(self) -> bool:
+        """Whether column biases have no prior: columns are different quantities."""
+        return self.biases.column and not self.biases.row
+
+    @property
+    def has_features(self) -> bool:
+        """Whether missingness may say anything about the factors."""
         sides = self.row_features, self.column_features
         return any(len(side.scales) for side in sides)
 
 
-class State(NamedTuple):
-    """What is known after a sweep. Factors are in any basis, precisions in Q's."""
+@dataclass(frozen=True)
+class State:
+    """What is known after a sweep."""
 
     W: np.ndarray  # means of [w, b]
-    H: np.ndarray  # means of [h, c]
-    moments: np.ndarray | None  # of the columns, packed
-    covariances: np.ndarray  # of [h, c], packed or diagonal
-    basis: np.ndarray  # Q
-    row_prior: Prior  # of Q w and b
-    column_prior: Prior  # of inv(Q') h and c
+    columns: FullCovariance | DiagonalCovariance  # posterior of [h, c]
+    row_prior: Prior  # along the axes of Q w
+    column_prior: Prior  # along those of inv(Q') h
     noise: Noise
 
     @property
-    def alpha(self):
+    def H(self) -> np.ndarray:
+        """Means of [h, c]."""
+        return self.columns.means
+
+    @property
+    def covariances(self) -> np.ndarray:
+        """Covariances of [h, c], packed, or variances."""
+        return self.columns.covariances
+
+    @property
+    def rank(self) -> int:
+        """Number of factors."""
+        return self.row_prior.rank
+
+    @property
+    def rotation(self) -> np.ndarray:
+        """Q, along whose axes the priors are independent."""
+        return self.row_prior.rotation
+
+    @property
+    def alpha(self) -> np.ndarray:
         """Precision of the noise of each column."""
         return self.noise.alpha
 
     @property
-    def asks_for_double(self):
+    def needs_float64(self) -> bool:
         """Whether the noise is too small for single precision."""
         single = self.H.dtype == np.float32
-        return single and self.alpha.max() * LEAST_NOISE_OF_SINGLE > 1
+        return single and self.alpha.max() * FLOAT32_MIN_VARIANCE > 1
 
-    def astype(self, dtype):
+    def astype(self, dtype) -> "State":
         """The same in another precision."""
-        arrays = self.W, self.H, self.moments, self.covariances
-        arrays = [None if a is None else a.astype(dtype) for a in arrays]
-        return State(*arrays, *self[4:])
+        return replace(self, W=self.W.astype(dtype), columns=self.columns.astype(dtype))
+
+    def with_rotation(self, rotation) -> "State":
+        """The same factors with priors along other axes, which are yet to be updated.
+
+        W Q' and H inv(Q) predict the same, so columns have the inverse transpose.
+        """
+        return replace(
+            self,
+            row_prior=self.row_prior.with_rotation(rotation),
+            column_prior=self.column_prior.with_rotation(np.linalg.inv(rotation).T),
+        )
+
+    def rotated(self) -> "State":
+        """The same state with the factors themselves along the axes of the priors."""
+        Q, rank = self.rotation, self.rank
+        if np.array_equal(Q, np.eye(rank)):
+            return self
+        T = np.eye(self.H.shape[1])  # of [h, c]: the bias stays
+        T[:rank, :rank] = self.column_prior.rotation
+        return replace(
+            self,
+            W=rotate(self.W, Q).astype(self.W.dtype, copy=False),
+            columns=self.columns.transformed(T),
+            row_prior=self.row_prior.rotated(),
+            column_prior=self.column_prior.rotated(),
+        )
+
+    def with_factors(self, kept) -> "State":
+        """The same state with some of its factors, not rotated; `kept` is a mask."""
+        of_rows = with_bias(kept, self.W.shape[1] > self.rank)
+        of_columns = with_bias(kept, self.H.shape[1] > self.rank)
+        return replace(
+            self,
+            W=self.W[:, of_rows],
+            columns=self.columns.with_coefficients(of_columns),
+            row_prior=self.row_prior.with_factors(kept),
+            column_prior=self.column_prior.with_factors(kept),
+        )
 
 
-class Sums(NamedTuple):
-    """What a sweep adds up on its way."""
-
-    rows: np.ndarray  # E[v v'] of all rows, v = [w, 1, b]
-    columns: np.ndarray
-    row_products: np.ndarray  # features times E[w] and E[b]
-    column_products: np.ndarray
-    row_logdet: float  # of the covariances
-    column_logdet: float
-    squares: np.ndarray  # expected squared error of each column
-    systems: np.ndarray  # moments of the rows summed for each column
-    targets: np.ndarray
-    # Sums of the logarithms of the conditional precisions of every factor.
-    row_evidence: np.ndarray
-    column_evidence: np.ndarray
-
-
-def covariances_are_diagonal(shape, rank, biases):
-    """Whether those of all columns would take too much memory."""
-    return shape[1] * packed_size(rank, biases.row) > diagonal_covariance.LARGEST
-
-
-def problem_of(rows, rank, biases, noise, features):
+def model_of(rows, rank: int, biases: Biases, noise: str, features) -> Model:
     """Prepare centred entries of about unit variance, and features of both sides."""
-    found, entries, holes = None, None, False
+    covariance_type = FullCovariance
     if covariances_are_diagonal(rows.shape, rank, biases):
-        entries = rows, rows.transpose()
-    else:
-        found, holes = row_blocks_of(rows, packed_size(rank, biases.row))
+        covariance_type = DiagonalCovariance
     counts, squares = np.zeros((2, rows.shape[1]))
     for start in range(0, rows.indices.size, BLOCK):
-        part = slice(start, start + BLOCK)
-        columns, values = rows.indices[part], rows.values[part].astype(np.float64)
-        weights = np.ones_like(values) if rows.weights is None else rows.weights[part]
+        chunk = slice(start, start + BLOCK)
+        columns, values = rows.indices[chunk], rows.values[chunk].astype(np.float64)
+        weights = np.ones_like(values) if rows.weights is None else rows.weights[chunk]
         counts += np.bincount(columns, minlength=len(counts))
         squares += np.bincount(columns, weights * values**2, minlength=len(counts))
-    flat = biases.column and not biases.row
-    about = rows.shape, *biases, flat, noise, counts, squares
-    about = *about, *features, rows.values.dtype
-    return Problem(found, entries, holes, *about)
+    return Model(
+        data=covariance_type.data_of(rows, rank, biases.row),
+        covariance_type=covariance_type,
+        shape=rows.shape,
+        biases=biases,
+        noise=noise,
+        counts=counts,
+        squares=squares,
+        row_features=features[0],
+        column_features=features[1],
+        dtype=rows.values.dtype,
+    )
 
 
-def first_state(problem, W, H, rows):
+def first_state(model: Model, W, H, rows) -> State:
     """Start from factors and biases."""
-    m, n = problem.shape
-    rank = H.shape[1] - problem.column_bias
-    errors = dispatch.residuals(rows, W, H, (problem.row_bias, problem.column_bias))
-    squares, share = 0.0, 1.0  # share: mean weight
-    for start in range(0, errors.size, BLOCK):
-        part = slice(start, start + BLOCK)
-        own = np.square(errors[part], dtype=np.float64)
-        squares += own.sum() if rows.weights is None else own @ rows.weights[part]
+    m, n = model.shape
+    rank = H.shape[1] - model.biases.column
+    mean_weight = 1.0
     if rows.weights is not None:
-        share = float(rows.weights.mean(dtype=np.float64))
-    level = max(squares / errors.size, 1e-3 * share)
-    strength = FIRST_STRENGTH if problem.noise == "column" else 0.0
-    noise = Noise(np.full(n, 1 / level), level, strength)
+        mean_weight = float(rows.weights.mean(dtype=np.float64))
+    noise = _first_noise(model, W, H, rows, mean_weight)
     row_squares, column_squares = (np.square(F, dtype=np.float64) for F in (W, H))
-    row_precision = FIRST_PRIOR * best_precisions(row_squares.sum(axis=0), m)
-    column_precision = best_precisions(column_squares.sum(axis=0), n)
-    seen = np.append(
-        row_squares[:, :rank].mean(axis=0), np.ones(int(problem.column_bias))
+    row_precision = FIRST_PRECISION_RATIO * best_precision(row_squares.sum(axis=0), m)
+    column_precision = best_precision(column_squares.sum(axis=0), n)
+    # One over the precision of each coefficient, its entries taken for average ones.
+    regressor_squares = np.append(
+        row_squares[:, :rank].mean(axis=0), np.ones(int(model.biases.column))
     )
-    variances = 1 / (
-        column_precision + np.outer(share * noise.alpha * problem.counts, seen)
+    weights = mean_weight * noise.alpha * model.counts
+    variances = 1 / (column_precision + np.outer(weights, regressor_squares))
+    return State(
+        W=W,
+        columns=model.covariance_type.of_variances(H, variances, model.biases.column),
+        row_prior=Prior.of_mean_zero(row_precision, model.row_features.scales, rank),
+        column_prior=Prior.of_mean_zero(
+            column_precision,
+            model.column_features.scales,
+            rank,
+            flat_bias=model.flat_bias,
+        ),
+        noise=noise,
     )
-    priors = (
-        first_prior(row_precision, problem.row_features.values.shape[1]),
-        first_prior(column_precision, problem.column_features.values.shape[1]),
-    )
-    if problem.flat_bias:
-        priors = priors[0], with_flat_bias(priors[1])
-    if problem.blocks is None:
-        variances = variances.astype(problem.dtype)
-        return State(W, H, None, variances, np.eye(rank), *priors, noise)
-    covariances = np.zeros((n, n_pairs(H.shape[1])), problem.dtype)
-    covariances[:, diagonal(H.shape[1])] = variances
-    moments = moments_of(H, covariances, problem.column_bias)
-    return State(W, H, moments, covariances, np.eye(rank), *priors, noise)
 
 
-def sweep(problem, state):
-    """Update all rows, then all columns, then the noise.
-
-    Returns
-    -------
-    state : State
-    sums : Sums
-    """
-    update = _update_independent if problem.blocks is None else _update
-    state, sums = update(problem, state)
-    noise = best_noise(state.noise, problem.counts, sums.squares, problem.dtype)
-    return state._replace(noise=noise), sums
-
-
-def _update(problem, state):
-    """Posteriors with full covariances."""
-    rank = len(state.basis)
-    row_prior, column_prior = _prior_precisions(state)
-    # What the means of the priors add to the targets.
-    row_features, column_features = problem.row_features, problem.column_features
-    row_pull = state.row_prior.slopes @ row_prior
-    pull = column_features.values @ (state.column_prior.slopes @ column_prior)
-    W = np.empty((problem.shape[0], len(row_prior)), problem.dtype)
-    scaled = state.moments * state.alpha.astype(problem.dtype)[:, None]
-    linear, everything = expectations(scaled, rank), None
-    if problem.holes:
-        everything = total(scaled)
-    size = packed_size(rank, problem.row_bias)
-    systems = np.zeros((problem.shape[1], size), problem.dtype)
-    targets = np.zeros((len(systems), rank + 1 + problem.row_bias), problem.dtype)
-    rows, logdet, evidence = np.zeros(size), 0.0, np.zeros(rank)
-    biases = problem.row_bias, problem.column_bias
-    for block in problem.blocks:
-        own = block.sum_over_columns(scaled, everything)
-        own_targets = dispatch.product(block.by_rows, linear)
-        own_targets[:, : len(row_prior)] += row_features.values[block.rows] @ row_pull
-        of_rows = dispatch.posterior(
-            own,
-            block.which,
-            own_targets,
-            np.ones(len(block.which)),
-            pack(row_prior),
-            biases,
-        )
-        W[block.rows] = of_rows.means
-        own_total = total(of_rows.moments)
-        rows += own_total
-        logdet += of_rows.logdets.sum()
-        precisions = own[:, diagonal(rank)] + np.diag(row_prior)[:rank]
-        patterns = np.bincount(block.which, minlength=len(own))
-        evidence += patterns @ np.log(precisions)
-        systems += block.sum_over_rows(
-            of_rows.moments, own_total if problem.holes else None
-        )
-        linear_of_rows = expectations(of_rows.moments, rank)
-        targets += dispatch.product(block.by_columns, linear_of_rows)
-    pulled = targets.copy()
-    pulled[:, : len(column_prior)] += pull / state.alpha[:, None]
-    found = dispatch.posterior(
-        systems,
-        np.arange(len(systems)),
-        pulled,
-        state.alpha,
-        pack(column_prior),
-        biases[::-1],
-        with_covariances=True,
-    )
-    second = found.moments
-    twice = 2 * column_prior - np.diag(np.diag(column_prior))
-    penalties = second[:, : n_pairs(rank)] @ pack(twice[:rank, :rank])
-    if problem.column_bias:
-        penalties = penalties + column_prior[rank, rank] * second[:, -1]
-    penalties = penalties - 2 * np.einsum("jk,jk->j", pull, found.means)
-    of_biases = 0.0
-    if problem.row_bias:
-        of_biases = systems[:, -1].astype(np.float64) - 2.0 * targets[:, -1]
-    place = diagonal(rank)
-    precisions = state.alpha[:, None] * systems[:, place]
-    precisions += np.diag(column_prior)[:rank]
-    sums = Sums(
-        unpack(rows, rank + 1 + problem.row_bias),
-        unpack(total(found.moments), rank + 1 + problem.column_bias),
-        _products(row_features, W),
-        _products(column_features, found.means),
-        logdet,
-        float(found.logdets.sum()),
-        _squared_errors(problem, state, found, penalties, of_biases),
-        systems,
-        targets,
-        evidence,
-        np.log(precisions).sum(axis=0),
-    )
-    state = state._replace(
-        W=W, H=found.means, moments=found.moments, covariances=found.covariances
-    )
-    return state, sums
-
-
-def _update_independent(problem, state):
-    """The same where every coefficient is independent of the others."""
-    rank, (rows, columns) = len(state.basis), problem.entries
-    biases = problem.row_bias, problem.column_bias
-    of_rows = diagonal_covariance.update(
-        rows.scale_weights(state.alpha),
-        state.H,
-        state.covariances,
-        np.ones(rows.shape[0]),
-        state.row_prior.precision,
-        biases,
-    )
-    found = diagonal_covariance.update(
-        columns,
-        of_rows.means,
-        of_rows.variances,
-        state.alpha,
-        state.column_prior.precision,
-        biases[::-1],
-    )
-    second = found.variances + np.square(found.means, dtype=np.float64)
-    penalties = second @ state.column_prior.precision
-    of_biases = (
-        diagonal_covariance.of_biases(columns, of_rows) if problem.row_bias else 0.0
-    )
-    sums = Sums(
-        diagonal_covariance.second_moments(of_rows, rank),
-        diagonal_covariance.second_moments(found, rank),
-        _products(problem.row_features, of_rows.means),
-        _products(problem.column_features, found.means),
-        of_rows.logdet,
-        found.logdet,
-        _squared_errors(problem, state, found, penalties, of_biases),
-        *4 * [None],  # nothing is told apart
-    )
-    state = state._replace(W=of_rows.means, H=found.means, covariances=found.variances)
-    return state, sums
-
-
-def _products(features, means):
-    return (features.values.T @ means).astype(np.float64)
-
-
-def _prior_precisions(state):
-    """Precision matrices of [w, b] and of [h, c]."""
-    rank, Q = len(state.basis), state.basis
-    T = np.linalg.inv(Q).T
-    found = []
-    for basis, prior in ((Q, state.row_prior), (T, state.column_prior)):
-        matrix = np.diag(prior.precision)
-        matrix[:rank, :rank] = (basis.T * prior.precision[:rank]) @ basis
-        found.append(matrix)
-    return found
-
-
-def _squared_errors(problem, state, found, penalties, of_biases):
-    """Expected squared error of each column.
-
-    At the optimum E[z'Az] - 2 E[z]'B is q - E[z' prior z] + 2 E[z]' prior m - E[z]'R,
-    for z = [h, c], the sums A and B of its entries, the mean m of the prior and the
-    right-hand side R. `penalties` are the terms with the prior, `of_biases` is what the
-    row biases add.
-    """
-    explained = found.means.shape[1] - penalties - found.gains
-    squares = problem.squares + explained / state.alpha + of_biases
-    return np.maximum(squares, 0.0)
+def _first_noise(model, W, H, rows, mean_weight):
+    """Noise of the variance that the start leaves, the same for all columns."""
+    errors, squares = dispatch.residuals(rows, W, H, model.biases), 0.0
+    for start in range(0, errors.size, BLOCK):
+        chunk = slice(start, start + BLOCK)
+        terms = np.square(errors[chunk], dtype=np.float64)
+        squares += terms.sum() if rows.weights is None else terms @ rows.weights[chunk]
+    variance = max(squares / errors.size, FIRST_MIN_VARIANCE * mean_weight)
+    dof = FIRST_DOF if model.noise == "column" else 0.0
+    return Noise(np.full(model.shape[1], 1 / variance), variance, dof)

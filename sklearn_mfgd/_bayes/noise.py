@@ -1,6 +1,6 @@
-r"""Noise of the columns: a precision for each, about a level that they share, or one.
+r"""Noise of the columns: a precision for each, shrunk to a common scale, or one of all.
 
-For columns of their own,
+Where columns have their own,
 
 .. math::
 
@@ -14,8 +14,8 @@ Gamma distribution of the shape :math:`(n_j + \nu) / 2` and the mean
 
     \alpha_j = \frac{n_j + \nu}{q_j + \nu \ell};
 
-level and strength :math:`\nu` are those of largest bound. Where the noise of columns
-differs much, the strength comes out small.
+the scale :math:`\ell` and the degrees of freedom :math:`\nu` are those of largest ELBO.
+Where the noise of columns differs much, :math:`\nu` comes out small.
 """
 
 from typing import NamedTuple
@@ -23,78 +23,67 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import gammaln
 
-from .priors import VAGUE
+from .priors import GAMMA_RATE
 
-# Least variance of the noise, the data having one of order one: where nothing is left
-# to explain, sums of squares are rounding.
-LEAST_NOISE = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-6}
+# Smallest variance of the noise, for data of variance one: where nothing is left to
+# explain, sums of squares are rounding.
+MIN_VARIANCE = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-6}
 
-# Below this variance single precision is left: the squared error of a column, which is
-# found as a difference, would not be known to more than three digits.
-LEAST_NOISE_OF_SINGLE = 1e-3
+# Below this variance a fit leaves single precision: the squared error of a column is
+# computed as a difference and would have fewer than three correct digits.
+FLOAT32_MIN_VARIANCE = 1e-3
 
-# Where the strength starts and how far it may go, by steps of so many times.
-FIRST_STRENGTH = 4.0
-STRENGTHS = 1.0, 64.0
-STEP = 2.0**0.5
+# Where the degrees of freedom start, their range, and the factor of one step.
+FIRST_DOF = 4.0
+DOF_RANGE = 1.0, 64.0
+DOF_STEP = 2.0**0.5
 
 N_ROUNDS = 3
 
 
 class Noise(NamedTuple):
-    """Precision of the noise of each column, and what it is drawn to."""
+    """Precision of the noise of each column, and the prior that it is shrunk to."""
 
     alpha: np.ndarray  # (n,)
-    level: float
-    strength: float  # as many entries as it counts for; 0: one precision for all
+    scale: float
+    dof: float  # as many entries as the prior counts for; 0: one precision of all
 
-    def mean_variance(self, counts):
-        """Mean of one over the precision, which is more than one over its mean.
+    def update(self, counts, squares, dtype) -> "Noise":
+        """Noise of largest ELBO, given entries and expected squared error per column.
 
-        Parameters
-        ----------
-        counts : ndarray of shape (n,)
-            Entries of each column.
+        Coordinate ascent on scale, nu and alpha: nu moves by one step of a grid.
         """
-        known = counts + self.strength if self.strength else counts.sum() + 2 * VAGUE
+        largest = 1 / MIN_VARIANCE[np.dtype(dtype)]
+        if self.dof == 0:
+            alpha = (counts.sum() + 2 * GAMMA_RATE) / (squares.sum() + 2 * GAMMA_RATE)
+            return self._replace(alpha=np.full(len(counts), min(alpha, largest)))
+        noise = self
+        for _ in range(N_ROUNDS):
+            scale = len(counts) / noise.alpha.sum()
+            candidates = []
+            for factor in (1.0, 1 / DOF_STEP, DOF_STEP):
+                dof = np.clip(noise.dof * factor, *DOF_RANGE)
+                alpha = (counts + dof) / (squares + dof * scale)
+                candidates.append(Noise(np.minimum(alpha, largest), scale, dof))
+            noise = max(
+                candidates, key=lambda candidate: candidate.elbo(counts, squares)
+            )
+        return noise
+
+    def elbo(self, counts, squares) -> float:
+        """What the ELBO has of the noise, except for a constant."""
+        alpha, scale, dof = self
+        value = counts @ np.log(alpha / (2 * np.pi)) - alpha @ squares
+        if dof == 0:
+            value += 2 * GAMMA_RATE * (np.log(alpha[0]) - alpha[0])
+            return 0.5 * float(value)
+        half, shape = dof / 2, (counts + dof) / 2
+        value += dof * (np.log(alpha) - scale * alpha).sum()
+        value += 2 * (gammaln(shape) - shape * np.log(shape) + shape).sum()
+        value += 2 * len(alpha) * (half * np.log(half * scale) - gammaln(half))
+        return 0.5 * float(value)
+
+    def mean_variance(self, counts) -> np.ndarray:
+        """Mean of 1 / alpha, which is more than one over the mean of alpha."""
+        known = counts + self.dof if self.dof else counts.sum() + 2 * GAMMA_RATE
         return np.maximum(known / np.maximum(known - 2, 1), 1) / self.alpha
-
-
-def best_noise(noise, counts, squares, dtype):
-    """The noise of largest bound after a sweep.
-
-    Parameters
-    ----------
-    noise : Noise
-        Of the last sweep.
-    counts, squares : ndarray of shape (n,)
-        Entries of each column and their expected squared error.
-    dtype : dtype
-    """
-    largest = 1 / LEAST_NOISE[np.dtype(dtype)]
-    if noise.strength == 0:
-        alpha = (counts.sum() + 2 * VAGUE) / (squares.sum() + 2 * VAGUE)
-        return noise._replace(alpha=np.full(len(counts), min(alpha, largest)))
-    for _ in range(N_ROUNDS):
-        level = len(counts) / noise.alpha.sum()
-        candidates = []
-        for factor in (1.0, 1 / STEP, STEP):
-            strength = np.clip(noise.strength * factor, *STRENGTHS)
-            alpha = (counts + strength) / (squares + strength * level)
-            found = Noise(np.minimum(alpha, largest), level, strength)
-            candidates.append((evidence(found, counts, squares), found))
-        noise = max(candidates, key=lambda pair: pair[0])[1]
-    return noise
-
-
-def evidence(noise, counts, squares):
-    """What the bound has of the noise, but for a constant."""
-    alpha, level, strength = noise
-    value = counts @ np.log(alpha / (2 * np.pi)) - alpha @ squares
-    if strength == 0:
-        return 0.5 * float(value + 2 * VAGUE * (np.log(alpha[0]) - alpha[0]))
-    half, shape = strength / 2, (counts + strength) / 2
-    value += strength * (np.log(alpha) - level * alpha).sum()
-    value += 2 * (gammaln(shape) - shape * np.log(shape) + shape).sum()
-    value += 2 * len(alpha) * (half * np.log(half * level) - gammaln(half))
-    return 0.5 * float(value)

@@ -5,13 +5,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
-from .._data.row_blocks import BLOCK
 from .._kernels import dispatch
 from .._kernels.rows import Biases
 from .._optim.objective import objective_of
-from . import diagonal_covariance
+from .covariance import posterior_of
 from .missingness import FeatureMap
-from .moments import diagonal, expectations, moments_of, n_pairs, packed_size
+from .moments import diagonal, moments_of, n_pairs
+from .priors import Prior
 
 
 class VariationalModel(NamedTuple):
@@ -36,30 +36,29 @@ class VariationalModel(NamedTuple):
     has_variances = True
 
     @classmethod
-    def of(cls, problem, state, feature_map, weight):
+    def of(cls, model, state, feature_map, weight):
         """Make one of what a fit ended with, rotated to the axes of the priors.
 
         `weight` is the weight of an entry that counted as one.
         """
-        prior_variances = 1 / state.column_prior.precision
-        if state.covariances.shape[1] != len(prior_variances):
-            packed = np.zeros(n_pairs(len(prior_variances)))
-            packed[diagonal(len(prior_variances))] = prior_variances
-            prior_variances = packed
-        scale = 1 / state.alpha[0] if problem.noise == "shared" else state.noise.level
-        prior_variances = prior_variances.astype(state.covariances.dtype)
-        predictive = state.noise.mean_variance(problem.counts)
+        scale = 1 / state.alpha[0] if model.noise == "shared" else state.noise.scale
+        unseen = type(state.columns).of_variances(
+            np.zeros_like(state.H[:1]),
+            1 / state.column_prior.precision[None],
+            model.biases.column,
+        )
+        predictive = state.noise.mean_variance(model.counts)
         return cls(
-            means=np.vstack([state.H, np.zeros_like(state.H[:1])]),
-            covariances=np.vstack([state.covariances, prior_variances]),
+            means=np.vstack([state.H, unseen.means]),
+            covariances=np.vstack([state.covariances, unseen.covariances]),
             noise_precision=np.append(state.alpha, 1 / scale) / weight,
             predictive_noise=weight * np.append(predictive, scale),
             row_precision=state.row_prior.precision,
             column_precision=state.column_prior.precision,
             slopes=state.row_prior.slopes,
             feature_map=feature_map,
-            biases=Biases(problem.row_bias, problem.column_bias),
-            dof=_degrees_of_freedom(problem, state) if problem.flat_bias else None,
+            biases=model.biases,
+            dof=_degrees_of_freedom(model, state) if model.flat_bias else None,
         )
 
     @property
@@ -111,60 +110,15 @@ class VariationalModel(NamedTuple):
         rows = matrix.listed().rows
         if self.columns is not None:
             rows = rows.renumber(self.columns, len(self.means) - 1)
-        if not self._full:
-            return self._fold_in_independent(rows, with_covariances)
-        m, q = rows.shape[0], len(self.row_precision)
-        rank = q - self.biases.row
-        W = np.empty((m, q), rows.values.dtype)
-        dtype = np.result_type(W, self.means)
-        covariances = None
-        if with_covariances:
-            covariances = np.empty((m, n_pairs(q)), W.dtype)
-        moments = moments_of(self.means, self.covariances, self.biases.column)
-        moments = moments.astype(dtype, copy=False)
-        moments *= self.noise_precision.astype(dtype)[:, None]
-        linear = expectations(moments, rank)
-        prior = np.zeros(n_pairs(q))
-        prior[diagonal(q)] = self.row_precision
-        pull = self.slopes * self.row_precision
-        step = max(1, BLOCK // (packed_size(rank, True) + len(self.slopes)))
-        for start in range(0, m, step):
-            part = slice(start, min(start + step, m))
-            own = rows.between(part.start, part.stop).astype(dtype)
-            targets = dispatch.product(own.weighted_values, linear)
-            targets[:, :q] += self.feature_map(own) @ pull
-            found = dispatch.posterior(
-                dispatch.product(own.weights_matrix, moments),
-                np.arange(own.shape[0]),
-                targets,
-                np.ones(own.shape[0]),
-                prior,
-                self.biases,
-                with_covariances=with_covariances,
-            )
-            W[part] = found.means
-            if with_covariances:
-                covariances[part] = found.covariances
-        return W, covariances
-
-    @property
-    def _full(self):
-        return self.covariances.shape[1] == n_pairs(self.means.shape[1])
-
-    def _fold_in_independent(self, rows, with_covariances):
-        dtype = np.result_type(rows.values, self.H)
-        found = diagonal_covariance.update(
-            rows.astype(dtype).scale_weights(self.noise_precision),
-            self.means.astype(dtype, copy=False),
-            self.covariances.astype(dtype, copy=False),
-            np.ones(rows.shape[0]),
-            self.row_precision,
+        columns = posterior_of(self.means, self.covariances, self.biases.column)
+        return columns.fold_in(
+            rows,
+            self.feature_map,
+            Prior.with_slopes(self.row_precision, self.slopes, self.biases.row),
             self.biases,
+            noise_precision=self.noise_precision,
+            with_covariances=with_covariances,
         )
-        means = found.means.astype(rows.values.dtype, copy=False)
-        if not with_covariances:
-            return means, None
-        return means, _packed_diagonal(found.variances.astype(means.dtype))
 
     def variances(self, W, covariances, rows, columns):
         """Variance of entries, due to noise, row and column, (n_entries,) float64.
@@ -176,28 +130,32 @@ class VariationalModel(NamedTuple):
         columns = columns if self.columns is None else self.columns[columns]
         rows, of_rows = np.unique(rows, return_inverse=True)
         columns, of_columns = np.unique(columns, return_inverse=True)
-        H = self.means[columns].astype(np.float64)
-        spread = self.covariances[columns].astype(np.float64)
-        spread = spread if self._full else _packed_diagonal(spread)
+        means = self.means[columns].astype(np.float64)
+        column_covariances = self.covariances[columns].astype(np.float64)
+        posterior = posterior_of(means, column_covariances, column_bias).as_full()
         # E[v v'] of columns, v = [h, 1], times the covariances of rows; and v v' of
         # rows, v = [w, 1], times those of columns: packed, these are dot products.
-        of_h = moments_of(H, spread, column_bias)[:, : n_pairs(rank + row_bias)]
+        column_moments = posterior.moments[:, : n_pairs(rank + row_bias)]
         W = W[rows, :rank].astype(np.float64)
-        of_w = moments_of(W, np.zeros((len(W), n_pairs(rank))), False)
-        of_w = of_w[:, : n_pairs(rank + column_bias)]
+        row_squares = moments_of(W, np.zeros((len(W), n_pairs(rank))), False)
+        row_squares = row_squares[:, : n_pairs(rank + column_bias)]
         a, b = np.tril_indices(rank + row_bias)
-        own = covariances[rows[:, None], a, b].astype(np.float64)
-        own = _weighted(own, rank + row_bias)
-        spread = _weighted(spread, rank + column_bias)
+        row_covariances = covariances[rows[:, None], a, b].astype(np.float64)
+        row_spread = _weighted(row_covariances, rank + row_bias)
+        column_spread = _weighted(posterior.covariances, rank + column_bias)
         result = self.predictive_noise[columns][of_columns]
-        result += dispatch.entry_products(own, of_h, of_rows, of_columns)
-        result += dispatch.entry_products(of_w, spread, of_rows, of_columns)
+        result += dispatch.entry_products(
+            row_spread, column_moments, of_rows, of_columns
+        )
+        result += dispatch.entry_products(
+            row_squares, column_spread, of_rows, of_columns
+        )
         if self.dof is not None:
             result *= np.square(student_over_normal(self.dof[columns]))[of_columns]
         return result
 
 
-def _degrees_of_freedom(problem, state):
+def _degrees_of_freedom(model, state):
     """Entries of each column less the coefficients that they determine, (n + 1,).
 
     A coefficient counts by the share of its prior variance that the entries take away
@@ -205,12 +163,9 @@ def _degrees_of_freedom(problem, state):
     there are two entries; of an empty column nothing is known.
     """
     precision = state.column_prior.precision
-    variances = state.covariances
-    if variances.shape[1] != len(precision):
-        variances = variances[:, diagonal(len(precision))]
-    determined = len(precision) - variances @ precision
-    dof = np.maximum(problem.counts - determined, problem.counts > 1)
-    return np.append(np.where(problem.counts > 1, dof, 0), 0)
+    determined = len(precision) - state.columns.variances @ precision
+    dof = np.maximum(model.counts - determined, model.counts > 1)
+    return np.append(np.where(model.counts > 1, dof, 0), 0)
 
 
 def student_over_normal(dof):
@@ -229,10 +184,3 @@ def _weighted(packed, length):
     weights = np.full(n_pairs(length), 2.0)
     weights[diagonal(length)] = 1.0
     return packed * weights
-
-
-def _packed_diagonal(variances):
-    q = variances.shape[1]
-    packed = np.zeros((len(variances), n_pairs(q)), variances.dtype)
-    packed[:, diagonal(q)] = variances
-    return packed

@@ -1,4 +1,4 @@
-r"""Where the factors and the bias of one side come from, and the best there is.
+r"""Prior of the factors and the bias of one side, and its empirical Bayes update.
 
 Factor k of all rows has the prior
 
@@ -7,117 +7,206 @@ Factor k of all rows has the prior
     w_k \sim N(F a_k, \, I / \lambda_k), \qquad
     a_{dk} \sim N(0, \, \theta_k \sigma_d^2 / \lambda_k)
 
-with the features F of what is observed, see `_pattern`; without features, its mean is
-zero. The posterior of a is taken to be independent of that of w. As the columns of F
+with missingness features F, see `missingness`. Without features, or with
+:math:`\theta_k = 0`, its mean is zero: automatic relevance determination (ARD). The
+posterior of the slopes a is taken to be independent of that of w. As the columns of F
 are orthonormal, with P = F' E[w] and :math:`s = \theta \sigma^2 / (1 + \theta
-\sigma^2)` it has the mean s P and the variance s / lambda: P, shrunk. What the bound
-then has of a factor is
+\sigma^2)` it has the mean s P, which is P shrunk, and the variance s / lambda. The ELBO
+then has of a factor
 
 .. math::
 
     \tfrac12 \Big[ m \log \lambda - \lambda \Big( \mathrm{E} |w|^2 - 2 \sum_d a_d P_d
-    + \sum_d a_d^2 / s_d \Big) - \sum_d \log(1 + \theta \sigma_d^2) \Big],
+    + \sum_d a_d^2 / s_d \Big) - \sum_d \log(1 + \theta \sigma_d^2) \Big].
 
-of which the best lambda is known for every theta, and the best theta is looked up.
+The best lambda has a closed form for every theta; theta is chosen from a grid.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-# Shape, less one, and rate of the Gamma prior of a precision: it says next to nothing.
-VAGUE = 1e-3
+# Shape, less one, and rate of the Gamma prior of a precision: nearly uninformative.
+GAMMA_RATE = 1e-3
 
 # Precision of biases whose prior is flat: columns of different quantities say nothing
 # about the mean of one another. The data have unit variance.
-FLAT = 1e-6
+FLAT_PRECISION = 1e-6
 
-# Values of theta: the pattern says nothing, or more and more.
-STRENGTHS = np.append(0.0, np.logspace(-3, 5, 33))
+# Grid of theta: the features say nothing, or more and more.
+SIGNAL_VARIANCES = np.append(0.0, np.logspace(-3, 5, 33))
 
 
-class Prior(NamedTuple):
-    """Of the factors of one side and its bias, in a basis Q."""
+@dataclass(frozen=True)
+class Prior:
+    """Prior of z = [w, b] of every row of one side, along the axes of Q z.
 
-    precision: np.ndarray  # (q,), of Q z
-    strength: np.ndarray  # (q,), theta
-    slopes: np.ndarray  # (n_features, q): z is about features @ slopes, not turned
+    Means of factors are ``features @ slopes`` before the rotation Q.
+    """
 
-    def take(self, chosen):
-        """The same of some of the factors."""
-        return Prior(
-            self.precision[chosen], self.strength[chosen], self.slopes[:, chosen]
+    precision: np.ndarray  # (q,), lambda of Q w and of b
+    signal_variance: np.ndarray  # (q,), theta
+    slopes: np.ndarray  # (n_features, q), not rotated
+    feature_scales: np.ndarray  # (n_features,), sigma
+    rotation: np.ndarray  # (rank, rank), Q
+    flat_bias: bool = False  # nothing is known of the bias before it is seen
+
+    @classmethod
+    def of_mean_zero(cls, precision, feature_scales, rank: int, *, flat_bias=False):
+        """Prior that does not use its features yet, along the axes of the factors."""
+        q = len(precision)
+        slopes = np.zeros((len(feature_scales), q))
+        prior = cls(precision, np.zeros(q), slopes, feature_scales, np.eye(rank))
+        return prior._with_flat_bias() if flat_bias else prior
+
+    @classmethod
+    def with_slopes(cls, precision, slopes, biased: bool) -> "Prior":
+        """Prior as a fitted model keeps it: along the axes of the factors."""
+        unknown = np.full(len(precision), np.nan)
+        rotation = np.eye(len(precision) - biased)
+        return cls(precision, unknown, slopes, np.full(len(slopes), np.nan), rotation)
+
+    @property
+    def rank(self) -> int:
+        """Number of factors."""
+        return len(self.rotation)
+
+    @cached_property
+    def precision_matrix(self) -> np.ndarray:
+        """Precision of factors that are not rotated, Q' diag(lambda) Q, and of b."""
+        Q, matrix = self.rotation, np.diag(self.precision)
+        matrix[: self.rank, : self.rank] = (Q.T * self.precision[: self.rank]) @ Q
+        return matrix
+
+    def pull(self, features) -> np.ndarray:
+        """Precision times mean of each row: what the prior adds to its targets."""
+        return features @ (self.slopes @ self.precision_matrix)
+
+    def update(self, statistics) -> "Prior":
+        """Prior of largest ELBO in this rotation, given the `SideStatistics`."""
+        second = self._second_moments(statistics)
+        products = rotate(statistics.feature_products, self.rotation)
+        shares = shrinkage(SIGNAL_VARIANCES, self.feature_scales)
+        remaining = second - shares.T @ products**2  # (n_thetas, q)
+        costs = (statistics.count + 2 * GAMMA_RATE) * np.log(remaining + 2 * GAMMA_RATE)
+        costs += log_det_prior(SIGNAL_VARIANCES, self.feature_scales)[:, None]
+        best = costs.argmin(axis=0)
+        slopes = rotate(shares[:, best] * products, np.linalg.inv(self.rotation))
+        remaining = remaining[best, np.arange(len(best))]
+        precision = best_precision(remaining, statistics.count)
+        prior = replace(
+            self,
+            precision=precision,
+            signal_variance=SIGNAL_VARIANCES[best],
+            slopes=slopes,
+        )
+        return prior._with_flat_bias() if self.flat_bias else prior
+
+    def elbo(self, statistics) -> float:
+        """What the ELBO has of this side: minus its divergence, and the priors' own."""
+        log_det_rotation = np.linalg.slogdet(self.rotation)[1]
+        value = 0.5 * statistics.log_det + statistics.count * log_det_rotation
+        return float(value + self.elbo_of_coefficients(statistics).sum())
+
+    def elbo_of_coefficients(self, statistics) -> np.ndarray:
+        """What the ELBO has of each coefficient, except for determinants, (q,)."""
+        log_precision = np.log(self.precision)
+        value = statistics.count * (1 + log_precision)
+        value -= self.precision * self.expected_squares(statistics)
+        value -= log_det_prior(self.signal_variance, self.feature_scales)
+        return 0.5 * value + GAMMA_RATE * (log_precision - self.precision)
+
+    def expected_squares(self, statistics) -> np.ndarray:
+        """Expected squared distance from the prior mean, summed over the side, (q,).
+
+        That of the slopes from zero is included.
+        """
+        slopes = rotate(self.slopes, self.rotation)
+        products = rotate(statistics.feature_products, self.rotation)
+        shares = shrinkage(self.signal_variance, self.feature_scales)
+        shares[shares == 0] = np.inf  # slopes are zero there
+        second = self._second_moments(statistics)
+        # E|w|^2 - 2 a'P + sum of a^2 / s
+        return second + (slopes * (slopes / shares - 2 * products)).sum(axis=0)
+
+    def centred_moments(self, statistics) -> np.ndarray:
+        """Second moments of factors around the prior means, not rotated."""
+        products = statistics.feature_products[:, : self.rank]
+        slopes = self.slopes[:, : self.rank]
+        cross = slopes.T @ products
+        moments = statistics.second_moments[: self.rank, : self.rank]
+        return moments - cross - cross.T + slopes.T @ slopes
+
+    def with_rotation(self, rotation) -> "Prior":
+        """Prior with other axes, to be updated along these."""
+        return replace(self, rotation=rotation)
+
+    def rotated(self) -> "Prior":
+        """Prior of the factors Q w: its axes are theirs."""
+        slopes = rotate(self.slopes, self.rotation)
+        return replace(self, slopes=slopes, rotation=np.eye(self.rank))
+
+    def with_factors(self, kept) -> "Prior":
+        """Prior of some of the factors, and of the bias; not rotated."""
+        kept = with_bias(kept, len(self.precision) > self.rank)
+        return replace(
+            self,
+            precision=self.precision[kept],
+            signal_variance=self.signal_variance[kept],
+            slopes=self.slopes[:, kept],
+            rotation=np.eye(np.count_nonzero(kept[: self.rank])),
+        )
+
+    def extrapolated(self, before: "Prior", share: float) -> "Prior":
+        """Prior whose means move on by a share of their last change."""
+        return replace(self, slopes=self.slopes + share * (self.slopes - before.slopes))
+
+    def _second_moments(self, statistics):
+        """Sum of E[z^2] over the side, of rotated factors and of the bias, (q,)."""
+        Q, moments = self.rotation, statistics.second_moments
+        factors = moments[: self.rank, : self.rank]
+        squares = np.einsum("ka,ab,kb->k", Q, factors, Q)
+        return np.append(squares, np.diag(moments)[self.rank + 1 :])
+
+    def _with_flat_bias(self):
+        precision, theta, slopes = (
+            array.copy()
+            for array in (self.precision, self.signal_variance, self.slopes)
+        )
+        precision[-1], theta[-1], slopes[:, -1] = FLAT_PRECISION, 0.0, 0.0
+        return replace(
+            self,
+            precision=precision,
+            signal_variance=theta,
+            slopes=slopes,
+            flat_bias=True,
         )
 
 
-def first_prior(precision, n_features):
-    """A prior of mean zero."""
-    q = len(precision)
-    return Prior(precision, np.zeros(q), np.zeros((n_features, q)))
+def best_precision(squares, count: int) -> np.ndarray:
+    """Precision of largest ELBO for `count` coefficients of these summed squares."""
+    return (count + 2 * GAMMA_RATE) / (squares + 2 * GAMMA_RATE)
 
 
-def shrinkage(strength, scales):
-    """Share of P that the mean of a is, (n_features, n_strengths)."""
-    variances = np.square(scales)[:, None] * strength
+def shrinkage(signal_variance, feature_scales) -> np.ndarray:
+    """Share s of P that the mean of the slopes is, (n_features, n_thetas)."""
+    variances = np.square(feature_scales)[:, None] * signal_variance
     return variances / (1 + variances)
 
 
-def evidence(strength, scales):
-    """Sum of ``log(1 + theta sigma^2)`` over the features, (n_strengths,)."""
-    return np.log1p(np.square(scales)[:, None] * strength).sum(axis=0)
+def log_det_prior(signal_variance, feature_scales) -> np.ndarray:
+    """Sum of ``log(1 + theta sigma^2)`` over the features, (n_thetas,)."""
+    return np.log1p(np.square(feature_scales)[:, None] * signal_variance).sum(axis=0)
 
 
-def with_flat_bias(prior):
-    """The same with next to no prior on the bias."""
-    precision, strength, slopes = (array.copy() for array in prior)
-    precision[-1], strength[-1], slopes[:, -1] = FLAT, 0.0, 0.0
-    return Prior(precision, strength, slopes)
+def rotate(coefficients, rotation) -> np.ndarray:
+    """Factors, or what is linear in them, along other axes; a bias stays."""
+    rank = len(rotation)
+    factors, bias = coefficients[:, :rank], coefficients[:, rank:]
+    return np.column_stack([factors @ rotation.T, bias])
 
 
-def best_precisions(second, count):
-    """Precisions of largest bound for `count` coefficients of these summed squares."""
-    return (count + 2 * VAGUE) / (second + 2 * VAGUE)
-
-
-def best_prior(second, products, count, scales, basis):
-    """The prior of largest bound.
-
-    Parameters
-    ----------
-    second : ndarray of shape (q,)
-        E[z^2] of the turned factors, summed over the side.
-    products : ndarray of shape (n_features, q)
-        Features times E[z], not turned.
-    count : int
-        Length of the side.
-    scales : ndarray of shape (n_features,)
-        Sigma.
-    basis : ndarray of shape (rank, rank)
-        Q.
-    """
-    products = turned(products, basis)
-    shares = shrinkage(STRENGTHS, scales)
-    left = second - shares.T @ products**2
-    costs = (count + 2 * VAGUE) * np.log(left + 2 * VAGUE)
-    costs += evidence(STRENGTHS, scales)[:, None]
-    best = costs.argmin(axis=0)
-    slopes = turned(shares[:, best] * products, np.linalg.inv(basis))
-    left = left[best, np.arange(len(best))]
-    return Prior(best_precisions(left, count), STRENGTHS[best], slopes)
-
-
-def spread(second, products, prior, scales, basis):
-    """Expected square of the distance from the prior mean, summed over the side.
-
-    That of the slopes from zero is counted in.
-    """
-    slopes, products = turned(prior.slopes, basis), turned(products, basis)
-    shares = shrinkage(prior.strength, scales)
-    shares[shares == 0] = np.inf  # slopes are zero there
-    return second + (slopes * (slopes / shares - 2 * products)).sum(axis=0)
-
-
-def turned(F, basis):
-    """Factors, or what is linear in them, in another basis; a bias stays."""
-    rank = len(basis)
-    return np.column_stack([F[:, :rank] @ basis.T, F[:, rank:]])
+def with_bias(factors, biased: bool) -> np.ndarray:
+    """Mask of coefficients from one of factors: the bias, if any, is kept."""
+    return np.append(factors, np.ones(int(biased), bool))

@@ -1,43 +1,52 @@
-"""When an ascent has settled, when factors are dropped, and when all is done."""
+"""When the ELBO has settled: when factors are rotated and dropped, when a fit ends."""
 
 import numpy as np
 
-# With features a fit goes on until the bound rises by less than this share of what is
+# With features a fit goes on until the ELBO rises by less than this share of what is
 # asked for, for so many sweeps: they cost little once most factors are dropped.
-LAST = 0.15
-PATIENCE = 3
+FINAL_TOL_RATIO = 0.15
+FINAL_PATIENCE = 3
 
 # But not below this rise, which is nothing whatever the number of entries.
-LEAST_RISE = 0.2
+MIN_TOL = 0.2
 
-# A rise of this share of what counts may be rounding, and says nothing if it grows.
-NOTHING = 0.001
+# A rise of this share of the tolerance may be rounding: whether it grows is no matter.
+ROUNDING_RATIO = 0.001
 
 # Gains that shrink like a geometric series of this ratio or more count as one of it.
-LONGEST = 0.99
+MAX_RATIO = 0.99
 
 
-def ratio_of(gain, last):
+def ratio_of(gain: float, last_gain: float) -> float:
     """Ratio of the last two gains, as that of a geometric series."""
-    return float(np.clip(gain / last, 0.0, LONGEST)) if last > 0 else 0.0
+    return float(np.clip(gain / last_gain, 0.0, MAX_RATIO)) if last_gain > 0 else 0.0
 
 
-def still_to_rise(gain, last, least_ratio=0.0):
-    """Sum of the gains from the last one on, if they go on to shrink as they do."""
-    return gain / (1 - max(ratio_of(gain, last), least_ratio))
+def remaining_rise(gain: float, last_gain: float, min_ratio: float = 0.0) -> float:
+    """Sum of the gains from the last one on, extrapolated geometrically."""
+    return gain / (1 - max(ratio_of(gain, last_gain), min_ratio))
 
 
 class StoppingRule:
-    """When factors are told apart, and when all is done.
+    """When factors are rotated to be separated, and when the fit ends.
 
-    The bound has settled when it rises by less than `least` and no more than before:
-    slow rises that grow are the way out of a saddle. Where sweeps cost little, it has
-    settled when less than `least` is still to come, if its rises go on to shrink as
-    they do: a plateau may be long.
+    The ELBO has settled when it rises by less than `tol` and no more than before: slow
+    rises that grow are the way out of a saddle. Where sweeps cost little it has settled
+    when less than `tol` is still to come, extrapolated geometrically: a plateau may be
+    long.
+
+    Parameters
+    ----------
+    tol : float
+        A rise of the ELBO.
+    has_features : bool
+        Whether the model has missingness features.
+    extrapolates : bool
+        Whether sweeps cost little.
     """
 
-    def __init__(self, least, *, has_features, extrapolates):
-        self.least, self.has_features = least, has_features
+    def __init__(self, tol, *, has_features, extrapolates):
+        self.tol, self.has_features = tol, has_features
         self.extrapolates = extrapolates
         self.gain, self.ratio, self.n_settled, self.patience = np.inf, 0.0, 0, 1
         self.rotates = self.has_rotated = False
@@ -48,16 +57,17 @@ class StoppingRule:
         Parameters
         ----------
         gain : float
-            Rise of the bound.
+            Rise of the ELBO.
         same_rank : bool
             Whether no factor was dropped.
         """
-        last, left = max(self.gain, 0), gain
+        last_gain, to_come = max(self.gain, 0), gain
         if self.extrapolates:
             # One gain that is small by chance is not the end of a plateau.
-            left = still_to_rise(gain, last, self.ratio)
-            self.ratio = ratio_of(gain, last)
-        settled = left < self.least and gain <= max(last, NOTHING * self.least)
+            to_come = remaining_rise(gain, last_gain, self.ratio)
+            self.ratio = ratio_of(gain, last_gain)
+        grows = gain > max(last_gain, ROUNDING_RATIO * self.tol)
+        settled = to_come < self.tol and not grows
         self.gain, self.n_settled = gain, self.n_settled + 1 if settled else 0
         if self.rotates and same_rank and self.n_settled >= self.patience:
             return True
@@ -67,6 +77,6 @@ class StoppingRule:
         if self.rotates and not self.has_rotated:
             self.has_rotated = True
             if self.has_features:
-                self.n_settled, self.patience = 0, PATIENCE
-                self.least = min(self.least, max(LAST * self.least, LEAST_RISE))
+                self.n_settled, self.patience = 0, FINAL_PATIENCE
+                self.tol = min(self.tol, max(FINAL_TOL_RATIO * self.tol, MIN_TOL))
         return False

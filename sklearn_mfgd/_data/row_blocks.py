@@ -1,4 +1,8 @@
-"""Blocks of rows: what fits into memory at a time, and sums over their entries."""
+"""Blocks of rows: the unit of memory, and sums over their entries.
+
+A block holds all that is needed of its rows and nothing of the others, so that blocks
+can be mapped independently and what they return be added up in their order.
+"""
 
 from typing import NamedTuple
 
@@ -10,94 +14,104 @@ from .._kernels.rows import Rows
 # Numbers that the moments of a block of rows may take.
 BLOCK = 2**21
 
+# Where more than this share of a matrix is observed, sums over entries are the sum over
+# everything less that over the missing entries, which are fewer.
+DENSE_SHARE = 0.5
 
-# Where more than this share is observed, the holes are counted instead.
-COUNT_HOLES = 0.5
+# Rows are not grouped by their missing entries unless this leaves fewer groups than
+# this share of the rows.
+MAX_GROUP_SHARE = 0.8
 
 
 class RowBlock(NamedTuple):
-    """Some of the rows, and how to sum over their entries."""
+    """Some of the rows, and how to sum over their entries.
+
+    Rows with the same missing entries form a group, which has one system.
+    """
 
     rows: slice | np.ndarray
     by_rows: Rows  # values times weights
     by_columns: Rows
-    which: np.ndarray  # the pattern of each row
-    row_pattern: Rows  # of each pattern, entries or holes
-    column_pattern: Rows
+    system_index: np.ndarray  # the group of each row
+    row_entries: Rows  # of each group: weights of its entries, or its missing entries
+    column_entries: Rows  # the same by columns, of every row
+    counts_missing: bool
 
-    def sum_over_columns(self, moments, everything):
-        """Moments of the columns, summed over the entries of each pattern of rows.
+    def sum_over_columns(self, moments, total) -> np.ndarray:
+        """Sum moments of the columns over the entries of each group of rows.
 
-        Parameters
-        ----------
-        moments : ndarray of shape (n_columns, size)
-        everything : ndarray of shape (size,) or None
-            Their sum, where the holes are to be taken away from it.
+        `total` is the sum over all columns, (size,).
         """
-        return _sums(self.row_pattern, moments, everything)
+        return self._sum(self.row_entries, moments, total)
 
-    def sum_over_rows(self, moments, everything):
-        """Moments of the rows, summed over the entries of each column."""
-        return _sums(self.column_pattern, moments, everything)
+    def sum_over_rows(self, moments, total) -> np.ndarray:
+        """Sum moments of the rows over the entries of each column."""
+        return self._sum(self.column_entries, moments, total)
+
+    def _sum(self, entries, moments, total):
+        if not self.counts_missing:
+            return dispatch.product(entries, moments)
+        total = total.astype(moments.dtype)
+        if entries.indices.size == 0:  # nothing is missing
+            return np.repeat(total[None], entries.shape[0], axis=0)
+        sums = dispatch.product(entries, moments)
+        return np.subtract(total, sums, out=sums)
 
 
-def _sums(pattern, moments, everything):
-    if everything is None:
-        return dispatch.product(pattern, moments)
-    whole = everything.astype(moments.dtype)
-    if pattern.indices.size == 0:
-        return np.repeat(whole[None], pattern.shape[0], axis=0)
-    sums = dispatch.product(pattern, moments)
-    return np.subtract(whole, sums, out=sums)
-
-
-def row_blocks_of(rows, size):
-    """Cut the observed entries into blocks of rows whose moments are of a fixed size.
-
-    Parameters
-    ----------
-    rows : Rows
-    size : int
-        Numbers that the moments of a row take.
-
-    Returns
-    -------
-    blocks : list of RowBlock
-    holes : bool
-        Whether the patterns hold the holes.
-    """
-    m, n = rows.shape
-    holes = rows.weights is None and rows.indices.size > COUNT_HOLES * m * n
+def block_slices(n_rows: int, size: int) -> list[slice]:
+    """Slices of the rows, each of as many as have `BLOCK` numbers, `size` a row."""
     step = max(1, BLOCK // size)
-    found = []
-    for start in range(0, m, step):
-        part = slice(start, min(start + step, m))
-        found.append(_block(rows, part, holes))
-    return found, holes
+    return [slice(k, min(k + step, n_rows)) for k in range(0, n_rows, step)]
 
 
-def _block(rows, part, holes):
-    own = rows.between(part.start, part.stop)
-    which, pattern, own = (
-        np.arange(own.shape[0]),
-        own.weights_matrix,
-        own.weighted_values,
+def row_blocks_of(rows: Rows, size: int) -> list[RowBlock]:
+    """Cut the observed entries into blocks of rows with moments of `size` numbers."""
+    m, n = rows.shape
+    dense = rows.indices.size > DENSE_SHARE * m * n
+    make_block = _block_of_missing if rows.weights is None and dense else _block
+    return [make_block(rows, place) for place in block_slices(m, size)]
+
+
+def _block(rows, place):
+    """Block that sums over the entries, each row with a system of its own."""
+    block = rows.between(place.start, place.stop)
+    values, weights = block.weighted_values, block.weights_matrix
+    by_columns = values.transpose()
+    # Without weights the positions of the entries are all there is to sum over.
+    weights_by_columns = by_columns.weights_matrix
+    if weights.values is not None:
+        weights_by_columns = weights.transpose()
+    return RowBlock(
+        rows=place,
+        by_rows=values,
+        by_columns=by_columns,
+        system_index=np.arange(values.shape[0]),
+        row_entries=weights,
+        column_entries=weights_by_columns,
+        counts_missing=False,
     )
-    if not holes:
-        columns = own.transpose()
-        column_pattern = columns.weights_matrix
-        if pattern.values is not None:
-            column_pattern = pattern.transpose()
-        return RowBlock(part, own, columns, which, pattern, column_pattern)
-    pattern = _complement(own)
-    which, representatives = _shared_patterns(pattern)
-    by_rows = pattern
-    if len(representatives) < len(which):
-        order = np.argsort(which, kind="stable")  # rows of a pattern one by one
-        own, by_rows = own.take(order), pattern.take(representatives)
-        pattern = pattern.take(order)
-        part, which = part.start + order, which[order]
-    return RowBlock(part, own, own.transpose(), which, by_rows, pattern.transpose())
+
+
+def _block_of_missing(rows, place):
+    """Block that sums over the missing entries, rows with the same ones together."""
+    values = rows.between(place.start, place.stop)
+    missing = _complement(values)
+    groups, representatives = _groups_of_equal_rows(missing)
+    missing_of_groups = missing
+    if len(representatives) < len(groups):
+        order = np.argsort(groups, kind="stable")  # the rows of a group in sequence
+        missing_of_groups = missing.take(representatives)
+        values, missing = values.take(order), missing.take(order)
+        place, groups = place.start + order, groups[order]
+    return RowBlock(
+        rows=place,
+        by_rows=values,
+        by_columns=values.transpose(),
+        system_index=groups,
+        row_entries=missing_of_groups,
+        column_entries=missing.transpose(),
+        counts_missing=True,
+    )
 
 
 def _complement(rows):
@@ -110,18 +124,18 @@ def _complement(rows):
     return Rows(indptr, indices, None, None, rows.n_columns)
 
 
-def _shared_patterns(rows):
-    """Number the patterns of the rows: that of each row, and a row of each.
+def _groups_of_equal_rows(rows):
+    """Group of each row, and one row of each group; each row alone if few are equal.
 
-    Rows are told apart by sums of random numbers of their columns: two patterns would
-    be taken for one once in 2^64 pairs.
+    Rows are compared by sums of random numbers of their columns: two that differ have
+    the same sum once in 2^64 pairs.
     """
     rng = np.random.RandomState(0)
     numbers = rng.randint(0, 2**63, size=rows.n_columns, dtype=np.uint64) * 2 + 1
     sums = np.zeros(rows.indices.size + 1, np.uint64)
     np.cumsum(numbers[rows.indices], out=sums[1:])
     keys = sums[rows.indptr[1:]] - sums[rows.indptr[:-1]]
-    _, representatives, which = np.unique(keys, return_index=True, return_inverse=True)
-    if len(representatives) > 0.8 * len(keys):
+    _, representatives, groups = np.unique(keys, return_index=True, return_inverse=True)
+    if len(representatives) > MAX_GROUP_SHARE * len(keys):
         return np.arange(len(keys)), np.arange(len(keys))
-    return which, representatives
+    return groups, representatives

@@ -230,15 +230,19 @@ def _invert(P, least_eigenvalue):
     return S, -np.log(values).sum(axis=1)
 
 
-def _regressors(problem, dtype=None):
+def regressors(H, row_bias, column_bias):
     """Split H into the regressors g_j of a row, (n, width), and its offsets c, (n,)."""
-    H = problem.H.astype(dtype or problem.H.dtype, copy=False)
     design, offset = H, np.zeros(len(H), H.dtype)
-    if problem.column_bias:
+    if column_bias:
         design, offset = H[:, :-1], H[:, -1]
-    if problem.row_bias:
+    if row_bias:
         design = np.column_stack([design, np.ones(len(H), H.dtype)])
     return design, offset
+
+
+def _regressors(problem, dtype=None):
+    H = problem.H.astype(dtype or problem.H.dtype, copy=False)
+    return regressors(H, problem.row_bias, problem.column_bias)
 
 
 def _entries(problem, start, stop):

@@ -1,0 +1,61 @@
+"""The rotation of the factors that maximizes the evidence lower bound (ELBO).
+
+Factors are determined up to a rotation Q, any invertible matrix: W Q' and H inv(Q)
+predict the same. The ELBO depends on Q by the priors alone, which take the factors to
+be independent, so it is largest where the second moments of both sides are diagonal.
+Instead of rotating all factors after every sweep only the priors are rotated the other
+way; see `State`.
+"""
+
+import numpy as np
+
+from .elbo import elbo, maximize_priors
+from .model import Model, State
+from .priors import GAMMA_RATE
+from .side import SweepStatistics
+
+
+def optimize_rotation(
+    model: Model, state: State, statistics: SweepStatistics
+) -> tuple[State, float]:
+    """Maximize the ELBO in the rotation and the priors; return its value, too."""
+    best = maximize_priors(state, statistics)
+    value = elbo(model, best, statistics)
+    if not model.can_rotate:
+        return best, value
+    rotation = diagonalizing_rotation(
+        best.row_prior.centred_moments(statistics.rows),
+        best.column_prior.centred_moments(statistics.columns),
+        *model.shape,
+    )
+    if rotation is None:
+        return best, value
+    # The means of the priors may not be best in the new axes: compare.
+    rotated = maximize_priors(state.with_rotation(rotation), statistics)
+    rotated_value = elbo(model, rotated, statistics)
+    return (rotated, rotated_value) if rotated_value > value else (best, value)
+
+
+def diagonalizing_rotation(row_moments, column_moments, m: int, n: int):
+    """The Q in which both second moments are diagonal and of the best size, or None.
+
+    Scaling a factor by the root of u on one side and dividing it on the other changes
+    the ELBO by the logarithms of u, of the moments and of the determinants: it is
+    largest at the positive root of a quadratic equation in u. Larger factors are first.
+    """
+    try:
+        L = np.linalg.cholesky(row_moments)
+    except np.linalg.LinAlgError:  # singular by rounding: keep the rotation
+        return None
+    # Of the rows L^-1 makes the identity, and so does U' L^-1; of the columns U' L'
+    # makes the diagonal matrix of these sizes.
+    sizes, U = np.linalg.eigh(L.T @ column_moments @ L)
+    sizes, U = np.maximum(sizes[::-1], np.finfo(float).tiny), U[:, ::-1]
+    # a u^2 + 2 b u + c = 0
+    a, b, c = (
+        n + 2 * GAMMA_RATE,
+        GAMMA_RATE * (n - m),
+        -(m + 2 * GAMMA_RATE) * sizes,
+    )
+    u = (np.sqrt(b**2 - a * c) - b) / a
+    return np.sqrt(u)[:, None] * np.linalg.solve(L.T, U).T
