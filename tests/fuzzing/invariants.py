@@ -96,8 +96,8 @@ def answers_are_finite(study):
     _answered(study)
     for name, value in study.answers.items():
         finite = np.isfinite(value)
-        own = study.case.fills or study.case.param("fit_bias") == "columns"
-        if name == "std" and own:
+        by_column = study.case.fills or study.case.param("fit_bias") == "columns"
+        if name == "std" and by_column:
             finite |= _barely_observed(study.case)
         require(finite.all(), f"{name} is {value[~finite][:1]}")
 
@@ -116,7 +116,7 @@ def attributes_are_finite(study):
     _answered(study)
     for name, value in study.attributes().items():
         finite = np.isfinite(value)
-        if study.case.fills and name in ("mean_", "scale_"):
+        if name in ("MFImputer.mean_", "MFImputer.scale_"):
             finite |= ~study.case.observed.any(axis=0)
         require(finite.all(), f"{name} is {value[~finite][:1]}")
 
@@ -134,7 +134,7 @@ def deviations_are_not_negative(study):
 
 
 def objective_goes_one_way(study):
-    """The bound never falls; F never rises, unless the step is fixed."""
+    """The ELBO never falls; F never rises, unless the step is fixed."""
     _answered(study)
     case, curve = study.case, np.asarray(study.factorization.loss_curve_)
     if not np.isfinite(curve).all() or case.param("eta") != "auto":
@@ -147,8 +147,8 @@ def objective_goes_one_way(study):
         # Where the fit is exact, F is what rounding leaves of the squares of X.
         size = curve.max(initial=0) + 1e-3 * _sum_of_squares(case)
         worst = np.diff(curve).max(initial=0)
-    name = "bound falls" if case.learns else "objective rises"
-    # The bound of an exact fit sums up rounding over the variance of the noise.
+    name = "ELBO falls" if case.learns else "objective rises"
+    # The ELBO of an exact fit sums up rounding over the variance of the noise.
     share = (1e-3, 1e-6) if case.learns else (1e-4, 1e-9)
     limit = share[0 if single else 1] * size
     require(worst <= limit, f"{name} by {worst:.3g}; it is about {size:.3g}")
@@ -221,24 +221,21 @@ def pickling_keeps_results(study):
     _answered(study)
     X, options = study.case.data()
     with _quiet():
-        again = study.pickled().transform(X, **({} if study.case.fills else options))
+        again = study.pickled().transform(X, **study.case.transform_options(options))
     same = np.array_equal(again, study.answers["transform"], equal_nan=True)
     seeded = study.case.param("random_state") is not None
-    require(same or (_samples(study.case) and not seeded), "other bits")
+    require(same or (study.case.param("sample_posterior") and not seeded), "other bits")
 
 
 def a_second_fit_is_the_same(study):
     """A fit leaves nothing behind that the next one could see."""
     _answered(study)
-    if study.case.params.get("warm_start") or _is_random(study.case):
+    if study.case.params.get("warm_start") or _is_unseeded(study.case):
         raise Idle
     X, options = study.case.data()
     with _quiet():
-        again = (
-            study.pickled()
-            .fit(X, **options)
-            .transform(X, **({} if study.case.fills else options))
-        )
+        model = study.pickled().fit(X, **options)
+        again = model.transform(X, **study.case.transform_options(options))
     _require_same(study, again)
 
 
@@ -256,7 +253,7 @@ def warm_starts_go_on(study):
 def rows_are_folded_in_one_by_one(study):
     """What a row gets does not depend on the others."""
     _answered(study)
-    if _samples(study.case):
+    if study.case.param("sample_posterior"):
         raise Idle
     rows = np.flatnonzero(study.case.rng.uniform(size=len(study.case.X)) < 0.5)
     if rows.size == 0 or not np.isfinite(study.answers["transform"]).all():
@@ -264,26 +261,18 @@ def rows_are_folded_in_one_by_one(study):
     case = study.case.take(rows)
     X, options = case.data()
     with _quiet():
-        alone = study.model.transform(X, **({} if case.fills else options))
+        alone = study.model.transform(X, **case.transform_options(options))
     _require_same(study, alone, rows)
 
 
-def _samples(case):
-    return bool(case.param("sample_posterior"))
-
-
-def _is_random(case):
-    """Whether a fit draws numbers from the generator of NumPy, without a seed."""
-    if case.param("random_state") is not None:
-        return False
-    names = "sample_posterior", "n_draws", "early_stopping"
-    drawn = case.param("init") == "random" or case.param("solver") == "sgd"
-    return drawn or any(case.param(name) for name in names)
+def _is_unseeded(case):
+    """Whether a fit takes numbers from the generator of NumPy, without a seed."""
+    return case.is_random and case.param("random_state") is None
 
 
 def _require_same(study, found, rows=slice(None)):
     """Compare with what `transform` has returned, in deviations of columns."""
-    if _is_random(study.case):
+    if _is_unseeded(study.case):
         raise Idle
     expected = study.answers["transform"][rows]
     require(found.shape == expected.shape, f"shape {found.shape}, not {expected.shape}")
@@ -308,7 +297,7 @@ def related(name, study):
     """A change of the case changes predictions in the way that is known."""
     _answered(study)
     case = study.case
-    if _is_random(case):
+    if _is_unseeded(case):
         case = case.set(random_state=0)
     if case.params.get("warm_start"):
         case = case.set(warm_start=False)
@@ -367,7 +356,7 @@ def _n_sweeps(model):
 def _hide_more(case):
     """Hide entries that the fit has seen, for the prediction of which it is asked."""
     hidden = check_random_state(case.seed + 1).uniform(size=case.X.shape) < 0.2
-    if case.estimator == "GradientMF" and "_" in case.container:
+    if case.unstored_is_zero:
         return case  # no sparse X of it has missing entries
     return case._replace(X=np.where(hidden, np.nan, case.X).astype(case.X.dtype))
 
