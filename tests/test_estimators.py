@@ -401,13 +401,18 @@ def test_scaling_by_a_power_of_four_scales_the_fit_exactly(
     assert scaled.reconstruction_err_ == model.reconstruction_err_ * unit
 
 
-@pytest.mark.parametrize("reg", [0.0, "auto"])
-def test_scaling_scales_biases_too(incomplete, reg):
-    model = MaskedGradientMF(3, reg=reg, max_iter=10)
-    Z = clone(model).fit_transform(incomplete)
+@pytest.mark.parametrize("reg, early_stopping", [(0.0, False), ("auto", True)])
+def test_scaling_scales_biases_and_shifts_the_elbo(incomplete, reg, early_stopping):
+    model = MaskedGradientMF(3, reg=reg, max_iter=10, early_stopping=early_stopping)
+    model.set_params(random_state=0)
+    Z, curve = model.fit_transform(incomplete), np.array(model.loss_curve_)
     small = model.fit_transform(incomplete / 4**5)
     assert_allclose(small[:, :-1], Z[:, :-1] / 2**5, rtol=1e-9, atol=1e-14)
     assert_allclose(small[:, -1], Z[:, -1] / 4**5, rtol=1e-9, atol=1e-14)
+    if reg == "auto":  # the logarithm of a density of the entries that are not held out
+        n = (~np.isnan(incomplete)).sum()
+        n -= int(model.validation_fraction * n)
+        assert_allclose(model.loss_curve_, curve + n * np.log(4**5), rtol=1e-9)
 
 
 def test_a_fixed_eta_counts_in_units_of_the_data(incomplete):
@@ -547,11 +552,13 @@ def test_warm_start_goes_on_where_the_last_fit_ended(incomplete, params):
     assert model.fit(incomplete).loss_curve_[0] <= first[-1] * (1 + 1e-12)
 
 
-def test_warm_start_takes_other_rows_of_another_size(planted):
-    X = planted(m=60, share_missing=0.2).X
-    model = GradientMF(3, tol=1e-8, max_iter=500, warm_start=True)
-    from_svd = clone(model).fit(64 * X[40:]).n_iter_
-    assert model.fit(X[:40]).fit(64 * X[40:]).n_iter_ <= from_svd
+def test_warm_start_keeps_column_factors_and_biases_for_rows_of_another_size(planted):
+    X, bias = planted(m=80, noise=0, share_missing=0.2).X, 3.0 * np.arange(15)
+    model = MaskedGradientMF(3, reg=0, tol=1e-12, max_iter=500, warm_start=True)
+    model.fit(X[:40] + bias).set_params(max_iter=1)
+    larger = 64 * X[40:] + bias
+    from_svd = clone(model).fit(larger).loss_curve_[0]
+    assert model.fit(larger).loss_curve_[0] < 1e-6 * from_svd
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from sklearn_mfgd import MaskedGradientMF, MFImputer, _imputer
+from sklearn_mfgd._kernels import linalg
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -168,6 +169,18 @@ def test_a_large_table_is_factorized_in_single_precision(monkeypatch, table):
     assert_array_equal(filled[table.mask], table.X[table.mask])
     assert rmse(filled, table) == pytest.approx(rmse(expected, table), rel=1e-3)
     assert not np.array_equal(filled, expected)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_a_table_is_filled_block_by_block(monkeypatch, table, options):
+    imputer = MFImputer(3, max_iter=20, **options).fit(table.X)
+    expected = imputer.transform(table.X)
+    monkeypatch.setattr(linalg, "BLOCK", 100)
+    filled = imputer.transform(table.X)
+    if "sample_posterior" in options:  # the blocks share one sequence of random numbers
+        assert rmse(filled, table) < 2 * rmse(expected, table)
+    else:
+        assert_allclose(filled, expected, rtol=1e-9)
 
 
 # Empty columns, limits, indicators, names
