@@ -1,8 +1,9 @@
 """Factorize incomplete matrices by gradient methods, as scikit-learn estimators.
 
 :class:`GradientMF` is for complete and nearly complete matrices,
-:class:`MaskedGradientMF` for those with many holes. Both fit ``X ≈ W @ H.T`` to the
-observed entries of X alone. :class:`MFImputer` fills the holes of a table.
+:class:`MaskedGradientMF` for those with many missing values. Both fit ``X ≈ W @ H.T``
+to the observed entries of X alone. :class:`MFImputer` fills in the missing values of a
+table.
 """
 
 from . import datasets

@@ -1,4 +1,7 @@
-"""What the estimators share: parameters, conventions, and what factors are for."""
+"""What both estimators share: how they fit, fold rows in, reconstruct and score."""
+
+from contextlib import closing
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import (
@@ -21,12 +24,13 @@ from ._learning import KEYWORDS, LearningMixin
 from ._optim.score import explained_share
 from ._parameters import (
     CONSTRAINTS,
+    Data,
     check_covariance,
     check_places,
     check_row_factors,
     refuse_overflow,
 )
-from ._state import PlainStateMixin, all_or_nothing
+from ._state import PlainStateMixin
 
 # Of two, in what a covariance may be multiplied with.
 LARGEST_EXPONENT = 1000
@@ -39,21 +43,23 @@ class BaseMatrixFactorization(
     PlainStateMixin,
     BaseEstimator,
 ):
-    """Fit, fold in, reconstruct and score; subclasses hold parameters and defaults."""
+    """Fit, fold in, reconstruct and score; a subclass holds parameters and defaults."""
 
     _unstored_is_zero = False
     _parameter_constraints: dict = CONSTRAINTS
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, *, mask=None, entry_weight=None):
+    def fit(
+        self, X: Data, y: Data = None, *, mask: Data = None, entry_weight: Data = None
+    ) -> Self:
         """Factorize the observed entries of X.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The matrix; NaN and what a masked array masks is missing. What a sparse X
-            does not store is missing too in MaskedGradientMF, an observed zero in
-            GradientMF.
+            The matrix; NaN and masked entries of a masked array are missing. Entries
+            that a sparse X does not store are missing in MaskedGradientMF and observed
+            zeros in GradientMF.
         y : Ignored
             Not used, present for API consistency by convention.
         mask : array-like of bool of shape (n_samples, n_features), default=None
@@ -70,27 +76,27 @@ class BaseMatrixFactorization(
         Raises
         ------
         ValueError
-            When no entry is observed, a parameter does not suit the data, or y is a
+            If no entry is observed, a parameter does not suit the data, or y is a
             mask.
         DivergenceError
-            When a fixed `eta` makes the objective grow.
+            If a fixed `eta` makes the objective grow.
         """
-        tasks = self._begin(X, y, mask, entry_weight)
-        with all_or_nothing(self):
-            for _ in self._learn(X, mask, entry_weight, tasks):
-                pass  # row factors, which are not kept
+        for _ in self._learn(X, y, mask, entry_weight):
+            pass  # row factors, which are not kept
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit_transform(self, X, y=None, *, mask=None, entry_weight=None):
+    def fit_transform(
+        self, X: Data, y: Data = None, *, mask: Data = None, entry_weight: Data = None
+    ) -> np.ndarray:
         """Factorize the observed entries of X and return its row factors.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The matrix; NaN and what a masked array masks is missing. What a sparse X
-            does not store is missing too in MaskedGradientMF, an observed zero in
-            GradientMF.
+            The matrix; NaN and masked entries of a masked array are missing. Entries
+            that a sparse X does not store are missing in MaskedGradientMF and observed
+            zeros in GradientMF.
         y : Ignored
             Not used, present for API consistency by convention.
         mask : array-like of bool of shape (n_samples, n_features), default=None
@@ -102,32 +108,39 @@ class BaseMatrixFactorization(
         Returns
         -------
         Z : ndarray of shape (n_samples, n_factors) or (n_samples, n_factors + 1)
-            What ``fit(X).transform(X)`` returns: one column for each row of
+            The result of ``fit(X).transform(X)``: one column for each row of
             `components_`, and with row biases (``fit_bias=True``) one more.
         """
-        Z, tasks = None, self._begin(X, y, mask, entry_weight)
-        with all_or_nothing(self):
-            for rows, W in self._learn(X, mask, entry_weight, tasks):
-                if Z is None:
+        Z: Any = None
+        with closing(self._learn(X, y, mask, entry_weight)) as blocks:
+            for rows, W in blocks:
+                if Z is None:  # zeros are for rows without entries
                     Z = np.zeros((_num_samples(X), W.shape[1]), W.dtype)
                 Z[rows] = W
         return Z
 
-    def transform(self, X, *, mask=None, entry_weight=None, return_cov=False):
-        r"""Fold rows in: the row factors given `components_`.
+    def transform(
+        self,
+        X: Data,
+        *,
+        mask: Data = None,
+        entry_weight: Data = None,
+        return_cov: bool = False,
+    ) -> Any:
+        r"""Fold rows in: find their factors given `components_`.
 
-        With ``reg="auto"`` these are the means of their posterior, given the posterior
-        of the columns. With a number each row minimizes
+        With ``reg="auto"`` these are posterior means, given the posterior of the column
+        factors. With a number each row minimizes
 
         .. math::
 
             \tfrac12 \sum_{j \text{ observed}} s_j (x_j - \mu - c_j - b - w \cdot h_j)^2
             + \tfrac12 \, \mathrm{reg} \, (\|w\|^2 + b^2)
 
-        (s the weights, 1 by default) by itself, so neither the other rows nor their
-        order matter. Where many row
-        factors do, the one of least norm is taken, in units in which the data of `fit`
-        are of order one; a row with nothing observed gets zeros.
+        by itself, with weights s that are 1 by default, so neither the other rows nor
+        their order matter. If many row factors attain the minimum, the one of least
+        norm is taken, in units in which the data of `fit` are of order one; a row
+        without observed entries gets zeros.
 
         Parameters
         ----------
@@ -139,7 +152,7 @@ class BaseMatrixFactorization(
             Weight of the squared error of each entry; 0 means missing. For a sparse X
             also sparse, with the same entries stored.
         return_cov : bool, default=False
-            Whether to return how uncertain the factors are, too. Only with
+            Whether to also return the covariances of the factors. Only with
             ``reg="auto"``.
 
         Returns
@@ -148,8 +161,8 @@ class BaseMatrixFactorization(
             Row factors, one column for each row of `components_`. With row biases
             (``fit_bias=True``) the last column is the bias of the row.
         covariance : ndarray of shape (n_samples, Z.shape[1], Z.shape[1])
-            Posterior covariance of each row of Z, float64 where the squares of X are
-            too large for float32. Only with ``return_cov=True``.
+            Posterior covariance of each row of Z, float64 if the squares of X are too
+            large for float32. Only with ``return_cov=True``.
         """
         check_is_fitted(self)
         if return_cov:
@@ -169,7 +182,7 @@ class BaseMatrixFactorization(
             covariance[rows] = units * unpack(packed[rows], len(unit))
         return self._in_units_of_X(W), covariance
 
-    def inverse_transform(self, Z):
+    def inverse_transform(self, Z: Data) -> np.ndarray:
         """Reconstruct the complete rows: ``mean + column biases + W @ components_``.
 
         Parameters
@@ -180,7 +193,7 @@ class BaseMatrixFactorization(
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            Without missing values.
+            The reconstruction, without missing values.
         """
         check_is_fitted(self)
         Z = check_row_factors(Z, self._n_features_out)
@@ -192,28 +205,36 @@ class BaseMatrixFactorization(
                 X += Z[:, -1:]
         return refuse_overflow(X)
 
-    def predict_entries(self, Z, rows, columns, *, covariance=None, return_std=False):
-        """Reconstruct chosen entries, for matrices too large to be written out.
+    def predict_entries(
+        self,
+        Z: Data,
+        rows: Data,
+        columns: Data,
+        *,
+        covariance: Data = None,
+        return_std: bool = False,
+    ) -> Any:
+        """Reconstruct chosen entries of a matrix, which may be too large to store.
 
         Parameters
         ----------
         Z : array-like of shape (n_samples, n_factors) or (n_samples, n_factors + 1)
             Row factors as `transform` returns them.
         rows, columns : array-like of int of shape (n_entries,)
-            Which entries: ``inverse_transform(Z)[rows, columns]``.
+            The entries, those of ``inverse_transform(Z)[rows, columns]``.
         covariance : array-like of shape (n_samples, Z.shape[1], Z.shape[1])
-            What ``transform(X, return_cov=True)`` returns with Z. Needed for
-            `return_std`.
+            The covariances that ``transform(X, return_cov=True)`` returns with Z.
+            Needed for `return_std`.
         return_std : bool, default=False
-            Whether to return how far observed entries are expected to be off, too.
+            Whether to also return the standard deviations of predictions.
 
         Returns
         -------
         x : ndarray of shape (n_entries,)
             The reconstructed entries.
         std : ndarray of shape (n_entries,)
-            Standard deviation of an observation of each entry: of the noise, of the
-            row factors and of the column factors. Only with ``return_std=True``.
+            Standard deviation of an observation of each entry, due to noise, row
+            factors and column factors. Only with ``return_std=True``.
         """
         check_is_fitted(self)
         Z = check_row_factors(Z, self._n_features_out)
@@ -246,24 +267,26 @@ class BaseMatrixFactorization(
         x = self._model.sample(number, matrix, places, rng, limits)
         return times_power(x + matrix.mean, 2 * self._exponent)
 
-    def score(self, X, y=None, *, mask=None, entry_weight=None):
-        r"""Predict entries of X that were hidden, and return the share explained.
+    def score(
+        self, X: Data, y: Data = None, *, mask: Data = None, entry_weight: Data = None
+    ) -> float:
+        r"""Predict held-out entries of X and return the share of variance explained.
 
         The k-th observed entry of a row belongs to fold k mod 5. Each fold is predicted
-        from a fold-in on the other four, and the score is
+        by folding in the other four, and the score is
 
         .. math::
 
             Q^2 = 1 - \frac{\sum (x_{ij} - \hat x_{ij})^2}{\sum (x_{ij} - \bar x_j)^2}
 
-        with the column means of `fit`: 1 is perfect, 0 no better than column means. It
-        does not grow with the rank for ever, as the error of a reconstruction does.
-        On rows that `fit` did not see it is bi-cross-validation [1]_.
+        with the column means of `fit`: 1 is perfect, 0 no better than column means.
+        Unlike the error of a reconstruction, it does not improve with the rank forever.
+        On rows that `fit` has not seen it is bi-cross-validation [1]_.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows, best such as `fit` has not seen; NaN means missing.
+            Rows, preferably rows that `fit` has not seen; NaN means missing.
         y : Ignored
             Not used, present for API consistency by convention.
         mask : array-like of bool of shape (n_samples, n_features), default=None
@@ -275,8 +298,8 @@ class BaseMatrixFactorization(
         Returns
         -------
         score : float
-            Q². With a denominator of zero: 1.0 when every prediction is right, else
-            0.0, as in :func:`sklearn.metrics.r2_score`.
+            Q². If the denominator is zero: 1.0 if every prediction is right, else 0.0,
+            as in :func:`sklearn.metrics.r2_score`.
 
         References
         ----------
@@ -307,41 +330,41 @@ class BaseMatrixFactorization(
         return self._model.n_factors + self._model.biases.row
 
     @property
-    def components_(self):
-        """Column factors, of shape (n_factors, n_features)."""
+    def components_(self) -> np.ndarray:
+        """Column factors; with `n_draws` those of all samples, over their number."""
         return np.ascontiguousarray(self._column_factors()[0].T)
 
     @property
-    def column_bias_(self):
-        """Column biases, zeros without."""
+    def column_bias_(self) -> np.ndarray:
+        """Column biases, zeros without; row biases are the last column of Z."""
         return self._column_factors()[1]
 
     @property
-    def mean_(self):
-        """What the data were centred at."""
+    def mean_(self) -> float:
+        """Weighted mean of the observed entries, 0.0 with ``fit_bias=False``."""
         return self._centre * times_power(1.0, 2 * self._exponent)
 
     @property
-    def rank_(self):
-        """Number of factors."""
+    def rank_(self) -> int:
+        """Number of factors: `rank`, or how many ``reg="auto"`` kept, at least one."""
         return self._model.rank
 
     @property
-    def noise_variance_(self):
-        """Variance of the noise, None where it is not learned."""
+    def noise_variance_(self) -> np.ndarray | float | None:
+        """Noise variance of an entry of weight one, per column or shared, or None."""
         if self._model.noise_variance is None:
             return None
         variance = in_range(self._model.noise_variance, 4 * self._exponent)
         return float(variance[0]) if self.noise == "shared" else variance
 
     @property
-    def row_precision_(self):
-        """Precision of the prior of row factors, None where it is not learned."""
+    def row_precision_(self) -> np.ndarray | None:
+        """Precision of the prior of each row factor, None unless ``reg="auto"``."""
         return self._factor_precision(self._model.row_precision)
 
     @property
-    def column_precision_(self):
-        """Precision of the prior of column factors, None where it is not learned."""
+    def column_precision_(self) -> np.ndarray | None:
+        """Precision of the prior of each column factor, None unless ``reg="auto"``."""
         return self._factor_precision(self._model.column_precision)
 
     def _factor_precision(self, precision):
@@ -367,10 +390,7 @@ class BaseMatrixFactorization(
 
     def _matrix(self, X, mask, entry_weight):
         """Rows to fold in, in the units of the fitted model."""
-        X = self._validate(X, reset=False)
-        observed = observe(
-            X, mask, entry_weight, unstored_is_zero=self._unstored_is_zero
-        )
+        observed = self._observe(self._validate(X, reset=False), mask, entry_weight)
         return matrix_of(observed, exponent=self._exponent, mean=self._centre)
 
     def _in_units_of_X(self, W):

@@ -33,23 +33,10 @@ class Predictor(NamedTuple):
 
 
 def fill_missing(X, missing, standardization, limits, predictor, *, with_std):
-    """Fill the missing values of X, those of empty columns with zero.
+    """Return a copy of X with its missing values filled, and their deviations or None.
 
-    Parameters
-    ----------
-    X : ndarray of shape (m, n)
-    missing : ndarray of bool of shape (m, n)
-    standardization : Standardization
-    limits : pair of ndarray of shape (n,)
-        Least and largest imputed value of each column.
-    predictor : Predictor
-    with_std : bool
-
-    Returns
-    -------
-    filled : ndarray of shape (m, n)
-    std : ndarray of shape (m, n) or None
-        Zero where X is observed.
+    `limits` are the least and the largest imputed value of each column. Deviations are
+    zero where X is observed.
     """
     filled = np.where(missing, X.dtype.type(0), X)
     std = np.where(missing, X.dtype.type(np.inf), X.dtype.type(0)) if with_std else None

@@ -1,6 +1,12 @@
 """Factorization of complete and nearly complete matrices."""
 
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
 from ._base import BaseMatrixFactorization
+from ._parameters import Solver
 
 
 class GradientMF(BaseMatrixFactorization):
@@ -15,10 +21,10 @@ class GradientMF(BaseMatrixFactorization):
         \left(x_{ij} - w_i \cdot h_j\right)^2
         + \tfrac12 \, \mathrm{reg} \left(\|W\|_F^2 + \|H\|_F^2\right)
 
-    A missing entry, NaN or False in `mask`, has no part in it; an entry that a sparse X
-    does not store is an observed zero (:class:`MaskedGradientMF` takes it as missing).
-    With `fit_bias` a mean and biases are added to :math:`w_i \cdot h_j`. The factors
-    may have either sign.
+    Entries that are missing, NaN or False in `mask`, do not enter the sum. An entry
+    that a sparse X does not store is an observed zero (:class:`MaskedGradientMF` treats
+    it as missing). With `fit_bias` a mean and biases are added to
+    :math:`w_i \cdot h_j`. The factors may have either sign.
 
     Read more in the :ref:`user guide <the-model>`.
 
@@ -29,59 +35,59 @@ class GradientMF(BaseMatrixFactorization):
         X.
 
     eta : "auto" or float, default="auto"
-        Length of the steps.
+        Step size.
 
-        - "auto": every row takes the step that minimizes F along its direction, and
-          "scaled" and "als" are accelerated where they gain slowly; with "sgd" the
-          step of a row shrinks with the gradients it has seen. F never increases,
-          there is nothing to tune, and the units of X do not matter.
+        - "auto": each row takes the step that minimizes F along its direction; "scaled"
+          and "als" are accelerated when progress is slow; with "sgd" the step of a row
+          shrinks as its squared gradients add up. F never increases, there is nothing
+          to tune, and the units of X do not matter.
         - A positive number: that step, always. For ``solver="gd"`` it multiplies the
-          gradient of F in the units of X, for "sgd" that of a single entry; for
+          gradient of F in the units of X, for "sgd" the gradient of a single entry; for
           "scaled" and "als" it is a fraction of the full step, which is 1. A step that
-          is too long ends in a :class:`DivergenceError` that names one that works.
+          is too long raises a :class:`DivergenceError`, which names one that works.
 
     solver : {"auto", "gd", "scaled", "als", "sgd"}, default="auto"
         Direction of the steps.
 
-        - "gd": the gradient.
-        - "scaled": the gradient divided by :math:`H^\top H + \mathrm{reg}\,I`, which
-          the rows share [1]_ [2]_. Cheap where most entries are observed.
-        - "als": each row goes to its exact least-squares solution. Fewer sweeps, each
-          of which costs more.
-        - "sgd": stochastic gradient, one step for every observed entry [3]_. To compare
-          with the literature; the others are as fast and more exact.
-        - "auto": "als" when X has holes and the rank is at most 64, or rows and columns
-          have at most ``2 * rank`` entries in the mean; otherwise "scaled".
+        - "gd": the negative gradient.
+        - "scaled": the gradient preconditioned by :math:`H^\top H + \mathrm{reg}\,I`,
+          which all rows share [1]_ [2]_. Cheap when most entries are observed.
+        - "als": each row moves to its exact least-squares solution. It takes fewer
+          sweeps, each of which costs more.
+        - "sgd": stochastic gradient descent, one step per observed entry [3]_. Provided
+          to compare with the literature; the others are as fast and more exact.
+        - "auto": "als" if values are missing and either the rank is at most 64 or rows
+          and columns have at most ``2 * rank`` entries on average; "scaled" otherwise.
 
     reg : "auto" or float, default=0.0
         Ridge: the weight of the squared factors in F, in units of X. Larger values
-        shrink the factors more. "auto" learns what regularizes each factor from the
-        data, see :class:`MaskedGradientMF`; it needs ``solver="als"`` or "auto",
+        shrink the factors more. "auto" learns the regularization of each factor from
+        the data, see :class:`MaskedGradientMF`; it needs ``solver="als"`` or "auto",
         ``eta="auto"``, and dense X.
 
     noise : {"column", "shared"}, default="column"
-        Whether ``reg="auto"`` learns a variance of the noise for each column or one.
+        Whether ``reg="auto"`` learns one noise variance per column or a shared one.
 
     pattern : bool, default=True
         Whether ``reg="auto"`` also learns from which entries are observed, see
         :class:`MaskedGradientMF`.
 
     n_draws : int, default=0
-        With ``reg="auto"``: how many draws from the posterior to average, see
+        With ``reg="auto"``: number of posterior samples to average, see
         :class:`MaskedGradientMF`.
 
     fit_bias : bool or "columns", default=False
-        What is modelled besides the factors. True: the mean of the observed entries, a
-        bias for each row and one for each column. "columns": the mean and the column
-        biases. False: nothing, as suits data that are centred already.
+        What is modelled besides the factors. True: the mean of the observed entries and
+        a bias for each row and each column. "columns": the mean and the column biases.
+        False: nothing, which suits data that are already centred.
 
     init : {"svd", "random"} or pair of array-like, default="svd"
-        Where to start.
+        Starting factors.
 
-        - "svd": the leading singular vectors of X with zeros in the holes, divided by
-          the observed share. Far from zero, the holes are filled by means of rows and
-          columns.
-        - "random": Gaussian factors of a size that suits X.
+        - "svd": the leading singular vectors of X with zeros for missing values,
+          divided by the observed share. If the data are far from zero, means of rows
+          and columns stand in for the missing values instead.
+        - "random": Gaussian factors, scaled to suit X.
         - ``(W0, H0)``: these factors, of shape (n_samples, rank) and
           (n_features, rank).
 
@@ -89,65 +95,64 @@ class GradientMF(BaseMatrixFactorization):
         Largest number of sweeps. A sweep moves all rows, then all columns.
 
     tol : float, default=1e-4
-        The fit has converged when F has less than this share of itself left to fall,
-        its gains going on to shrink as in the last two sweeps. With 0 it goes on to
-        `max_iter`, or until F is rounding error, without a warning.
+        The fit has converged when the decrease still to come, extrapolated
+        geometrically from the last two sweeps, is below ``tol * F``. With 0 it runs for
+        `max_iter` sweeps, or until F is rounding error, without a warning.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of ``init="random"``, of the entries that `early_stopping` holds out, and
-        of the order in which "sgd" visits the entries. Nothing else is random.
+        Seed for ``init="random"``, for the entries that `early_stopping` holds out, and
+        for the order in which "sgd" visits the entries. Nothing else is random.
 
     verbose : int, default=0
         If not 0, print the objective after each sweep.
 
     warm_start : bool, default=False
-        Whether `fit` starts from the `components_` and biases of the last fit, with
-        row factors solved for, instead of `init`.
+        Whether `fit` starts from the `components_` and biases of the previous fit
+        instead of `init`; the row factors are solved for.
 
     early_stopping : bool, default=False
-        Whether to hold out a share of the observed entries, to stop when their error
-        no longer falls, and to return the factors where it was least. Needs dense X.
+        Whether to hold out a share of the observed entries, stop when their error no
+        longer decreases, and keep the factors where it was smallest. Needs dense X.
 
     validation_fraction : float, default=0.1
         Share of the observed entries held out, between 0 and 1. Only used with
         `early_stopping`.
 
     n_iter_no_change : int, default=5
-        Number of sweeps without improvement by more than `tol`, relatively, that
-        `early_stopping` waits for.
+        Number of consecutive sweeps without a relative improvement of more than `tol`
+        after which `early_stopping` ends the fit.
 
     Attributes
     ----------
     components_ : ndarray of shape (`rank_`, n_features)
-        The column factors, :math:`H^\top`. The row factors are what `fit_transform`
-        returns; they are not stored. With `n_draws` those of all draws, of shape
-        (``n_draws * rank``, n_features).
+        Column factors, :math:`H^\top`.
 
     mean_ : float
-        Weighted mean of the observed entries, 0.0 with ``fit_bias=False``.
+        Weighted mean of the observed entries.
 
     column_bias_ : ndarray of shape (n_features,)
-        Column biases, zeros with ``fit_bias=False``.
+        Column biases.
 
     column_mean_ : ndarray of shape (n_features,)
-        Mean of the observed entries of each column, which `score` compares with. The
-        mean of all for a column never observed.
+        Mean of the observed entries of each column, the baseline of `score`. The
+        overall mean for a column without observed entries.
 
     rank_ : int
-        Number of factors: `rank`, or what is left of it with ``reg="auto"``.
+        Number of factors.
 
-    noise_variance_, row_precision_, column_precision_ : None
-        What ``reg="auto"`` learns, see :class:`MaskedGradientMF`.
+    noise_variance_, row_precision_, column_precision_ : ndarray or None
+        Learned by ``reg="auto"``, see :class:`MaskedGradientMF`.
 
     eta_ : float
-        The step that was used: `eta`, or the median of the steps of the last sweep
-        with ``eta="auto"``.
+        The step size that was used: `eta`, or with ``eta="auto"`` the median over the
+        steps of the last sweep.
 
     n_iter_ : int
         Number of sweeps.
 
     loss_curve_ : list of float
-        F after each sweep; with ``reg="auto"`` the evidence lower bound, which rises.
+        F after each sweep; with ``reg="auto"`` the evidence lower bound (ELBO), which
+        increases.
 
     validation_curve_ : list of float or None
         Root mean squared error of the held-out entries after each sweep, None without
@@ -164,20 +169,20 @@ class GradientMF(BaseMatrixFactorization):
 
     See Also
     --------
-    MaskedGradientMF : The same model with defaults for data with many holes.
+    MaskedGradientMF : The same model with defaults for data with many missing values.
     sklearn.decomposition.PCA : Orthogonal components of complete data.
     sklearn.decomposition.TruncatedSVD : The optimum for complete data and ``reg=0``.
     sklearn.decomposition.NMF : Nonnegative factors of complete data.
 
     Notes
     -----
-    Given H, the rows of W are separate least-squares problems, and so are the rows of
-    H given W. A sweep takes one step of every row on either side. Row i moves along
-    :math:`-P_i^{-1} g_i` with its gradient :math:`g_i`, and the solvers differ in
-    :math:`P_i` alone. F is not convex, but without holes and biases "svd" starts at or
-    near its minimum.
+    Given H, the rows of W are independent least-squares problems, and so are the rows
+    of H given W. A sweep takes one step for every row of both. Row i, with gradient
+    :math:`g_i`, moves along :math:`-P_i^{-1} g_i`; the solvers differ only in
+    :math:`P_i`. F is not convex, but without missing values and biases "svd" starts at
+    or near its minimum.
 
-    W and H are unique only up to an invertible matrix between them (a rotation where
+    W and H are unique only up to an invertible matrix between them (a rotation if
     ``reg > 0``): compare reconstructions, not factors.
 
     References
@@ -216,25 +221,25 @@ class GradientMF(BaseMatrixFactorization):
 
     def __init__(
         self,
-        rank=10,
+        rank: int = 10,
         *,
-        eta="auto",
-        solver="auto",
-        reg=0.0,
-        noise="column",
-        pattern=True,
-        n_draws=0,
-        fit_bias=False,
-        init="svd",
-        max_iter=200,
-        tol=1e-4,
-        random_state=None,
-        verbose=0,
-        warm_start=False,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=5,
-    ):
+        eta: Literal["auto"] | float = "auto",
+        solver: Solver = "auto",
+        reg: Literal["auto"] | float = 0.0,
+        noise: Literal["column", "shared"] = "column",
+        pattern: bool = True,
+        n_draws: int = 0,
+        fit_bias: bool | Literal["columns"] = False,
+        init: Literal["svd", "random"] | tuple[ArrayLike, ArrayLike] = "svd",
+        max_iter: int = 200,
+        tol: float = 1e-4,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+        warm_start: bool = False,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+    ) -> None:
         self.rank = rank
         self.eta = eta
         self.solver = solver

@@ -1,10 +1,11 @@
-"""Filling the holes of a table by factorizing its standardized columns."""
+"""Imputation of the missing values of a table by factorizing its columns."""
 
 from copy import copy
-from functools import partial
 from numbers import Integral, Real
+from typing import Any, Literal, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, MissingValues, StrOptions
@@ -18,13 +19,10 @@ from ._data.table_weights import weighted_rows
 from ._data.target import check_target
 from ._filling import Predictor, check_limits, fill_missing
 from ._imputer_tables import TableMixin
-from ._learning import CallbackSupportMixin, FitTasks, PartTasks
+from ._learning import CallbackSupportMixin, begin_tasks
 from ._masked_gradient_mf import MaskedGradientMF
-from ._parameters import CONSTRAINTS, SHARED_PARAMETERS
+from ._parameters import CONSTRAINTS, SHARED_PARAMETERS, Data, Solver, default_rank
 from ._state import PlainStateMixin, all_or_nothing
-
-# Factors that tables of many columns begin with; weak ones are dropped on the way.
-LARGEST_RANK = 50
 
 # Tables of more entries are factorized in single precision: half of the memory, and
 # rounding far below the noise of any measurement.
@@ -50,72 +48,72 @@ class MFImputer(
         \epsilon_{ij} \sim N(0, 1 / \alpha_j)
 
     from the observed entries, with the mean :math:`m_j` and the standard deviation
-    :math:`s_j` of the observed entries of column j. How many factors there are, how
-    much each is regularized and how noisy each column is, is learned from the data by
-    variational Bayes [1]_. Holes are filled with what is expected there given the
-    other entries of their row; what is observed comes back bit by bit. Rows that `fit`
-    has not seen are filled in the same way and change nothing.
+    :math:`s_j` of the observed entries of column j. Variational Bayes [1]_ learns from
+    the data how many factors there are, how much each is regularized, and how noisy
+    each column is. A missing value is replaced by its expectation given the other
+    entries of its row; observed values are returned bit by bit. Rows that `fit` has not
+    seen are imputed in the same way and change nothing.
 
     Read more in the :ref:`user guide <imputation>`.
 
     Parameters
     ----------
     rank : int or "auto", default="auto"
-        Largest number of factors. "auto": one less than there are columns that vary, or
-        rows, at most 50.
+        Maximum number of factors. "auto": one less than the number of rows or of
+        columns that vary, whichever is smaller, but at most 50.
 
     missing_values : int, float, np.nan or pandas.NA, default=np.nan
-        What stands for a missing value; NaN and pandas.NA mean the same. With another
-        value, rounded to the type of the column, a NaN in X is an error. What a
-        `numpy.ma.MaskedArray` masks is missing in any case.
+        The placeholder of missing values; NaN and pandas.NA mean the same. With any
+        other value, which is rounded to the type of the column, NaN in X is an error.
+        Masked entries of a `numpy.ma.MaskedArray` are always missing.
 
     reg : "auto" or float, default="auto"
-        "auto" learns what regularizes each factor; a number is the ridge of all, in
-        units of the standardized columns, see :class:`MaskedGradientMF`.
+        "auto" learns the regularization of each factor; a number is the ridge for all
+        of them, in units of the standardized columns, see :class:`MaskedGradientMF`.
 
     solver : {"auto", "gd", "scaled", "als", "sgd"}, default="auto"
-        Direction of the steps with a number for `reg`.
+        Direction of the steps if `reg` is a number.
 
     eta : "auto" or float, default="auto"
-        Length of the steps with a number for `reg`.
+        Step size if `reg` is a number.
 
     noise : {"column", "shared"}, default="column"
-        Whether a variance of the noise is learned for each column or one for all.
+        Whether one noise variance per column is learned or a shared one.
 
     scale : bool, default=True
-        Whether columns are divided by their standard deviations, or all of them by the
-        one of all deviations. False is for columns in the same unit, where those that
-        vary more are to count more.
+        Whether each column is divided by its own standard deviation, or all columns by
+        the pooled one. False suits columns in the same unit, when those that vary more
+        are to count more.
 
     max_iter : int, default=200
-        Largest number of sweeps.
+        Maximum number of sweeps.
 
     tol : float, default=1e-3
-        When the fit has converged, see :class:`MaskedGradientMF`.
+        Tolerance of the convergence criterion, see :class:`MaskedGradientMF`.
 
     sample_posterior : bool, default=False
-        Whether holes are filled with draws from their posterior instead of its mean:
-        of the factors of rows and columns and of the noise, by Gibbs sampling [2]_.
-        For multiple imputation, with another `random_state` for each [3]_. Needs
-        ``reg="auto"``.
+        Whether missing values are sampled from their posterior instead of replaced by
+        its mean: row factors, column factors and noise are sampled by Gibbs sampling
+        [2]_. Use it for multiple imputation, with a different `random_state` for each
+        [3]_. Needs ``reg="auto"``.
 
     min_value, max_value : float or array-like of shape (n_features,)
-        Limits of imputed values, of all columns or of each; by default there are none:
-        -inf and inf. What is observed is left as it is. A mean beyond a limit becomes
-        that limit; with ``sample_posterior=True`` values are sampled from the normal
-        distribution truncated there.
+        Limits of imputed values, for all columns or for each; the defaults, -inf and
+        inf, are no limits. Observed values are left as they are. A mean beyond a limit
+        is replaced by that limit; with ``sample_posterior=True`` values are sampled
+        from the normal distribution truncated there.
 
     add_indicator : bool, default=False
-        Whether the output has a column more for each feature with missing values in
-        `fit`, as :class:`sklearn.impute.MissingIndicator` makes them.
+        Whether to append an indicator column for each feature with missing values in
+        `fit`, as :class:`sklearn.impute.MissingIndicator` does.
 
     keep_empty_features : bool, default=False
-        Whether a column without any value in `fit` is kept, or is dropped. Its missing
-        values are filled with zero, or with the limit that is nearest to it.
+        Whether columns without any value in `fit` are kept instead of dropped. Their
+        missing values are replaced by zero, or by the limit that is nearest to it.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of what ``sample_posterior=True`` draws: with a number every call of
-        `transform` draws the same. Also of ``solver="sgd"``; nothing else is random.
+        Seed for ``sample_posterior=True`` (with a number every call of `transform`
+        returns the same samples) and for ``solver="sgd"``; nothing else is random.
 
     verbose : int, default=0
         If not 0, print the objective after each sweep.
@@ -123,20 +121,22 @@ class MFImputer(
     Attributes
     ----------
     factorization_ : MaskedGradientMF
-        The factorization of the standardized columns that were not constant.
+        The factorization of the standardized columns that are not constant.
 
-    mean_, scale_ : ndarray of shape (n_features,)
-        What columns were shifted by, and divided by. NaN for an empty column; the scale
-        of a constant one has no meaning.
+    mean_ : ndarray of shape (n_features,)
+        Mean of each column.
+
+    scale_ : ndarray of shape (n_features,)
+        Standard deviation of each column.
 
     rank_ : int
-        Number of factors that were found.
+        Number of factors that the fit kept.
 
     n_iter_ : int
         Number of sweeps.
 
     indicator_ : MissingIndicator or None
-        What adds the columns of `add_indicator`.
+        The transformer that adds the columns of `add_indicator`.
 
     n_features_in_ : int
         Number of features seen in `fit`.
@@ -152,16 +152,16 @@ class MFImputer(
 
     Notes
     -----
-    Values are taken to be missing at random: whether one is missing may depend on what
-    is observed, not on the value itself.
+    Values are assumed to be missing at random: whether a value is missing may depend on
+    what is observed, but not on the value itself.
 
-    Squared errors follow gross outliers: one value a thousand deviations off can spoil
-    all that is imputed in its column. Make such values missing first; the
-    :ref:`user guide <outliers>` shows how.
+    Squared errors are sensitive to gross outliers: a single value a thousand deviations
+    off can spoil all imputed values of its column. Mark such values as missing first;
+    the :ref:`user guide <outliers>` shows how.
 
-    A table of more than 250,000 entries is factorized in single precision: imputed
-    values are exact to about a thousandth of the standard deviation of their column
-    where there is no noise at all. Observed values are never rounded.
+    A table of more than 250,000 entries is factorized in single precision: without any
+    noise, imputed values are exact to about a thousandth of the standard deviation of
+    their column. Observed values are never rounded.
 
     References
     ----------
@@ -187,7 +187,7 @@ class MFImputer(
     >>> print(f"{np.sqrt(np.mean((filled - truth)[hidden] ** 2)):.2f}")
     0.04
 
-    How far off the true values are expected to be:
+    The uncertainty of the imputed values:
 
     >>> filled, std = imputer.impute(X, return_std=True)
     >>> bool(np.mean(np.abs(filled - truth)[hidden] < 2 * std[hidden]) > 0.9)
@@ -208,24 +208,24 @@ class MFImputer(
 
     def __init__(
         self,
-        rank="auto",
+        rank: Literal["auto"] | int = "auto",
         *,
-        missing_values=np.nan,
-        reg="auto",
-        solver="auto",
-        eta="auto",
-        noise="column",
-        scale=True,
-        max_iter=200,
-        tol=1e-3,
-        sample_posterior=False,
-        min_value=-np.inf,
-        max_value=np.inf,
-        add_indicator=False,
-        keep_empty_features=False,
-        random_state=None,
-        verbose=0,
-    ):
+        missing_values: Any = np.nan,
+        reg: Literal["auto"] | float = "auto",
+        solver: Solver = "auto",
+        eta: Literal["auto"] | float = "auto",
+        noise: Literal["column", "shared"] = "column",
+        scale: bool = True,
+        max_iter: int = 200,
+        tol: float = 1e-3,
+        sample_posterior: bool = False,
+        min_value: ArrayLike = -np.inf,
+        max_value: ArrayLike = np.inf,
+        add_indicator: bool = False,
+        keep_empty_features: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.rank = rank
         self.missing_values = missing_values
         self.reg = reg
@@ -244,22 +244,28 @@ class MFImputer(
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, *, sample_weight=None, entry_weight=None):
-        """Learn from the observed entries of X how to fill its holes.
+    def fit(
+        self,
+        X: Data,
+        y: Data = None,
+        *,
+        sample_weight: Data = None,
+        entry_weight: Data = None,
+    ) -> Self:
+        """Learn from the observed entries of X how to impute the missing ones.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Table with holes.
+            Table with missing values.
         y : Ignored
             Not used, present for API consistency by convention.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row in means and scales, and of its squared errors. A row
-            of weight 0 is left out. What `transform` fills has the average weight, so
-            a factor on all weights changes nothing.
+            Weight of each row, in means and scales and in the squared error. A row of
+            weight 0 is left out. `transform` imputes rows of average weight, so a
+            common factor on all weights changes nothing.
         entry_weight : array-like of shape (n_samples, n_features), default=None
-            The same for each entry; 0 means missing. With `sample_weight` both are
-            multiplied.
+            Weight of each entry; 0 means missing. The two weights are multiplied.
 
         Returns
         -------
@@ -269,14 +275,11 @@ class MFImputer(
         Raises
         ------
         ValueError
-            When every entry of X is missing, or a parameter does not suit the data.
+            If every entry of X is missing, or a parameter does not suit the data.
         """
         check_target(y, X, NO_MASK)
-        # Outside of the guard, which would lose what ends the callbacks after an error.
-        tasks = None
-        if hasattr(self, "_skl_callbacks"):
-            weights = {"sample_weight": sample_weight, "entry_weight": entry_weight}
-            tasks = FitTasks(self, X, y, weights)
+        weights = {"sample_weight": sample_weight, "entry_weight": entry_weight}
+        tasks = begin_tasks(self, X, y, **weights)
         with all_or_nothing(self):
             self._fit(X, sample_weight, entry_weight, tasks)
         return self
@@ -288,11 +291,11 @@ class MFImputer(
                 f"reg={self.reg!r} use sample_posterior=False."
             )
         X, missing = self._validate(X, reset=True)
-        limits = check_limits(self.min_value, self.max_value, X.shape[1])
-        marked = missing
+        self._limits = check_limits(self.min_value, self.max_value, X.shape[1])
+        self.indicator_ = self._fit_indicator(missing)
         X, missing, weights = weighted_rows(X, missing, sample_weight, entry_weight)
-        filled = ~missing.all(axis=0)
-        if not filled.any():
+        self._filled = ~missing.all(axis=0)
+        if not self._filled.any():
             raise ValueError(
                 "There is nothing to learn from: every entry of X is missing, or of "
                 "weight zero."
@@ -301,13 +304,8 @@ class MFImputer(
         standardization = Standardization.of(
             X, missing, scale=self.scale, weights=weights
         )
-        indicator = self._fit_indicator(marked)
-        rank = self.rank
-        if rank == "auto":
-            # As many factors as there are rows would leave nothing to the noise.
-            varies = standardization.varies
-            sides = int(varies.sum()), int((~missing).any(axis=1).sum())
-            rank = max(1, min(LARGEST_RANK, min(sides) - 1))
+        varies = standardization.varies
+        rank = default_rank(varies, missing) if self.rank == "auto" else self.rank
         model = MaskedGradientMF(
             rank,
             pattern=False,
@@ -315,18 +313,17 @@ class MFImputer(
             fit_bias="columns",
             **{name: getattr(self, name) for name in SHARED_PARAMETERS},
         )
-        self._filled, self._standardization = filled, standardization
-        self._limits = limits
+        self._standardization = standardization
         self._dtype = "float32" if X.size > LARGE else X.dtype.name
         Z = self._standardized(X, missing)
-        if weights is not None and not standardization.varies.all():
-            weights = weights[:, standardization.varies]
-        del missing, marked  # the fit needs the room
-        self.indicator_ = indicator
-        part = None
-        if tasks is not None:
-            part = PartTasks(tasks, partial(self._attributes, model))
-        for _ in model._learn(Z, None, weights, part):
+        if weights is not None and not varies.all():
+            weights = weights[:, varies]
+        del missing  # the fit needs the room
+
+        def advance(descent, attributes):
+            return tasks.advance(descent, lambda: self._attributes(model, attributes()))
+
+        for _ in model._learn(Z, None, None, weights, tasks and advance):
             pass  # row factors, which are not kept
         self.factorization_ = model
         if tasks is not None:
@@ -341,8 +338,8 @@ class MFImputer(
         imputer.sample_posterior = False
         return vars(imputer)
 
-    def transform(self, X):
-        """Fill the holes of X.
+    def transform(self, X: Data) -> np.ndarray:
+        """Impute the missing values of X.
 
         Parameters
         ----------
@@ -352,14 +349,14 @@ class MFImputer(
         Returns
         -------
         X : ndarray of shape (n_samples, n_output_features)
-            Without missing values. What was observed is unchanged.
+            X without missing values. Observed values are unchanged.
         """
         check_is_fitted(self)
         X, missing = self._validate(X, reset=False)
         return self._with_indicator(self._fill(X, missing)[0], missing)
 
-    def impute(self, X, *, return_std=False):
-        """Fill the holes of X and tell how uncertain each value is.
+    def impute(self, X: Data, *, return_std: bool = False) -> Any:
+        """Impute the missing values of X and tell how uncertain each one is.
 
         Parameters
         ----------
@@ -372,19 +369,19 @@ class MFImputer(
         Returns
         -------
         X : ndarray of shape (n_samples, n_output_features)
-            What `transform` returns, without the columns of `add_indicator`.
+            The result of `transform`, without the columns of `add_indicator`.
         std : ndarray of shape (n_samples, n_output_features)
-            Standard deviation of the value that an imputed one stands for, noise
-            included; 0 where X is observed. It is as much wider as an interval of 1.96
-            deviations needs to cover 95 % where mean and scale of a column are known
-            from few values. In a column that had a single value in `fit`, or none, it
-            is infinite; where there were several, all equal, it is zero. Only with
+            Standard deviation of the true value around the imputed one, noise included;
+            0 where X is observed. It is widened so that an interval of 1.96 deviations
+            covers 95 % even if the mean and scale of a column are known from few
+            values only. It is infinite in a column with one value in `fit` or none, and
+            zero in a column whose values, two or more, were all equal. Only with
             ``return_std=True``.
 
         Raises
         ------
         ValueError
-            When the fit does not know how uncertain it is.
+            If the fit does not know how uncertain its values are.
         """
         check_is_fitted(self)
         if return_std and (self.reg != "auto" or self.sample_posterior):
@@ -397,13 +394,13 @@ class MFImputer(
         filled, std = self._fill(X, missing, return_std=return_std)
         return (filled, std) if return_std else filled
 
-    def score(self, X, y=None):
-        """Predict entries of X that were hidden, and return the share explained.
+    def score(self, X: Data, y: Data = None) -> float:
+        """Predict held-out entries of X and return the share of variance explained.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows, best such as `fit` has not seen.
+            Rows, preferably rows that `fit` has not seen.
         y : Ignored
             Not used, present for API consistency by convention.
 
@@ -418,33 +415,15 @@ class MFImputer(
         X, missing = self._validate(X, reset=False)
         return self.factorization_.score(self._standardized(X, missing))
 
-    def __sklearn_is_fitted__(self):
-        return hasattr(self, "factorization_")
-
     @property
-    def rank_(self):
+    def rank_(self) -> int:
         """Number of factors."""
         return self.factorization_.rank_
 
     @property
-    def n_iter_(self):
+    def n_iter_(self) -> int:
         """Number of sweeps."""
         return self.factorization_.n_iter_
-
-    @property
-    def mean_(self):
-        """What columns were shifted by."""
-        return self._standardization.mean
-
-    @property
-    def scale_(self):
-        """What columns were divided by."""
-        return self._standardization.scale
-
-    def _standardized(self, X, missing):
-        """Columns of about unit variance, NaN where missing, without constant ones."""
-        varies = self._standardization.varies
-        return self._standardization.apply(X, missing, varies, self._dtype)
 
     def _fill(self, X, missing, return_std=False):
         """Fill a copy of X; return standard deviations, too, or None."""

@@ -1,6 +1,7 @@
 """What an imputer takes for missing, and which columns its output has."""
 
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -12,14 +13,24 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from ._data.standardize import Standardization
 from ._data.tables import as_stored, check_table
+from ._parameters import Data
 
 
 class TableMixin:
-    """Validate tables, and name, add, drop and put back columns and missing values."""
+    """Validate tables; name, add and drop columns; put missing values back."""
 
-    def inverse_transform(self, X):
-        """Put the missing values back, which the columns of `add_indicator` mark.
+    add_indicator: bool
+    indicator_: Any
+    keep_empty_features: bool
+    missing_values: Any
+    n_features_in_: int
+    _filled: np.ndarray  # columns with values in `fit`
+    _standardization: Standardization
+
+    def inverse_transform(self, X: Data) -> np.ndarray:
+        """Put back the missing values that the columns of `add_indicator` mark.
 
         Parameters
         ----------
@@ -29,14 +40,14 @@ class TableMixin:
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            `missing_values` where a value was imputed, and in all of a column that was
-            dropped. A column without holes in `fit` has no mark: what was imputed
-            there later stays.
+            X with `missing_values` where a value was imputed, and in the whole of a
+            dropped column. A column without missing values in `fit` has no mark: values
+            imputed there later stay.
 
         Raises
         ------
         ValueError
-            When the fit had ``add_indicator=False``.
+            If the fit had ``add_indicator=False``.
         """
         check_is_fitted(self)
         if self.indicator_ is None:
@@ -60,7 +71,7 @@ class TableMixin:
         result[:, features] = np.where(marked, missing, result[:, features])
         return result
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Data = None) -> np.ndarray:
         """Return the names of the columns of the output.
 
         Parameters
@@ -88,6 +99,19 @@ class TableMixin:
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "factorization_")
+
+    @property
+    def mean_(self) -> np.ndarray:
+        """Mean of each column, which is subtracted from it; NaN for an empty column."""
+        return self._standardization.mean
+
+    @property
+    def scale_(self) -> np.ndarray:
+        """Standard deviation of each column, of no meaning in a constant one."""
+        return self._standardization.scale
+
     @property
     def _kept(self):
         """Columns of X that are in the output."""
@@ -96,10 +120,10 @@ class TableMixin:
     def _validate(self, X, *, reset):
         if sparse.issparse(X):
             raise ValueError(
-                f"MFImputer fills every hole of X, of shape {X.shape}, and returns a "
-                "dense array; sparse X is not accepted. Use X.toarray() if it is small "
-                "and has NaN where values are missing, or MaskedGradientMF, which "
-                "predicts chosen entries of a sparse X."
+                f"MFImputer fills in every missing value of X, of shape {X.shape}, "
+                "and returns a dense array; sparse X is not accepted. Use X.toarray() "
+                "if it is small and has NaN where values are missing, or "
+                "MaskedGradientMF, which predicts chosen entries of a sparse X."
             )
         nan = _is_nan(self.missing_values)
         marker = as_stored(self.missing_values, X)
@@ -123,6 +147,11 @@ class TableMixin:
 
         indicator = MissingIndicator(missing_values=np.nan, error_on_new=False)
         return indicator.fit(np.where(missing, np.nan, 0.0))
+
+    def _standardized(self, X, missing):
+        """Columns of about unit variance, NaN where missing, without constant ones."""
+        varies = self._standardization.varies
+        return self._standardization.apply(X, missing, varies, self._dtype)
 
     def _with_indicator(self, filled, missing):
         if self.indicator_ is None:

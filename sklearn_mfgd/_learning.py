@@ -18,12 +18,13 @@ from ._optim import fit as optim_fit
 from ._optim.init import given_factors
 from ._optim.parameters import FitParameters
 from ._parameters import check_parameters_together
+from ._state import all_or_nothing
 
 try:  # from version 1.9 on
     from sklearn.callback import CallbackSupportMixin
 except ImportError:
 
-    class CallbackSupportMixin:
+    class CallbackSupportMixin:  # type: ignore[no-redef]
         """Stand in for the mixin of later versions: there are no callbacks to set."""
 
 
@@ -33,20 +34,42 @@ KEYWORDS = "pass it by its name, mask= or entry_weight="
 class LearningMixin(CallbackSupportMixin):
     """Learn a model of observed entries; a subclass says what is observed."""
 
-    def _begin(self, X, y, mask, entry_weight):
-        """Check y, and tell callbacks of a fit; return what tells them of sweeps.
+    def _learn(self, X, y, mask, entry_weight, advance=None):
+        """Fit, and yield numbers of rows of X and their factors, block by block.
 
-        Outside of the guard, which would lose what ends the callbacks after an error.
+        An error or Ctrl-C leaves the estimator as it was; so does closing this early.
+        ``advance(descent, attributes)`` is told of every sweep.
         """
         check_target(y, X, KEYWORDS)
-        if hasattr(self, "_skl_callbacks"):
-            weights = {"mask": mask, "entry_weight": entry_weight}
-            return FitTasks(self, X, y, weights)
-        return None
+        tasks = begin_tasks(self, X, y, mask=mask, entry_weight=entry_weight)
+        advance = tasks.advance if tasks is not None else advance
+        with all_or_nothing(self):
+            check_parameters_together(self)
+            data = self._prepare(X, mask, entry_weight)
+            watched = self.verbose or advance is not None
+            model, descent = self._method.fit(
+                data.matrix,
+                FitParameters.of(self, init=self._start(data)),
+                biases=data.biases,
+                exponent=data.exponent,
+                start=self._warm_start(data),
+                rng=check_random_state(self.random_state),
+                monitor=partial(self._monitor, advance, data) if watched else None,
+            )
+            self._set_fitted(model, descent, data)
+            yield from self._reconstruct(data)
+            if tasks is not None:
+                tasks.end()
+            if not descent.converged and self.tol > 0:
+                warnings.warn(
+                    f"The fit had not converged to tol={self.tol:g} after "
+                    f"{descent.n_iter} sweeps. Increase max_iter, or tol.",
+                    ConvergenceWarning,
+                    stacklevel=4,
+                )
 
-    def _learn(self, X, mask, entry_weight, tasks):
-        """Fit, then yield numbers of rows of X and their factors, block by block."""
-        check_parameters_together(self)
+    def _prepare(self, X, mask, entry_weight):
+        """Validate data, and bring what is observed to the units of the solvers."""
         X = self._validate(X, reset=True)
         observed = self._observe(X, mask, entry_weight)
         if isinstance(observed, Rows):
@@ -56,38 +79,14 @@ class LearningMixin(CallbackSupportMixin):
                 )
             warn_if_constant(observed.values, X.shape)
         biases = Biases(row=self.fit_bias is True, column=self.fit_bias is not False)
-        data = PreparedData.of(
-            observed, centred=biases.column, unit_variance=self.reg == "auto"
-        )
-        del observed  # as large as the data
-        watched = self.verbose or tasks is not None
-        model, descent = self._method.fit(
-            data.matrix,
-            FitParameters.of(self, init=self._start(data, X)),
-            biases=biases,
-            exponent=data.exponent,
-            start=self._warm_start(data, X, biases),
-            rng=check_random_state(self.random_state),
-            monitor=partial(self._monitor, tasks, data) if watched else None,
-        )
-        self._set_fitted(model, descent, data)
-        yield from self._reconstruct(data)
-        if tasks is not None:
-            tasks.end()
-        if not descent.converged and self.tol > 0:
-            warnings.warn(
-                f"The fit had not converged to tol={self.tol:g} after "
-                f"{descent.n_iter} sweeps. Increase max_iter, or tol.",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
+        return PreparedData.of(observed, biases, unit_variance=self.reg == "auto")
 
     @property
     def _method(self):
         """The module that fits, and what it says of its objective."""
         return bayes_fit if self.reg == "auto" else optim_fit
 
-    def _monitor(self, tasks, data, descent, model):
+    def _monitor(self, advance, data, descent, model):
         """Report a sweep; return whether a callback asks for the fit to end there."""
         if self.verbose and descent.n_iter:
             loss = self._curve(descent.loss_curve[-1:], data)[0]
@@ -96,7 +95,7 @@ class LearningMixin(CallbackSupportMixin):
                 error = descent.validation_curve[-1] * 4.0**data.exponent
                 line += f", held-out error {error:.6g}"
             print(line)
-        return tasks is not None and tasks.advance(
+        return advance is not None and advance(
             descent, lambda: self._attributes_at(model(), descent, data)
         )
 
@@ -140,42 +139,38 @@ class LearningMixin(CallbackSupportMixin):
             in_range(np.sqrt(2 * loss), 2 * self._exponent)
         )
 
-    def _start(self, data, X):
+    def _start(self, data):
         """The parameter `init`: given factors are checked and in the solvers' units."""
         if isinstance(self.init, str):
             return self.init
-        W, H = given_factors(self.init, X.shape, self.rank, X.dtype, data.exponent)
+        W, H = given_factors(
+            self.init, data.occupied.shape, self.rank, data.matrix.dtype, data.exponent
+        )
         return data.occupied.take_rows(W), data.occupied.take_columns(H)
 
-    def _warm_start(self, data, X, biases):
+    def _warm_start(self, data):
         """Column factors of the last fit, or None before the first."""
         if not (self.warm_start and self.__sklearn_is_fitted__()):
             return None
-        rank, n = self.components_.shape
+        (rank, n), n_features = self.components_.shape, data.occupied.shape[1]
         same_rank = rank == self.rank or (self.reg == "auto" and rank < self.rank)
-        if not same_rank or n != X.shape[1] or self._model.biases != biases:
+        if not same_rank or n != n_features or self._model.biases != data.biases:
             raise ValueError(
                 "warm_start=True continues a fit with components_ of shape "
                 f"{self.components_.shape} and fit_bias of the same kind; got rank="
-                f"{self.rank}, {X.shape[1]} features and fit_bias={self.fit_bias!r}. "
+                f"{self.rank}, {n_features} features and fit_bias={self.fit_bias!r}. "
                 "Use warm_start=False to start afresh."
             )
-        H = self._model.H.astype(X.dtype)
+        H = self._model.H.astype(data.matrix.dtype)
         change = self._exponent - data.exponent
-        return data.occupied.take_columns(rescale(H, biases.column, change))
+        return data.occupied.take_columns(rescale(H, data.biases.column, change))
 
 
 class FitTasks:
-    """Tell the callbacks of an estimator about a fit and each of its sweeps.
+    """Tells the callbacks of an estimator about a fit and each of its sweeps.
 
-    Parameters
-    ----------
-    estimator : estimator
-        One that has callbacks, and `max_iter`.
-    X, y : array-like
-        As `fit` got them, so that a callback can hand them to `score`.
-    metadata : dict of str -> array-like or None
-        The other arguments of `fit`.
+    X, y and `metadata`, the other arguments of `fit`, are as `fit` got them, so that a
+    callback can hand them to `score`.
     """
 
     def __init__(self, estimator, X, y, metadata):
@@ -193,18 +188,9 @@ class FitTasks:
     def advance(self, descent, attributes):
         """End the task of the last sweep and begin that of the next, if there are any.
 
-        Parameters
-        ----------
-        descent : Descent
-            Where it is, before the first sweep or after any.
-        attributes : callable () -> dict
-            The attributes that the fit would leave if it ended here. Only called when
-            a callback asks for the fitted estimator.
-
-        Returns
-        -------
-        stop : bool
-            Whether a callback asks for the fit to end here.
+        ``attributes()`` are those that the fit would leave if it ended here; they are
+        only asked for by a callback that wants the fitted estimator. Returns whether a
+        callback asks for the fit to end here.
         """
         stop = descent.n_iter > 0 and self._sweep.call_on_fit_task_end(
             **self._about, reconstruction_attributes=attributes
@@ -219,23 +205,12 @@ class FitTasks:
         self._fit.call_on_fit_task_end(**self._about, reconstruction_attributes={})
 
 
-class PartTasks:
-    """Tell of the sweeps of a part in the name of the whole estimator.
+def begin_tasks(estimator, X, y, **metadata):
+    """Tell callbacks that a fit begins; None without callbacks.
 
-    Parameters
-    ----------
-    tasks : FitTasks
-        Those of the whole.
-    whole : callable (dict) -> dict
-        The attributes of the whole, given those of its part.
+    It has to precede `all_or_nothing`, which after an error would lose the attribute by
+    which scikit-learn ends the callbacks.
     """
-
-    def __init__(self, tasks, whole):
-        self._tasks, self._whole = tasks, whole
-
-    def advance(self, descent, attributes):
-        """Advance the tasks of the whole; see `FitTasks`."""
-        return self._tasks.advance(descent, lambda: self._whole(attributes()))
-
-    def end(self):
-        """Leave the end to the whole, which has still to take its part over."""
+    if hasattr(estimator, "_skl_callbacks"):
+        return FitTasks(estimator, X, y, metadata)
+    return None

@@ -1,23 +1,30 @@
-"""Factorization of matrices with many holes."""
+"""Factorization of matrices with many missing values."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from ._base import BaseMatrixFactorization
+from ._parameters import Solver
 
 
 class MaskedGradientMF(BaseMatrixFactorization):
-    r"""Matrix factorization of data with many holes: biases, and nothing to tune.
+    r"""Matrix factorization of data with many missing values and nothing to tune.
 
-    Finds a bias for each row and column and factors W, H that approximate the observed
+    Finds biases of rows and columns and factors W, H that approximate the observed
     entries,
 
     .. math::
 
         x_{ij} \approx \mu + b_i + c_j + w_i \cdot h_j,
 
-    with :math:`\mu` their mean. With ``reg="auto"`` the factors have a Gaussian prior
-    and every column noise, whose precisions are learned with them by variational Bayes
-    [2]_ [3]_: how much to shrink each factor, how many factors there are, how certain
-    each value is, and what it says of a row which of its entries are observed. See
-    :doc:`/nothing_to_tune`. With a number for `reg` they minimize
+    with :math:`\mu` their mean. With ``reg="auto"`` the factors have Gaussian priors
+    and each column has Gaussian noise. Variational Bayes [2]_ [3]_ learns their
+    precisions together with the factors: how much to shrink each factor, how many
+    factors there are, how certain each value is, and what the choice of observed
+    entries tells about a row. See :doc:`/nothing_to_tune`. With a number for `reg` the
+    fit minimizes
 
     .. math::
 
@@ -26,138 +33,136 @@ class MaskedGradientMF(BaseMatrixFactorization):
         + \tfrac12 \, \mathrm{reg}
         \left(\|W\|_F^2 + \|H\|_F^2 + \|b\|^2 + \|c\|^2\right)
 
-    This is the biased factorization of recommender systems [1]_. It also fills in
-    tables: scale the columns first, as their errors are summed up. An entry that a
-    sparse X does not store is missing (:class:`GradientMF` takes it as a zero).
+    This is the biased matrix factorization of recommender systems [1]_. It also suits
+    tables, but scale their columns first, because the errors of all columns are added
+    up. An entry that a sparse X does not store is missing (:class:`GradientMF` treats
+    it as a zero).
 
     Read more in the :ref:`user guide <which-estimator>`.
 
     Parameters
     ----------
     rank : int, default=32
-        Number of factors, the columns of W and of H. With ``reg="auto"`` the largest
-        number: factors that explain nothing are dropped, and a rank that is too large
-        costs time alone. There are never more than rows or columns with entries.
+        Number of factors, the columns of W and of H. With ``reg="auto"`` the maximum:
+        factors that explain nothing are dropped, so that a rank that is too large only
+        costs time. There are never more factors than rows or columns with entries.
 
     eta : "auto" or float, default="auto"
-        Length of the steps: the best one for every row, or a fixed one. See
-        :class:`GradientMF`.
+        Step size: the best one for each row, or a fixed one. See :class:`GradientMF`.
 
     solver : {"auto", "gd", "scaled", "als", "sgd"}, default="auto"
-        Direction of the steps. ``reg="auto"`` has a solver of its own, on the rows of
-        "als"; the others need a number for `reg`. See :class:`GradientMF`.
+        Direction of the steps. ``reg="auto"`` has a solver of its own, coordinate
+        ascent with the row updates of "als"; the others need a number for `reg`. See
+        :class:`GradientMF`.
 
     reg : "auto" or float, default="auto"
-        What keeps the factors from fitting the noise.
+        Regularization, which keeps the factors from fitting the noise.
 
-        - "auto": precisions of factors and noise that are learned, see `noise`.
-        - A number: a ridge of this weight, in units of X, also for the biases.
+        - "auto": the precisions of factors and noise are learned, see `noise`.
+        - A number: a ridge of this weight, in units of X, for factors and biases.
 
     noise : {"column", "shared"}, default="column"
-        Whether ``reg="auto"`` learns a variance of the noise for each column, or one
-        for all.
+        Whether ``reg="auto"`` learns one noise variance per column or a shared one.
 
     pattern : bool, default=True
         Whether ``reg="auto"`` also learns from which entries are observed: the prior
-        mean of factors and biases depends on the number of entries of a row or column
-        and on what else it has in common with others, as far as that helps to explain
-        the values [6]_. Where holes are chance it makes no difference but time.
+        mean of factors and biases depends on how many entries a row or column has and
+        on which others have entries in the same places, as far as that helps to explain
+        the values [6]_. If values are missing by chance, it only costs time.
 
     n_draws : int, default=0
-        With ``reg="auto"``: how many draws from the posterior follow the fit. What is
-        predicted is the mean over draws, which is more accurate where there are few
-        entries to a factor, as in ratings [4]_. `components_` then holds the factors
-        of all draws, one draw after the other, over `n_draws`; of such a fit no
-        covariances are known.
+        With ``reg="auto"``: number of samples of the posterior to generate by Gibbs
+        sampling after the fit. Predictions are means over the samples, which is more
+        accurate when there are few entries per factor, as in ratings [4]_.
+        `components_` then holds the factors of all samples, one sample after the other,
+        divided by `n_draws`; such a fit knows no covariances.
 
     fit_bias : bool or "columns", default=True
-        What is modelled besides the factors. True: the mean of the observed entries, a
-        bias for each row and one for each column. "columns": the mean and the column
-        biases, which with ``reg="auto"`` are not shrunk, as columns are quantities of
-        their own then. False: nothing, as suits data that are centred already.
+        What is modelled besides the factors. True: the mean of the observed entries and
+        a bias for each row and each column. "columns": the mean and the column biases;
+        with ``reg="auto"`` these are not shrunk, because the columns are taken to be
+        different quantities. False: nothing, which suits data that are already centred.
 
     init : {"svd", "random"} or pair of array-like, default="svd"
-        Where to start: at singular vectors of X, at random, or at ``(W0, H0)`` of
+        Starting factors: singular vectors of X, random factors, or ``(W0, H0)`` of
         shape (n_samples, rank) and (n_features, rank). With ``reg="auto"``, "random"
-        are those of random combinations of the columns.
+        starts from a randomized sketch of the SVD.
 
     max_iter : int, default=200
         Largest number of sweeps. A sweep moves all rows, then all columns.
 
     tol : float, default=1e-3
-        With ``reg="auto"`` factors are dropped once the evidence lower bound has less
-        than this for each observed entry left to rise, judged by how its last rises
-        shrank. The fit has converged when no more are to be dropped and the same holds
-        again. Beyond 50,000 entries and 20 rows and columns the last rise itself is
-        compared; where the fit learns from the pattern, that has to be less than 15 %
-        of this three times.
-        With a number for `reg`, when F has less than this share of itself left to fall,
-        its gains going on to shrink as in the last two sweeps. With 0 it goes on to
-        `max_iter`, or until F is rounding error, without a warning.
+        With ``reg="auto"`` factors are dropped once the increase of the evidence lower
+        bound (ELBO) still to come, extrapolated from its last increases, is below `tol`
+        per observed entry. The fit has converged when this holds again and no factor is
+        to be dropped. Beyond 50,000 entries and 20 rows and columns the last increase
+        itself is compared; if the fit learns from which entries are observed, it has to
+        be below 15 % of `tol` three times in a row.
+        With a number for `reg` the fit has converged when the decrease still to come,
+        extrapolated geometrically from the last two sweeps, is below ``tol * F``. With
+        0 it runs for `max_iter` sweeps, or until F is rounding error, without warning.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of ``init="random"``, of the entries that `early_stopping` holds out, of
-        the order in which "sgd" visits the entries, and of draws. Nothing else is
+        Seed for ``init="random"``, for the entries that `early_stopping` holds out, for
+        the order in which "sgd" visits the entries, and for `n_draws`. Nothing else is
         random.
 
     verbose : int, default=0
         If not 0, print the objective after each sweep.
 
     warm_start : bool, default=False
-        Whether `fit` starts from the `components_` and biases of the last fit, with
-        row factors solved for, instead of `init`.
+        Whether `fit` starts from the `components_` and biases of the previous fit
+        instead of `init`; the row factors are solved for.
 
     early_stopping : bool, default=False
-        Whether to hold out a share of the observed entries, to stop when their error
-        no longer falls, and to return the factors where it was least.
+        Whether to hold out a share of the observed entries, stop when their error no
+        longer decreases, and keep the factors where it was smallest.
 
     validation_fraction : float, default=0.1
         Share of the observed entries held out, between 0 and 1. Only used with
         `early_stopping`.
 
     n_iter_no_change : int, default=5
-        Number of sweeps without improvement by more than `tol`, relatively, that
-        `early_stopping` waits for.
+        Number of consecutive sweeps without a relative improvement of more than `tol`
+        after which `early_stopping` ends the fit.
 
     Attributes
     ----------
     components_ : ndarray of shape (`rank_`, n_features)
-        The column factors, :math:`H^\top`. The row factors are what `fit_transform`
-        returns; they are not stored. With `n_draws` those of all draws, of shape
-        (``n_draws * rank``, n_features).
+        Column factors, :math:`H^\top`.
 
     mean_ : float
-        Weighted mean of the observed entries, 0.0 with ``fit_bias=False``.
+        Weighted mean of the observed entries.
 
     column_bias_ : ndarray of shape (n_features,)
-        Column biases, zeros with ``fit_bias=False``. Row biases are the last column of
-        what `transform` returns.
+        Column biases.
 
     column_mean_ : ndarray of shape (n_features,)
-        Mean of the observed entries of each column, which `score` compares with. The
-        mean of all for a column never observed.
+        Mean of the observed entries of each column, the baseline of `score`. The
+        overall mean for a column without observed entries.
 
     rank_ : int
-        Number of factors: what is left of `rank` with ``reg="auto"``, one at least.
+        Number of factors.
 
     noise_variance_ : ndarray of shape (n_features,), float or None
-        Variance of the noise of an entry of weight one, of each column or of all. In a
-        column never observed, the level of the others. None without ``reg="auto"``.
+        Noise variance, per column or shared.
 
-    row_precision_, column_precision_ : ndarray of shape (`rank_`,) or None
-        Precision of the prior of each factor of a row, and of a column. None without
-        ``reg="auto"``.
+    row_precision_ : ndarray of shape (`rank_`,) or None
+        Precision of the prior of each row factor.
+
+    column_precision_ : ndarray of shape (`rank_`,) or None
+        Precision of the prior of each column factor.
 
     eta_ : float
-        The step that was used: `eta`, or the median of the steps of the last sweep
-        with ``eta="auto"``.
+        The step size that was used: `eta`, or with ``eta="auto"`` the median over the
+        steps of the last sweep.
 
     n_iter_ : int
         Number of sweeps.
 
     loss_curve_ : list of float
-        With ``reg="auto"`` the evidence lower bound after each sweep, which never
-        falls; with a number F, which never rises.
+        With ``reg="auto"`` the evidence lower bound (ELBO) after each sweep, which
+        never decreases; with a number F, which never increases.
 
     validation_curve_ : list of float or None
         Root mean squared error of the held-out entries after each sweep, None without
@@ -180,18 +185,18 @@ class MaskedGradientMF(BaseMatrixFactorization):
 
     Notes
     -----
-    Missing is what is NaN, False in `mask`, of weight 0, or not stored in a sparse X
-    (CSR, CSC or COO; a stored zero is an observed zero). Time and memory grow with the
-    number of observed entries: nothing of the size of X is made.
+    An entry is missing if it is NaN, False in `mask`, of weight 0, or not stored in a
+    sparse X (CSR, CSC or COO; a stored zero is an observed zero). Time and memory grow
+    with the number of observed entries: no array of the size of X is created.
 
-    The model is right about what is missing as far as that does not depend on the
-    value it has, given what else is observed. With ``reg="auto"`` that includes which
+    The model assumes that, given what is observed, whether a value is missing does not
+    depend on the value itself. With ``reg="auto"`` "what is observed" includes which
     other entries of its row and column are observed, unless ``pattern=False``; with a
-    number for `reg` only their values count.
+    number for `reg` it is only their values.
 
-    With a number for `reg`: of all factors with the product Z, the smallest have
-    :math:`\tfrac12 (\|W\|_F^2 + \|H\|_F^2)` equal to the nuclear norm of Z. So the
-    ridge is a penalty of the nuclear norm, and where the rank is large enough, the
+    With a number for `reg`: among all factors with the product Z, the minimum of
+    :math:`\tfrac12 (\|W\|_F^2 + \|H\|_F^2)` is the nuclear norm of Z. The ridge is
+    therefore a penalty on the nuclear norm, and if the rank is large enough, the
     problem is convex in Z [5]_.
 
     References
@@ -256,25 +261,25 @@ class MaskedGradientMF(BaseMatrixFactorization):
 
     def __init__(
         self,
-        rank=32,
+        rank: int = 32,
         *,
-        eta="auto",
-        solver="auto",
-        reg="auto",
-        noise="column",
-        pattern=True,
-        n_draws=0,
-        fit_bias=True,
-        init="svd",
-        max_iter=200,
-        tol=1e-3,
-        random_state=None,
-        verbose=0,
-        warm_start=False,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=5,
-    ):
+        eta: Literal["auto"] | float = "auto",
+        solver: Solver = "auto",
+        reg: Literal["auto"] | float = "auto",
+        noise: Literal["column", "shared"] = "column",
+        pattern: bool = True,
+        n_draws: int = 0,
+        fit_bias: bool | Literal["columns"] = True,
+        init: Literal["svd", "random"] | tuple[ArrayLike, ArrayLike] = "svd",
+        max_iter: int = 200,
+        tol: float = 1e-3,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+        warm_start: bool = False,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+    ) -> None:
         self.rank = rank
         self.eta = eta
         self.solver = solver

@@ -1,6 +1,7 @@
 """Which parameters suit one another, and which arguments a method takes."""
 
 from numbers import Integral, Real
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.utils import check_array
@@ -9,7 +10,11 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from ._data.tables import FLOATS
 from ._optim.steps import STEPS
 
-CONSTRAINTS = {
+# Array-like, data frame or sparse matrix: no type of NumPy or SciPy says so.
+Data = Any
+Solver = Literal["auto", "gd", "scaled", "als", "sgd"]
+
+CONSTRAINTS: dict = {
     "rank": [Interval(Integral, 1, None, closed="left")],
     "eta": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
     "solver": [StrOptions({"auto", "sgd", *STEPS})],
@@ -40,6 +45,20 @@ SHARED_PARAMETERS = [
     "random_state",
     "verbose",
 ]
+
+# Factors that an imputer of many columns starts with; it drops those that explain
+# nothing.
+LARGEST_RANK = 50
+
+
+def default_rank(varies, missing):
+    """Choose the rank of an imputer with ``rank="auto"``.
+
+    As many factors as there are rows, or columns that vary, would leave nothing to the
+    noise.
+    """
+    n_rows = int((~missing).any(axis=1).sum())
+    return max(1, min(LARGEST_RANK, n_rows - 1, int(varies.sum()) - 1))
 
 
 def check_parameters_together(estimator):

@@ -9,7 +9,7 @@ from ._kernels.backend import kernels_in_use
 from ._kernels.threads import n_threads
 
 
-def show_versions():
+def show_versions() -> None:
     """Print what a report of a bug should say about the installation.
 
     These are the versions of Python, of this package and of those it depends on, the

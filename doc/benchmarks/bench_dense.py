@@ -183,10 +183,10 @@ def memory():
     """Peak of all allocations during a fit, X included, over the size of X."""
     print("\nPeak memory of fit_transform over the size of X, X included")
     X = traffic()
-    holes = X.copy()
-    holes[np.random.default_rng(0).random(X.shape) < 0.4] = np.nan
+    incomplete = X.copy()
+    incomplete[np.random.default_rng(0).random(X.shape) < 0.4] = np.nan
     for dtype in (np.float64, np.float32):
-        for name, data in (("complete", X), ("40 % missing", holes)):
+        for name, data in (("complete", X), ("40 % missing", incomplete)):
             for solver in ("auto", "als"):
                 given = data.astype(dtype)
                 tracemalloc.start()

@@ -2,9 +2,9 @@
 Fill in air quality readings
 ============================
 
-Instruments fail, and their tables have holes. Here readings of twelve stations are
-hidden, filled in from the others by three methods, and compared with what was hidden.
-Run as a script, with the name of a file, it saves the picture there.
+Instruments fail, and values of their tables are missing. Here readings of twelve
+stations are hidden, filled in from the others by three methods, and compared with what
+was hidden. Run as a script, with the name of a file, it saves the picture there.
 """
 
 # %%
@@ -46,7 +46,7 @@ print(f"{X.shape[0]} hours x {X.shape[1]} columns, {1 - observed.mean():.1%} mis
 # ------------------
 #
 # In two ways: single readings, scattered over the table; and whole days of single
-# instruments. The second is closer to the real holes, half of which last for a day or
+# instruments. The second is closer to the real gaps, half of which last for a day or
 # longer.
 
 rng = np.random.default_rng(0)

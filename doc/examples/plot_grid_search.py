@@ -11,9 +11,9 @@ predicts them.
 # A pipeline for air quality
 # --------------------------
 #
-# 720 hours of 72 pollutant readings at 12 stations, with holes. The scaler comes first,
-# since the squared errors of the columns are summed up; it leaves the holes as they
-# are.
+# 720 hours of 72 pollutant readings at 12 stations, some missing. The scaler comes
+# first, since the squared errors of the columns are summed up; it leaves missing values
+# as they are.
 
 import warnings
 

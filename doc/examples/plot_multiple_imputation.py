@@ -33,7 +33,7 @@ truth = covariance[0, 5] / covariance[0, 0]
 
 
 def simulate(rng):
-    """A table with holes."""
+    """A table with missing values."""
     X = rng.standard_normal((N_ROWS, 2)) @ LOADINGS
     X += NOISE * rng.standard_normal(X.shape)
     return np.where(rng.uniform(size=X.shape) < 0.3, np.nan, X)
@@ -45,8 +45,8 @@ def simulate(rng):
 #
 # The estimate is the mean over the filled tables. Its variance is the mean of their
 # variances, plus what the estimates differ by from table to table. That is wider where
-# the holes matter, and the degrees of freedom of the t distribution tell how well the
-# difference is known [1]_.
+# the missing values matter, and the degrees of freedom of the t distribution tell how
+# well the difference is known [1]_.
 
 
 def slope(X):

@@ -4,7 +4,7 @@ A photograph with 60 % of its pixels missing
 
 A photograph is not of low rank, but its small patches are alike: cut into patches, one
 a row, it becomes a matrix that factors can fill in. They are compared with the rows of
-the photograph as they are, and with an average of the pixels around a hole.
+the photograph as they are, and with an average of the pixels around a missing one.
 """
 
 # %%
@@ -94,9 +94,10 @@ from_around = np.stack(
 # -------
 #
 # The error is the root mean square over the hidden pixels, where 1 is the step from
-# black to white. Patches are far better than lines. The average around a hole is about
-# as good in numbers, and quicker: a photograph is continuous, which a factorization
-# knows nothing of. Look at the roof in the details to see what each makes of an edge.
+# black to white. Patches are far better than lines. The average around a missing pixel
+# is about as good in numbers, and quicker: a photograph is continuous, which a
+# factorization knows nothing of. Look at the roof in the details to see what each makes
+# of an edge.
 
 results = {"lines": from_lines, "patches": from_patches, "average around": from_around}
 rmse = {
@@ -118,10 +119,10 @@ def with_observed(result):
 
 fig = plt.figure(figsize=(10, 6.3), layout="constrained")
 top, bottom = fig.subfigures(2, 1, height_ratios=[1.55, 1])
-white_holes = with_observed(1)
+white_missing = with_observed(1)
 for ax, picture, title in zip(
     top.subplots(1, 2),
-    (white_holes, with_observed(from_patches)),
+    (white_missing, with_observed(from_patches)),
     ("Given: 40 % of the pixels", "Filled in from patches"),
     strict=True,
 ):
@@ -129,7 +130,7 @@ for ax, picture, title in zip(
 
 detail = slice(150, 290), slice(90, 230)
 axes = bottom.subplots(1, 5)
-draw(axes[0], white_holes[detail], "given")
+draw(axes[0], white_missing[detail], "given")
 for ax, (name, result) in zip(axes[1:4], results.items(), strict=True):
     draw(ax, with_observed(result)[detail], name)
     ax.set_xlabel(f"RMSE {rmse[name]:.3f}")

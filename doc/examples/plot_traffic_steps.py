@@ -95,7 +95,7 @@ default = GradientMF(N_WAVES).fit(speeds).reconstruction_err_ / np.sqrt(speeds.s
 print(f"RMSE of the default {default:.4f} mph, of the truncated SVD {least:.4f} mph")
 
 # %%
-# Random holes, and whole days
+# Random readings, and whole days
 # ----------------------------
 #
 # Detectors fail in both ways. 40 % of the readings are hidden at random, then 40 % of
@@ -105,7 +105,7 @@ print(f"RMSE of the default {default:.4f} mph, of the truncated SVD {least:.4f} 
 scattered = rng.random(speeds.shape) < 0.4
 days = (rng.random((N_DETECTORS, N_DAYS)) < 0.4).repeat(N_READINGS, axis=1)
 errors, filled = {}, {}
-for name, hidden in {"random holes": scattered, "whole days": days}.items():
+for name, hidden in {"random readings": scattered, "whole days": days}.items():
     table = np.where(hidden, np.nan, speeds).astype(np.float32)
     model = GradientMF(20, fit_bias=True, reg=100, max_iter=2, tol=0)
     filled[name] = model.inverse_transform(model.fit_transform(table))
@@ -166,7 +166,7 @@ axes = bottom.subplots(1, 2, sharey=True)
 detector, first = 0, np.flatnonzero(days[0, ::N_READINGS])[0]
 stretch = slice(first * N_READINGS, (first + 1) * N_READINGS)
 for ax, (name, hidden) in zip(
-    axes, {"random holes": scattered, "whole days": days}.items(), strict=True
+    axes, {"random readings": scattered, "whole days": days}.items(), strict=True
 ):
     seen = np.where(hidden, np.nan, speeds)[detector, stretch]
     unseen = np.where(hidden, speeds, np.nan)[detector, stretch]

@@ -2,8 +2,8 @@
 Gradient descent against the truncated SVD
 ==========================================
 
-On a complete matrix both find the same approximation. With holes only one of them is
-defined, and a mask that is made but not used is easily overlooked.
+On a complete matrix both find the same approximation. With missing values only one of
+them is defined, and a mask that is made but not used is easily overlooked.
 """
 
 # %%
@@ -81,15 +81,15 @@ for name, filled in {"mask forgotten": forgotten, "mask used": masked}.items():
 # -------------------------------------
 #
 # 60 x 40 entries of rank two with a noise of 0.3, and more and more of them missing.
-# The SVD needs a complete matrix, so the holes are filled before, with zeros or with
-# the means of the columns; the factorization leaves them out.
+# The SVD needs a complete matrix, so missing values are filled in before, with zeros or
+# with the means of the columns; the factorization leaves them out.
 
 rng = np.random.default_rng(0)
 signal = 2 + rng.normal(size=(60, 2)) @ rng.normal(size=(2, 40))
 X = signal + rng.normal(scale=0.3, size=signal.shape)
 order = rng.random(X.shape)
 shares = np.array([0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
-errors = {"SVD, holes are zeros": [], "SVD, holes are means": [], "GradientMF": []}
+errors = {"SVD, missing are zeros": [], "SVD, missing are means": [], "GradientMF": []}
 for share in shares:
     observed = order >= share
     means = np.broadcast_to(np.nanmean(np.where(observed, X, np.nan), axis=0), X.shape)

@@ -39,15 +39,9 @@ class Sample(NamedTuple):
         return self._replace(H=self.H.astype(dtype, copy=False))
 
     def row_factors(self, rows, biases, features, normal=None):
-        """Mean of the factors of rows given this sample, or one sample of them.
+        """Mean of the factors of rows given this sample, (n_rows, q).
 
-        Parameters
-        ----------
-        rows : Rows
-        biases : Biases
-        features : ndarray of shape (n_rows, n_features)
-        normal : ndarray of shape (n_rows, q), optional
-            Standard normal numbers to sample with; without them, the mean.
+        With `normal`, standard normal numbers of that shape, one sample of them.
         """
         rows = rows.scale_weights(self.noise_precision)
         prior = self.row_prior
@@ -147,23 +141,10 @@ class DrawsModel(NamedTuple):
             yield W, objective_of(block, self.biases).value(W, H)
 
     def sample(self, number, matrix, places, rng, limits=None):
-        """Sample entries from their posterior given one of the samples.
+        """Sample entries at places (rows, columns), given one of the samples, float64.
 
-        Parameters
-        ----------
-        number : int
-            Which of the samples.
-        matrix : CompleteMatrix or ObservedMatrix
-            What is observed of the rows.
-        places : pair of int ndarray of shape (n_entries,)
-            Rows and columns of the entries.
-        rng : numpy.random.RandomState
-        limits : pair of ndarray of shape (n_entries,), optional
-            Between which the entries are known to lie.
-
-        Returns
-        -------
-        x : ndarray of shape (n_entries,), float64
+        `matrix` holds what is observed of the rows, `limits` a pair of arrays between
+        which the entries are known to lie.
         """
         known = self._known_rows(matrix.listed().rows)
         rows, columns = places

@@ -30,17 +30,8 @@ FIRST_RIDGE = Ridge(0.1, 3.0)
 def fit(matrix, parameters, *, biases, exponent, start, rng, monitor):
     """Learn the posterior of the factors, their priors and the noise.
 
-    Parameters
-    ----------
-    matrix : CompleteMatrix or ObservedMatrix
-        Data of unit variance.
-    parameters, biases, exponent, start, rng, monitor
-        As in `_optim.fit.fit`.
-
-    Returns
-    -------
-    model : VariationalModel or DrawsModel
-    descent : Descent
+    The data have unit variance. Returns a VariationalModel or a DrawsModel, and a
+    Descent; the arguments are those of `_optim.fit.fit`.
     """
     with one_blas_thread():
         refuse_unstored_zeros(matrix, "reg='auto'")

@@ -37,17 +37,9 @@ class VariationalModel(NamedTuple):
 
     @classmethod
     def of(cls, problem, state, feature_map, weight):
-        """Make one of what a fit ended with.
+        """Make one of what a fit ended with, rotated to the axes of the priors.
 
-        Parameters
-        ----------
-        problem : Problem
-        state : State
-            Rotated to the axes of the priors.
-        feature_map : FeatureMap
-            Of rows.
-        weight : float
-            The weight that counted as one.
+        `weight` is the weight of an entry that counted as one.
         """
         prior_variances = 1 / state.column_prior.precision
         if state.covariances.shape[1] != len(prior_variances):
@@ -112,20 +104,9 @@ class VariationalModel(NamedTuple):
         yield W, objective_of(matrix, self.biases).value(W, H)
 
     def row_posteriors(self, matrix, *, with_covariances=False):
-        """Posteriors of new rows, each by itself.
+        """Return means of new rows, each by itself, and packed covariances or None.
 
-        Parameters
-        ----------
-        matrix : CompleteMatrix or ObservedMatrix
-            If it or the fit is in double precision, so is all that is solved.
-        with_covariances : bool
-
-        Returns
-        -------
-        W : ndarray of shape (n_rows, q)
-            Means of [w, b].
-        covariances : ndarray of shape (n_rows, q * (q + 1) / 2) or None
-            Packed.
+        If the data or the fit are in double precision, so is all that is solved.
         """
         rows = matrix.listed().rows
         if self.columns is not None:
@@ -186,18 +167,9 @@ class VariationalModel(NamedTuple):
         return means, _packed_diagonal(found.variances.astype(means.dtype))
 
     def variances(self, W, covariances, rows, columns):
-        """Variance of entries: of the noise, of the row, of the column.
+        """Variance of entries, due to noise, row and column, (n_entries,) float64.
 
-        Parameters
-        ----------
-        W : ndarray of shape (m, q)
-        covariances : ndarray of shape (m, q, q)
-            Of the rows.
-        rows, columns : ndarray of shape (n_entries,)
-
-        Returns
-        -------
-        variances : ndarray of shape (n_entries,), float64
+        W (m, q) and covariances (m, q, q) are the posteriors of the rows.
         """
         row_bias, column_bias = self.biases
         rank = W.shape[1] - row_bias

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from .._kernels.rows import Biases
 from .matrix import (
     CompleteMatrix,
     ObservedMatrix,
@@ -16,11 +17,12 @@ class PreparedData(NamedTuple):
     """The observed entries in the units of the solvers; no row or column is empty."""
 
     matrix: CompleteMatrix | ObservedMatrix
+    biases: Biases  # with those of columns the data are centred
     exponent: float  # the matrix is X / 4**exponent, less its mean
     occupied: Occupied
 
     @classmethod
-    def of(cls, observed, *, centred, unit_variance):
+    def of(cls, observed, biases, *, unit_variance):
         """Prepare what `observe` returns.
 
         With `unit_variance` the mean square becomes one. Otherwise the largest value
@@ -28,8 +30,8 @@ class PreparedData(NamedTuple):
         """
         occupied, observed = Occupied.of(observed)
         exponent = scale_exponent(observed)
-        matrix = matrix_of(observed, exponent=exponent, centred=centred)
+        matrix = matrix_of(observed, exponent=exponent, centred=biases.column)
         if unit_variance:
             exponent = unit_exponent(matrix, exponent)
-            matrix = matrix_of(observed, exponent=exponent, centred=centred)
-        return cls(matrix, exponent, occupied)
+            matrix = matrix_of(observed, exponent=exponent, centred=biases.column)
+        return cls(matrix, biases, exponent, occupied)

@@ -26,27 +26,12 @@ SMALL_PRODUCT = 1e8
 
 
 def fit(matrix, parameters, *, biases, exponent, start, rng, monitor):
-    """Minimize the penalized squared error of the observed entries.
+    """Minimize the penalized squared error; return a RidgeModel and a Descent.
 
-    Parameters
-    ----------
-    matrix : CompleteMatrix or ObservedMatrix
-        The data over ``4**exponent``.
-    parameters : FitParameters
-    biases : Biases
-    exponent : int
-    start : ndarray of shape (n_columns, .) or None
-        Column factors to start from instead of `init`.
-    rng : RandomState
-    monitor : callable (Descent, model) -> bool, or None
-        Called after each sweep with ``model()``, the fitted model if the descent ended
-        there. It ends when this returns True.
-
-    Returns
-    -------
-    model : RidgeModel
-    descent : Descent
-        Its step is in the units of the user.
+    The data are over ``4**exponent``, but the step of the Descent is in their units.
+    `start` are column factors to start from instead of `init`, or None. After each
+    sweep ``monitor(descent, model)`` may end the fit by returning True; ``model()`` is
+    the fitted model if it ended there.
     """
     if parameters.solver == "sgd":
         refuse_unstored_zeros(matrix, "solver='sgd'")

@@ -1,0 +1,149 @@
+"""The structure of the package, read from its source: imports between rooms, sizes."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import sklearn_mfgd
+
+PACKAGE = Path(sklearn_mfgd.__file__).parent
+MAP = Path(__file__).parents[1] / "doc" / "contributing.rst"
+
+# What each room may import. The face, which is everything else, may import any room.
+ROOMS_BELOW = {
+    "_kernels": set(),
+    "_data": {"_kernels"},
+    "_optim": {"_data", "_kernels"},
+    "_bayes": {"_optim", "_data", "_kernels"},
+}
+
+MAX_FACE_MODULES = 12
+MAX_MODULE_LINES = 450
+MAX_FUNCTION_LINES = 60
+MAX_POSITIONAL_ARGUMENTS = 8
+
+SOURCES = {
+    path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8")
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+TREES = {module: ast.parse(source) for module, source in SOURCES.items()}
+
+
+def nodes_of(*types):
+    """Yield the path of a module and a node, for every node of these types."""
+    for module, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, types):
+                yield module, node
+
+
+def imported_paths(module, node):
+    """What an import statement takes from this package, as tuples of names."""
+    if isinstance(node, ast.Import):
+        paths = [alias.name.split(".") for alias in node.names]
+    else:
+        folders = [PACKAGE.name, *module.split("/")[:-1]]
+        # One dot is the folder of the module, each further dot the folder above.
+        start = folders[: len(folders) + 1 - node.level] if node.level else []
+        start += node.module.split(".") if node.module else []
+        paths = [[*start, alias.name] for alias in node.names]
+    return [tuple(path[1:]) for path in paths if path[0] == PACKAGE.name]
+
+
+def n_code_lines(module, function):
+    """How many lines of a function are not blank, a comment or of its docstring."""
+    lines = SOURCES[module].splitlines()[: function.end_lineno]
+    if ast.get_docstring(function) is not None:
+        docstring = function.body[0]
+        del lines[docstring.lineno - 1 : docstring.end_lineno]
+    lines = [line.strip() for line in lines[function.lineno - 1 :]]
+    return sum(line != "" and not line.startswith("#") for line in lines)
+
+
+def n_positional_arguments(function):
+    """How many arguments of a function can be passed by position, without self."""
+    arguments = function.args.posonlyargs + function.args.args
+    return sum(argument.arg not in ("self", "cls") for argument in arguments)
+
+
+def report(sizes, largest):
+    """Return a line for each thing that is larger than it may be."""
+    return "".join(
+        f"\n{what}: {size}, at most {largest}"
+        for what, size in sizes.items()
+        if size > largest
+    )
+
+
+def test_every_private_folder_is_a_room():
+    folders = {module.split("/")[0] for module in SOURCES if "/" in module}
+    private = {folder for folder in folders if folder.startswith("_")}
+    assert private == set(ROOMS_BELOW)
+
+
+@pytest.mark.parametrize("room", ROOMS_BELOW)
+def test_a_room_imports_nothing_but_rooms_below_it(room):
+    allowed = {room, *ROOMS_BELOW[room]}
+    refused = [
+        f"{module}:{node.lineno} imports {'.'.join(path) or PACKAGE.name}"
+        for module, node in nodes_of(ast.Import, ast.ImportFrom)
+        if module.startswith(f"{room}/")
+        for path in imported_paths(module, node)
+        if not allowed.intersection(path[:1])
+    ]
+    assert not refused, "\n".join(refused)
+
+
+def test_the_face_has_few_modules():
+    face = [module for module in SOURCES if "/" not in module]
+    assert len(face) <= MAX_FACE_MODULES, face
+
+
+def test_no_module_is_long():
+    sizes = {module: source.count("\n") for module, source in SOURCES.items()}
+    too_long = report(sizes, MAX_MODULE_LINES)
+    assert not too_long, too_long
+
+
+def test_no_function_is_long():
+    sizes = {
+        f"{module}:{node.lineno} {node.name}": n_code_lines(module, node)
+        for module, node in nodes_of(ast.FunctionDef)
+    }
+    too_long = report(sizes, MAX_FUNCTION_LINES)
+    assert not too_long, too_long
+
+
+def test_no_function_of_a_private_module_takes_many_positional_arguments():
+    sizes = {
+        f"{module}:{node.lineno} {node.name}": n_positional_arguments(node)
+        for module, node in nodes_of(ast.FunctionDef)
+        if "/_" in f"/{module}"
+    }
+    too_many = report(sizes, MAX_POSITIONAL_ARGUMENTS)
+    assert not too_many, too_many
+
+
+def test_no_call_passes_many_positional_arguments():
+    sizes = {
+        f"{module}:{node.lineno} {ast.unparse(node.func)}": len(node.args)
+        for module, node in nodes_of(ast.Call)
+    }
+    too_many = report(sizes, MAX_POSITIONAL_ARGUMENTS)
+    assert not too_many, too_many
+
+
+@pytest.mark.skipif(not MAP.exists(), reason="the documentation is not there")
+def test_what_the_contributing_page_says_of_the_source_is_there():
+    page = MAP.read_text(encoding="utf-8")
+    named = re.findall(r"``((?:_\w+/)?_?\w+\.py)``(?:,\s+``([\w.]+)``)?", page)
+    private = [(module, name) for module, name in named if module.startswith("_")]
+    wrong = [
+        f"{module} {name}"
+        for module, name in private
+        if name.rpartition(".")[2] not in SOURCES.get(module, "")
+        or module not in SOURCES
+    ]
+    assert private and not wrong, wrong
