@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_mfgd import DivergenceError, GradientMF, MaskedGradientMF, MFImputer
 
 ESTIMATORS = [GradientMF, MaskedGradientMF, MFImputer]
-N_MOMENTS = 25
+N_MOMENTS = 12
 
 
 def call_during(fit, act):

@@ -76,10 +76,18 @@ def test_a_missing_value_is_filled_with_what_the_factorization_predicts(table, s
         assert (imputer.scale_ == imputer.scale_[0]).all()
     model = MaskedGradientMF(9, fit_bias="columns", pattern=False)
     standardized = (table.X - imputer.mean_) / imputer.scale_
-    predicted = model.inverse_transform(model.fit_transform(standardized))
+    Z, covariance = model.fit(standardized).transform(standardized, return_cov=True)
+    predicted = model.inverse_transform(Z)
     expected = imputer.mean_ + imputer.scale_ * predicted
-    filled = imputer.transform(table.X)
+    filled, std = imputer.impute(table.X, return_std=True)
     assert_allclose(filled[~table.mask], expected[~table.mask], rtol=1e-6)
+    rows, columns = np.nonzero(~table.mask)
+    _, expected_std = model.predict_entries(
+        Z, rows, columns, covariance=covariance, return_std=True
+    )
+    n = table.mask.sum(axis=0)  # values are closer to their own mean than to the true
+    expected_std *= (imputer.scale_ * np.sqrt(n / (n - 1)))[columns]
+    assert_allclose(std[~table.mask], expected_std, rtol=1e-6)
     score = model.score(standardized)
     assert imputer.score(table.X) == pytest.approx(score, rel=1e-6)
 
@@ -132,6 +140,7 @@ def test_a_column_far_from_zero_counts_in_single_precision_as_well(planted):
     assert_allclose(std, expected_std, rtol=1e-3)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     m=st.integers(1, 12),

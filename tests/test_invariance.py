@@ -123,7 +123,9 @@ def test_empty_columns_take_no_memory_but_that_of_outputs():
     assert peak < 8 * n * (2 * model.rank_ + 8)
 
 
-@pytest.mark.parametrize("shape", [(60, 40), (500, 450)])
+@pytest.mark.parametrize(
+    "shape", [(60, 40), pytest.param((500, 450), marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("pattern", [True, False])
 def test_the_order_of_rows_and_columns_does_not_matter(shape, pattern):
     X = sparse_table(*shape, share=0.3 if shape[0] == 60 else 0.05)
