@@ -206,6 +206,7 @@ def test_empty_columns_are_dropped_or_kept_as_zeros(with_empty):
     assert_array_equal(imputer.transform(with_empty[:3])[:, 4], [0, 7, 0])
 
 
+@pytest.mark.accuracy
 def test_columns_that_become_empty_are_filled(table):
     imputer = MFImputer().fit(table.X)
     new = table.X[:20].copy()
@@ -325,6 +326,7 @@ def test_missing_values_of_pandas_are_nan(table, marker):
 # Uncertainty
 
 
+@pytest.mark.accuracy
 def test_deviations_are_zero_where_observed_and_calibrated_where_not(planted):
     data = planted(m=400, n=12, rank=3, noise=0.3, share_missing=0.3)
     imputer = MFImputer().fit(data.X)
@@ -357,6 +359,7 @@ def test_samples_differ_by_the_seed_only(table):
 
 
 @pytest.mark.slow
+@pytest.mark.accuracy
 def test_samples_have_the_mean_and_the_spread_of_the_posterior(planted):
     data = planted(m=300, n=12, rank=3, noise=0.3, share_missing=0.3)
     mean, std = MFImputer().fit(data.X).impute(data.X, return_std=True)

@@ -79,6 +79,7 @@ def test_a_grid_search_in_a_pipeline_with_labels_chooses_for_the_classifier(labe
     assert search.best_score_ > 0.85
 
 
+@pytest.mark.accuracy
 def test_the_last_step_of_a_pipeline_scores_and_reconstructs(planted):
     data = planted(m=200, n=30, noise=0.1, share_missing=0.2)
     units = np.linspace(1, 100, 30)
