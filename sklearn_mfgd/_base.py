@@ -17,7 +17,6 @@ from ._data.matrix import matrix_of
 from ._data.observed import SPARSE_FORMATS, check_sparse, observe
 from ._data.tables import check_table
 from ._data.target import check_target
-from ._data.units import in_range, rescale, times_power
 from ._kernels.dispatch import entry_products
 from ._kernels.linalg import row_slices
 from ._learning import KEYWORDS, LearningMixin
@@ -31,9 +30,6 @@ from ._parameters import (
     refuse_overflow,
 )
 from ._state import PlainStateMixin
-
-# Of two, in what a covariance may be multiplied with.
-LARGEST_EXPONENT = 1000
 
 
 class BaseMatrixFactorization(
@@ -172,7 +168,7 @@ class BaseMatrixFactorization(
         if not return_cov:
             return self._in_units_of_X(self._model.fold_in(matrix))
         W, packed = self._model.row_posteriors(matrix, with_covariances=True)
-        unit = times_power(1.0, self._exponent * self._orders())
+        unit = self._unit_of_factors()
         units = np.outer(unit, unit)
         dtype = W.dtype  # or double precision, where squares have no place in single
         if packed.size and units.max() > np.finfo(dtype).max / max(1, packed.max()):
@@ -250,22 +246,19 @@ class BaseMatrixFactorization(
             return x
         self._check_variances("return_std=True")
         covariance = check_covariance(covariance, Z)
-        unit = times_power(1.0, -self._exponent * self._orders())
-        covariance = covariance * np.outer(unit, unit)
-        variances = self._model.variances(Z * unit, covariance, rows, columns)
-        deviations = times_power(np.sqrt(variances), 2 * self._exponent)
+        unit = self._unit_of_factors()
+        covariance = covariance / np.outer(unit, unit)
+        variances = self._model.variances(Z / unit, covariance, rows, columns)
+        deviations = self._units.leave(np.sqrt(variances))
         return x, deviations.astype(Z.dtype, copy=False)
 
     def _sample_entries(self, X, places, number, rng, limits=None):
         """Sample chosen entries of X given the columns of one of the draws."""
         matrix = self._matrix(X, None, None)
         if limits is not None:
-            limits = [
-                times_power(limit, -2 * self._exponent) - matrix.mean
-                for limit in limits
-            ]
+            limits = [self._units.enter(limit) - matrix.mean for limit in limits]
         x = self._model.sample(number, matrix, places, rng, limits)
-        return times_power(x + matrix.mean, 2 * self._exponent)
+        return self._units.leave(x + matrix.mean)
 
     def score(
         self, X: Data, y: Data = None, *, mask: Data = None, entry_weight: Data = None
@@ -311,7 +304,7 @@ class BaseMatrixFactorization(
         matrix = self._matrix(X, mask, entry_weight)
         if matrix.n_observed == 0:
             raise ValueError("There is nothing to score: every entry of X is missing.")
-        centre = times_power(self.column_mean_, -2 * self._exponent) - matrix.mean
+        centre = self._units.enter(self.column_mean_) - matrix.mean
         return explained_share(matrix, self._model, centre)
 
     def __sklearn_tags__(self):
@@ -342,7 +335,7 @@ class BaseMatrixFactorization(
     @property
     def mean_(self) -> float:
         """Weighted mean of the observed entries, 0.0 with ``fit_bias=False``."""
-        return self._centre * times_power(1.0, 2 * self._exponent)
+        return self._units.leave(self._centre)
 
     @property
     def rank_(self) -> int:
@@ -354,7 +347,7 @@ class BaseMatrixFactorization(
         """Noise variance of an entry of weight one, per column or shared, or None."""
         if self._model.noise_variance is None:
             return None
-        variance = in_range(self._model.noise_variance, 4 * self._exponent)
+        variance = self._units.leave_squares(self._model.noise_variance)
         return float(variance[0]) if self.noise == "shared" else variance
 
     @property
@@ -370,7 +363,7 @@ class BaseMatrixFactorization(
     def _factor_precision(self, precision):
         if precision is None:
             return None
-        return in_range(precision[: self.rank_], -2 * self._exponent)
+        return self._units.leave_precisions(precision[: self.rank_])
 
     def _validate(self, X, *, reset):
         zero = self._unstored_is_zero
@@ -391,16 +384,16 @@ class BaseMatrixFactorization(
     def _matrix(self, X, mask, entry_weight):
         """Rows to fold in, in the units of the fitted model."""
         observed = self._observe(self._validate(X, reset=False), mask, entry_weight)
-        return matrix_of(observed, exponent=self._exponent, mean=self._centre)
+        return matrix_of(observed, self._units, mean=self._centre)
 
     def _in_units_of_X(self, W):
-        return rescale(W, self._model.biases.row, self._exponent)
+        return self._units.leave_factors(W, self._model.biases.row)
 
     def _column_factors(self):
         """Column factors and biases in the units of X, in the precision of the data."""
         model, dtype = self._model, self.column_mean_.dtype
         H = model.H.astype(dtype, copy=False)
-        H = rescale(H, model.biases.column, self._exponent)
+        H = self._units.leave_factors(H, model.biases.column)
         if model.biases.column:
             return H[:, :-1], H[:, -1]
         return H, np.zeros(len(H), dtype)
@@ -410,9 +403,9 @@ class BaseMatrixFactorization(
         H, bias = self._column_factors()
         return H.astype(dtype, copy=False), (self.mean_ + bias).astype(dtype)
 
-    def _orders(self):
-        """Powers of the unit in which the columns of Z count: factors 1, biases 2."""
-        return np.repeat([1, 2], [self.rank_, self._model.biases.row])
+    def _unit_of_factors(self):
+        """Size of the unit of each column of Z, float64."""
+        return self._units.of_factors(self.rank_, self._model.biases.row)
 
     def _check_variances(self, what):
         if not self._model.has_variances:
@@ -424,9 +417,9 @@ class BaseMatrixFactorization(
 
     def _check_squares(self):
         """Refuse to square factors and biases whose squares are no floats."""
-        if 2 * abs(self._exponent) * self._orders().max() > LARGEST_EXPONENT:
+        if not self._units.have_squares_of_factors(self._model.biases.row):
             raise ValueError(
                 "return_cov=True needs the squares of values of the size of "
-                f"{times_power(1.0, 2 * self._exponent):.1g}, as X has them, which are "
+                f"{self._units.leave(1.0):.1g}, as X has them, which are "
                 "beyond the range of float64. Fit to X in another unit."
             )

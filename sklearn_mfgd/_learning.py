@@ -12,7 +12,6 @@ from ._bayes import fit as bayes_fit
 from ._data.observed import warn_if_constant
 from ._data.prepared import PreparedData
 from ._data.target import check_target
-from ._data.units import in_range, rescale
 from ._kernels.rows import Biases, Rows
 from ._optim import fit as optim_fit
 from ._optim.init import given_factors
@@ -51,7 +50,7 @@ class LearningMixin(CallbackSupportMixin):
                 data.matrix,
                 FitParameters.of(self, init=self._start(data)),
                 biases=data.biases,
-                exponent=data.exponent,
+                units=data.units,
                 start=self._warm_start(data),
                 rng=check_random_state(self.random_state),
                 monitor=partial(self._monitor, advance, data) if watched else None,
@@ -92,7 +91,7 @@ class LearningMixin(CallbackSupportMixin):
             loss = self._curve(descent.loss_curve[-1:], data)[0]
             line = f"Sweep {descent.n_iter}: {self._method.CURVE} {loss:.6g}"
             if descent.validation_curve:
-                error = descent.validation_curve[-1] * 4.0**data.exponent
+                error = data.units.leave(descent.validation_curve[-1])
                 line += f", held-out error {error:.6g}"
             print(line)
         return advance is not None and advance(
@@ -109,23 +108,25 @@ class LearningMixin(CallbackSupportMixin):
 
     def _set_fitted(self, model, descent, data):
         """Store the fitted model, and what is told of it in the units of X."""
-        occupied, matrix, unit = data.occupied, data.matrix, 4.0**data.exponent
+        occupied, matrix, units = data.occupied, data.matrix, data.units
         self._model = model.over(occupied.numbers())
-        self._exponent, self._centre = data.exponent, matrix.mean
+        self._units, self._centre = units, matrix.mean
         means = occupied.spread_columns(matrix.column_means(), matrix.mean)
-        self.column_mean_ = (means * unit).astype(matrix.dtype)
+        self.column_mean_ = units.leave(means).astype(matrix.dtype)
         self.eta_, self.n_iter_ = descent.step, descent.n_iter
         self.loss_curve_ = self._curve(descent.loss_curve, data)
         self.validation_curve_ = None
         if self.early_stopping:
-            self.validation_curve_ = [e * unit for e in descent.validation_curve]
+            self.validation_curve_ = [
+                units.leave(error) for error in descent.validation_curve
+            ]
 
     def _curve(self, curve, data):
         """The objective or the ELBO after each sweep, of data in their units."""
         n_observed = data.matrix.n_observed
         if self.early_stopping:
             n_observed -= int(self.validation_fraction * n_observed)
-        return self._method.curve_in_units(curve, data.exponent, n_observed)
+        return self._method.curve_in_units(curve, data.units, n_observed)
 
     def _reconstruct(self, data):
         """Yield numbers of rows of X and their factors; set the error."""
@@ -135,16 +136,18 @@ class LearningMixin(CallbackSupportMixin):
             rows = slice(start, start + len(W))
             yield occupied.row_numbers(rows), self._in_units_of_X(W)
             start, loss = rows.stop, loss + block_loss
-        self.reconstruction_err_ = float(
-            in_range(np.sqrt(2 * loss), 2 * self._exponent)
-        )
+        self.reconstruction_err_ = float(self._units.leave_in_range(np.sqrt(2 * loss)))
 
     def _start(self, data):
         """The parameter `init`: given factors are checked and in the solvers' units."""
         if isinstance(self.init, str):
             return self.init
         W, H = given_factors(
-            self.init, data.occupied.shape, self.rank, data.matrix.dtype, data.exponent
+            self.init,
+            data.occupied.shape,
+            self.rank,
+            data.matrix.dtype,
+            data.units.exponent,
         )
         return data.occupied.take_rows(W), data.occupied.take_columns(H)
 
@@ -162,8 +165,10 @@ class LearningMixin(CallbackSupportMixin):
                 "Use warm_start=False to start afresh."
             )
         H = self._model.H.astype(data.matrix.dtype)
-        change = self._exponent - data.exponent
-        return data.occupied.take_columns(rescale(H, data.biases.column, change))
+        H = self._units.leave_factors(H, data.biases.column)
+        return data.occupied.take_columns(
+            data.units.enter_factors(H, data.biases.column)
+        )
 
 
 class FitTasks:

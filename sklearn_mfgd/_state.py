@@ -16,6 +16,7 @@ from ._bayes.draws import DrawsModel, Sample, SidePrior
 from ._bayes.missingness import FeatureMap
 from ._bayes.posterior import VariationalModel
 from ._data.standardize import Standardization
+from ._data.units import Units
 from ._kernels.rows import Biases
 from ._optim.ridge_model import RidgeModel
 
@@ -29,6 +30,7 @@ RECORDS = {
         Sample,
         SidePrior,
         Standardization,
+        Units,
         VariationalModel,
     )
 }

@@ -1,61 +1,25 @@
 """Model selection by held-out entries: hide some of a matrix, predict them, compare.
 
-Rows cannot be held out of an imputation, but entries can. What is said here of a sparse
-matrix takes an entry that it does not store for a missing one.
+An imputation has no rows to hold out, but it has entries. Everywhere in this module an
+entry that a sparse matrix does not store is missing.
 """
 
 import time
+from collections.abc import Callable
 from numbers import Integral, Real
-from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.metrics import check_scoring
 from sklearn.pipeline import Pipeline
-from sklearn.utils import assert_all_finite, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
-from ._data.observed import check_sparse, observe
-from ._data.tables import check_table, is_frame
+from ._data.entries import Entries
+from ._data.tables import is_frame
 
-__all__ = [
-    "cross_validate_entries",
-    "make_entries_scorer",
-    "train_test_split_entries",
-]
-
-
-class _Entries(NamedTuple):
-    """The observed entries of a matrix, row by row, and what holds them."""
-
-    X: np.ndarray | sparse.sparray | sparse.spmatrix
-    rows: np.ndarray
-    columns: np.ndarray
-    values: np.ndarray
-
-    @classmethod
-    def of(cls, X):
-        """Validate X and list what it holds."""
-        if not sparse.issparse(X):
-            X = check_table(X, ensure_all_finite="allow-nan")
-            places = np.nonzero(~np.isnan(X))
-            return cls(X, *places, X[places])
-        checked = check_sparse(X, "model_selection", unstored_is_zero=False)
-        rows = observe(checked, None, None, unstored_is_zero=False)
-        assert_all_finite(rows.values, input_name="X")
-        return cls(X, rows.row_numbers, rows.indices, rows.values)
-
-    def part(self, chosen):
-        """A matrix like X in which only some of the entries are observed."""
-        values, places = self.values[chosen], (self.rows[chosen], self.columns[chosen])
-        if not sparse.issparse(self.X):
-            part = np.full(self.X.shape, np.nan, self.X.dtype)
-            part[places] = values
-            return part
-        is_array = isinstance(self.X, sparse.sparray)
-        container = sparse.coo_array if is_array else sparse.coo_matrix
-        return container((values, places), self.X.shape).asformat(self.X.format)
+__all__ = ["cross_validate_entries", "make_entries_scorer", "train_test_split_entries"]
 
 
 def train_test_split_entries(X, *, test_size=0.2, random_state=None):
@@ -80,7 +44,7 @@ def train_test_split_entries(X, *, test_size=0.2, random_state=None):
     Raises
     ------
     ValueError
-        When so many entries cannot be held out.
+        When that many entries cannot be held out.
 
     Examples
     --------
@@ -93,11 +57,12 @@ def train_test_split_entries(X, *, test_size=0.2, random_state=None):
     >>> bool((np.isnan(X_train) ^ np.isnan(X_test)).all())
     True
     """
-    entries = _Entries.of(X)
+    entries = Entries.of(X, "model_selection")
     count = len(entries.values)
-    n_test = _number_of(test_size, count)
+    n_test = _n_held_out(test_size, count)
     order = check_random_state(random_state).permutation(count)
     rows, columns = entries.rows[order], entries.columns[order]
+    # The first entries in this random order keep their rows and columns from emptying.
     free = order[~_first_of_rows_and_columns(rows, columns)]
     if n_test > len(free):
         raise ValueError(
@@ -107,7 +72,7 @@ def train_test_split_entries(X, *, test_size=0.2, random_state=None):
         )
     is_test = np.zeros(count, bool)
     is_test[free[:n_test]] = True
-    return entries.part(~is_test), entries.part(is_test)
+    return entries.select(~is_test), entries.select(is_test)
 
 
 def cross_validate_entries(
@@ -128,8 +93,8 @@ def cross_validate_entries(
     estimator : estimator object
         :class:`MaskedGradientMF`, :class:`GradientMF`, :class:`MFImputer`, an imputer
         of scikit-learn, or a Pipeline of one of these and steps with an
-        `inverse_transform`: what fills the holes by `transform`, or has an
-        `inverse_transform` that reconstructs the matrix. Errors are in units of X.
+        `inverse_transform`. Its `transform` must fill in the missing entries, or its
+        `inverse_transform` reconstruct the matrix. Errors are in units of X.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         NaN means missing, and so does what a sparse X does not store. Sparse X needs
         an estimator with `predict_entries`.
@@ -142,9 +107,9 @@ def cross_validate_entries(
     random_state : int, RandomState instance or None, default=None
         Seed of the folds.
     n_jobs : int, default=None
-        Number of folds that are fitted at once.
+        Number of folds that are fitted in parallel.
     return_train_score : bool, default=False
-        Whether to score the reconstruction of the training entries, too.
+        Whether to score the reconstruction of the training entries as well.
     return_estimator : bool, default=False
         Whether to return the fitted estimators.
 
@@ -153,7 +118,7 @@ def cross_validate_entries(
     scores : dict of ndarray of shape (cv,)
         What :func:`sklearn.model_selection.cross_validate` returns: ``fit_time``,
         ``score_time``, ``test_score`` (``test_NAME`` for several scorers), and
-        ``train_score``, ``estimator`` if asked for.
+        ``train_score`` and ``estimator`` if asked for.
 
     Raises
     ------
@@ -176,43 +141,40 @@ def cross_validate_entries(
     0.53
     """
     _check_n_folds(cv, "cv")
-    entries = _Entries.of(X)
+    entries = Entries.of(X, "model_selection")
     count = len(entries.values)
     if count < cv:
         raise ValueError(f"cv={cv} folds need as many observed entries; X has {count}.")
-    if sparse.issparse(X):
-        _check_sparse_estimator(estimator)
+    _check_takes_sparse(estimator, X)
     scorer = check_scoring(estimator, scoring=scoring)
-    order = check_random_state(random_state).permutation(count)
-    fold = np.empty(count, int)
-    fold[order] = np.arange(count) % cv
-    found = Parallel(n_jobs=n_jobs)(
+    folds = np.empty(count, int)
+    folds[check_random_state(random_state).permutation(count)] = np.arange(count) % cv
+    results = Parallel(n_jobs=n_jobs)(
         delayed(_fit_and_score)(
-            clone(estimator), entries, fold != k, scorer, return_train_score
+            clone(estimator), entries, folds != k, scorer, return_train_score
         )
         for k in range(cv)
     )
-    fitted = [one.pop("estimator") for one in found]
-    results = {name: np.array([one[name] for one in found]) for name in found[0]}
-    if return_estimator:
-        results["estimator"] = fitted
-    return results
+    fitted = [result.pop("estimator") for result in results]
+    scores = {name: np.array([each[name] for each in results]) for name in results[0]}
+    return scores | ({"estimator": fitted} if return_estimator else {})
 
 
 def make_entries_scorer(scoring="neg_root_mean_squared_error", *, n_folds=5):
     """Make a scorer of hidden entries, for `GridSearchCV` and `cross_val_score`.
 
-    These hold out rows. Of the rows that they hold out, the scorer hides one fold of
-    the entries after the other, has the fitted estimator predict them from what is left
-    of their rows, and scores the predictions of all folds together. No y is needed.
+    `GridSearchCV` and `cross_val_score` hold out rows. In these rows the scorer hides
+    one fold of the entries after the other and has the fitted estimator predict them
+    from the rest of their rows. It scores the predictions of all folds together. No y
+    is needed.
 
     Parameters
     ----------
     scoring : str, callable, list, or dict, default="neg_root_mean_squared_error"
         As in :func:`cross_validate_entries`: names of scorers of regressions, or
-        callables as :func:`sklearn.metrics.make_scorer` makes them. With a list or a
-        dict there are several scores, and `GridSearchCV` needs the name of one of them
-        as `refit`.
+        callables as :func:`sklearn.metrics.make_scorer` makes them. A list or a dict
+        gives several scores, and `GridSearchCV` needs the name of one of them as
+        `refit`.
     n_folds : int, default=5
         Number of folds: the k-th observed entry of a row belongs to fold k mod
         `n_folds`, as in :meth:`MaskedGradientMF.score`.
@@ -220,12 +182,12 @@ def make_entries_scorer(scoring="neg_root_mean_squared_error", *, n_folds=5):
     Returns
     -------
     scorer : callable
-        ``scorer(estimator, X)`` scores a fitted estimator, of those that
+        ``scorer(estimator, X)`` scores a fitted estimator of the kinds that
         :func:`cross_validate_entries` takes. Scores are in units of X.
 
     See Also
     --------
-    cross_validate_entries : Holds out entries of all rows, also from the fit.
+    cross_validate_entries : Hide entries of all rows from the fit, too.
 
     Examples
     --------
@@ -248,9 +210,9 @@ def make_entries_scorer(scoring="neg_root_mean_squared_error", *, n_folds=5):
 
 
 class _EntriesScorer:
-    """What `make_entries_scorer` returns: it can be pickled, for workers."""
+    """What `make_entries_scorer` returns: a class, so that workers can unpickle it."""
 
-    def __init__(self, scorer, n_folds):
+    def __init__(self, scorer: Callable, n_folds: int):
         self.scorer = scorer
         self.n_folds = n_folds
 
@@ -258,134 +220,155 @@ class _EntriesScorer:
         return f"make_entries_scorer({self.scorer!r}, n_folds={self.n_folds})"
 
     def __call__(self, estimator, X, y=None):
-        entries = _Entries.of(X)
+        entries = Entries.of(X, "model_selection")
         if not len(entries.values):
             raise ValueError("There is nothing to score: every entry of X is missing.")
-        if sparse.issparse(X):
-            _check_sparse_estimator(estimator)
-        starts = np.searchsorted(entries.rows, np.arange(entries.X.shape[0]))
-        turn = (np.arange(len(entries.rows)) - starts[entries.rows]) % self.n_folds
+        _check_takes_sparse(estimator, X)
+        row_starts = np.searchsorted(entries.rows, np.arange(entries.X.shape[0]))
+        place_in_row = np.arange(len(entries.rows)) - row_starts[entries.rows]
+        folds = place_in_row % self.n_folds
         predicted = np.empty_like(entries.values)
-        for fold in np.unique(turn):
-            part, hidden = entries.part(turn != fold), turn == fold
-            part = _named(part, X)
-            predict = _predictor(estimator, part, estimator.transform(part))
-            predicted[hidden] = _predictions(estimator, predict, entries, hidden)
-        return self.scorer(_Predicted(), predicted, entries.values)
+        for fold in np.unique(folds):
+            hidden = folds == fold
+            shown = _in_frame_like(X, entries.select(~hidden))
+            Z = estimator.transform(shown)
+            predicted[hidden] = _predict(estimator, shown, Z, entries, hidden)
+        return self.scorer(_PredictsItsInput(), predicted, entries.values)
 
 
-def _named(part, X):
-    """A frame if X is one: the estimator has seen the names of its columns."""
-    if hasattr(X, "iloc"):
-        return type(X)(part, columns=X.columns, index=X.index)
-    return type(X)(part, schema=list(X.columns)) if is_frame(X) else part
-
-
-def _fit_and_score(estimator, entries, train, scorer, return_train_score):
-    start = time.perf_counter()
-    part = entries.part(train)
-    Z = estimator.fit_transform(part)
-    fitted = time.perf_counter()
-    result = {"fit_time": fitted - start, "estimator": estimator}
-    predict = _predictor(estimator, part, Z)
-    sides = {"test": ~train} | ({"train": train} if return_train_score else {})
-    for side, chosen in sides.items():
-        x = _predictions(estimator, predict, entries, chosen)
-        scores = scorer(_Predicted(), x, entries.values[chosen])
-        scores = scores if isinstance(scores, dict) else {"score": scores}
-        result |= {f"{side}_{name}": value for name, value in scores.items()}
-    result["score_time"] = time.perf_counter() - fitted
-    return result
-
-
-def _predictions(estimator, predict, entries, chosen):
-    x = predict(entries.rows[chosen], entries.columns[chosen])
-    if not np.isfinite(x).all():
-        raise ValueError(
-            f"{type(estimator).__name__} leaves hidden entries missing; use an "
-            "estimator that fills or reconstructs every entry."
-        )
-    return x
-
-
-def _predictor(estimator, X, Z):
-    """A function of rows and columns that tells what was predicted there."""
-    if hasattr(estimator, "predict_entries"):
-        return lambda rows, columns: estimator.predict_entries(Z, rows, columns)
-    filled = _reconstruct(estimator, X, Z)
-    return lambda rows, columns: filled[rows, columns]
-
-
-def _reconstruct(estimator, X, Z):
-    """The matrix that Z, which is X transformed, stands for."""
-    if isinstance(estimator, Pipeline) and len(estimator) > 1:
-        before, last = estimator[:-1], estimator[-1]
-        return _reconstruct(before, X, _reconstruct(last, before.transform(X), Z))
-    if isinstance(estimator, Pipeline):
-        estimator = estimator[0]
-    X, Z = np.asarray(X), np.asarray(Z)
-    if _is_filled(X, Z):
-        return Z
-    # That of an imputer makes holes again where it has filled them.
-    is_imputer = hasattr(estimator, "keep_empty_features")
-    if hasattr(estimator, "inverse_transform") and not is_imputer:
-        found = np.asarray(estimator.inverse_transform(Z))
-        if found.shape == X.shape:
-            return found
-    raise ValueError(
-        f"{type(estimator).__name__} does not predict the entries of X: its transform "
-        "must fill the holes and keep what is observed, or its inverse_transform "
-        "reconstruct X. An imputer must not drop columns (use "
-        "keep_empty_features=True) or add any (add_indicator=False)."
-    )
-
-
-def _is_filled(X, Z):
-    """Whether Z is X with its holes filled, but for rounding of steps and back."""
-    if Z.shape != X.shape:
-        return False
-    seen = ~np.isnan(X)
-    largest = np.max(np.abs(X), axis=0, initial=0, where=seen)
-    close = np.abs(Z - X) <= np.sqrt(np.finfo(Z.dtype).eps) * largest
-    return bool(close[seen].all())
-
-
-class _Predicted(RegressorMixin, BaseEstimator):
-    """For scorers: what was predicted stands in the place of data."""
+class _PredictsItsInput(RegressorMixin, BaseEstimator):
+    """Lets a scorer score predictions that are there already: they are its X."""
 
     def predict(self, X):
         """Return X."""
         return X
 
 
-def _check_sparse_estimator(estimator):
-    if getattr(estimator, "_unstored_is_zero", False):
+def _in_frame_like(X, values):
+    """Make a frame of the values if X is one: the estimator knows its column names."""
+    if hasattr(X, "iloc"):
+        return type(X)(values, columns=X.columns, index=X.index)
+    return type(X)(values, schema=list(X.columns)) if is_frame(X) else values
+
+
+def _fit_and_score(
+    estimator, entries: Entries, train: np.ndarray, scorer: Callable, score_train: bool
+) -> dict:
+    """Fit to the entries of `train`; score the others, and these if asked for."""
+    start = time.perf_counter()
+    shown = entries.select(train)
+    Z = estimator.fit_transform(shown)
+    fitted = time.perf_counter()
+    results = {"fit_time": fitted - start, "estimator": estimator}
+    wanted = ~train | score_train
+    predicted = _predict(estimator, shown, Z, entries, wanted)
+    sides = {"test": ~train} | ({"train": train} if score_train else {})
+    for side, chosen in sides.items():
+        x, truth = predicted[chosen[wanted]], entries.values[chosen]
+        scores = scorer(_PredictsItsInput(), x, truth)
+        scores = scores if isinstance(scores, dict) else {"score": scores}
+        results |= {f"{side}_{name}": value for name, value in scores.items()}
+    return results | {"score_time": time.perf_counter() - fitted}
+
+
+def _predict(estimator, shown, Z, entries: Entries, wanted: np.ndarray) -> np.ndarray:
+    """Predict the wanted entries from Z, which is the shown matrix transformed."""
+    rows, columns = entries.rows[wanted], entries.columns[wanted]
+    if hasattr(estimator, "predict_entries"):
+        predicted = estimator.predict_entries(Z, rows, columns)
+    else:
+        predicted = _reconstruct(estimator, shown, Z)[rows, columns]
+    if not np.isfinite(predicted).all():
         raise ValueError(
-            f"{type(estimator).__name__} takes what a sparse X does not store for "
-            "zeros, so entries cannot be hidden from it. Use MaskedGradientMF, or a "
-            "dense X."
+            f"{type(estimator).__name__} leaves hidden entries missing; use an "
+            "estimator that fills or reconstructs every entry."
         )
+    return predicted
+
+
+def _reconstruct(estimator, X, Z) -> np.ndarray:
+    """Return the matrix that Z stands for, which is X transformed by the estimator."""
+    if isinstance(estimator, Pipeline) and len(estimator) > 1:
+        earlier_steps, last_step = estimator[:-1], estimator[-1]
+        Z = _reconstruct(last_step, earlier_steps.transform(X), Z)
+        return _reconstruct(earlier_steps, X, Z)
+    if isinstance(estimator, Pipeline):
+        estimator = estimator[0]
+    X, Z = np.asarray(X), np.asarray(Z)
+    if _is_filled(X, Z):
+        return Z
+    # The inverse_transform of an imputer takes out again what it has filled in.
+    if hasattr(estimator, "inverse_transform") and not _is_imputer(estimator):
+        reconstruction = np.asarray(estimator.inverse_transform(Z))
+        if reconstruction.shape == X.shape:
+            return reconstruction
+    raise ValueError(
+        f"{type(estimator).__name__} does not predict the entries of X: its transform "
+        "must fill in the missing entries and keep what is observed, or its "
+        "inverse_transform reconstruct X. An imputer must not drop columns (use "
+        "keep_empty_features=True) or add any (add_indicator=False)."
+    )
+
+
+def _is_filled(X: np.ndarray, Z: np.ndarray) -> bool:
+    """Whether Z is X with its missing entries filled in.
+
+    What is observed may differ by the rounding of a scaling and its inverse.
+    """
+    if Z.shape != X.shape:
+        return False
+    observed = ~np.isnan(X)
+    largest = np.max(np.abs(X), axis=0, initial=0, where=observed)
+    close = np.abs(Z - X) <= np.sqrt(np.finfo(Z.dtype).eps) * largest
+    return bool(close[observed].all())
+
+
+def _is_imputer(estimator) -> bool:
+    """Whether it is an imputer: this is the parameter that all of them share."""
+    return hasattr(estimator, "keep_empty_features")
+
+
+def _takes_unstored_for_zero(estimator) -> bool:
+    """Whether an estimator takes what a sparse X does not store for zero.
+
+    The estimators of this package say so. Others do, as scikit-learn does, unless they
+    predict single entries.
+    """
+    by_entry = hasattr(estimator, "predict_entries")
+    return getattr(estimator, "_unstored_is_zero", not by_entry)
+
+
+def _check_takes_sparse(estimator, X):
+    """Refuse a sparse X if entries could not be hidden from the estimator."""
+    if not sparse.issparse(X):
+        return
+    name = type(estimator).__name__
     if not hasattr(estimator, "predict_entries"):
         raise ValueError(
             "A sparse X needs an estimator with predict_entries, such as "
-            f"MaskedGradientMF; {type(estimator).__name__} would write out all of X."
+            f"MaskedGradientMF; {name} would write out all of X."
+        )
+    if _takes_unstored_for_zero(estimator):
+        raise ValueError(
+            f"{name} takes what a sparse X does not store for zeros, so entries cannot "
+            "be hidden from it. Use MaskedGradientMF, or a dense X."
         )
 
 
-def _check_n_folds(number, name):
+def _check_n_folds(number, name: str):
     if not isinstance(number, Integral) or number < 2:
         raise ValueError(
             f"{name} must be a number of folds, at least 2; got {number!r}."
         )
 
 
-def _number_of(test_size, count):
+def _n_held_out(test_size: float, count: int) -> int:
+    """Return how many of `count` entries are held out."""
+    number = 0
     if isinstance(test_size, Integral) and not isinstance(test_size, bool):
         number = int(test_size)
     elif isinstance(test_size, Real) and 0 < test_size < 1:
         number = round(test_size * count)
-    else:
-        number = 0
     if number < 1:
         raise ValueError(
             "test_size must be a share between 0 and 1, or a number of entries, and "
@@ -394,10 +377,10 @@ def _number_of(test_size, count):
     return number
 
 
-def _first_of_rows_and_columns(rows, columns):
-    """Which entries are the first of their row, or of a column these do not cover."""
-    first = np.zeros(len(rows), bool)
-    first[np.unique(rows, return_index=True)[1]] = True
+def _first_of_rows_and_columns(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Mark the first entry of each row, and of each column that these do not cover."""
+    is_first = np.zeros(len(rows), bool)
+    is_first[np.unique(rows, return_index=True)[1]] = True
     numbers, places = np.unique(columns, return_index=True)
-    first[places[~np.isin(numbers, columns[first])]] = True
-    return first
+    is_first[places[~np.isin(numbers, columns[is_first])]] = True
+    return is_first

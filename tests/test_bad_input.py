@@ -21,7 +21,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 ESTIMATORS = [GradientMF, MaskedGradientMF]
 METHODS = ["fit", "fit_transform", "transform", "score"]
-TAKES_ROWS = ["transform", "score", "inverse_transform"]
 
 
 @pytest.fixture(params=ESTIMATORS)
@@ -44,26 +43,19 @@ def call(model, method, X, **options):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("value", [np.inf, -np.inf])
-def test_infinity(model, X, method, value):
-    X[3, 2] = value
+def test_infinity(model, X, method):
+    X[3, 2] = -np.inf
     with pytest.raises(ValueError, match="contains infinity"):
         call(model, method, X)
 
 
 @pytest.mark.parametrize("method", ["fit", "fit_transform", "score"])
 def test_nothing_observed(model, X, method):
-    with pytest.raises(ValueError, match="every entry of X is missing"):
-        call(model, method, np.full_like(X, np.nan))
-
-
-@pytest.mark.parametrize("method", ["fit", "fit_transform", "score"])
-def test_nothing_left_by_the_mask(model, X, method):
-    X[:, 0] = np.nan
     mask = np.zeros(X.shape, bool)
-    mask[:, 0] = True
-    with pytest.raises(ValueError, match="every entry of X is missing"):
-        call(model, method, X, mask=mask)
+    X[:, 0], mask[:, 0] = np.nan, True
+    for nothing, options in ((np.full_like(X, np.nan), {}), (X, {"mask": mask})):
+        with pytest.raises(ValueError, match="every entry of X is missing"):
+            call(model, method, nothing, **options)
 
 
 @pytest.mark.parametrize(
@@ -72,9 +64,10 @@ def test_nothing_left_by_the_mask(model, X, method):
         (np.ones(5), "Expected 2D array, got 1D array"),
         (np.zeros((0, 5)), "0 sample"),
         (np.ones((8, 5)) + 1j, "Complex data not supported"),
+        (sparse.csr_array(np.ones((8, 5)) + 1j), "Complex data not supported"),
         ([["a"] * 5], "could not convert string to float"),
     ],
-    ids=["one-dimensional", "empty", "complex", "strings"],
+    ids=["one-dimensional", "empty", "complex", "sparse complex", "strings"],
 )
 def test_no_matrix_of_numbers(model, bad, message):
     with pytest.raises(ValueError, match=message):
@@ -85,20 +78,15 @@ def test_no_matrix_of_numbers(model, bad, message):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("shape", [(8, 4), (7, 5), (5,), (5, 8), (1, 5)], ids=str)
-def test_a_mask_of_another_shape(model, X, method, shape):
-    with pytest.raises(ValueError) as caught:
-        call(model, method, X, mask=np.ones(shape, bool))
-    assert f"mask has shape {shape}, but X has shape (8, 5)" in str(caught.value)
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("dtype", [int, float, object])
-def test_a_mask_that_is_not_boolean(model, X, method, dtype):
-    mask = np.ones(X.shape, dtype)
-    message = f"mask must be boolean, True where X is observed; got {mask.dtype}"
-    with pytest.raises(ValueError, match=message):
-        call(model, method, X, mask=mask)
+def test_a_mask_of_another_shape_or_type(model, X, method):
+    for shape in ((8, 4), (5,), (5, 8), (1, 5)):
+        message = re.escape(f"mask has shape {shape}, but X has shape (8, 5)")
+        with pytest.raises(ValueError, match=message):
+            call(model, method, X, mask=np.ones(shape, bool))
+    for mask in (np.ones(X.shape, int), np.ones(X.shape, object)):
+        message = f"mask must be boolean, True where X is observed; got {mask.dtype}"
+        with pytest.raises(ValueError, match=message):
+            call(model, method, X, mask=mask)
 
 
 # y, which is ignored
@@ -116,40 +104,38 @@ def taker(request):
     return clone(request.param)
 
 
-@pytest.mark.parametrize("method", ["fit", "fit_transform", "score"])
-@pytest.mark.parametrize(
-    "form",
-    [
+def nullable(y):
+    return pd.DataFrame(y).convert_dtypes()
+
+
+@pytest.mark.pairwise(
+    form=[
         np.asarray,
         np.ndarray.tolist,
         sparse.csr_array,
         pd.DataFrame,
-        pd.DataFrame.convert_dtypes,
+        nullable,
     ],
+    shape=[(8, 5), (5, 5), (1, 5), (8, 2)],
+    method=["fit", "fit_transform", "score"],
 )
-@pytest.mark.parametrize("shape", [(8, 5), (5, 5), (1, 5), (8, 2)], ids=str)
 def test_a_mask_in_the_place_of_y_is_refused(taker, method, form, shape):
     X = np.random.RandomState(0).standard_normal(shape)
-    y = X > 0
-    if form is pd.DataFrame.convert_dtypes:
-        y = pd.DataFrame(y)
     remedy = r"np\.where\(mask" if isinstance(taker, MFImputer) else "mask= or entry_w"
+    message = f"y is boolean and has the shape.*{remedy}"
     taker.fit(X)
     for given in (X, X.tolist(), pd.DataFrame(X)):
-        with pytest.raises(
-            ValueError, match=f"y is boolean and has the shape.*{remedy}"
-        ):
-            getattr(taker, method)(given, form(y))
+        with pytest.raises(ValueError, match=message):
+            getattr(taker, method)(given, form(X > 0))
 
 
 @pytest.mark.parametrize("method", ["fit", "fit_transform", "score"])
 def test_numbers_of_the_shape_of_X_are_ignored_with_a_warning(taker, X, method):
     expected = clone(taker).fit(X).transform(X)
     taker.fit(X)
-    for y in (X, np.ones(X.shape, int), pd.DataFrame(X), sparse.csr_array(X)):
-        with pytest.warns(
-            UserWarning, match=r"y has the shape of X, \(8, 5\), and is ig"
-        ):
+    message = r"y has the shape of X, \(8, 5\), and is ig"
+    for y in (np.ones(X.shape, int), pd.DataFrame(X), sparse.csr_array(X)):
+        with pytest.warns(UserWarning, match=message):
             getattr(taker, method)(X, y)
     np.testing.assert_array_equal(taker.transform(X), expected)
 
@@ -168,33 +154,38 @@ TARGETS = {
 }
 
 
-@pytest.mark.parametrize("kind", TARGETS)
-def test_a_target_is_ignored_without_a_word(taker, X, kind):
+@pytest.fixture
+def only_convergence_warnings():
+    """Make an error of every warning of this package but one."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         warnings.simplefilter("ignore", ConvergenceWarning)
-        taker.fit(X, TARGETS[kind])
-        taker.score(X, TARGETS[kind])
-    np.testing.assert_array_equal(taker.transform(X), clone(taker).fit_transform(X))
+        yield
 
 
-@pytest.mark.parametrize("shape", [(8, 1), (1, 1)])
-def test_one_column_of_flags_is_a_target_of_one_column_of_data(taker, shape):
-    X = np.arange(1.0, 1 + shape[0])[:, None]
+@pytest.mark.usefixtures("only_convergence_warnings")
+def test_a_target_is_ignored_without_a_word(taker, X):
+    Z = clone(taker).fit_transform(X)
+    for y in TARGETS.values():
+        taker.fit(X, y)
+        taker.score(X, y)
+        np.testing.assert_array_equal(taker.transform(X), Z)
+
+
+@pytest.mark.usefixtures("only_convergence_warnings")
+@pytest.mark.parametrize("n_rows", [8, 1])
+def test_one_column_of_flags_is_a_target_of_one_column_of_data(taker, n_rows):
+    X = np.arange(1.0, 1 + n_rows)[:, None]
     taker.set_params(rank=1).fit(X, X > 2)
     taker.score(X, X > 2)
 
 
-@pytest.mark.filterwarnings(
-    "error::UserWarning", "ignore::sklearn.exceptions.ConvergenceWarning"
-)
+@pytest.mark.usefixtures("only_convergence_warnings")
 def test_targets_reach_the_model_behind_in_pipelines_and_searches(taker):
     X = np.random.RandomState(0).standard_normal((30, 5))
     one, several = X[:, 0] > 0, X[:, :3] > 0
     classifier = make_pipeline(taker, LogisticRegression())
-    assert np.isfinite(
-        cross_val_score(classifier, X, one, cv=2, error_score="raise")
-    ).all()
+    cross_val_score(classifier, X, one, cv=2, error_score="raise")
     grid = {f"{classifier.steps[0][0]}__rank": [1, 2]}
     GridSearchCV(classifier, grid, cv=2, error_score="raise").fit(X, one)
     make_pipeline(taker, MultiOutputClassifier(LogisticRegression())).fit(X, several)
@@ -231,15 +222,14 @@ def test_equal_values_in_a_sparse_matrix_too():
         GradientMF(2, max_iter=500).fit(X)  # which follows the advice
 
 
+@pytest.mark.usefixtures("only_convergence_warnings")
 def test_the_other_advice_has_something_to_learn_from():
     X = np.nan_to_num(ones())
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model = MaskedGradientMF(2).fit(X, entry_weight=np.where(X > 0, 1.0, 0.2))
+    model = MaskedGradientMF(2).fit(X, entry_weight=np.where(X > 0, 1.0, 0.2))
     assert np.ptp(model.inverse_transform(model.transform(X))) > 0.1
 
 
+@pytest.mark.usefixtures("only_convergence_warnings")
 @pytest.mark.parametrize(
     "X",
     [
@@ -253,82 +243,62 @@ def test_the_other_advice_has_something_to_learn_from():
     ids=["complete", "one value", "one column", "one row", "zeros", "of columns"],
 )
 def test_other_tables_of_equal_values_are_fitted_without_a_word(taker, X):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        filled = taker.set_params(rank=1).fit_transform(X)
+    filled = taker.set_params(rank=1).fit_transform(X)
     assert np.isfinite(filled).all()
 
 
 # Parameters
 
 
+BAD_VALUES = {
+    "rank": [0, 2.5, "auto"],
+    "eta": [0, np.nan, "fast"],
+    "solver": ["sgdd", None],
+    "reg": [-0.1, np.nan, "none"],
+    "noise": ["rows"],
+    "n_draws": [-1, 2.5],
+    "fit_bias": ["rows", 2],
+    "init": ["nndsvd", 3],
+    "max_iter": [0, 2.5],
+    "tol": [-1e-3],
+    "random_state": ["seed"],
+    "warm_start": ["yes"],
+    "early_stopping": ["yes"],
+    "validation_fraction": [0.0, 1.0],
+    "n_iter_no_change": [0],
+}
+
+
+@pytest.mark.parametrize("name", BAD_VALUES)
+def test_parameters_out_of_range_are_named(model, X, name):
+    message = f"The '{name}' parameter of {type(model).__name__} must be"
+    for value in BAD_VALUES[name]:
+        with pytest.raises(InvalidParameterError, match=message):
+            clone(model).set_params(**{name: value}).fit(X)
+
+
 @pytest.mark.parametrize(
-    "name, value",
+    "params, message",
     [
-        ("rank", 0),
-        ("rank", -3),
-        ("rank", 2.5),
-        ("rank", "auto"),
-        ("eta", 0),
-        ("eta", -1.0),
-        ("eta", np.nan),
-        ("eta", "fast"),
-        ("solver", "sgdd"),
-        ("solver", None),
-        ("reg", -0.1),
-        ("reg", np.nan),
-        ("reg", "none"),
-        ("noise", "rows"),
-        ("n_draws", -1),
-        ("n_draws", 2.5),
-        ("fit_bias", "rows"),
-        ("fit_bias", 2),
-        ("init", "nndsvd"),
-        ("init", 3),
-        ("max_iter", 0),
-        ("max_iter", 2.5),
-        ("tol", -1e-3),
-        ("random_state", "seed"),
-        ("warm_start", "yes"),
-        ("early_stopping", "yes"),
-        ("validation_fraction", 0.0),
-        ("validation_fraction", 1.0),
-        ("n_iter_no_change", 0),
+        ({"reg": "auto", "solver": "gd"}, "solver='gd' needs a number"),
+        ({"reg": "auto", "solver": "scaled"}, "solver='scaled' needs a number"),
+        ({"reg": "auto", "solver": "sgd"}, "solver='sgd' needs a number"),
+        ({"reg": "auto", "eta": 0.5}, r"no steps to choose; eta=0\.5 needs a num"),
+        ({"n_draws": 3}, r"reg=0\.1 use n_draws=0"),
+        (
+            {"reg": "auto", "n_draws": 3, "warm_start": True},
+            "continues one fit, not draws",
+        ),
+        (
+            {"early_stopping": True, "validation_fraction": 0.01},
+            r"validation_fraction=0\.01 of 40 observed entries leaves 0",
+        ),
     ],
+    ids=str,
 )
-def test_parameters_out_of_range_are_named(model, X, name, value):
-    model.set_params(**{name: value})
-    with pytest.raises(InvalidParameterError) as caught:
-        model.fit(X)
-    assert f"The '{name}' parameter of {type(model).__name__} must be" in str(
-        caught.value
-    )
-
-
-@pytest.mark.parametrize("solver", ["gd", "scaled", "sgd"])
-def test_learned_regularization_with_a_solver_that_needs_a_number(model, X, solver):
-    model.set_params(solver=solver, reg="auto")
-    with pytest.raises(ValueError, match=f"solver='{solver}' needs a number"):
-        model.fit(X)
-
-
-def test_learned_regularization_with_steps_of_a_given_length(model, X):
-    model.set_params(reg="auto", eta=0.5)
-    with pytest.raises(ValueError, match=r"no steps to choose; eta=0\.5 needs a num"):
-        model.fit(X)
-
-
-def test_draws_without_learned_regularization(model, X):
-    model.set_params(n_draws=3)
-    with pytest.raises(ValueError, match=r"reg=0\.1 use n_draws=0"):
-        model.fit(X)
-
-
-def test_draws_and_warm_start(model, X):
-    model.set_params(reg="auto", n_draws=3, warm_start=True)
-    with pytest.raises(ValueError, match="continues one fit, not draws"):
-        model.fit(X)
+def test_parameters_that_do_not_suit_each_other_or_the_data(model, X, params, message):
+    with pytest.raises(ValueError, match=message):
+        model.set_params(**params).fit(X)
 
 
 @pytest.mark.parametrize(
@@ -343,22 +313,19 @@ def test_draws_and_warm_start(model, X):
 )
 def test_a_start_of_another_shape(model, X, init, message):
     model.set_params(init=tuple(np.ones(shape) for shape in init))
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=re.escape(message)):
         model.fit(X)
-    assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_start_that_is_not_finite(model, X, value):
-    model.set_params(init=(np.ones((8, 2)), np.full((5, 2), value)))
+def test_a_start_that_is_not_finite(model, X):
+    model.set_params(init=(np.ones((8, 2)), np.full((5, 2), np.inf)))
     with pytest.raises(ValueError, match="H0 must be finite"):
         model.fit(X)
 
 
-@pytest.mark.parametrize("solver", ["gd", "scaled", "als", "sgd"])
-@pytest.mark.parametrize("size", [1e77, 1e100, 1e300, 1e-100])
-def test_a_start_out_of_all_proportion(model, X, solver, size):
-    model.set_params(solver=solver, init=(np.ones((8, 2)), np.full((5, 2), size)))
+@pytest.mark.parametrize("size", [1e77, 1e300, 1e-100])
+def test_a_start_out_of_all_proportion(model, X, size):
+    model.set_params(init=(np.ones((8, 2)), np.full((5, 2), size)))
     with pytest.raises(ValueError, match=f"init: H0 .* {re.escape(f'{size:.3g}')}"):
         model.fit(X)
 
@@ -381,53 +348,33 @@ def test_factors_whose_product_overflows(model, X):
         model.predict_entries(np.full_like(Z, 1.7e308), [0] * 5, range(5))
 
 
-def test_a_validation_fraction_that_leaves_nothing(model, X):
-    model.set_params(early_stopping=True, validation_fraction=0.01)
-    with pytest.raises(ValueError) as caught:
-        model.fit(X)
-    assert "validation_fraction=0.01 of 40 observed entries leaves 0" in str(
-        caught.value
-    )
-
-
 # Methods
 
 
-@pytest.mark.parametrize("method", TAKES_ROWS)
-def test_methods_before_fit(model, X, method):
-    with pytest.raises(NotFittedError, match="is not fitted yet"):
-        getattr(model, method)(X)
-
-
-def test_other_methods_before_fit(model, X):
-    with pytest.raises(NotFittedError, match="is not fitted yet"):
-        model.predict_entries(X, [0], [0])
-    with pytest.raises(NotFittedError, match="is not fitted yet"):
-        model.get_feature_names_out()
+def test_methods_before_fit(model, X):
+    calls = [
+        (model.transform, [X]),
+        (model.score, [X]),
+        (model.inverse_transform, [X]),
+        (model.predict_entries, [X, [0], [0]]),
+        (model.get_feature_names_out, []),
+    ]
+    for method, arguments in calls:
+        with pytest.raises(NotFittedError, match="is not fitted yet"):
+            method(*arguments)
 
 
 @pytest.mark.parametrize("method", ["transform", "score"])
-def test_another_number_of_features(model, X, method):
-    name = type(model).__name__
-    with pytest.raises(ValueError) as caught:
+def test_other_features_than_those_of_fit(model, X, method):
+    message = f"X has 4 features, but {type(model).__name__} is expecting 5 features"
+    with pytest.raises(ValueError, match=message):
         call(model, method, X[:, :4])
-    assert f"X has 4 features, but {name} is expecting 5 features" in str(caught.value)
-
-
-@pytest.mark.parametrize("method", ["transform", "score"])
-def test_features_in_another_order(model, X, method):
     frame = pd.DataFrame(X, columns=list("abcde"))
-    model.fit(frame)
+    method = getattr(model.fit(frame), method)
     with pytest.raises(ValueError, match="must be in the same order"):
-        getattr(model, method)(frame[list("edcba")])
-
-
-@pytest.mark.parametrize("method", ["transform", "score"])
-def test_features_of_another_name(model, X, method):
-    frame = pd.DataFrame(X, columns=list("abcde"))
-    model.fit(frame)
+        method(frame[list("edcba")])
     with pytest.raises(ValueError, match="Feature names unseen at fit time:\n- z"):
-        getattr(model, method)(frame.rename(columns={"a": "z"}))
+        method(frame.rename(columns={"a": "z"}))
 
 
 @pytest.mark.parametrize("change", [-1, 1])
@@ -441,7 +388,7 @@ def test_factors_of_another_width(model, X, change):
         model.predict_entries(Z, [0], [0])
 
 
-def test_factors_with_holes(model, X):
+def test_factors_with_nan(model, X):
     Z = model.fit_transform(X)
     Z[0, 0] = np.nan
     with pytest.raises(ValueError, match="Input Z contains NaN"):
@@ -463,6 +410,5 @@ def test_factors_with_holes(model, X):
 )
 def test_entries_that_do_not_exist(model, X, rows, columns, message):
     Z = model.fit_transform(X)
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=re.escape(message)):
         model.predict_entries(Z, rows, columns)
-    assert message in str(caught.value)

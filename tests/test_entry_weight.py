@@ -1,5 +1,7 @@
 """Weights of single entries: how much the squared error of each one counts."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,17 +18,14 @@ from sklearn_mfgd._optim.steps import STEPS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-ESTIMATORS = [GradientMF, MaskedGradientMF]
 SOLVERS = [*STEPS, "sgd"]
-BIASES = [False, True, "columns"]
-FORMS = [np.asarray, sparse.csr_array, sparse.csc_array, sparse.coo_array]
-# GradientMF takes sparse data without weights only.
-FORMS_OF = [(GradientMF, np.asarray), *((MaskedGradientMF, form) for form in FORMS)]
+CSR, CSC, COO = sparse.csr_array, sparse.csc_array, sparse.coo_array
+FORMS = [np.asarray, CSR, CSC, COO]
 METHODS = ["fit", "fit_transform", "transform", "score"]
 
 
 @pytest.fixture
-def holes(planted):
+def table(planted):
     """A table of 40 x 15 with 30 % missing."""
     return planted(share_missing=0.3).X + 2
 
@@ -44,9 +43,11 @@ def model():
     return MaskedGradientMF(3, reg=0.5, max_iter=10, random_state=0)
 
 
-def at_entries_of(X, values, container=sparse.csr_array):
-    """Store the values, zeros included, where X is not NaN."""
-    rows, columns = np.nonzero(~np.isnan(X))
+def at_entries_of(X, values, container=CSR):
+    """Store the values, zeros included, where X is not NaN; COO in random order."""
+    places = np.argwhere(~np.isnan(X))
+    np.random.RandomState(3).shuffle(places)
+    rows, columns = places.T
     entries = values[rows, columns], (rows, columns)
     return container(sparse.coo_array(entries, shape=X.shape))
 
@@ -69,13 +70,34 @@ def objective(model, X, weights, Z, H, c):
     return 0.5 * (np.nansum(weights * error**2) + penalty)
 
 
+def assert_same(model, given, expected, tolerance=1e-8):
+    """A fit, fold-in and score of both (X, options) are the same."""
+    (X, options), (other_X, other_options) = given, expected
+    other = clone(model)
+    Z, other_Z = (
+        model.fit_transform(X, **options),
+        other.fit_transform(other_X, **other_options),
+    )
+    assert_allclose(Z, other_Z, rtol=tolerance, atol=tolerance)
+    assert_allclose(
+        model.transform(X, **options),
+        other.transform(other_X, **other_options),
+        rtol=tolerance,
+        atol=tolerance,
+    )
+    score = other.score(other_X, **other_options)
+    assert model.score(X, **options) == pytest.approx(score, rel=tolerance)
+
+
 # What weights mean
 
 
 @pytest.mark.pairwise(
-    solver=["als", "scaled", "gd"], fit_bias=BIASES, share_missing=[0.0, 0.3]
+    solver=["als", "scaled", "gd"],
+    fit_bias=[False, True, "columns"],
+    share_missing=[0.0, 0.3],
 )
-def test_loss_curve_ends_at_the_weighted_objective(
+def test_the_loss_and_the_error_are_sums_of_weighted_squares(
     planted, weights, solver, fit_bias, share_missing
 ):
     X = planted(share_missing=share_missing).X + 2
@@ -85,71 +107,57 @@ def test_loss_curve_ends_at_the_weighted_objective(
     Z = model.fit_transform(X, entry_weight=weights)
     F = objective(model, X, weights, Z, model.components_.T, model.column_bias_)
     assert model.loss_curve_[-1] == pytest.approx(F, rel=1e-7)
-
-
-def test_loss_curve_of_sgd_ends_at_the_weighted_objective(holes, weights, model):
-    model.set_params(solver="sgd", max_iter=200, tol=1e-7)
-    Z = model.fit_transform(holes, entry_weight=weights)
-    F = objective(model, holes, weights, Z, model.components_.T, model.column_bias_)
-    assert model.loss_curve_[-1] == pytest.approx(F, rel=1e-3)
-    assert model.loss_curve_[-1] >= F * (1 - 1e-12)
+    squares = np.nansum(weights * (model.inverse_transform(Z) - X) ** 2)
+    assert model.reconstruction_err_ == pytest.approx(np.sqrt(squares), rel=1e-7)
 
 
 @pytest.mark.parametrize(
-    "form, fit_bias",
-    [*((np.asarray, fit_bias) for fit_bias in BIASES), (sparse.csr_array, True)],
+    "form, fit_bias", [(np.asarray, "columns"), (np.asarray, True), (CSR, True)]
 )
 def test_the_weighted_objective_is_stationary_where_the_fit_ends(
     planted, weights, fit_bias, form
 ):
     X, weights = planted(m=12, n=7, share_missing=0.2).X + 2, weights[:12, :7]
     model = MaskedGradientMF(2, reg=0.3, fit_bias=fit_bias, tol=1e-15, max_iter=5000)
-    pair = pair_of(form, X, weights)
-    Z = model.fit_transform(pair[0], entry_weight=pair[1])
-    parts = [Z, model.components_.T.copy()]
-    if fit_bias:
-        parts.append(model.column_bias_.copy())
+    sparse_or_dense, entry_weight = pair_of(form, X, weights)
+    Z = model.fit_transform(sparse_or_dense, entry_weight=entry_weight)
+    parameters = [Z, model.components_.T.copy(), model.column_bias_.copy()]
     step = 1e-4
-    for part in parts:
-        for k in np.ndindex(part.shape):
-            place, around = part[k], []
-            for part[k] in (place + step, place - step):
-                arguments = *parts[:2], model.column_bias_
-                if fit_bias:
-                    arguments = parts
-                around.append(objective(model, X, weights, *arguments))
-            part[k] = place
-            slope = (around[0] - around[1]) / (2 * step)
-            assert abs(slope) < 1e-5
+    for array in parameters:
+        for k in np.ndindex(array.shape):
+            optimum, around = array[k], []
+            for array[k] in (optimum + step, optimum - step):
+                around.append(objective(model, X, weights, *parameters))
+            array[k] = optimum
+            assert abs(around[0] - around[1]) / (2 * step) < 1e-5
 
 
 def test_weights_of_rows_times_columns_are_those_of_a_scaled_svd(planted):
     """X is then approximated in rescaled rows and columns, which is solved by SVD."""
     X, rng = planted(noise=0.5).X, np.random.RandomState(0)
-    of_rows, of_columns = rng.uniform(0.2, 3, 40), rng.uniform(0.2, 3, 15)
-    weights = np.outer(of_rows, of_columns)
-    root = np.sqrt(weights)
-    optimum = np.linalg.svd(root * X, compute_uv=False)[3:]
+    weights = np.outer(rng.uniform(0.2, 3, 40), rng.uniform(0.2, 3, 15))
+    optimum = np.linalg.svd(np.sqrt(weights) * X, compute_uv=False)[3:]
     model = GradientMF(3, tol=1e-12, max_iter=2000)
     model.fit(X, entry_weight=weights)
     assert 2 * model.loss_curve_[-1] == pytest.approx(optimum @ optimum, rel=1e-8)
 
 
-@pytest.mark.parametrize("fit_bias", BIASES)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "form, fit_bias", [(np.asarray, False), (CSR, True), (CSC, "columns"), (COO, True)]
+)
 def test_transform_solves_the_weighted_ridge_problem_of_each_unseen_row(
     planted, weights, ridge_row, fit_bias, form
 ):
     X = planted(m=60, share_missing=0.3).X + 2
     model = MaskedGradientMF(3, fit_bias=fit_bias, reg=0.5).fit(X[:40])
     new, of_new = X[40:], weights[:20]
-    pair = pair_of(form, new, of_new)
-    found = model.transform(pair[0], entry_weight=pair[1])
+    sparse_or_dense, entry_weight = pair_of(form, new, of_new)
+    Z = model.transform(sparse_or_dense, entry_weight=entry_weight)
     design = model.components_.T
     if fit_bias is True:
         design = np.column_stack([design, np.ones(len(design))])
     ridge = np.full(design.shape[1], 0.5)
-    for x, s, z in zip(new, of_new, found, strict=True):
+    for x, s, z in zip(new, of_new, Z, strict=True):
         seen = ~np.isnan(x) & (s > 0)
         root = np.sqrt(s[seen])
         target = x[seen] - model.mean_ - model.column_bias_[seen]
@@ -157,69 +165,47 @@ def test_transform_solves_the_weighted_ridge_problem_of_each_unseen_row(
         assert_allclose(z, oracle, rtol=1e-7, atol=1e-10)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [np.asarray, COO])
 def test_score_weighs_hidden_entries_and_those_it_predicts_from(
-    holes, weights, ridge_row, form
+    table, weights, ridge_row, form
 ):
-    model = MaskedGradientMF(2, reg=0.5, max_iter=5).fit(holes)
+    model = MaskedGradientMF(2, reg=0.5, max_iter=5).fit(table)
     design = np.column_stack([model.components_.T, np.ones(15)])
+    base = model.mean_ + model.column_bias_
     press = total = 0.0
-    for x, s in zip(holes, weights, strict=True):
+    for x, s in zip(table, weights, strict=True):
         observed = np.flatnonzero(~np.isnan(x) & (s > 0))
         for fold in range(5):
             hidden = observed[np.arange(observed.size) % 5 == fold]
             seen = np.setdiff1d(observed, hidden)
-            root, base = np.sqrt(s[seen]), model.mean_ + model.column_bias_
-            z = ridge_row(
-                root[:, None] * design[seen],
-                root * (x - base)[seen],
-                np.full(3, 0.5),
-            )
+            root = np.sqrt(s[seen])
+            weighted, target = root[:, None] * design[seen], root * (x - base)[seen]
+            z = ridge_row(weighted, target, np.full(3, 0.5))
             press += s[hidden] @ (x - base - design @ z)[hidden] ** 2
         total += s[observed] @ (x - model.column_mean_)[observed] ** 2
-    pair = pair_of(form, holes, weights)
-    found = model.score(pair[0], entry_weight=pair[1])
-    assert found == pytest.approx(1 - press / total, rel=1e-9)
+    X, entry_weight = pair_of(form, table, weights)
+    score = model.score(X, entry_weight=entry_weight)
+    assert score == pytest.approx(1 - press / total, rel=1e-9)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_the_means_are_weighted(holes, weights, model, form):
-    pair = pair_of(form, holes, weights)
-    model.fit(pair[0], entry_weight=pair[1])
-    seen = np.where(np.isnan(holes), 0, weights)
-    values = np.nan_to_num(holes)
+@pytest.mark.parametrize("form", [np.asarray, CSC])
+def test_the_means_are_weighted(table, weights, model, form):
+    X, entry_weight = pair_of(form, table, weights)
+    model.fit(X, entry_weight=entry_weight)
+    seen, values = np.where(np.isnan(table), 0, weights), np.nan_to_num(table)
     assert model.mean_ == pytest.approx(np.average(values, weights=seen), rel=1e-12)
-    assert_allclose(
-        model.column_mean_, np.average(values, axis=0, weights=seen), rtol=1e-9
-    )
+    means = np.average(values, axis=0, weights=seen)
+    assert_allclose(model.column_mean_, means, rtol=1e-9)
 
 
-@pytest.mark.parametrize("fit_bias", [False, True])
-def test_reconstruction_err_is_the_root_of_the_weighted_squares(
-    holes, weights, model, fit_bias
-):
-    Z = model.set_params(fit_bias=fit_bias).fit_transform(holes, entry_weight=weights)
-    squares = (model.inverse_transform(Z) - holes) ** 2
-    expected = np.sqrt(np.nansum(weights * squares))
-    assert model.reconstruction_err_ == pytest.approx(expected, rel=1e-9)
-
-
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_validation_curve_is_a_weighted_error(planted, solver):
+@pytest.mark.parametrize("solver", ["als", "sgd"])
+def test_the_validation_curve_is_a_weighted_error(planted, solver):
     """Garbage that weighs next to nothing is held out like all else."""
     data, rng = planted(m=60, n=20, noise=0.1), np.random.RandomState(0)
     garbage = rng.uniform(size=data.X.shape) < 0.3
     X = np.where(garbage, 1000 * rng.standard_normal(data.X.shape), data.X)
-    model = MaskedGradientMF(
-        3,
-        solver=solver,
-        reg=0.1,
-        max_iter=10,
-        fit_bias=False,
-        early_stopping=True,
-        init=(data.W, data.H),
-        random_state=0,
-    )
+    model = MaskedGradientMF(3, solver=solver, reg=0.1, max_iter=10, fit_bias=False)
+    model.set_params(early_stopping=True, init=(data.W, data.H), random_state=0)
     model.fit(X, entry_weight=np.where(garbage, 1e-12, 1))
     assert model.validation_curve_[0] < 1
 
@@ -229,56 +215,37 @@ def test_validation_curve_is_a_weighted_error(planted, solver):
 
 @pytest.mark.pairwise(solver=SOLVERS, form=FORMS, early_stopping=[False, True])
 def test_a_weight_of_zero_is_missing(
-    holes, weights, model, solver, form, early_stopping
+    table, weights, model, solver, form, early_stopping
 ):
     model.set_params(solver=solver, early_stopping=early_stopping)
-    without = np.where(weights == 0, np.nan, holes)
-    expected = clone(model).fit_transform(without, entry_weight=weights)
-    X, entry_weight = pair_of(form, holes, weights)
-    Z = model.fit_transform(X, entry_weight=entry_weight)
-    assert_allclose(Z, expected, rtol=1e-8, atol=1e-8)
-    assert_allclose(
-        model.transform(X, entry_weight=entry_weight),
-        model.transform(without, entry_weight=weights),
-        rtol=1e-8,
-        atol=1e-8,
-    )
-    assert model.score(X, entry_weight=entry_weight) == pytest.approx(
-        model.score(without, entry_weight=weights), rel=1e-8
-    )
+    wild = np.where(weights == 0, 1e200, table)
+    X, entry_weight = pair_of(form, np.where(np.isnan(table), np.nan, wild), weights)
+    without = np.where(weights == 0, np.nan, table)
+    given = X, {"entry_weight": entry_weight}
+    assert_same(model, given, (without, {"entry_weight": weights}))
 
 
-@pytest.mark.pairwise(Estimator=ESTIMATORS, solver=SOLVERS, share_missing=[0.0, 0.3])
-def test_weights_of_zero_and_one_are_a_mask(planted, Estimator, solver, share_missing):
-    data = planted(share_missing=share_missing)
+@pytest.mark.parametrize(
+    "model",
+    [
+        GradientMF(3, reg=0.5, max_iter=10),
+        MaskedGradientMF(3, solver="sgd", reg=0.5, max_iter=10, random_state=0),
+        MaskedGradientMF(5),
+    ],
+    ids=["GradientMF", "sgd", "defaults"],
+)
+def test_weights_of_zero_and_one_are_a_mask(planted, model):
+    data = planted(m=60, share_missing=0.3)
     mask = np.random.RandomState(1).uniform(size=data.X.shape) < 0.8
-    model = Estimator(3, solver=solver, reg=0.5, max_iter=10, random_state=0)
-    expected = clone(model).fit_transform(data.X, mask=mask)
     for entry_weight in (mask.astype(float), mask.astype(int), mask):
-        found = clone(model).fit_transform(data.X, entry_weight=entry_weight)
-        assert_allclose(found, expected, rtol=1e-8, atol=1e-8)
+        given = data.X, {"entry_weight": entry_weight}
+        assert_same(clone(model), given, (data.X, {"mask": mask}))
 
 
-def test_zeros_and_ones_are_a_mask_to_the_defaults_too(planted):
-    data = planted(m=100, n=30, share_missing=0.3)
-    model = MaskedGradientMF()
-    expected = clone(model).fit_transform(data.X)
-    found = model.fit_transform(data.complete, entry_weight=data.mask.astype(float))
-    assert_allclose(found, expected, rtol=1e-8, atol=1e-8)
-
-
-def test_values_of_weight_zero_are_never_looked_at(holes, weights, model):
-    wild = np.where(weights == 0, 1e200, holes)
-    assert_array_equal(
-        clone(model).fit_transform(wild, entry_weight=weights),
-        model.fit_transform(holes, entry_weight=weights),
-    )
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_rows_and_columns_of_weight_zero_get_the_prior(holes, weights, model, form):
+@pytest.mark.parametrize("form", [np.asarray, COO])
+def test_rows_and_columns_of_weight_zero_get_the_prior(table, weights, model, form):
     weights[5], weights[:, 3] = 0, 0
-    X, entry_weight = pair_of(form, holes, weights)
+    X, entry_weight = pair_of(form, table, weights)
     Z = model.fit_transform(X, entry_weight=entry_weight)
     assert_array_equal(Z[5], np.zeros(4))
     assert_array_equal(model.components_[:, 3], np.zeros(3))
@@ -286,122 +253,76 @@ def test_rows_and_columns_of_weight_zero_get_the_prior(holes, weights, model, fo
     assert model.column_mean_[3] == pytest.approx(model.mean_)
 
 
-@pytest.mark.parametrize("method", ["fit", "fit_transform", "score"])
-@pytest.mark.parametrize("form", FORMS)
-def test_weights_that_are_all_zero_leave_nothing(holes, model, form, method):
-    X, entry_weight = pair_of(form, holes, np.zeros(holes.shape))
-    with pytest.raises(ValueError, match="every entry of X is missing"):
-        getattr(model.fit(holes), method)(X, entry_weight=entry_weight)
+def test_weights_that_are_all_zero_leave_nothing(table, model):
+    model.fit(table)
+    for form in (np.asarray, CSR):
+        X, entry_weight = pair_of(form, table, np.zeros(table.shape))
+        for method in ("fit", "score"):
+            with pytest.raises(ValueError, match="every entry of X is missing"):
+                getattr(model, method)(X, entry_weight=entry_weight)
 
 
 # The same weight everywhere
 
 
-@pytest.mark.pairwise(
-    Estimator=ESTIMATORS, solver=SOLVERS, fit_bias=BIASES, share_missing=[0.0, 0.3]
+@pytest.mark.parametrize(
+    "model, weight, tolerance",
+    [
+        (GradientMF(3, solver="als", fit_bias="columns", reg=0.5), 1, 1e-8),
+        (GradientMF(3, solver="sgd", reg=0.5, max_iter=10), 1, 1e-8),
+        (MaskedGradientMF(3, solver="gd", reg=0.5, max_iter=10), 1, 1e-8),
+        (MaskedGradientMF(3, solver="scaled", fit_bias=False, reg=0.5), 1, 1e-8),
+        (MaskedGradientMF(), 1, 1e-8),
+        (MaskedGradientMF(early_stopping=True), 1, 1e-8),
+        (MaskedGradientMF(noise="shared"), 1, 1e-8),
+        (MaskedGradientMF(2, reg=0.0, max_iter=5), 1e-6, 1e-6),
+        (MaskedGradientMF(2, reg=0.0, max_iter=5), 1e6, 1e-6),
+    ],
+    ids=str,
 )
-def test_weights_of_one_are_no_weights(
-    planted, Estimator, solver, fit_bias, share_missing
+@pytest.mark.parametrize("share_missing", [0.0, 0.3])
+def test_weights_of_one_and_without_a_ridge_equal_weights_change_nothing(
+    planted, model, weight, tolerance, share_missing
 ):
     X = planted(share_missing=share_missing).X + 2
-    model = Estimator(
-        3, solver=solver, fit_bias=fit_bias, reg=0.5, max_iter=10, random_state=0
-    )
-    ones = np.ones(X.shape)
-    Z = clone(model).fit_transform(X)
-    assert_allclose(model.fit_transform(X, entry_weight=ones), Z, rtol=1e-8, atol=1e-8)
-    assert_allclose(
-        model.transform(X, entry_weight=ones), model.transform(X), rtol=1e-8, atol=1e-8
-    )
-    assert model.score(X, entry_weight=ones) == pytest.approx(model.score(X), rel=1e-8)
-
-
-@pytest.mark.parametrize(
-    "form, params",
-    [
-        (np.asarray, {}),
-        (sparse.csr_array, {}),
-        (sparse.csc_array, {"early_stopping": True}),
-        (sparse.coo_array, {"noise": "shared"}),
-        (np.asarray, {"solver": "sgd", "reg": 0.5, "early_stopping": True}),
-    ],
-)
-def test_weights_of_one_are_no_weights_to_the_defaults(planted, params, form):
-    X = planted(m=60, n=20, share_missing=0.3).X
-    model = MaskedGradientMF(random_state=0, **params)
-    X, entry_weight = pair_of(form, X, np.ones(X.shape))
-    expected = clone(model).fit_transform(X)
-    found = model.fit_transform(X, entry_weight=entry_weight)
-    assert_allclose(found, expected, rtol=1e-8, atol=1e-8)
-
-
-@pytest.mark.parametrize("factor", [1e-6, 0.3, 8.0, 1e6])
-@pytest.mark.parametrize("solver", ["als", "gd"])
-def test_a_factor_on_all_weights_is_one_on_the_ridge(planted, weights, solver, factor):
-    data = planted(share_missing=0.3)
-    model = MaskedGradientMF(
-        3, solver=solver, reg=0.5, init=(data.W, data.H), max_iter=10, tol=0
-    )
-    scaled = clone(model).set_params(reg=0.5 * factor)
-    Z = model.fit_transform(data.X, entry_weight=weights)
-    found = scaled.fit_transform(data.X, entry_weight=factor * weights)
-    assert_allclose(found, Z, rtol=1e-6, atol=1e-6)
-    assert_allclose(scaled.loss_curve_, factor * np.array(model.loss_curve_), rtol=1e-8)
-    assert scaled.score(data.X, entry_weight=factor * weights) == pytest.approx(
-        model.score(data.X, entry_weight=weights), rel=1e-6
-    )
+    equal = {"entry_weight": np.full(X.shape, weight)}
+    model = clone(model).set_params(random_state=0)
+    assert_same(model, (X, equal), (X, {}), tolerance)
 
 
 @pytest.mark.pairwise(
-    solver=SOLVERS, init=["svd", "random", "given"], power=[-20, 3, 20]
+    solver=SOLVERS, init=["svd", "random", "given"], factor=[2.0**-20, 0.3, 8, 2.0**20]
 )
-def test_the_way_to_the_optimum_does_not_depend_on_the_size_of_the_weights(
-    planted, weights, model, solver, init, power
+def test_a_factor_on_all_weights_is_one_on_the_ridge(
+    planted, weights, model, solver, init, factor
 ):
-    data, factor = planted(share_missing=0.3), 2.0**power
-    model.set_params(solver=solver, tol=0)
-    model.set_params(init=(data.W, data.H) if init == "given" else init)
+    data = planted(share_missing=0.3)
+    init = (data.W, data.H) if init == "given" else init
+    model.set_params(solver=solver, init=init, tol=0)
     scaled = clone(model).set_params(reg=0.5 * factor)
     model.fit(data.X, entry_weight=weights)
     scaled.fit(data.X, entry_weight=factor * weights)
-    expected = factor * np.array(model.loss_curve_)
-    assert_allclose(scaled.loss_curve_, expected, rtol=1e-6)
+    assert_allclose(scaled.loss_curve_, factor * np.array(model.loss_curve_), rtol=1e-6)
+    score = model.score(data.X, entry_weight=weights)
+    found = scaled.score(data.X, entry_weight=factor * weights)
+    assert found == pytest.approx(score, rel=1e-5)
 
 
-@pytest.mark.parametrize("factor", [1e-6, 0.3, 8.0, 1e6])
-def test_the_optimum_is_that_of_the_ridge_over_the_factor(holes, weights, factor):
-    model = MaskedGradientMF(3, reg=5.0, tol=1e-12, max_iter=2000)
-    scaled = clone(model).set_params(reg=5 * factor)
-    expected = model.inverse_transform(model.fit_transform(holes, entry_weight=weights))
-    Z = scaled.fit_transform(holes, entry_weight=factor * weights)
-    assert_allclose(scaled.inverse_transform(Z), expected, atol=1e-4)
-
-
-@pytest.mark.parametrize("factor", [1e-6, 1e6])
-def test_a_factor_on_all_weights_without_a_ridge_changes_nothing(holes, factor):
-    model = MaskedGradientMF(2, reg=0.0, max_iter=5)
-    Z = clone(model).fit_transform(holes)
-    entry_weight = np.full(holes.shape, factor)
-    assert_allclose(
-        model.fit_transform(holes, entry_weight=entry_weight), Z, rtol=1e-6, atol=1e-8
-    )
-
-
-@pytest.mark.parametrize("factor", [0.01, 3.0, 100.0])
+@pytest.mark.parametrize("factor", [0.01, 100.0])
 def test_the_learned_noise_takes_up_a_factor_on_all_weights(planted, weights, factor):
     X = planted(share_missing=0.3).X
     model, scaled = MaskedGradientMF(5), MaskedGradientMF(5)
     Z = model.fit_transform(X, entry_weight=weights)
-    found = scaled.fit_transform(X, entry_weight=factor * weights)
+    scaled_Z = scaled.fit_transform(X, entry_weight=factor * weights)
     assert_allclose(scaled.noise_variance_, factor * model.noise_variance_, rtol=1e-6)
-    assert_allclose(
-        scaled.inverse_transform(found), model.inverse_transform(Z), atol=1e-6
-    )
-    assert scaled.score(X, entry_weight=factor * weights) == pytest.approx(
-        model.score(X, entry_weight=weights), abs=1e-6
-    )
+    expected = model.inverse_transform(Z)
+    assert_allclose(scaled.inverse_transform(scaled_Z), expected, atol=1e-6)
+    score = model.score(X, entry_weight=weights)
+    found = scaled.score(X, entry_weight=factor * weights)
+    assert found == pytest.approx(score, abs=1e-6)
 
 
+@pytest.mark.accuracy
 @pytest.mark.parametrize("noise", ["column", "shared"])
 def test_weights_of_one_over_the_variance_leave_a_learned_noise_of_one(planted, noise):
     data = planted(m=200, n=30, noise=0, share_missing=0.3)
@@ -413,7 +334,8 @@ def test_weights_of_one_over_the_variance_leave_a_learned_noise_of_one(planted, 
     assert np.median(model.noise_variance_) == pytest.approx(1, rel=0.1)
 
 
-@pytest.mark.parametrize("factor", [0.01, 1.0, 100.0])
+@pytest.mark.accuracy
+@pytest.mark.parametrize("factor", [0.01, 100.0])
 def test_sgd_reaches_the_weighted_optimum_whatever_the_size_of_the_weights(
     planted, factor
 ):
@@ -421,48 +343,36 @@ def test_sgd_reaches_the_weighted_optimum_whatever_the_size_of_the_weights(
     weights = factor * np.random.RandomState(1).uniform(0.2, 3, size=X.shape)
     model = MaskedGradientMF(3, reg=factor, tol=1e-6, max_iter=300, random_state=0)
     optimum = clone(model).fit(X, entry_weight=weights).loss_curve_[-1]
-    model.set_params(solver="sgd").fit(X, entry_weight=weights)
-    assert model.loss_curve_[-1] <= 1.01 * optimum
-
-
-@pytest.mark.pairwise(
-    step=[("gd", 1), ("scaled", 20), ("sgd", 1)],
-    factor=[0.01, 1.0, 100.0],
-    fit_bias=[False, True],
-)
-def test_the_step_that_a_divergence_names_descends_with_weights_too(
-    planted, step, factor, fit_bias
-):
-    solver, eta = step
-    X = planted(m=24, n=12, share_missing=0.3).X
-    weights = factor * np.random.RandomState(1).uniform(0.2, 3, size=X.shape)
-    model = MaskedGradientMF(
-        3,
-        solver=solver,
-        eta=eta if solver == "scaled" else eta / factor,
-        fit_bias=fit_bias,
-        init="random",
-        reg=factor,
-        tol=0,
-        max_iter=60,
-        random_state=0,
-    )
-    try:
-        model.fit(X, entry_weight=weights)
-    except DivergenceError as error:
-        model.set_params(eta=error.stable_eta).fit(X, entry_weight=weights)
-    assert model.loss_curve_[-1] < model.loss_curve_[0]
-
-
-# Fits with weights
+    model.set_params(solver="sgd")
+    Z = model.fit_transform(X, entry_weight=weights)
+    F = objective(model, X, weights, Z, model.components_.T, model.column_bias_)
+    assert F * (1 - 1e-12) <= model.loss_curve_[-1] <= 1.01 * optimum
 
 
 @pytest.mark.parametrize(
+    "solver, eta, factor",
+    [("gd", 0.01, 100.0), ("scaled", 20, 1.0), ("sgd", 100, 0.01)],
+)
+def test_the_step_that_a_divergence_names_descends_with_weights_too(
+    planted, solver, eta, factor
+):
+    X = planted(m=24, n=12, share_missing=0.3).X
+    weights = factor * np.random.RandomState(1).uniform(0.2, 3, size=X.shape)
+    model = MaskedGradientMF(3, solver=solver, eta=eta, init="random", reg=factor)
+    model.set_params(tol=0, max_iter=60, random_state=0)
+    with pytest.raises(DivergenceError) as caught:
+        model.fit(X, entry_weight=weights)
+    model.set_params(eta=caught.value.stable_eta).fit(X, entry_weight=weights)
+    assert model.loss_curve_[-1] < model.loss_curve_[0]
+
+
+@pytest.mark.accuracy
+@pytest.mark.parametrize(
     "params",
     [
-        *({"solver": solver, "reg": 1.0, "max_iter": 30} for solver in SOLVERS),
+        {"solver": "als", "reg": 1.0, "max_iter": 30},
         {"solver": "sgd", "reg": 1.0, "eta": 2e-4, "max_iter": 30},
-        {"early_stopping": True, "reg": 1.0},
+        {"reg": 1.0, "early_stopping": True},
         {"reg": "auto"},
         {"reg": "auto", "early_stopping": True},
     ],
@@ -476,314 +386,208 @@ def test_entries_of_little_noise_are_worth_more_when_they_weigh_more(planted, pa
     model = MaskedGradientMF(3, random_state=0, **params)
 
     def error(**options):
-        found = model.inverse_transform(model.fit_transform(X, **options))
-        return np.sqrt(np.mean((found - data.signal) ** 2))
+        filled = model.inverse_transform(model.fit_transform(X, **options))
+        return np.sqrt(np.mean((filled - data.signal) ** 2))
 
     assert error(entry_weight=1 / deviation**2) < 0.5 * error()
 
 
-@pytest.mark.parametrize("container", FORMS[1:])
-@pytest.mark.parametrize("of_weights", FORMS)
-def test_sparse_data_take_dense_and_sparse_weights_of_any_format(
-    holes, weights, model, container, of_weights
-):
-    expected = clone(model).fit_transform(holes, entry_weight=weights)
-    X = at_entries_of(holes, holes, container)
-    entry_weight = weights
-    if of_weights is not np.asarray:
-        entry_weight = at_entries_of(holes, weights, of_weights)
-    Z = model.fit_transform(X, entry_weight=entry_weight)
-    assert_allclose(Z, expected, rtol=1e-8)
-    assert_allclose(
-        model.transform(X, entry_weight=entry_weight),
-        model.transform(holes, entry_weight=weights),
-        rtol=1e-8,
-    )
-    assert model.score(X, entry_weight=entry_weight) == pytest.approx(
-        model.score(holes, entry_weight=weights), rel=1e-8
-    )
-
-
-def test_the_order_of_stored_weights_does_not_matter(holes, weights, model):
-    expected = clone(model).fit_transform(holes, entry_weight=weights)
-    X = at_entries_of(holes, holes)
-    stored = at_entries_of(holes, weights, sparse.coo_array)
-    order = np.random.RandomState(0).permutation(stored.nnz)
-    coords = [index[order] for index in stored.coords]
-    shuffled = sparse.coo_array((stored.data[order], coords), stored.shape)
-    found = model.fit_transform(X, entry_weight=shuffled)
-    assert_allclose(found, expected, rtol=1e-8)
-
-
-def test_a_weight_that_dense_data_do_not_find_stored_is_zero(holes, weights, model):
-    expected = clone(model).fit_transform(holes, entry_weight=weights)
-    found = model.fit_transform(holes, entry_weight=sparse.csr_array(weights))
-    assert_array_equal(found, expected)
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_weights_mask_and_nan_combine(holes, weights, model, form):
-    mask = np.random.RandomState(2).uniform(size=holes.shape) < 0.8
-    expected = clone(model).fit_transform(
-        np.where(mask, holes, np.nan), entry_weight=weights
-    )
-    X, entry_weight = pair_of(form, holes, weights)
-    found = model.fit_transform(X, mask=mask, entry_weight=entry_weight)
-    assert_allclose(found, expected, rtol=1e-8)
+# Forms of weights
 
 
 @pytest.mark.parametrize(
-    "form", [np.ndarray.tolist, pd.DataFrame, np.asfortranarray, np.float32]
+    "container, of_weights",
+    [(CSR, np.asarray), (COO, np.asarray), (CSR, CSC), (CSC, COO), (COO, CSR)],
 )
-def test_weights_may_be_a_list_or_a_frame_or_of_another_type(holes, model, form):
-    weights = np.random.RandomState(1).randint(4, size=holes.shape) / 2
-    expected = clone(model).fit_transform(holes, entry_weight=weights)
-    found = model.fit_transform(holes, entry_weight=form(weights))
+def test_sparse_data_take_dense_and_sparse_weights_of_any_format(
+    table, weights, model, container, of_weights
+):
+    X = at_entries_of(table, table, container)
+    entry_weight = weights
+    if of_weights is not np.asarray:
+        entry_weight = at_entries_of(table, weights, of_weights)
+    given = X, {"entry_weight": entry_weight}
+    assert_same(model, given, (table, {"entry_weight": weights}))
+
+
+def test_a_weight_that_dense_data_do_not_find_stored_is_zero(table, weights, model):
+    given = table, {"entry_weight": CSR(weights)}
+    assert_same(model, given, (table, {"entry_weight": weights}))
+
+
+@pytest.mark.parametrize("form", [np.asarray, CSR])
+def test_weights_mask_and_nan_combine(table, weights, model, form):
+    mask = np.random.RandomState(2).uniform(size=table.shape) < 0.8
+    X, entry_weight = pair_of(form, table, weights)
+    hidden = np.where(mask, table, np.nan)
+    given = X, {"mask": mask, "entry_weight": entry_weight}
+    assert_same(model, given, (hidden, {"entry_weight": weights}))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [np.ndarray.tolist, pd.DataFrame, np.asfortranarray, np.float32, np.int64, CSR],
+)
+def test_weights_may_be_a_list_or_a_frame_or_of_another_type(table, model, form):
+    weights = np.random.RandomState(1).randint(4, size=table.shape).astype(np.uint8)
+    expected = clone(model).fit_transform(table, entry_weight=weights.astype(float))
+    found = model.fit_transform(table, entry_weight=form(weights))
     assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("dtype", [np.int64, np.uint8])
-@pytest.mark.parametrize("form", FORMS)
-def test_weights_may_be_integers(holes, model, dtype, form):
-    weights = np.random.RandomState(1).randint(4, size=holes.shape)
-    expected = clone(model).fit_transform(holes, entry_weight=weights.astype(float))
-    X, entry_weight = pair_of(form, holes, weights.astype(dtype))
-    assert_array_equal(model.fit_transform(X, entry_weight=entry_weight), expected)
-
-
-@pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("solver, form", list(zip(SOLVERS, FORMS, strict=True)))
 def test_single_precision_stays_single_and_agrees_with_double(
-    holes, weights, model, solver, form
+    table, weights, model, solver, form
 ):
     model.set_params(solver=solver)
-    expected = clone(model).fit(holes, entry_weight=weights)
-    X, entry_weight = pair_of(form, holes.astype(np.float32), weights)
+    expected = clone(model).fit(table, entry_weight=weights)
+    X, entry_weight = pair_of(form, table.astype(np.float32), weights)
     Z = model.fit_transform(X, entry_weight=entry_weight)
     assert Z.dtype == model.components_.dtype == np.float32
     assert model.transform(X, entry_weight=entry_weight).dtype == np.float32
     assert model.loss_curve_[-1] == pytest.approx(expected.loss_curve_[-1], rel=0.01)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_data_and_weights_are_left_as_they_were(holes, weights, model, form):
-    pair = pair_of(form, holes, weights)
-    before = [array.copy() for array in pair]
+def test_dense_data_and_weights_may_be_read_only(table, weights, model):
+    table.flags.writeable = weights.flags.writeable = False
     for method in METHODS:
-        getattr(model.fit(holes), method)(pair[0], entry_weight=pair[1])
-    for array, copy in zip(pair, before, strict=True):
-        if form is np.asarray:
-            assert_array_equal(array, copy)
-        else:
-            assert_array_equal(array.toarray(), copy.toarray())
-            assert array.nnz == copy.nnz
-
-
-def test_fit_transform_returns_what_transform_does(holes, weights, model):
-    Z = clone(model).fit_transform(holes, entry_weight=weights)
-    folded = model.fit(holes, entry_weight=weights).transform(
-        holes, entry_weight=weights
-    )
-    assert_allclose(Z, folded, rtol=1e-6, atol=1e-12)
-
-
-def test_a_new_row_is_folded_in_without_weights_as_ever(holes, weights, model):
-    model.fit(holes, entry_weight=weights)
-    ones = np.ones(holes.shape)
-    assert_allclose(
-        model.transform(holes), model.transform(holes, entry_weight=ones), rtol=1e-9
-    )
+        getattr(model.fit(table), method)(table, entry_weight=weights)
 
 
 # What is refused
 
 
-@pytest.mark.pairwise(form=FORMS, method=METHODS, cut=[np.s_[1:], np.s_[:, 1:]])
-def test_weights_of_another_shape(holes, weights, model, form, cut, method):
-    X = pair_of(form, holes, weights)[0]
-    entry_weight = weights[cut]
-    if form is not np.asarray:
-        entry_weight = at_entries_of(holes[cut], entry_weight, form)
-    shapes = rf"\({entry_weight.shape[0]}, {entry_weight.shape[1]}\).*\(40, 15\)"
-    with pytest.raises(ValueError, match="entry_weight.*" + shapes):
-        getattr(model.fit(holes), method)(X, entry_weight=entry_weight)
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_of_another_shape_are_not_broadcast(table, weights, model, method):
+    X = at_entries_of(table, table)
+    sparse_weights = at_entries_of(table[:, 1:], weights[:, 1:])
+    dense_weights = [weights[1:], weights[:, 1:], weights[:, :1], weights[:, 0], 2.0]
+    pairs = [(data, wrong) for data in (table, X) for wrong in dense_weights]
+    for given, entry_weight in [*pairs, (table, sparse_weights), (X, sparse_weights)]:
+        shape = re.escape(str(np.shape(entry_weight)))
+        with pytest.raises(ValueError, match=rf"entry_weight.*{shape}.*\(40, 15\)"):
+            getattr(model.fit(table), method)(given, entry_weight=entry_weight)
 
 
-@pytest.mark.parametrize("entry_weight", [2.0, np.ones(40), np.ones((40, 1))], ids=repr)
-@pytest.mark.parametrize("form", FORMS)
-def test_weights_are_not_broadcast(holes, weights, model, form, entry_weight):
-    X = pair_of(form, holes, weights)[0]
-    with pytest.raises(ValueError, match=r"entry_weight has shape \(.*\(40, 15\)"):
-        model.fit(X, entry_weight=entry_weight)
-
-
-@pytest.mark.pairwise(
-    taker=FORMS_OF, method=METHODS, value=[-0.5, np.nan, np.inf, -np.inf]
+@pytest.mark.parametrize(
+    "form, method, value",
+    [
+        (np.asarray, "fit", -0.5),
+        (np.asarray, "score", np.inf),
+        (CSR, "transform", np.nan),
+        (COO, "fit_transform", -np.inf),
+    ],
 )
-def test_negative_and_infinite_weights_and_nan(holes, weights, taker, method, value):
-    Estimator, form = taker
-    row, column = np.argwhere(~np.isnan(holes))[77]
+def test_negative_and_infinite_weights_and_nan(
+    table, weights, model, form, method, value
+):
+    row, column = np.argwhere(~np.isnan(table))[77]
     weights[row, column] = value
-    X, entry_weight = pair_of(form, holes, weights)
-    model = Estimator(2, reg=0.5, max_iter=2).fit(holes)
-    with pytest.raises(
-        ValueError, match=rf"entry_weight must be .* {value} at \({row}, {column}\)"
-    ):
+    X, entry_weight = pair_of(form, table, weights)
+    message = rf"entry_weight must be .* {value} at \({row}, {column}\)"
+    model.fit(table)
+    with pytest.raises(ValueError, match=message):
         getattr(model, method)(X, entry_weight=entry_weight)
+    if form is not np.asarray:  # the place is known of dense weights of sparse data too
+        with pytest.raises(ValueError, match=message):
+            getattr(model, method)(X, entry_weight=weights)
 
 
-def test_weights_too_large_for_the_type_of_the_data(holes, weights, model):
+def test_weights_that_are_no_real_numbers_or_too_large_ones(table, weights, model):
+    for form in (np.asarray, CSR):
+        X, entry_weight = pair_of(form, table, weights + 1j)
+        with pytest.raises(ValueError, match="must be real numbers; got complex128"):
+            model.fit(X, entry_weight=entry_weight)
+    with pytest.raises(ValueError, match="must be real numbers; got <U"):
+        model.fit(table, entry_weight=weights.astype(str))
     weights[3, 4] = 1e60
     with pytest.raises(ValueError, match=r"entry_weight must be finite.*\(3, 4\)"):
-        model.fit(holes.astype(np.float32), entry_weight=weights)
+        model.fit(table.astype(np.float32), entry_weight=weights)
 
 
-@pytest.mark.parametrize("dtype", [complex, str, object])
-@pytest.mark.parametrize("form", FORMS[:2])
-def test_weights_that_are_no_real_numbers(holes, weights, model, dtype, form):
-    X = pair_of(form, holes, weights)[0]
-    entry_weight = weights.astype(dtype)
-    if dtype is complex:
-        entry_weight += 1j
-    else:
-        entry_weight[0, 0] = "many"
-    with pytest.raises((TypeError, ValueError)):
-        model.fit(X, entry_weight=entry_weight)
-
-
-@pytest.mark.pairwise(
-    container=FORMS[1:], method=METHODS, change=["one less", "one more", "another"]
+@pytest.mark.parametrize(
+    "change, container, method",
+    [("one less", CSR, "fit"), ("one more", COO, "score"), ("another", CSC, "fit")],
 )
 def test_sparse_weights_of_other_entries(
-    holes, weights, model, container, change, method
+    table, weights, model, container, change, method
 ):
-    observed, missing = np.argwhere(~np.isnan(holes)), np.argwhere(np.isnan(holes))
-    pattern = holes.copy()
+    observed, missing = np.argwhere(~np.isnan(table)), np.argwhere(np.isnan(table))
+    pattern = table.copy()
     if change != "one more":
         pattern[tuple(observed[77])] = np.nan
     if change != "one less":
         pattern[tuple(missing[33])] = 0
-    X = at_entries_of(holes, holes, container)
+    X = at_entries_of(table, table, container)
     entry_weight = at_entries_of(pattern, weights, container)
-    with pytest.raises(
-        ValueError, match=r"entry_weight must store exactly the entries that X stores"
-    ):
-        getattr(model.fit(holes), method)(X, entry_weight=entry_weight)
+    message = "entry_weight must store exactly the entries that X stores"
+    with pytest.raises(ValueError, match=message):
+        getattr(model.fit(table), method)(X, entry_weight=entry_weight)
 
 
-@pytest.mark.parametrize("container", FORMS[1:])
-def test_sparse_weights_that_store_an_entry_twice(holes, weights, model, container):
-    stored = at_entries_of(holes, weights, sparse.coo_array)
+def test_sparse_weights_that_are_ambiguous(table, weights, model):
+    X, stored = pair_of(COO, table, weights)
+    for name in ("dia", "bsr"):
+        with pytest.raises(TypeError, match=f"entry_weight.*{name.upper()}"):
+            model.fit(X, entry_weight=stored.asformat(name))
     coords = [np.append(index, index[-1]) for index in stored.coords]
-    stored = sparse.coo_array((np.append(stored.data, 1), coords), stored.shape)
-    if container is not sparse.coo_array:  # conversion would sum them
-        indptr = sparse.csr_array((0 * stored.data + 1, coords), stored.shape).indptr
-        indptr[-1] += 1
-        stored = sparse.csr_array((stored.data, coords[1], indptr), stored.shape)
-    if container is sparse.csc_array:
-        X, stored = at_entries_of(holes, holes).T, stored.T
-    else:
-        X = at_entries_of(holes, holes, container)
-    assert stored.format == X.format == container((1, 1)).format
+    twice = COO((np.append(stored.data, 1), coords), stored.shape)
     with pytest.raises(ValueError, match="entry_weight stores an entry more than once"):
-        model.fit(X, entry_weight=stored)
-
-
-@pytest.mark.parametrize("name", ["dia", "bsr"])
-def test_sparse_weights_in_formats_that_cannot_tell_a_stored_zero(
-    holes, weights, model, name
-):
-    X, entry_weight = pair_of(sparse.csr_array, holes, weights)
-    with pytest.raises((TypeError, ValueError), match=f"entry_weight.*{name.upper()}"):
-        model.fit(X, entry_weight=entry_weight.asformat(name))
+        model.fit(X, entry_weight=twice)
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("form", FORMS)
-def test_gradient_mf_takes_weights_of_dense_data_only(holes, weights, method, form):
-    X = sparse.csr_array(np.nan_to_num(holes))
+def test_gradient_mf_takes_weights_of_dense_data_only(table, weights, method):
+    X = CSR(np.nan_to_num(table))
     model = GradientMF(2, reg=0.5, max_iter=2).fit(X)
-    entry_weight = form(weights)
-    with pytest.raises(
-        ValueError, match=r"entry_weight needs a dense X.*MaskedGradientMF"
-    ):
-        getattr(model, method)(X, entry_weight=entry_weight)
+    for entry_weight in (weights, CSR(weights)):
+        with pytest.raises(
+            ValueError, match=r"entry_weight needs a dense X.*MaskedGradientMF"
+        ):
+            getattr(model, method)(X, entry_weight=entry_weight)
 
 
-def test_a_fit_refused_for_its_weights_keeps_the_earlier_one(holes, weights, model):
-    Z = model.fit(holes).transform(holes)
+def test_a_fit_refused_for_its_weights_keeps_the_earlier_one(table, weights, model):
+    Z = model.fit(table).transform(table)
     with pytest.raises(ValueError, match="entry_weight"):
-        model.fit(holes, entry_weight=-weights)
-    assert_array_equal(model.transform(holes), Z)
+        model.fit(table, entry_weight=-weights)
+    assert_array_equal(model.transform(table), Z)
 
 
 # Metadata routing
 
 
-@pytest.fixture
-def labelled(planted):
-    data = planted(m=90, share_missing=0.3)
-    rng = np.random.RandomState(1)
+@pytest.mark.filterwarnings("error::sklearn.exceptions.FitFailedWarning")
+@pytest.mark.parametrize(
+    "Estimator, form", [(GradientMF, np.asarray), (MaskedGradientMF, CSR)]
+)
+def test_weights_are_routed_through_grid_searches_and_pipelines(
+    planted, Estimator, form
+):
+    data, rng = planted(m=90, share_missing=0.3), np.random.RandomState(1)
+    y = data.W[:, 0] > 0
     weights = np.where(data.mask, rng.uniform(0.2, 3, size=data.X.shape), 0)
     mask = rng.uniform(size=data.X.shape) < 0.9
-    return data, (data.W[:, 0] > 0).astype(int), weights, mask
-
-
-def requesting(model):
-    """Ask for both wherever they can be given."""
-    both = {"mask": True, "entry_weight": True}
-    model.set_fit_request(**both).set_transform_request(**both)
-    return model.set_score_request(**both)
-
-
-@pytest.mark.parametrize("Estimator", ESTIMATORS)
-def test_weights_are_routed_through_a_pipeline(labelled, Estimator):
-    data, y, weights, mask = labelled
-    both = {"mask": mask, "entry_weight": weights}
-    model = Estimator(3, reg=0.5, max_iter=10)
-    Z = clone(model).fit_transform(data.complete, **both)
-    by_hand = LogisticRegression().fit(Z, y)
-    with config_context(enable_metadata_routing=True):
-        pipeline = make_pipeline(requesting(model), LogisticRegression())
-        pipeline.fit(data.complete, y, **both)
-        predicted = pipeline.predict_proba(data.complete, **both)
-    assert_allclose(predicted, by_hand.predict_proba(Z), rtol=1e-6)
-
-
-@pytest.mark.parametrize("Estimator, form", FORMS_OF[:3])
-def test_a_grid_search_gives_every_fold_the_weights_of_its_rows(
-    labelled, Estimator, form
-):
-    data, _, weights, mask = labelled
     X, entry_weight = pair_of(form, data.X, weights)
-    model, folds = Estimator(reg=0.5, max_iter=10), KFold(3)
-    expected = []
-    for rank in (1, 2, 3):
-        scores = []
-        for train, test in folds.split(data.X):
-            of_train, of_test = (
-                {"mask": mask[rows], "entry_weight": weights[rows]}
-                for rows in (train, test)
-            )
-            fitted = clone(model).set_params(rank=rank).fit(data.X[train], **of_train)
-            scores.append(fitted.score(data.X[test], **of_test))
-        expected.append(np.mean(scores))
-    with config_context(enable_metadata_routing=True):
-        search = GridSearchCV(requesting(model), {"rank": [1, 2, 3]}, cv=folds)
-        search.fit(X, mask=mask, entry_weight=entry_weight)
-    assert_allclose(search.cv_results_["mean_test_score"], expected, rtol=1e-7)
-
-
-@pytest.mark.filterwarnings("error::sklearn.exceptions.FitFailedWarning")
-def test_a_grid_search_over_a_pipeline_routes_weights_to_its_first_step(labelled):
-    data, y, weights, mask = labelled
-    both = {"mask": mask, "entry_weight": weights}
-    model = MaskedGradientMF(reg=0.5, max_iter=10)
-    Z = clone(model).set_params(rank=3).fit_transform(data.complete, **both)
+    model, folds, scores = Estimator(3, reg=0.5, max_iter=10), KFold(3), []
+    for train, test in folds.split(data.X):
+        of_train, of_test = (
+            {"mask": mask[rows], "entry_weight": weights[rows]}
+            for rows in (train, test)
+        )
+        fitted = clone(model).fit(data.X[train], **of_train)
+        scores.append(fitted.score(data.X[test], **of_test))
+    given = {"mask": mask, "entry_weight": entry_weight}
+    Z = clone(model).fit_transform(X, **given)
     expected = LogisticRegression().fit(Z, y).predict_proba(Z)
     with config_context(enable_metadata_routing=True):
-        pipeline = make_pipeline(requesting(model), LogisticRegression())
-        search = GridSearchCV(pipeline, {"maskedgradientmf__rank": [3]}, cv=3)
-        search.fit(data.complete, y, **both)
-        found = search.best_estimator_.predict_proba(data.complete, **both)
+        request = {"mask": True, "entry_weight": True}
+        model.set_fit_request(**request).set_transform_request(**request)
+        model.set_score_request(**request)
+        search = GridSearchCV(clone(model), {"rank": [3]}, cv=folds).fit(X, **given)
+        pipeline = make_pipeline(model, LogisticRegression())
+        found = GridSearchCV(pipeline, {f"{Estimator.__name__.lower()}__rank": [3]})
+        found = found.fit(X, y, **given).best_estimator_.predict_proba(X, **given)
+    mean = search.cv_results_["mean_test_score"]
+    assert_allclose(mean, [np.mean(scores)], rtol=1e-7)
     assert_allclose(found, expected, rtol=1e-6)

@@ -9,7 +9,6 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.model_selection import cross_val_score
 from sklearn.utils import get_tags
 
 from sklearn_mfgd import GradientMF, MaskedGradientMF
@@ -18,22 +17,16 @@ from sklearn_mfgd._kernels import linalg
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-CONTAINERS = [
-    sparse.csr_array,
-    sparse.csc_array,
-    sparse.coo_array,
-    sparse.csr_matrix,
-    sparse.csc_matrix,
-    sparse.coo_matrix,
-]
-COMPRESSED = [sparse.csr_array, sparse.csc_array]
+CSR, CSC, COO = sparse.csr_array, sparse.csc_array, sparse.coo_array
+COMPRESSED = [CSR, CSC]
+CONTAINERS = [CSR, CSC, COO, sparse.csr_matrix, sparse.csc_matrix, sparse.coo_matrix]
 SOLVERS = ["als", "scaled", "gd", "sgd"]
 METHODS = ["fit", "fit_transform", "transform", "score"]
 TOLERANCE = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-4}
 
 
 @pytest.fixture
-def holes(planted):
+def table(planted):
     """A table of 40 x 15, 60 % of it NaN, that holds a few zeros."""
     X = planted(share_missing=0.6).X + 2
     X[tuple(np.argwhere(~np.isnan(X))[::9].T)] = 0
@@ -41,11 +34,16 @@ def holes(planted):
 
 
 @pytest.fixture
+def mask(table):
+    return np.random.RandomState(1).uniform(size=table.shape) < 0.7
+
+
+@pytest.fixture
 def model():
-    return MaskedGradientMF(3, reg=0.1, max_iter=10)
+    return MaskedGradientMF(3, reg=0.1, max_iter=10, random_state=0)
 
 
-def stored(X, container=sparse.csr_array):
+def stored(X, container=CSR):
     """Store what is not NaN, zeros included."""
     rows, columns = np.nonzero(~np.isnan(X))
     return container(sparse.coo_array((X[rows, columns], (rows, columns)), X.shape))
@@ -84,35 +82,32 @@ def twice(X, value):
     return type(X)((data, indices, indptr), X.shape)
 
 
-def assert_same(model, X, dense, **dense_options):
+def assert_same(model, X, dense, mask=None, dense_mask=None):
     """Everything that a fit to X gives is what a fit to `dense` gives."""
+    dense_options = {"mask": dense_mask}
     ours, theirs = clone(model), clone(model)
-    Z = ours.fit_transform(X)
+    Z = ours.fit_transform(X, mask=mask)
     rtol = TOLERANCE[Z.dtype]
 
     def same(found, expected):
         assert_allclose(found, expected, rtol=rtol, atol=rtol)
 
     same(Z, theirs.fit_transform(dense, **dense_options))
-    for name in ("components_", "column_bias_", "column_mean_", "mean_", "eta_"):
-        same(getattr(ours, name), getattr(theirs, name))
-    for name in ("loss_curve_", "reconstruction_err_"):
-        same(getattr(ours, name), getattr(theirs, name))
+    names = ["components_", "column_bias_", "column_mean_", "mean_", "eta_", "n_iter_"]
+    names += ["loss_curve_", "reconstruction_err_"]
     if model.reg == "auto":
-        for name in ("noise_variance_", "row_precision_", "column_precision_"):
-            same(getattr(ours, name), getattr(theirs, name))
-    assert ours.n_iter_ == theirs.n_iter_
+        names += ["noise_variance_", "row_precision_", "column_precision_"]
+    for name in names:
+        same(getattr(ours, name), getattr(theirs, name))
     folded = theirs.transform(dense, **dense_options)
-    same(theirs.transform(X), folded)
+    same(theirs.transform(X, mask=mask), folded)
     same(ours.transform(dense, **dense_options), folded)
-    same(theirs.score(X), theirs.score(dense, **dense_options))
-    same(ours.inverse_transform(Z), theirs.inverse_transform(folded))
+    same(theirs.score(X, mask=mask), theirs.score(dense, **dense_options))
+    filled = theirs.inverse_transform(folded)
+    same(ours.inverse_transform(Z), filled)
     rows, columns = np.arange(X.shape[0]), np.arange(X.shape[0]) % X.shape[1]
-    same(
-        ours.predict_entries(Z, rows, columns),
-        theirs.inverse_transform(folded)[rows, columns],
-    )
-    assert Z.dtype == ours.transform(X).dtype == ours.components_.dtype
+    same(ours.predict_entries(Z, rows, columns), filled[rows, columns])
+    assert Z.dtype == ours.transform(X, mask=mask).dtype == ours.components_.dtype
     return Z
 
 
@@ -120,49 +115,41 @@ def assert_same(model, X, dense, **dense_options):
 
 
 @pytest.mark.pairwise(
-    container=CONTAINERS,
-    indices=[np.int32, np.int64],
-    dtype=[np.float32, np.float64],
+    container=CONTAINERS, indices=[np.int32, np.int64], dtype=[np.float32, np.float64]
 )
-def test_every_format_is_the_same_as_nan(holes, model, container, indices, dtype):
-    holes = holes.astype(dtype)
-    X = with_indices(stored(holes, container), indices)
-    assert assert_same(model, X, holes).dtype == dtype
+def test_every_format_is_the_same_as_nan(table, model, container, indices, dtype):
+    table = table.astype(dtype)
+    X = with_indices(stored(table, container), indices)
+    assert (X.data == 0).any()  # stored zeros are observed
+    assert assert_same(model, X, table).dtype == dtype
 
 
 @pytest.mark.pairwise(
     solver=SOLVERS,
     fit_bias=[False, True, "columns"],
     early_stopping=[False, True],
+    init=["svd", "random", "given"],
 )
 def test_unstored_is_the_same_as_nan_for_every_solver(
-    holes, model, solver, fit_bias, early_stopping
+    planted, model, solver, fit_bias, early_stopping, init
 ):
-    model.set_params(
-        solver=solver,
-        fit_bias=fit_bias,
-        early_stopping=early_stopping,
-        random_state=0,
-    )
-    assert_same(model, stored(holes), holes)
-
-
-@pytest.mark.parametrize("early_stopping", [False, True])
-@pytest.mark.parametrize("container", CONTAINERS[:3])
-def test_unstored_is_the_same_as_nan_with_the_defaults(
-    planted, container, early_stopping
-):
-    X = planted(m=60, n=20, share_missing=0.6).X
-    model = MaskedGradientMF(random_state=0, early_stopping=early_stopping)
-    assert_same(model, stored(X, container), X)
-
-
-@pytest.mark.parametrize("init", ["svd", "random", "given"])
-def test_every_start_is_the_same(planted, model, init):
     data = planted(share_missing=0.6)
-    model.set_params(random_state=0)
+    model.set_params(solver=solver, fit_bias=fit_bias, early_stopping=early_stopping)
     model.set_params(init=(data.W, data.H) if init == "given" else init)
     assert_same(model, stored(data.X), data.X)
+
+
+@pytest.mark.parametrize(
+    "container, early_stopping, share_missing",
+    [(CSR, False, 0.6), (COO, True, 0.6), (CSC, False, 0.0)],
+)
+def test_unstored_is_the_same_as_nan_with_the_defaults(
+    planted, container, early_stopping, share_missing
+):
+    X = planted(m=60, n=20, share_missing=share_missing).X
+    model = MaskedGradientMF(random_state=0, early_stopping=early_stopping)
+    assert get_tags(model).input_tags.sparse
+    assert_same(model, stored(X, container), X)
 
 
 def test_the_randomized_svd_starts_from_the_same_place(planted):
@@ -170,251 +157,129 @@ def test_the_randomized_svd_starts_from_the_same_place(planted):
     assert_same(MaskedGradientMF(2, reg=0.1, max_iter=3), stored(X), X)
 
 
-@pytest.mark.parametrize("container", CONTAINERS)
-def test_unstored_is_the_same_as_a_mask(planted, model, container):
+def test_unstored_is_the_same_as_a_mask(planted, model):
     data = planted(share_missing=0.6)
-    assert_same(model, stored(data.X, container), data.complete, mask=data.mask)
-
-
-@pytest.mark.parametrize("solver", ["auto", *SOLVERS])
-@pytest.mark.parametrize("container", COMPRESSED)
-def test_a_matrix_that_stores_every_entry_is_complete(
-    planted, model, container, solver
-):
-    X = planted().X
-    # From the SVD it would arrive at once, whatever the solver.
-    model.set_params(solver=solver, init="random", tol=0, max_iter=4, random_state=0)
-    assert_same(model, stored(X, container), X)
-
-
-def test_a_matrix_that_stores_every_entry_is_complete_with_the_defaults(planted):
-    X = planted(m=60, n=20).X
-    assert_same(MaskedGradientMF(), stored(X), X)
+    assert_same(model, stored(data.X), data.complete, dense_mask=data.mask)
 
 
 @pytest.mark.parametrize("container", [sparse.lil_array, sparse.dok_array])
-def test_formats_to_build_a_matrix_in_are_accepted(holes, model, container):
-    X = container(holes.shape)
-    for i, j in np.argwhere(~np.isnan(holes)):
-        X[i, j] = holes[i, j]
+def test_formats_to_build_a_matrix_in_are_accepted(table, model, container):
+    X = container(table.shape)
+    for i, j in np.argwhere(~np.isnan(table)):
+        X[i, j] = table[i, j]
     # These do not store zeros that are assigned.
-    assert_same(model, X, np.where(holes == 0, np.nan, holes))
+    assert_same(model, X, np.where(table == 0, np.nan, table))
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.int64, np.uint16, bool])
-def test_integers_are_computed_in_double(holes, model, dtype):
-    whole = np.where(np.isnan(holes), np.nan, np.abs(np.round(holes)) % 2)
+@pytest.mark.parametrize("dtype", [np.int8, np.uint16, bool])
+def test_integers_are_computed_in_double(table, model, dtype):
+    whole = np.where(np.isnan(table), np.nan, np.abs(np.round(table)) % 2)
     X = stored(whole)
     X.data = X.data.astype(dtype)
     assert assert_same(model, X, whole).dtype == np.float64
 
 
-def test_warm_start_goes_on_where_the_last_fit_ended(holes, model):
-    X = stored(holes)
-    model.set_params(warm_start=True, tol=0).fit(holes)
-    last = model.loss_curve_[-1]
-    assert model.fit(X).loss_curve_[0] <= last * (1 + 1e-12)
-
-
-def test_cross_validation_cuts_the_same_rows(planted):
-    X = planted(m=90, share_missing=0.5).X
-    model = MaskedGradientMF(2, reg=0.1, max_iter=5)
-    assert_allclose(
-        cross_val_score(model, stored(X), cv=3),
-        cross_val_score(model, X, cv=3),
-        rtol=1e-8,
-    )
-
-
-def test_output_can_be_a_frame(holes, model):
-    Z = model.set_output(transform="pandas").fit_transform(stored(holes))
-    assert list(Z.columns) == model.get_feature_names_out().tolist()
-    assert_array_equal(Z.to_numpy(), model.transform(stored(holes)).to_numpy())
-
-
-@pytest.mark.parametrize("early_stopping", [False, True])
-def test_the_tags_say_that_sparse_is_accepted(early_stopping):
-    model = MaskedGradientMF(early_stopping=early_stopping)
-    assert get_tags(model).input_tags.sparse
-
-
-def test_gradient_mf_still_takes_what_is_not_stored_for_zero(holes):
-    X = stored(holes)
+def test_gradient_mf_still_takes_what_is_not_stored_for_zero(table):
     model = GradientMF(3, reg=0.1, max_iter=10)
-    expected = clone(model).fit_transform(np.nan_to_num(holes))
-    assert_allclose(model.fit_transform(X), expected, rtol=1e-8, atol=1e-8)
+    expected = clone(model).fit_transform(np.nan_to_num(table))
+    found = model.fit_transform(stored(table))
+    assert_allclose(found, expected, rtol=1e-8, atol=1e-8)
 
 
 # What is stored
 
 
-@pytest.mark.parametrize("container", CONTAINERS)
-def test_a_stored_zero_is_an_observed_zero(holes, model, container):
-    X = stored(holes, container)
-    assert (X.data == 0).any()
-    assert X.nnz == (~np.isnan(holes)).sum()
-    assert_same(model, X, holes)
-    without = clone(model).fit(np.where(holes == 0, np.nan, holes))
-    assert abs(model.fit(X).mean_ - without.mean_) > 0.01
-
-
-@pytest.mark.parametrize("container", CONTAINERS)
-def test_a_stored_nan_is_missing(holes, model, container):
-    X = stored(holes, container)
+@pytest.mark.parametrize("container", [CSR, CSC, COO])
+def test_a_stored_nan_is_missing(table, model, container):
+    X = stored(table, container)
     X.data[::5] = np.nan
     dense = X.toarray()
-    dense[np.isnan(holes)] = np.nan
-    assert np.isnan(dense).sum() > np.isnan(holes).sum()
+    dense[np.isnan(table)] = np.nan
+    assert np.isnan(dense).sum() > np.isnan(table).sum()
     assert_same(model, X, dense)
 
 
-@pytest.mark.parametrize("container", COMPRESSED)
-def test_the_order_of_the_entries_does_not_matter(holes, model, container):
-    X = backwards(stored(holes, container))
-    X.has_sorted_indices = False
-    assert_same(model, X, holes)
+@pytest.mark.parametrize("flag", [True, False])
+@pytest.mark.parametrize("is_sorted", [True, False])
+def test_neither_the_order_of_entries_nor_flags_about_it_matter(
+    table, model, is_sorted, flag
+):
+    X = stored(table) if is_sorted else backwards(stored(table))
+    X.has_sorted_indices = X.has_canonical_format = flag
+    assert_same(model, X, table)
 
 
-def test_the_order_of_coo_entries_does_not_matter(holes, model):
-    X = stored(holes, sparse.coo_array)
+def test_the_order_of_coo_entries_does_not_matter(table, model):
+    X = stored(table, COO)
     order = np.random.RandomState(0).permutation(X.nnz)
     coords = [index[order] for index in X.coords]
-    assert_same(model, sparse.coo_array((X.data[order], coords), X.shape), holes)
-
-
-@pytest.mark.parametrize("truth", [True, False])
-@pytest.mark.parametrize("container", COMPRESSED)
-def test_flags_that_are_out_of_date_do_not_matter(holes, model, container, truth):
-    X = stored(holes, container)
-    X = X if truth else backwards(X)
-    X.has_sorted_indices = X.has_canonical_format = not truth
-    assert_same(model, X, holes)
-
-
-def test_room_for_more_entries_does_not_matter(holes, model):
-    X = stored(holes)
-    X.data = np.append(X.data, [np.nan, 1e9])
-    X.indices = np.append(X.indices, [3, 10**6]).astype(X.indices.dtype)
-    assert_same(model, X, holes)
+    assert_same(model, COO((X.data[order], coords), X.shape), table)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("container", COMPRESSED)
-def test_arrays_that_are_not_contiguous_are_accepted(holes, model, container, solver):
-    X = stored(holes, container)
+def test_arrays_that_are_not_contiguous_are_accepted(table, model, solver):
+    X = stored(table)
     X.data, X.indices, X.indptr = (np.repeat(a, 2)[::2] for a in arrays_of(X))
     assert not (X.data.flags.c_contiguous or X.indices.flags.c_contiguous)
-    assert_same(model.set_params(solver=solver, random_state=0), X, holes)
-
-
-@pytest.mark.pairwise(
-    container=CONTAINERS,
-    method=METHODS,
-    dtype=[np.float64, np.float32, np.int64],
-)
-def test_the_data_are_left_as_they_were(holes, model, container, method, dtype):
-    X = stored(np.round(holes), container)
-    X.data = X.data.astype(dtype)
-    if X.format != "coo":
-        X = backwards(X)
-        X.has_sorted_indices = False
-    X.has_canonical_format = False
-    before, format_before = [array.copy() for array in arrays_of(X)], X.format
-    for array in arrays_of(X):
-        array.flags.writeable = False
-    getattr(model.fit(holes), method)(X)
-    for now, earlier in zip(arrays_of(X), before, strict=True):
-        assert now.dtype == earlier.dtype
-        assert_array_equal(now, earlier)
-    assert X.format == format_before
-    assert not X.has_canonical_format
-    assert X.format == "coo" or not X.has_sorted_indices
+    assert_same(model.set_params(solver=solver), X, table)
 
 
 # A mask besides
 
 
 @pytest.mark.parametrize(
-    "form",
-    [np.asarray, np.ndarray.tolist, *CONTAINERS, sparse.lil_array, sparse.dok_array],
+    "form", [np.asarray, np.ndarray.tolist, CSR, CSC, COO, sparse.lil_array]
 )
-def test_what_the_mask_hides_is_missing_too(holes, model, form):
-    mask = np.random.RandomState(1).uniform(size=holes.shape) < 0.7
-    hidden, X = np.where(mask, holes, np.nan), stored(holes)
-    Z = clone(model).fit_transform(hidden)
-    assert_allclose(model.fit_transform(X, mask=form(mask)), Z, rtol=1e-8)
-    assert_allclose(model.transform(X, mask=form(mask)), Z, rtol=1e-8)
-    assert model.score(X, mask=form(mask)) == pytest.approx(model.score(hidden))
+def test_what_the_mask_hides_is_missing_too(table, model, mask, form):
+    assert_same(model, stored(table), np.where(mask, table, np.nan), mask=form(mask))
 
 
-def test_a_stored_false_of_the_mask_is_false(holes, model):
-    mask = np.random.RandomState(1).uniform(size=holes.shape) < 0.7
-    everywhere = stored(np.ones(holes.shape))
+def test_a_stored_false_of_the_mask_is_false(table, model, mask):
+    everywhere = stored(np.ones(table.shape))
     everywhere.data = mask.ravel()
-    expected = clone(model).fit_transform(np.where(mask, holes, np.nan))
-    found = model.fit_transform(stored(holes), mask=everywhere)
-    assert_allclose(found, expected, rtol=1e-8)
+    assert_same(model, stored(table), np.where(mask, table, np.nan), mask=everywhere)
 
 
-@pytest.mark.parametrize("container", [*COMPRESSED, sparse.coo_array])
-def test_a_mask_that_stores_its_entries_twice_means_them_once(holes, model, container):
-    mask = np.random.RandomState(1).uniform(size=holes.shape) < 0.7
-    expected = clone(model).fit_transform(np.where(mask, holes, np.nan))
-    once = container(mask)
-    if once.format == "coo":
-        index = tuple(np.repeat(index, 2) for index in once.coords)
-    else:
-        index = np.repeat(once.indices, 2), 2 * once.indptr
-    entries = (np.repeat(once.data, 2), *index)
-    if once.format == "coo":
-        entries = entries[0], entries[1:]
-    twice_each = container(entries, shape=mask.shape)
+def test_a_mask_that_stores_its_entries_twice_means_them_once(table, model, mask):
+    once = CSR(mask)
+    data, indices = np.repeat(once.data, 2), np.repeat(once.indices, 2)
+    twice_each = CSR((data, indices, 2 * once.indptr), shape=mask.shape)
     assert twice_each.nnz == 2 * mask.sum()
-    found = model.fit_transform(stored(holes), mask=twice_each)
-    assert_allclose(found, expected, rtol=1e-8)
+    assert_same(model, stored(table), np.where(mask, table, np.nan), mask=twice_each)
 
 
-def test_a_sparse_mask_hides_entries_of_dense_data(holes, model):
-    mask = np.random.RandomState(1).uniform(size=holes.shape) < 0.7
-    expected = clone(model).fit_transform(holes, mask=mask)
-    found = model.fit_transform(holes, mask=sparse.csr_array(mask))
-    assert_array_equal(found, expected)
+def test_a_sparse_mask_hides_entries_of_dense_data(table, model, mask):
+    assert_same(model, table, np.where(mask, table, np.nan), mask=CSR(mask))
 
 
-@pytest.mark.parametrize("form", [np.asarray, sparse.csr_array, sparse.coo_array])
-def test_a_mask_of_another_shape_or_type_is_refused(holes, model, form):
-    mask = np.ones(holes.shape, bool)
+@pytest.mark.parametrize("form", [np.asarray, CSR])
+def test_a_mask_of_another_shape_or_type_is_refused(table, model, form):
+    mask = np.ones(table.shape, bool)
     with pytest.raises(ValueError, match=r"mask has shape \(40, 14\), but X has shape"):
-        model.fit(stored(holes), mask=form(mask[:, 1:]))
+        model.fit(stored(table), mask=form(mask[:, 1:]))
     with pytest.raises(ValueError, match=r"mask must be boolean.*got int64"):
-        model.fit(stored(holes), mask=form(mask.astype(np.int64)))
+        model.fit(stored(table), mask=form(mask.astype(np.int64)))
 
 
 # The prior
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("container", COMPRESSED)
-def test_a_row_that_stores_nothing_gets_the_prior(holes, model, container, solver):
-    holes[[0, 17, 39]] = np.nan
-    X = stored(holes, container)
-    Z = model.set_params(solver=solver, random_state=0).fit_transform(X)
-    assert_array_equal(Z[[0, 17, 39]], np.zeros((3, 4)))
-    assert_array_equal(model.transform(X)[[0, 17, 39]], np.zeros((3, 4)))
+def test_a_row_or_column_that_stores_nothing_gets_the_prior(table, model, solver):
+    rows, columns = [0, 17, 38], [0, 8, 14]
+    table[rows], table[:, columns] = np.nan, np.nan
+    Z = model.set_params(solver=solver).fit_transform(stored(table))
+    assert_array_equal(Z[rows], np.zeros((3, 4)))
+    folded = model.transform(stored(table))
+    assert_array_equal(folded[rows], np.zeros((3, 4)))
+    assert_array_equal(Z, folded)
+    assert_array_equal(model.components_[:, columns], np.zeros((3, 3)))
+    assert_array_equal(model.column_bias_[columns], np.zeros(3))
+    assert_allclose(model.column_mean_[columns], model.mean_)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("container", COMPRESSED)
-def test_a_column_that_stores_nothing_gets_the_prior(holes, model, container, solver):
-    holes[:, [0, 8, 14]] = np.nan
-    model.set_params(solver=solver, random_state=0).fit(stored(holes, container))
-    assert_array_equal(model.components_[:, [0, 8, 14]], np.zeros((3, 3)))
-    assert_array_equal(model.column_bias_[[0, 8, 14]], np.zeros(3))
-    assert_allclose(model.column_mean_[[0, 8, 14]], model.mean_)
-
-
-def test_new_rows_that_store_nothing_are_predicted_by_mean_and_column(holes, model):
-    Z = model.fit(stored(holes)).transform(sparse.csr_array((2, 15)))
+def test_new_rows_that_store_nothing_are_predicted_by_mean_and_column(table, model):
+    Z = model.fit(stored(table)).transform(CSR((2, 15)))
     assert_array_equal(Z, np.zeros((2, 4)))
     assert_allclose(model.inverse_transform(Z)[1], model.mean_ + model.column_bias_)
 
@@ -422,189 +287,43 @@ def test_new_rows_that_store_nothing_are_predicted_by_mean_and_column(holes, mod
 # What is refused
 
 
-@pytest.mark.parametrize("method", ["fit", "fit_transform", "score"])
-def test_a_matrix_that_stores_nothing_is_refused(holes, model, method):
-    with pytest.raises(ValueError, match="every entry of X is missing"):
-        getattr(model.fit(holes), method)(sparse.csr_array((4, 15)))
+def test_a_matrix_that_stores_nothing_is_refused(table, model):
+    model.fit(table)
+    for method in (model.fit, model.score):
+        with pytest.raises(ValueError, match="every entry of X is missing"):
+            method(CSR((4, 15)))
 
 
-@pytest.mark.parametrize("value", [np.inf, -np.inf])
 @pytest.mark.parametrize("method", METHODS)
-def test_infinity_is_refused(holes, model, method, value):
-    X = stored(holes)
-    X.data[5] = value
+def test_infinity_is_refused(table, model, method):
+    X = stored(table)
+    X.data[5] = -np.inf
     with pytest.raises(ValueError, match="contains infinity"):
-        getattr(model.fit(holes), method)(X)
+        getattr(model.fit(table), method)(X)
 
 
 @pytest.mark.pairwise(
-    container=CONTAINERS, method=METHODS, value=[5.0, 0.0], lie=[False, True]
+    container=CONTAINERS[:4],
+    method=METHODS,
+    dtype=[np.float64, np.float32, np.float16, np.int64, bool],
+    flag=[False, True],
 )
-def test_an_entry_stored_twice_is_refused(holes, model, container, method, value, lie):
-    X = twice(stored(holes, container), value)
-    if lie:
-        X.has_canonical_format = True
-    with pytest.raises(ValueError, match=r"X stores an entry more than once.*dup"):
-        getattr(model.fit(holes), method)(X)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int64, bool])
-@pytest.mark.parametrize("container", CONTAINERS)
-def test_an_entry_stored_twice_is_refused_whatever_the_type(
-    holes, model, container, dtype
-):
-    X = twice(stored(np.round(holes), container), 1)
+def test_an_entry_stored_twice_is_refused(table, model, container, method, dtype, flag):
+    X = twice(stored(np.round(table), container), 0)
     X.data = X.data.astype(dtype)
-    n_stored = X.nnz
-    with pytest.raises(ValueError, match="X stores an entry more than once"):
-        model.fit(X)
+    n_stored, X.has_canonical_format = X.nnz, flag
+    with pytest.raises(ValueError, match=r"X stores an entry more than once.*dup"):
+        getattr(model.fit(table), method)(X)
     assert X.nnz == n_stored
 
 
-def test_summed_duplicates_are_accepted(holes, model):
-    X = twice(stored(holes), 0.0)
-    X.sum_duplicates()
-    assert_same(model, X, holes)
-
-
-@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ["dia", "bsr"])
-def test_formats_that_cannot_tell_a_stored_zero_are_refused(holes, model, name, method):
-    X = stored(holes).asformat(name)
-    with pytest.raises((TypeError, ValueError), match=name.upper()):
-        getattr(model.fit(holes), method)(X)
-
-
-def test_another_number_of_features_is_refused(holes, model):
-    X = stored(holes)
-    with pytest.raises(ValueError, match=r"14 features.*expecting 15"):
-        model.fit(X).transform(X[:, 1:])
-
-
-def index_too_large(X):
-    X.indices[3] = 10**8
-
-
-def index_beyond_by_one(X):
-    X.indices[3] = X.shape[X.format == "csr"]
-
-
-def negative_index(X):
-    X.indices[3] = -(10**8)
-
-
-def decreasing_pointers(X):
-    X.indptr[[2, 3]] = X.indptr[[3, 2]]
-
-
-def pointer_beyond_the_entries(X):
-    X.indptr[-1] = 10**8
-
-
-def pointer_in_the_middle_beyond(X):
-    X.indptr[5] = 10**8
-
-
-def negative_first_pointer(X):
-    X.indptr[0] = -(10**8)
-
-
-def too_few_pointers(X):
-    X.indptr = X.indptr[:-1].copy()
-
-
-def too_few_values(X):
-    X.data = X.data[:-2].copy()
-
-
-MALFORMED = [
-    index_too_large,
-    index_beyond_by_one,
-    negative_index,
-    decreasing_pointers,
-    pointer_beyond_the_entries,
-    pointer_in_the_middle_beyond,
-    negative_first_pointer,
-    too_few_pointers,
-    too_few_values,
-]
-
-
-@pytest.mark.pairwise(
-    damage=MALFORMED, method=["fit", "transform", "score"], container=COMPRESSED
-)
-def test_a_damaged_matrix_is_an_error_and_no_crash(
-    holes, model, container, method, damage
-):
-    X = stored(holes, container)
-    assert (np.diff(X.indptr[:4]) > 0).all()
-    damage(X)
-    with pytest.raises(ValueError, match=r"malformed|ind(ex|ices)"):
-        getattr(model.fit(holes), method)(X)
-
-
-@pytest.mark.pairwise(method=METHODS, axis=[0, 1], index=[10**8, -1])
-def test_coo_entries_outside_are_an_error_and_no_crash(
-    holes, model, method, axis, index
-):
-    X = stored(holes, sparse.coo_array)
-    X.coords[axis][3] = index
-    with pytest.raises(ValueError, match="malformed sparse matrix"):
-        getattr(model.fit(holes), method)(X)
-
-
-# A crash would end the tests, too, so that this has a process of its own.
-DAMAGED = """
-import numpy as np
-from scipy import sparse
-from sklearn_mfgd import GradientMF, MaskedGradientMF
-
-rng = np.random.RandomState(0)
-table = np.where(rng.uniform(size=(30, 20)) < 0.3, rng.uniform(1, 5, (30, 20)), 0)
-masked = MaskedGradientMF(2, reg=0.1, max_iter=2).fit(sparse.csr_array(table))
-complete = GradientMF(2, reg=0.1, max_iter=2).fit(table)
-
-
-def damaged(X):
-    X = X.copy()
-    array, value = damage
-    getattr(X, array)[3] = value
-    return X
-
-
-for container in (sparse.csr_array, sparse.csc_array):
-    X = container(table)
-    for damage in (("indices", 10**8), ("indices", -(10**8)), ("indptr", 10**8)):
-        for name in ("fit", "transform", "score"):
-            ours, theirs = getattr(masked, name), getattr(complete, name)
-            for what, call in {
-                "integers": lambda: ours(damaged(X.astype(int))),
-                "mask": lambda: ours(X, mask=damaged(X.astype(bool))),
-                "entry_weight": lambda: ours(X, entry_weight=damaged(X)),
-                "zeros": lambda: theirs(damaged(X)),
-            }.items():
-                print(container.__name__, damage, name, what, end=" ", flush=True)
-                try:
-                    call()
-                except ValueError:
-                    print("refused", flush=True)
-                else:
-                    print("accepted", flush=True)
-"""
-
-
-def test_damage_elsewhere_is_an_error_and_no_crash():
-    """In X of integers, in mask or entry_weight, and where unstored is zero."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", DAMAGED],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.returncode} {done.stderr}"
-    lines = done.stdout.splitlines()
-    assert len(lines) == 2 * 3 * 3 * 4
-    assert [line for line in lines if not line.endswith("refused")] == []
+def test_formats_that_cannot_tell_a_stored_zero_are_refused(table, model, name):
+    X = stored(table).asformat(name)
+    model.fit(table)
+    for method in METHODS:
+        with pytest.raises(TypeError, match=name.upper()):
+            getattr(model, method)(X)
 
 
 # Memory
@@ -636,6 +355,7 @@ for reg, megabytes in ((1.0, 200), ("auto", 350)):
 """
 
 
+@pytest.mark.slow
 def test_a_matrix_of_five_billion_places_takes_the_memory_of_its_entries():
     """Written out, its pattern alone would take five gigabytes.
 
@@ -656,22 +376,22 @@ def test_a_matrix_of_five_billion_places_takes_the_memory_of_its_entries():
 
 @pytest.mark.parametrize("shape", [(57, 9), (3, 400), (0, 5), (5, 0)])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_entries_listed_by_parts_are_those_listed_at_once(monkeypatch, shape, order):
+def test_entries_listed_by_blocks_are_those_listed_at_once(monkeypatch, shape, order):
     rng = np.random.RandomState(0)
     X = np.asarray(rng.standard_normal(shape), np.float32, order=order)
     observed = rng.uniform(size=shape) < 0.6
     monkeypatch.setattr(linalg, "BLOCK", 100)
     rows = rows_of(X, observed)
-    places = np.nonzero(observed)
-    assert_array_equal(rows.row_numbers, places[0])
-    assert_array_equal(rows.indices, places[1])
+    row_numbers, columns = np.nonzero(observed)
+    assert_array_equal(rows.row_numbers, row_numbers)
+    assert_array_equal(rows.indices, columns)
     assert_array_equal(rows.values, X[observed])
     assert rows.values.dtype == np.float32 and rows.indices.dtype == np.int32
 
 
-@pytest.mark.parametrize("shape", [(57, 9), (3, 400), (9, 57)])
+@pytest.mark.parametrize("shape", [(57, 9), (3, 400)])
 @pytest.mark.parametrize("kinds", ["", "values", "values weights"])
-def test_entries_transposed_by_parts_are_those_transposed_at_once(
+def test_entries_transposed_by_blocks_are_those_transposed_at_once(
     monkeypatch, shape, kinds
 ):
     rng = np.random.RandomState(0)
@@ -683,6 +403,6 @@ def test_entries_transposed_by_parts_are_those_transposed_at_once(
     )
     whole = rows.transpose()
     monkeypatch.setattr("sklearn_mfgd._kernels.rows.LONGEST_TRANSPOSE", 40)
-    for part, expected in zip(rows.transpose(), whole, strict=True):
-        assert_array_equal(part, expected)
-        assert getattr(part, "dtype", None) == getattr(expected, "dtype", None)
+    for array, expected in zip(rows.transpose(), whole, strict=True):
+        assert_array_equal(array, expected)
+        assert getattr(array, "dtype", None) == getattr(expected, "dtype", None)

@@ -27,7 +27,7 @@ CURVE = "ELBO"
 FIRST_RIDGE = Ridge(0.1, 3.0)
 
 
-def fit(matrix, parameters, *, biases, exponent, start, rng, monitor):
+def fit(matrix, parameters, *, biases, units, start, rng, monitor):
     """Learn the posterior of the factors, their priors and the noise.
 
     The data have unit variance. Returns a VariationalModel or a DrawsModel, and a
@@ -48,9 +48,9 @@ def fit(matrix, parameters, *, biases, exponent, start, rng, monitor):
         return ascent.sample(model, training, parameters.n_draws, numbers), descent
 
 
-def curve_in_units(curve, exponent, n_observed):
+def curve_in_units(curve, units, n_observed):
     """The evidence lower bound after each sweep, of the data in their units."""
-    return (np.array(curve) - n_observed * exponent * np.log(4)).tolist()
+    return units.leave_log_density(np.array(curve), n_observed).tolist()
 
 
 class _Ascent:

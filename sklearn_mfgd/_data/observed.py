@@ -3,6 +3,18 @@
 Whatever X comes as, the observed entries end up as the same `Rows`, numbered row by
 row, or as one complete matrix where nothing is missing. So all that follows depends on
 the pattern of observed entries and not on the container.
+
+An entry of X is missing where it is NaN, where the mask is False, where a sparse X does
+not store it (unless `unstored_is_zero`), and where its entry weight is zero. A positive
+entry weight s_ij multiplies the squared error of the entry everywhere:
+
+- here it becomes `Rows.weights` (None where no weights are given: all are 1);
+- the kernels minimize ``sum of s_ij (x_ij - prediction_ij)**2`` plus the penalty, so
+  an entry of weight 2 counts as two equal entries;
+- means (of all entries, of columns), the validation error and the score are weighted;
+- with ``reg="auto"`` the noise of an entry has the variance ``noise_variance / s_ij``;
+  `ObservedMatrix.with_unit_weights` takes out the mean weight first, so that a factor
+  on all weights changes the noise variance only.
 """
 
 import warnings
@@ -12,27 +24,27 @@ from scipy import sparse
 
 from .._kernels.linalg import row_slices
 from .._kernels.rows import Rows
-from .sparse_input import well_formed
+from .sparse_input import SparseMatrix, well_formed
 
 SPARSE_FORMATS = ("csr", "csc", "coo")
 
+# Kinds of NumPy types that are taken, and what an error calls them.
+TYPES = {
+    "mask": ("b", "boolean, True where X is observed"),
+    "entry_weight": ("biuf", "real numbers"),
+}
 
-def observe(X, mask, entry_weight, *, unstored_is_zero):
-    """Find the observed entries of X.
 
-    Parameters
-    ----------
-    X : ndarray or sparse matrix of shape (m, n)
-        NaN means missing.
-    mask : array-like or sparse matrix of bool of shape (m, n), or None
-    entry_weight : array-like or sparse matrix of shape (m, n), or None
-        Zero means missing.
-    unstored_is_zero : bool
-        Whether entries that a sparse X does not store are observed zeros, or missing.
+# Rows, or X itself where every entry is observed with a weight of one.
+Observed = Rows | np.ndarray | SparseMatrix
 
-    Returns
-    -------
-    observed : Rows, or X itself where every entry is observed with a weight of 1
+
+def observe(
+    X: np.ndarray | SparseMatrix, mask, entry_weight, *, unstored_is_zero: bool
+) -> Observed:
+    """Find the observed entries of validated X, as the docstring of the module says.
+
+    `mask` and `entry_weight` are array-likes or sparse matrices like X, or None.
     """
     if sparse.issparse(X) and unstored_is_zero:
         return _complete_sparse(X, mask, entry_weight)
@@ -48,7 +60,7 @@ def observe(X, mask, entry_weight, *, unstored_is_zero):
         return rows if keep.all() else keep_entries(rows, keep)
     observed = np.isfinite(X)
     if mask is not None:
-        observed &= _dense_mask(mask, X.shape)
+        observed &= _dense(mask, "mask", X.shape)
     if entry_weight is None:
         return X if observed.all() else rows_of(X, observed)
     weights = dense_weights(entry_weight, X.shape, X.dtype)
@@ -56,15 +68,8 @@ def observe(X, mask, entry_weight, *, unstored_is_zero):
     return rows_of(X, observed)._replace(weights=weights[observed])
 
 
-def warn_if_constant(values, shape):
-    """Warn where what is observed of an incomplete matrix is one value only.
-
-    Parameters
-    ----------
-    values : ndarray of shape (n_observed,)
-    shape : tuple of int
-        That of the matrix.
-    """
+def warn_if_constant(values: np.ndarray, shape: tuple[int, int]):
+    """Warn where all observed values of an incomplete matrix of a shape are equal."""
     if not 1 < values.size < shape[0] * shape[1] or min(shape) == 1:
         return
     value = values[0]
@@ -81,53 +86,51 @@ def warn_if_constant(values, shape):
     )
 
 
-def rows_of(X, observed):
+def rows_of(X: np.ndarray, observed: np.ndarray) -> Rows:
     """List the entries of a dense X where `observed` is True."""
     m, n = X.shape
     counts = np.count_nonzero(observed, axis=1)
     indptr = np.concatenate([[0], np.cumsum(counts)])
-    numbers = np.arange(n, dtype=np.int32)
+    columns = np.arange(n, dtype=np.int32)
     indices, values = (np.empty(indptr[-1], dtype) for dtype in (np.int32, X.dtype))
-    for part in row_slices(m, n):  # by parts, as Ctrl-C waits for the end of a call
-        own, seen = slice(*indptr[[part.start, min(part.stop, m)]]), observed[part]
-        indices[own] = np.broadcast_to(numbers, seen.shape)[seen]
-        values[own] = X[part][seen]
+    # Some rows at a time, as Ctrl-C waits for the end of a call.
+    for block in row_slices(m, n):
+        entries = slice(*indptr[[block.start, min(block.stop, m)]])
+        seen = observed[block]
+        indices[entries] = np.broadcast_to(columns, seen.shape)[seen]
+        values[entries] = X[block][seen]
     return Rows(indptr, indices, values, weights=None, n_columns=n)
 
 
-def keep_entries(rows, keep):
+def keep_entries(rows: Rows, keep: np.ndarray) -> Rows:
     """Keep the entries where `keep` is True."""
     dropped = np.flatnonzero(~keep)
     return rows.select(keep, np.searchsorted(dropped, rows.indptr))
 
 
-def check_sparse(X, name, *, unstored_is_zero):
+def check_sparse(X, name: str, *, unstored_is_zero: bool):
     """Refuse what no conversion may touch: it could crash, or lose what was stored.
 
-    Returns
-    -------
-    X, or where it is sparse, one like it that shares its values and may be converted
+    A sparse X comes back as a matrix that may be converted and shares its values.
     """
     if not sparse.issparse(X):
         return X
     if not unstored_is_zero:
-        refuse_format(X, name)
-    checked = well_formed(X, "X")
-    if not unstored_is_zero and X.dtype not in (np.float32, np.float64):
-        _rows_of_sparse(checked)  # SciPy sums duplicates when it converts the type
-    return checked
+        _refuse_padded_format(X, name)
+    return well_formed(X, "X")
 
 
-def refuse_format(X, name):
+def _refuse_padded_format(X: SparseMatrix, name: str):
     """Refuse sparse formats whose conversion would drop or invent stored zeros."""
-    if sparse.issparse(X) and X.format in ("dia", "bsr"):
+    if X.format in ("dia", "bsr"):
         raise TypeError(
             f"{name} does not take sparse data in {X.format.upper()} format, which "
             "cannot tell a stored zero from padding. Pass CSR, CSC or COO."
         )
 
 
-def _complete_sparse(X, mask, entry_weight):
+def _complete_sparse(X: SparseMatrix, mask, entry_weight) -> SparseMatrix:
+    """Refuse what would leave an entry of a sparse X missing, or weigh it."""
     for name, given in (("mask", mask), ("entry_weight", entry_weight)):
         if given is not None:
             raise ValueError(
@@ -144,132 +147,114 @@ def _complete_sparse(X, mask, entry_weight):
     return X
 
 
-def _rows_of_sparse(X, name="X"):
+def _rows_of_sparse(X: SparseMatrix, name: str = "X") -> Rows:
     """List the stored entries by rows, sorted; X is well formed, and left as it is."""
     n_stored = X.nnz
     X = X.tocsr()
-    least = _least_step(X)
-    if least < 0:
+    least_step = _least_index_step(X)
+    if least_step < 0:
         X = X.copy()
         X.has_sorted_indices = False  # the flag may be out of date
         X.sort_indices()
-        least = _least_step(X)
-    if X.nnz < n_stored or least == 0:
+        least_step = _least_index_step(X)
+    if X.nnz < n_stored or least_step == 0:
         raise ValueError(
             f"{name} stores an entry more than once. Sum or drop the duplicates first: "
             f"which of them is meant, only you can tell ({name}.sum_duplicates() sums)."
         )
-    return Rows(
-        X.indptr.astype(np.int64),
-        X.indices.astype(np.int32, copy=False),
-        X.data,
-        None,
-        X.shape[1],
-    )
+    indices = X.indices.astype(np.int32, copy=False)
+    return Rows(X.indptr.astype(np.int64), indices, X.data, None, X.shape[1])
 
 
-def _least_step(X):
+def _least_index_step(X: SparseMatrix) -> int:
     """Least difference from one column index to the next within a row."""
     steps = np.diff(X.indices)
-    ends = X.indptr[1:-1]
-    steps[ends[(ends > 0) & (ends < X.nnz)] - 1] = 1  # from one row to the next
+    row_ends = X.indptr[1:-1]
+    steps[row_ends[(row_ends > 0) & (row_ends < X.nnz)] - 1] = 1  # to the next row
     return steps.min(initial=1)
 
 
-def _check_mask(mask, shape):
-    if mask.shape != shape:
+def _dense(given, name: str, shape: tuple[int, int]) -> np.ndarray:
+    """A mask or weights as an array like X; what is masked by `numpy.ma` becomes 0."""
+    if isinstance(given, np.ma.MaskedArray):
+        given = given.filled(0)
+    elif not sparse.issparse(given):
+        given = np.asarray(given)
+    _check_shape(given, name, shape)
+    _check_type(given, name)
+    return well_formed(given, name).toarray() if sparse.issparse(given) else given
+
+
+def _check_shape(given: np.ndarray | SparseMatrix, name: str, shape: tuple[int, int]):
+    if given.shape != shape:
         raise ValueError(
-            f"mask has shape {mask.shape}, but X has shape {shape}; they must be the "
-            "same."
-        )
-    if mask.dtype != bool:
-        raise ValueError(
-            f"mask must be boolean, True where X is observed; got {mask.dtype}."
+            f"{name} has shape {given.shape}, but X has shape {shape}; they must be "
+            "the same."
         )
 
 
-def _dense_mask(mask, shape):
-    if sparse.issparse(mask):
-        _check_mask(mask, shape)
-        return well_formed(mask, "mask").toarray()
-    mask = _filled(mask, False)
-    _check_mask(mask, shape)
-    return mask
+def _check_type(given: np.ndarray | SparseMatrix, name: str):
+    kinds, description = TYPES[name]
+    if given.dtype.kind not in kinds:
+        raise ValueError(f"{name} must be {description}; got {given.dtype}.")
 
 
-def _mask_at(rows, mask):
-    """Whether the mask is True, for each entry."""
+def _mask_at(rows: Rows, mask) -> np.ndarray:
+    """Whether the mask is True, for each listed entry."""
     if not sparse.issparse(mask):
-        return _dense_mask(mask, rows.shape)[rows.row_numbers, rows.indices]
-    _check_mask(mask, rows.shape)
+        return _dense(mask, "mask", rows.shape)[rows.row_numbers, rows.indices]
+    _check_shape(mask, "mask", rows.shape)
+    _check_type(mask, "mask")
     mask = well_formed(mask, "mask").tocsr().copy()
     mask.sum_duplicates()
+    # A matrix of the entries' numbers, from 1, so that its product with the mask stores
+    # those of the entries to keep, and 0 for what a stored False hides.
     numbers = np.arange(1, rows.indices.size + 1)
-    found = sparse.csr_array((numbers, rows.indices, rows.indptr), rows.shape)
-    found = found.multiply(mask).tocsr().data
+    numbered = sparse.csr_array((numbers, rows.indices, rows.indptr), rows.shape)
     keep = np.zeros(numbers.size + 1, bool)
-    keep[found] = True
+    keep[numbered.multiply(mask).tocsr().data] = True
     return keep[1:]
 
 
-def _filled(values, missing):
-    """An array; where it was masked by `numpy.ma`, it says missing."""
-    if isinstance(values, np.ma.MaskedArray):
-        return values.filled(missing)
-    return np.asarray(values)
-
-
-def _check_weights(weights, shape):
-    if weights.shape != shape:
-        raise ValueError(
-            f"entry_weight has shape {weights.shape}, but X has shape {shape}; they "
-            "must be the same."
-        )
-    if weights.dtype.kind not in "biuf":
-        raise ValueError(f"entry_weight must be real numbers; got {weights.dtype}.")
-
-
-def dense_weights(weights, shape, dtype):
+def dense_weights(weights, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
     """Check weights of all entries, those that are missing included."""
-    if sparse.issparse(weights):
-        _check_weights(weights, shape)
-        weights = well_formed(weights, "entry_weight").toarray()
-    weights = _filled(weights, 0)
-    _check_weights(weights, shape)
-    return _checked_weights(weights, dtype, lambda k: np.unravel_index(k, shape))
+    return _valid_weights(_dense(weights, "entry_weight", shape), dtype)
 
 
-def _weights_at(rows, weights):
-    """Weight of each entry."""
+def _weights_at(rows: Rows, weights) -> np.ndarray:
+    """Weight of each listed entry."""
     if not sparse.issparse(weights):
-        numbers = rows.row_numbers
-        weights = _filled(weights, 0)
-        _check_weights(weights, rows.shape)
-        weights = weights[numbers, rows.indices]
-        where = lambda k: (numbers[k], rows.indices[k])  # noqa: E731
-        return _checked_weights(weights, rows.values.dtype, where)
-    refuse_format(weights, "entry_weight")
-    if weights.dtype.kind not in "biuf":
-        raise ValueError(f"entry_weight must be real numbers; got {weights.dtype}.")
+        weights = _dense(weights, "entry_weight", rows.shape)
+        weights = weights[rows.row_numbers, rows.indices]
+        return _valid_weights(weights, rows.values.dtype, rows)
+    _refuse_padded_format(weights, "entry_weight")
+    _check_type(weights, "entry_weight")
     stored = _rows_of_sparse(well_formed(weights, "entry_weight"), "entry_weight")
-    same = stored.shape == rows.shape and np.array_equal(stored.indptr, rows.indptr)
-    if not (same and np.array_equal(stored.indices, rows.indices)):
+    same_counts = stored.shape == rows.shape and np.array_equal(
+        stored.indptr, rows.indptr
+    )
+    if not (same_counts and np.array_equal(stored.indices, rows.indices)):
         raise ValueError(
             "A sparse entry_weight must store exactly the entries that X stores; got "
             f"{stored.indices.size} in shape {stored.shape} for the "
             f"{rows.indices.size} of X in shape {rows.shape}."
         )
-    where = lambda k: (stored.row_numbers[k], stored.indices[k])  # noqa: E731
-    return _checked_weights(stored.values, rows.values.dtype, where)
+    return _valid_weights(stored.values, rows.values.dtype, rows)
 
 
-def _checked_weights(weights, dtype, where):
+def _valid_weights(
+    weights: np.ndarray, dtype: np.dtype, rows: Rows | None = None
+) -> np.ndarray:
+    """Weights of a type, finite and not negative; of listed entries, or of a matrix."""
     with np.errstate(over="ignore"):  # refused as infinite below
         weights = weights.astype(dtype)
     wrong = ~np.isfinite(weights) | (weights < 0)
     if wrong.any():
         k = int(np.argmax(wrong.ravel()))
-        i, j = where(k)
+        if rows is None:
+            i, j = np.unravel_index(k, weights.shape)
+        else:
+            i, j = rows.row_numbers[k], rows.indices[k]
         raise ValueError(
             f"entry_weight must be finite and not negative; it is {weights.flat[k]} at "
             f"({i}, {j}). Use 0 for a missing entry."

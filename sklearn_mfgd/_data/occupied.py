@@ -1,7 +1,7 @@
 """The rows and columns with entries, which are all that a fit works on.
 
-Ids are seldom contiguous: most columns of a matrix may be empty. What is made of their
-number are the outputs alone.
+Ids are seldom contiguous: most columns of a matrix may be empty. Only the outputs have
+a length for all of them.
 """
 
 from typing import NamedTuple
@@ -23,25 +23,25 @@ class Occupied(NamedTuple):
 
     @classmethod
     def of(cls, observed):
-        """Find them, and the same entries among them alone."""
-        shape = observed.shape
+        """Find them; return them, and the same entries without the empty ones."""
+        m, n = observed.shape
         if not isinstance(observed, Rows):  # complete
-            return cls(shape, None, None), observed
+            return cls((m, n), None, None), observed
         rows = np.flatnonzero(np.diff(observed.indptr))
-        columns = np.zeros(shape[1], bool)
-        columns[observed.indices] = True
-        columns = np.flatnonzero(columns)
-        if len(rows) == shape[0]:
-            rows = None
-        else:
+        has_entry = np.zeros(n, bool)
+        has_entry[observed.indices] = True
+        columns = np.flatnonzero(has_entry)
+        occupied = cls(
+            (m, n),
+            rows if len(rows) < m else None,
+            columns if len(columns) < n else None,
+        )
+        if occupied.rows is not None:
             indptr = np.append(observed.indptr[rows], observed.indptr[-1])
             observed = observed._replace(indptr=indptr)
-        if len(columns) == shape[1]:
-            columns = None
-        found = cls(shape, rows, columns)
-        if columns is not None:
-            observed = observed.renumber(found.numbers(), len(columns))
-        return found, observed
+        if occupied.columns is not None:
+            observed = observed.renumber(occupied.numbers(), len(columns))
+        return occupied, observed
 
     def numbers(self):
         """Number of each column of X among those here, their count for an empty one."""
@@ -64,13 +64,16 @@ class Occupied(NamedTuple):
         return rows if self.rows is None else self.rows[rows]
 
     def spread_columns(self, values, empty=0):
-        """What is known of columns, for all columns of X."""
+        """Values of all columns of X, `empty` for the empty ones."""
         return _spread(values, self.columns, self.shape[1], empty)
 
 
-def _spread(values, places, length, empty):
-    if places is None:
+def _spread(
+    values: np.ndarray, numbers: np.ndarray | None, length: int, empty: float
+) -> np.ndarray:
+    """Put values at their numbers in an array of a length that is `empty` elsewhere."""
+    if numbers is None:
         return values
     spread = np.full((length, *values.shape[1:]), empty, values.dtype)
-    spread[places] = values
+    spread[numbers] = values
     return spread

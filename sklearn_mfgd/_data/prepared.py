@@ -7,10 +7,11 @@ from .matrix import (
     CompleteMatrix,
     ObservedMatrix,
     matrix_of,
-    scale_exponent,
-    unit_exponent,
+    units_of_size,
+    units_of_variance,
 )
 from .occupied import Occupied
+from .units import Units
 
 
 class PreparedData(NamedTuple):
@@ -18,7 +19,7 @@ class PreparedData(NamedTuple):
 
     matrix: CompleteMatrix | ObservedMatrix
     biases: Biases  # with those of columns the data are centred
-    exponent: float  # the matrix is X / 4**exponent, less its mean
+    units: Units  # in which the matrix is X less its mean
     occupied: Occupied
 
     @classmethod
@@ -29,9 +30,9 @@ class PreparedData(NamedTuple):
         is about one, and the exponent is an integer: nothing is rounded.
         """
         occupied, observed = Occupied.of(observed)
-        exponent = scale_exponent(observed)
-        matrix = matrix_of(observed, exponent=exponent, centred=biases.column)
+        units = units_of_size(observed)
+        matrix = matrix_of(observed, units, centred=biases.column)
         if unit_variance:
-            exponent = unit_exponent(matrix, exponent)
-            matrix = matrix_of(observed, exponent=exponent, centred=biases.column)
-        return cls(matrix, biases, exponent, occupied)
+            units = units_of_variance(matrix, units)
+            matrix = matrix_of(observed, units, centred=biases.column)
+        return cls(matrix, biases, units, occupied)

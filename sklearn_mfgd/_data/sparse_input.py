@@ -4,43 +4,40 @@ The code of SciPy trusts indices and pointers; where these lie, it reads and wri
 outside of the arrays. So they are checked before anything else looks at them.
 """
 
+from typing import Any
+
 import numpy as np
 from scipy import sparse
 
+SparseMatrix = Any  # sparse.sparray or sparse.spmatrix, for which SciPy has no types
 
-def well_formed(X, name):
-    """Check a sparse matrix, and return one of our own that may be converted.
 
-    Parameters
-    ----------
-    X : sparse matrix of any format
-    name : str
-        What the error calls it.
+def well_formed(X: SparseMatrix, name: str) -> SparseMatrix:
+    """Check a sparse matrix, and return one that may be converted, not LIL or DOK.
 
-    Returns
-    -------
-    sparse matrix in CSR, CSC, COO, BSR or DIA format
-        It shares the values with X. Whatever SciPy notes, prunes or casts in it by
-        the way, X stays as it is.
+    It shares the values with X. Whatever SciPy notes, prunes or casts in it by the way,
+    X stays as it is.
     """
     try:
         if len(X.shape) != 2 or min(X.shape) < 0:
             raise ValueError(f"its shape {X.shape} is not that of a matrix")
-        return REBUILD[X.format](X)
+        container, arrays = REBUILD[X.format](X)
+        kind = "array" if isinstance(X, sparse.sparray) else "matrix"
+        return getattr(sparse, f"{container}_{kind}")(arrays, shape=X.shape)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name} is a malformed sparse matrix: {error}.") from error
 
 
-def _compressed(X):
-    by_rows = X.format == "csr"
-    m, n = X.shape if by_rows else X.shape[::-1]
+# Each of these returns the name of a format and the checked arrays to build it from.
+
+
+def _compressed(X: SparseMatrix) -> tuple:
+    m, n = X.shape if X.format == "csr" else X.shape[::-1]
     indices, indptr = _compressed_arrays(X, m, n)
-    data = _vector(X.data, "data")[: len(indices)]
-    kind = ("csr" if by_rows else "csc", X)
-    return _container(*kind)((data, indices, indptr), shape=X.shape)
+    return X.format, (_vector(X.data, "data")[: len(indices)], indices, indptr)
 
 
-def _blocks(X):
+def _blocks(X: SparseMatrix) -> tuple:
     data = _numbers(np.asarray(X.data))
     if data.ndim != 3 or 0 in data.shape[1:]:
         raise ValueError(f"data has the shape {data.shape}, not that of blocks")
@@ -49,11 +46,10 @@ def _blocks(X):
         raise ValueError(f"blocks of {height} x {width} do not fill {X.shape}")
     m, n = X.shape[0] // height, X.shape[1] // width
     indices, indptr = _compressed_arrays(X, m, n)
-    arrays = data[: len(indices)], indices, indptr
-    return _container("bsr", X)(arrays, shape=X.shape)
+    return "bsr", (data[: len(indices)], indices, indptr)
 
 
-def _compressed_arrays(X, m, n):
+def _compressed_arrays(X: SparseMatrix, m: int, n: int) -> tuple:
     """Indices and pointers of m rows of n entries (or the same of columns)."""
     indptr, indices = _integers(X.indptr, "indptr"), _integers(X.indices, "indices")
     if len(indptr) != m + 1:
@@ -71,28 +67,26 @@ def _compressed_arrays(X, m, n):
     return indices, indptr
 
 
-def _coordinates(X):
+def _coordinates(X: SparseMatrix) -> tuple:
     coords = [_integers(index, "an index array") for index in X.coords]
     data = _vector(X.data, "data")
     if len(coords) != 2 or {len(index) for index in coords} != {len(data)}:
         raise ValueError("rows, columns and values differ in number")
-    for index, length in zip(coords, X.shape, strict=True):
-        _check_range(index, length)
-    return _container("coo", X)((data, tuple(coords)), shape=X.shape)
+    return _checked_coordinates(data, coords, X.shape)
 
 
-def _diagonals(X):
+def _diagonals(X: SparseMatrix) -> tuple:
     offsets, data = _integers(X.offsets, "offsets"), _numbers(np.asarray(X.data))
     if data.ndim != 2 or len(data) != len(offsets):
         raise ValueError("each diagonal needs an offset and a row of data")
     if len(np.unique(offsets)) != len(offsets):
         raise ValueError("two diagonals have the same offset")
-    # SciPy casts them to a narrow type, after it has counted what they hold.
+    # SciPy casts offsets to a narrow type, after it has counted what they hold.
     inside = (offsets > -X.shape[0]) & (offsets < X.shape[1])
-    return _container("dia", X)((data[inside], offsets[inside]), shape=X.shape)
+    return "dia", (data[inside], offsets[inside])
 
 
-def _lists(X):
+def _lists(X: SparseMatrix) -> tuple:
     rows, data = (np.asarray(lists, dtype=object) for lists in (X.rows, X.data))
     if rows.shape != X.shape[:1] or data.shape != X.shape[:1]:
         raise ValueError("there is not one list for each row")
@@ -101,20 +95,23 @@ def _lists(X):
         raise ValueError("rows and data differ in length")
     columns = np.array([j for row in rows for j in row] or np.empty(0, int))
     values = np.array([x for row in data for x in row], dtype=X.dtype)
-    _check_range(_integers(columns, "rows"), X.shape[1])
-    numbers = np.repeat(np.arange(len(rows)), lengths)
-    return _container("coo", X)((_numbers(values), (numbers, columns)), shape=X.shape)
+    coords = np.repeat(np.arange(len(rows)), lengths), _integers(columns, "rows")
+    return _checked_coordinates(_numbers(values), coords, X.shape)
 
 
-def _keys(X):
+def _keys(X: SparseMatrix) -> tuple:
     keys = np.array(list(X.keys()) or np.empty((0, 2), int))
     if keys.shape != (len(X.keys()), 2):
         raise ValueError("a key is not a pair of indices")
     values = np.array(list(X.values()), dtype=X.dtype)
-    coords = tuple(_integers(index, "a key") for index in keys.T)
-    for index, length in zip(coords, X.shape, strict=True):
+    coords = [_integers(index, "a key") for index in keys.T]
+    return _checked_coordinates(_numbers(values), coords, X.shape)
+
+
+def _checked_coordinates(data: np.ndarray, coords, shape: tuple[int, int]) -> tuple:
+    for index, length in zip(coords, shape, strict=True):
         _check_range(index, length)
-    return _container("coo", X)((_numbers(values), coords), shape=X.shape)
+    return "coo", (data, tuple(coords))
 
 
 REBUILD = {
@@ -128,32 +125,27 @@ REBUILD = {
 }
 
 
-def _container(name, X):
-    kind = "array" if isinstance(X, sparse.sparray) else "matrix"
-    return getattr(sparse, f"{name}_{kind}")
-
-
-def _vector(values, name):
+def _vector(values: np.ndarray, name: str) -> np.ndarray:
     values = np.asarray(values)
     if values.ndim != 1:
         raise ValueError(f"{name} has {values.ndim} dimensions, not one")
     return _numbers(values)
 
 
-def _numbers(values):
+def _numbers(values: np.ndarray) -> np.ndarray:
     """Values of a type that SciPy can hold in any format."""
     if values.dtype == np.float16 or values.dtype.kind not in "biufc":
         return values.astype(np.float64)
     return values
 
 
-def _integers(index, name):
+def _integers(index: np.ndarray, name: str) -> np.ndarray:
     index = np.asarray(index)
     if index.ndim != 1 or index.dtype.kind not in "iu":
         raise ValueError(f"{name} must be a vector of integers, not of {index.dtype}")
     return index
 
 
-def _check_range(index, length):
+def _check_range(index: np.ndarray, length: int):
     if index.size and not 0 <= index.min() <= index.max() < length:
         raise ValueError(f"an index lies outside [0, {length})")

@@ -21,35 +21,33 @@ class Standardization(NamedTuple):
     constant: np.ndarray  # (n,), whether all its entries are equal
 
     @classmethod
-    def of(cls, X, missing, *, scale, weights=None):
+    def of(
+        cls,
+        X: np.ndarray,
+        missing: np.ndarray,
+        *,
+        scale: bool,
+        weights: np.ndarray | None = None,
+    ):
         """Learn it from X; an empty column gets NaN. Weights are zero where missing."""
-        m, n = X.shape
-        low, high = np.full(n, np.inf), np.full(n, -np.inf)
-        for part in row_slices(m, n):
-            seen = {"axis": 0, "where": ~missing[part]}
-            np.minimum(low, X[part].min(initial=np.inf, **seen), out=low)
-            np.maximum(high, X[part].max(initial=-np.inf, **seen), out=high)
-        empty = low > high
+        low, high = _ranges(X, missing)
+        empty, constant = low > high, low >= high
         low[empty] = high[empty] = 0
         exponent = np.frexp(np.maximum(-low, high))[1]
         if not scale:
             exponent[:] = exponent.max()
-        counts, totals, sums, squares = np.zeros((4, n))
-        for part in row_slices(m, n):
-            observed = ~missing[part]
-            share = observed if weights is None else weights[part]
+        counts, totals, sums, squares = np.zeros((4, X.shape[1]))
+        for observed, share, values in _blocks(X, missing, weights, exponent):
             counts += np.count_nonzero(observed, axis=0)
             totals += share.sum(axis=0)
-            sums += (share * _scaled(X[part], missing[part], exponent)).sum(axis=0)
-        with np.errstate(invalid="ignore"):
+            sums += (share * values).sum(axis=0)
+        with np.errstate(invalid="ignore"):  # 0 / 0 of empty columns
             shift = sums / totals
-        constant = low == high
-        shift[constant & ~empty] = np.ldexp(low, -exponent)[constant & ~empty]
-        for part in row_slices(m, n):
-            centred = _scaled(X[part], missing[part], exponent) - shift
-            centred[missing[part]] = 0
-            share = 1.0 if weights is None else weights[part]
-            squares += (share * np.square(centred)).sum(axis=0)
+        equal = constant & ~empty  # whose mean is known without rounding
+        shift[equal] = np.ldexp(low, -exponent)[equal]
+        for observed, share, values in _blocks(X, missing, weights, exponent):
+            deviations = np.where(observed, values - shift, 0)
+            squares += (share * np.square(deviations)).sum(axis=0)
         if not scale:  # one for all
             squares[:], totals[:] = squares.sum(), totals.sum()
         with np.errstate(invalid="ignore"):
@@ -60,9 +58,9 @@ class Standardization(NamedTuple):
 
     @property
     def varies(self):
-        """Columns that differ from row to row, and so have a part in what is learned.
+        """Whether each column has different values; only these columns are factorized.
 
-        All with entries where there are no such.
+        Where no column has, those with entries.
         """
         return ~self.constant if not self.constant.all() else self.counts > 0
 
@@ -77,14 +75,14 @@ class Standardization(NamedTuple):
         return np.ldexp(self.width, self.exponent)
 
     def apply(self, X, missing, columns, dtype):
-        """Standardize some of the columns, chosen by a mask; holes are NaN."""
+        """Standardize some of the columns, chosen by a mask; NaN where missing."""
         Z = np.empty((len(X), np.count_nonzero(columns)), dtype)
-        for part in row_slices(*X.shape):
-            scaled = _scaled(X[part], missing[part], self.exponent)
+        for block in row_slices(*X.shape):
+            scaled = _scaled(X[block], missing[block], self.exponent)
             scaled -= self.shift
             scaled /= self.width
-            scaled[missing[part]] = np.nan
-            Z[part] = scaled[:, columns]
+            scaled[missing[block]] = np.nan
+            Z[block] = scaled[:, columns]
         return Z
 
     def apply_to(self, values, columns):
@@ -100,8 +98,8 @@ class Standardization(NamedTuple):
     def widen(self, deviations, columns):
         """Standard deviations of entries in the units of the data.
 
-        Values lie closer to their own mean than to the true one: by a half of the
-        variance where there are two.
+        Values lie closer to their own mean than to the true one, so the variance of a
+        column of n entries is that of `width` times ``n / (n - 1)``.
         """
         counts = self.counts[columns]
         with np.errstate(divide="ignore"):
@@ -110,11 +108,30 @@ class Standardization(NamedTuple):
         return np.ldexp(deviations, self.exponent[columns])
 
     def deviations_of_constants(self):
-        """Of a column that is constant: none is known of a single value, (n,)."""
+        """Of each column if it is constant: infinite, as unknown, from one value."""
         return np.where(self.counts > 1, 0.0, np.inf)
 
 
-def _scaled(X, missing, exponent):
-    """Divide columns by powers of two, zero in the holes, float64."""
+def _ranges(X: np.ndarray, missing: np.ndarray) -> tuple:
+    """Least and largest observed value of each column; inf and -inf of an empty one."""
+    m, n = X.shape
+    low, high = np.full(n, np.inf), np.full(n, -np.inf)
+    for block in row_slices(m, n):
+        observed = ~missing[block]
+        low = np.minimum(low, X[block].min(axis=0, initial=np.inf, where=observed))
+        high = np.maximum(high, X[block].max(axis=0, initial=-np.inf, where=observed))
+    return low, high
+
+
+def _blocks(X: np.ndarray, missing: np.ndarray, weights, exponent: np.ndarray):
+    """Yield what is observed, the weights and the scaled values of blocks of rows."""
+    for block in row_slices(*X.shape):
+        observed = ~missing[block]
+        share = observed if weights is None else weights[block]
+        yield observed, share, _scaled(X[block], missing[block], exponent)
+
+
+def _scaled(X: np.ndarray, missing: np.ndarray, exponent: np.ndarray) -> np.ndarray:
+    """Divide columns by powers of two, zero where missing, float64."""
     observed = np.where(missing, 0, X).astype(np.float64, copy=False)
     return np.ldexp(observed, -exponent)

@@ -1,10 +1,12 @@
 """Tables as users have them: masked arrays, frames, columns that are no numbers."""
 
 from contextlib import suppress
+from copy import copy
 from numbers import Real
+from typing import Any, Literal
 
 import numpy as np
-from scipy.sparse import coo_array
+from scipy import sparse
 from sklearn.utils import check_array
 
 FLOATS = [np.float64, np.float32]
@@ -31,37 +33,28 @@ SHORT_FLOATS = {
 }
 
 
-def check_table(X, *, estimator=None, unstored="shown", fill=np.nan, **options):
-    """Validate X as `check_array` does, and take for missing what is meant to be.
+def check_table(
+    X,
+    *,
+    unstored: Literal["shown", "zero", "missing"] = "shown",
+    fill: Any = np.nan,
+    **options,
+) -> np.ndarray | sparse.sparray | sparse.spmatrix:
+    """Validate X as `check_array` does with `options`; make it float32 or float64.
 
-    Parameters
-    ----------
-    X : array-like, data frame or sparse matrix
-    estimator : estimator object, optional
-        Whose name errors mention.
-    unstored : {"shown", "zero", "missing"}
-        What an entry is that a sparse matrix does not store; "shown" where no sparse
-        matrix is taken, and a frame with sparse columns means what it shows.
-    fill : float
-        What stands for a missing entry of a masked array.
-    **options : dict
-        Passed on to `check_array`.
-
-    Returns
-    -------
-    ndarray or sparse matrix, of float32 or float64
+    `unstored` says what an entry is that a sparse matrix does not store; "shown" where
+    no sparse matrix is taken, and a frame with sparse columns means what it shows.
+    What is masked in a masked array becomes `fill`.
     """
     X = _plain(X, unstored, fill)
     try:
-        return check_array(
-            X, dtype=FLOATS, input_name="X", estimator=estimator, **options
-        )
+        return check_array(X, dtype=FLOATS, input_name="X", **options)
     except (TypeError, ValueError) as error:
         _name_the_column(X, error)
         raise
 
 
-def as_stored(value, X):
+def as_stored(value, X) -> np.float64 | np.ndarray:
     """Return what stands for missing as X stores it: in the type of each column."""
     if not isinstance(value, Real):  # pandas.NA
         return np.float64(np.nan)
@@ -70,12 +63,13 @@ def as_stored(value, X):
     return np.float64(_rounded(value, getattr(X, "dtype", None)))
 
 
-def is_frame(X):
+def is_frame(X) -> bool:
     """Whether X is a data frame, of pandas or of Polars."""
     return hasattr(X, "columns") and hasattr(X, "dtypes")
 
 
-def _rounded(value, dtype):
+def _rounded(value: float, dtype) -> float:
+    """Round a value to the type, if that is narrower than float64."""
     for kind, beginnings in SHORT_FLOATS.items():
         if str(dtype).lower().startswith(beginnings):
             with np.errstate(over="ignore"):  # then nothing finite is equal to it
@@ -83,8 +77,10 @@ def _rounded(value, dtype):
     return float(value)
 
 
-def _plain(X, unstored, fill):
+def _plain(X, unstored: str, fill: Any):
     """Return what `check_array` reads as it was meant."""
+    if sparse.issparse(X):
+        return _floats_of_sparse(X) if unstored == "missing" else X
     if isinstance(X, list | tuple) and any(
         isinstance(row, np.ma.MaskedArray) for row in X
     ):
@@ -103,7 +99,17 @@ def _plain(X, unstored, fill):
     return X
 
 
-def _unmasked(X, fill):
+def _floats_of_sparse(X: sparse.sparray | sparse.spmatrix):
+    """Convert stored numbers: SciPy would sum duplicates, which are to be refused."""
+    if X.dtype.kind not in "biuf" or X.dtype in FLOATS:
+        return X
+    converted = copy(X)
+    converted.data = X.data.astype(np.float64)
+    return converted
+
+
+def _unmasked(X: np.ma.MaskedArray, fill: Any) -> np.ndarray:
+    """Replace what is masked; numbers become floats, which can be NaN."""
     values, masked = np.asarray(np.ma.getdata(X)), np.ma.getmaskarray(X)
     if values.dtype.kind not in "biuf":
         return np.where(masked, fill, values.astype(object))
@@ -111,7 +117,8 @@ def _unmasked(X, fill):
     return np.where(masked, dtype.type(fill), values.astype(dtype))
 
 
-def _refuse_type(what, dtype, select):
+def _refuse_type(what: str, dtype, select: str):
+    """Refuse a type of column that holds no numbers, and advise what to do."""
     beginning = str(dtype).lower()
     for held, beginnings in NO_NUMBERS.items():
         if beginning.startswith(beginnings):
@@ -120,12 +127,12 @@ def _refuse_type(what, dtype, select):
             )
 
 
-def _shown(X, unstored):
+def _shown(X, unstored: str):
     """Turn the sparse columns of a frame into what they show, if there are any."""
-    sparse = [k for k, dtype in enumerate(X.dtypes) if str(dtype).startswith("Sparse")]
-    if not sparse:
+    columns = [k for k, dtype in enumerate(X.dtypes) if str(dtype).startswith("Sparse")]
+    if not columns:
         return X
-    if unstored != "shown" and len(sparse) == X.shape[1]:
+    if unstored != "shown" and len(columns) == X.shape[1]:
         fills = [dtype.fill_value for dtype in X.dtypes]
         zeros = all(isinstance(fill, Real) and fill == 0 for fill in fills)
         if zeros and unstored == "missing":
@@ -139,35 +146,35 @@ def _shown(X, unstored):
         if unstored == "missing" and all(fill != fill for fill in fills):
             return _stored(X)
     X = X.copy(deep=False)
-    for k in sparse:
+    for k in columns:
         X.isetitem(k, np.asarray(X.iloc[:, k]))
     return X
 
 
-def _stored(X):
+def _stored(X) -> sparse.coo_array:
     """Make a sparse matrix of what the columns of a frame store."""
     columns = [X.iloc[:, k].array for k in range(X.shape[1])]
     rows = [column.sp_index.indices for column in columns]
     numbers = np.repeat(np.arange(len(rows)), [len(indices) for indices in rows])
     values = np.concatenate([column.sp_values for column in columns])
-    return coo_array((values, (np.concatenate(rows), numbers)), shape=X.shape)
+    return sparse.coo_array((values, (np.concatenate(rows), numbers)), shape=X.shape)
 
 
-def _name_the_column(X, error):
+def _name_the_column(X, error: Exception):
     """Say which column holds no numbers, if that was the error."""
     kind = TypeError if isinstance(error, TypeError) else ValueError
     for name, column in _columns(X):
         try:
             np.asarray(column, dtype=np.float64)
         except (TypeError, ValueError):
-            row, value = _first_that_is_no_number(column)
+            row, value = _first_non_number(column)
             raise kind(
                 f"Column {name!r} of X holds {value!r} in row {row}, which is no "
                 f"number. {ADVICE[_kind_of(value)]}{SELECT} ({error})"
             ) from error
 
 
-def _columns(X):
+def _columns(X) -> list:
     """Names and values of the columns that may hold something else than numbers."""
     if is_frame(X):
         columns = X.iloc if hasattr(X, "iloc") else X
@@ -179,16 +186,18 @@ def _columns(X):
     return list(enumerate(X.T)) if X.ndim == 2 and X.dtype.kind in "OSU" else []
 
 
-def _first_that_is_no_number(column):
+def _first_non_number(column) -> tuple:
+    """Number and value of the first row that cannot be converted."""
     for row, value in enumerate(np.asarray(column, dtype=object)):
         try:
             np.asarray([value], dtype=np.float64)
         except (TypeError, ValueError):
             return row, value
-    return 0, column  # together they are none
+    return 0, column  # each can be, but not the column
 
 
-def _kind_of(value):
+def _kind_of(value) -> str:
+    """What a value is that is no number, as a key of `ADVICE`."""
     if type(value).__name__ == "NAType":
         return "pandas.NA"
     if hasattr(value, "year") or hasattr(value, "total_seconds"):

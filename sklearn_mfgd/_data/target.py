@@ -6,20 +6,12 @@ import numpy as np
 from scipy import sparse
 
 
-def check_target(y, X, remedy):
+def check_target(y, X, remedy: str):
     """Refuse a y that can only be a mask, and warn of one that could be.
 
     A target has one value for each row, or a few. With the shape of X, a boolean one is
     a mask but for the rarest of cases; numbers can be targets that happen to be as
-    many as the columns.
-
-    Parameters
-    ----------
-    y : object
-        What was passed as y.
-    X : array-like, data frame or sparse matrix
-    remedy : str
-        What to do where a mask or weights were meant.
+    many as the columns. `remedy` says what to do where a mask or weights were meant.
     """
     if y is None:
         return
@@ -39,20 +31,17 @@ def check_target(y, X, remedy):
     )
 
 
-def _shape_of(values):
+def _shape_of(values) -> tuple:
     try:
         return tuple(values.shape if hasattr(values, "shape") else np.shape(values))
     except (TypeError, ValueError):  # of lists of different length
         return ()
 
 
-def _is_boolean(y):
+def _is_boolean(y) -> bool:
     if sparse.issparse(y):
         return y.dtype == bool
     y = np.asarray(y)
-    is_object = y.dtype == object  # a column of a nullable type of pandas
-    return y.dtype == bool or (is_object and all(_is_flag(value) for value in y.flat))
-
-
-def _is_flag(value):
-    return isinstance(value, bool | np.bool_)
+    if y.dtype == object:  # a column of a nullable type of pandas
+        return all(isinstance(value, bool | np.bool_) for value in y.flat)
+    return y.dtype == bool

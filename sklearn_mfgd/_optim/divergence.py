@@ -1,20 +1,22 @@
-"""Steps that are too long: the error, and a shorter step that descends.
+"""Steps that are too long: the error, and the search for a step that descends.
 
-A bound of the curvature says where to begin. It holds near the factors that it was
-taken at, and a descent goes on to others, so a step is named only once it has been
-tried: from where the fit started and for as many sweeps, as the user will. Where the
-factors of the optimum are huge, a step may fail that went well for long.
+The search begins at a bound of the curvature. The bound holds near the factors that it
+was computed at, and a descent moves on to others, so a step is recommended only after a
+trial: from the start of the fit, for as many sweeps. Where the factors of the optimum
+are huge, a step may fail after many sweeps that went well.
 """
+
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 # Steps of single entries hover about a minimum. A rise of F by less than this share is
 # taken for that, and not for the beginning of a divergence.
-HOVER = 0.01
+HOVERING_RISE = 0.01
 
-# Halvings in search of a step: of one that does not diverge, and from there of one
-# under which F falls. At a minimum, where an SVD may start, F cannot fall.
-HALVINGS, MORE_HALVINGS = 100, 3
+# Halvings in search of a step that does not diverge, and from there of one under which
+# F falls. At a minimum, where an SVD may start, F cannot fall.
+MAX_HALVINGS, MAX_MORE_HALVINGS = 100, 3
 
 
 class DivergenceError(ValueError):
@@ -58,8 +60,8 @@ class DivergenceError(ValueError):
         )
 
 
-def refuse_infinite(loss, n_iter):
-    """Raise an error where F is not finite although no step was given."""
+def refuse_infinite(loss: float, n_iter: int) -> None:
+    """Raise an error if F is not finite although no step was given."""
     if not np.isfinite(loss):
         place = f"after sweep {n_iter}" if n_iter else "at the start"
         raise ValueError(
@@ -69,85 +71,78 @@ def refuse_infinite(loss, n_iter):
         )
 
 
-def descending_step(longest, trial, start, hover=HOVER):
-    """Halve a step until F falls under it.
+def descending_step(
+    longest: float,
+    losses: Callable[[float], Iterable[float]],
+    start: float,
+    tolerated_rise: float = HOVERING_RISE,
+) -> float:
+    """Halve a step from the longest on until F falls under it from its start.
 
-    Parameters
-    ----------
-    longest : float
-        Where to begin.
-    trial : callable (eta) -> iterable of float
-        F after each of the sweeps that a fit may make, from its start.
-    start : float
-        F there.
-    hover : float
-        Share of F that it may rise by.
-
-    Returns
-    -------
-    float
+    ``losses(eta)`` is F after each sweep, which may rise by the tolerated share.
     """
     eta, hovering = longest, None
-    for _ in range(HALVINGS):
+    for _ in range(MAX_HALVINGS):
         loss = np.nan
-        for loss in trial(eta):
-            if not loss <= start * (1 + hover):
+        for loss in losses(eta):
+            if not loss <= start * (1 + tolerated_rise):
                 break
         else:
             if loss < start:
                 return eta
             hovering = hovering or eta
-        if hovering and eta < hovering / 2**MORE_HALVINGS:
+        if hovering and eta < hovering / 2**MAX_MORE_HALVINGS:
             return hovering
         eta /= 2
     return hovering or eta
 
 
-def gradient_bound(objective, W, H, penalties):
+def gradient_bound(objective, W: np.ndarray, H: np.ndarray, penalties) -> float:
     """Bound the steps of gradient descent: 1/L, L a bound of the curvature.
 
-    Gradient descent keeps H'H - W'W, so from the largest curvature of today either side
-    grows by the largest singular value of the data at the most.
+    Gradient descent conserves H'H - W'W, so the largest curvature of either side grows
+    by at most the largest singular value of the data.
     """
-    lipschitz, largest_unit = (
-        0.0,
-        max(float(penalty.unit.max()) for penalty in penalties),
-    )
-    for problem, other, penalty in (
+    largest_unit = max(float(penalty.unit.max()) for penalty in penalties)
+    lipschitz = 0.0
+    for side, other, penalty in (
         (objective, H, penalties[0]),
         (objective.T, W, penalties[1]),
     ):
+        # Largest eigenvalue of U^(1/2) (other' other + ridge) U^(1/2), U the units.
         root = np.sqrt(penalty.unit / largest_unit)
-        hessian = problem.gram(other) + np.diag(penalty.ridge)
-        largest = np.linalg.eigvalsh(root[:, None] * hessian * root)[-1]
-        lipschitz = max(lipschitz, largest)
+        hessian = side.gram(other) + np.diag(penalty.ridge)
+        eigenvalues = np.linalg.eigvalsh(root[:, None] * hessian * root)
+        lipschitz = max(lipschitz, eigenvalues[-1])
     rank = W.shape[1] - objective.row_bias
     A = objective.deflate(W[:, rank:], H[:, rank:])
-    slope = objective.largest_weight * _largest_singular_value(A, W.dtype)
-    lipschitz += penalties[0].unit[0] / largest_unit * slope
+    growth = objective.largest_weight * _largest_singular_value(A, W.dtype)
+    lipschitz += penalties[0].unit[0] / largest_unit * growth
     return 1.0 / lipschitz / largest_unit if lipschitz > 0 else np.inf
 
 
-def entry_bound(objective, W, H, penalties):
+def entry_bound(objective, W: np.ndarray, H: np.ndarray, penalties) -> float:
     """Bound the steps of single entries: half the inverse of the largest curvature.
 
-    That of an entry is the sum of the squares of its two rows, which is at least twice
-    its size once it is fitted.
+    The curvature of entry (i, j) is w_i.w_i + h_j.h_j, which is at least twice the size
+    of the entry once it is fitted.
     """
     row_bias, column_bias = objective.row_bias, objective.column_bias
     rank = W.shape[1] - row_bias
     largest = sum(float(np.square(F[:, :rank]).sum(axis=1).max()) for F in (W, H))
-    errors = objective.deflate(W[:, rank:], H[:, rank:]).rows.values
-    largest = max(largest, 2 * float(np.abs(errors).max()))
+    deflated = objective.deflate(W[:, rank:], H[:, rank:]).rows.values
+    largest = max(largest, 2 * float(np.abs(deflated).max()))
     unit, ridge = float(penalties[0].unit[0]), float(penalties[0].ridge[0])
     weight = objective.largest_weight
-    of_biases = weight * (row_bias + column_bias)
-    scale = max(unit, 1.0)  # first, so that nothing overflows
-    return 0.5 / scale / (unit / scale * (weight * largest + ridge) + of_biases / scale)
+    # 0.5 / (unit * (weight * largest + ridge) + weight * number of biases), divided by
+    # the scale first so that nothing overflows.
+    scale = max(unit, 1.0)
+    bias_curvature = weight * (row_bias + column_bias) / scale
+    return 0.5 / scale / (unit / scale * (weight * largest + ridge) + bias_curvature)
 
 
-def _largest_singular_value(A, dtype, n_iter=20):
-    """Power iteration."""
+def _largest_singular_value(A, dtype, n_iter=20) -> float:
+    """Estimate the largest singular value by power iteration on A'A."""
     v = np.random.RandomState(0).standard_normal((A.shape[1], 1)).astype(dtype)
     for _ in range(n_iter):
         v = A.T @ (A @ (v / max(np.linalg.norm(v), np.finfo(dtype).tiny)))

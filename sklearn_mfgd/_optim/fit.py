@@ -1,37 +1,49 @@
 """A fit with a given ridge: start, descent, fitted model."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
 
 from .._data.matrix import CompleteMatrix
-from .._data.units import in_range, times_power
+from .._data.units import Units
 from .._kernels.linalg import one_blas_thread
+from .._kernels.rows import Biases
+from .history import Descent
 from .loop import descend
 from .objective import objective_of
+from .parameters import FitParameters
 from .penalty import Ridge, penalties_of
 from .ridge_model import RidgeModel
-from .sgd import stochastic_descend
 from .start import refuse_unstored_zeros, split_for_early_stopping, starting_factors
 
 CURVE = "objective"
 
 # Up to this rank the exact rows of "als" cost no more than the sweeps that they save;
-# it depends less on the condition of the data than "scaled" does.
-CHEAP_RANK = 64
+# "als" depends less on the condition of the data than "scaled" does.
+MAX_CHEAP_RANK = 64
 
-# Below this many operations a product of data and factors is for one thread.
-SMALL_PRODUCT = 1e8
+# A product of data and factors of fewer operations than this is for one thread.
+MIN_SHARED_OPERATIONS = 1e8
 
 
-def fit(matrix, parameters, *, biases, exponent, start, rng, monitor):
-    """Minimize the penalized squared error; return a RidgeModel and a Descent.
+def fit(
+    matrix,
+    parameters: FitParameters,
+    *,
+    biases: Biases,
+    units: Units,
+    start: np.ndarray | None,
+    rng: np.random.RandomState,
+    monitor: Callable[[Descent, Callable[[], RidgeModel]], bool] | None,
+) -> tuple[RidgeModel, Descent]:
+    """Minimize the penalized squared error of the observed entries.
 
-    The data are over ``4**exponent``, but the step of the Descent is in their units.
-    `start` are column factors to start from instead of `init`, or None. After each
-    sweep ``monitor(descent, model)`` may end the fit by returning True; ``model()`` is
-    the fitted model if it ended there.
+    The matrix is in `units`; the step that is returned is in the units of the user.
+    With `start`, its column factors replace those of `init`. The monitor sees every
+    sweep with ``model()``, the fitted model if the descent ended there, and ends the
+    descent by returning True.
     """
     if parameters.solver == "sgd":
         refuse_unstored_zeros(matrix, "solver='sgd'")
@@ -40,7 +52,7 @@ def fit(matrix, parameters, *, biases, exponent, start, rng, monitor):
     _refuse_large_weights(training)
     objective = objective_of(training, biases)
     ridge = Ridge(parameters.reg, parameters.reg)
-    penalties = penalties_of(parameters.rank, biases, ridge, exponent)
+    penalties = penalties_of(parameters.rank, biases, ridge, units.exponent)
 
     def model_at(descent):
         return RidgeModel.of(descent.H, penalties[0].ridge, biases)
@@ -48,22 +60,20 @@ def fit(matrix, parameters, *, biases, exponent, start, rng, monitor):
     def in_units_of_X(descent):
         if parameters.eta != "auto" or parameters.solver not in ("gd", "sgd"):
             return descent
-        return descent._replace(step=descent.step / times_power(1.0, 2 * exponent))
+        return descent._replace(step=units.leave_step(descent.step))
 
     def watch(descent):
         return monitor(in_units_of_X(descent), partial(model_at, descent))
 
-    solver = choose_solver(parameters, matrix)
-    method = partial(descend, solver=solver)
-    if solver == "sgd":
-        method = partial(stochastic_descend, rng=rng)
     with one_blas_thread() if _is_small(matrix, parameters.rank) else nullcontext():
         W, H = starting_factors(training, objective, penalties, parameters, rng, start)
-        descent = method(
+        descent = descend(
             objective,
             W,
             H,
             penalties,
+            solver=choose_solver(parameters, matrix),
+            rng=rng,
             eta=parameters.eta,
             max_iter=parameters.max_iter,
             tol=parameters.tol,
@@ -74,30 +84,32 @@ def fit(matrix, parameters, *, biases, exponent, start, rng, monitor):
     return model_at(descent), in_units_of_X(descent)
 
 
-def choose_solver(parameters, matrix):
-    """Settle ``solver="auto"`` by which entries are observed, and by the rank."""
+def choose_solver(parameters: FitParameters, matrix) -> str:
+    """Resolve ``solver="auto"`` from the number of observed entries and the rank."""
     if parameters.solver != "auto":
         return parameters.solver
     if isinstance(matrix, CompleteMatrix):  # one system for all rows: products only
         return "scaled"
-    # "als" squares the rank for every entry: beyond, worth it where there are few.
-    per_row = 2 * matrix.n_observed / sum(matrix.shape)
-    few = per_row <= 2 * parameters.rank
-    return "als" if few or parameters.rank <= CHEAP_RANK else "scaled"
+    # The cost of "als" per entry is the square of the rank. At a large rank that is
+    # worth it where rows and columns have few entries.
+    entries_per_side = 2 * matrix.n_observed / sum(matrix.shape)
+    few = entries_per_side <= 2 * parameters.rank
+    return "als" if few or parameters.rank <= MAX_CHEAP_RANK else "scaled"
 
 
-def curve_in_units(curve, exponent, n_observed):
-    """The objective after each sweep in the units of the data."""
-    return in_range(curve, 4 * exponent).tolist()
+def curve_in_units(curve, units, n_observed) -> list[float]:
+    """Convert the objective after each sweep to the units of the data."""
+    return units.leave_squares(curve).tolist()
 
 
-def _is_small(matrix, rank):
-    """Whether products are small, or made by the kernels: BLAS needs no threads."""
-    m, n = matrix.shape
-    return not isinstance(matrix, CompleteMatrix) or 2 * m * n * rank < SMALL_PRODUCT
+def _is_small(matrix, rank: int) -> bool:
+    """Whether BLAS needs no threads: products are small, or the kernels make them."""
+    n_operations = 2 * matrix.shape[0] * matrix.shape[1] * rank
+    by_blas = isinstance(matrix, CompleteMatrix)
+    return not by_blas or n_operations < MIN_SHARED_OPERATIONS
 
 
-def _refuse_large_weights(matrix):
+def _refuse_large_weights(matrix) -> None:
     """Refuse weights whose sums with values would overflow."""
     if np.log2(matrix.weight()) > 0.9 * np.finfo(matrix.dtype).maxexp:
         raise ValueError(

@@ -1,4 +1,6 @@
-"""Where the descent starts: biases, then factors."""
+"""Where a descent starts: biases, then factors."""
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -6,20 +8,21 @@ from .._data.units import times_power
 from .._kernels.svd import fix_signs, normal_matrix, truncated_svd
 from .penalty import Penalty
 
-# Shrinking by the ridge would start weak factors at exactly zero, where all gradients
-# vanish; they start at this share of their size at least.
-LEAST_SHARE = 0.1
+# The ridge shrinks a singular value to this share at the least. A factor that starts at
+# zero would stay there, as its gradients vanish.
+MIN_SHRUNK_SHARE = 0.1
 
-# Of means that are no part of the model: no penalty, and rounds until they settle.
+# The means that are no part of the model have no penalty; so many rounds settle them.
 NO_RIDGE = Penalty(np.zeros(1), np.ones(1))
 N_ROUNDS_OF_MEANS = 10
 
-# They replace the zeros in the holes where they leave less than this of the squares.
-MUCH = 0.5
+# The means replace the zeros of missing entries if less than this share of the sum of
+# squares is left without them.
+MAX_UNEXPLAINED_SHARE = 0.5
 
 
-def given_factors(init, shape, rank, dtype, exponent):
-    """Check factors to start from, and bring them to the units of the solvers."""
+def given_factors(init, shape, rank, dtype, exponent) -> list[np.ndarray]:
+    """Check the factors of ``init=(W0, H0)``; convert them to the units of solvers."""
     if len(init) != 2:
         raise ValueError(
             f"init must be 'svd', 'random' or a pair (W0, H0); got {len(init)} arrays."
@@ -35,32 +38,24 @@ def given_factors(init, shape, rank, dtype, exponent):
             )
         if not np.isfinite(given).all():
             raise ValueError(f"init: {name} must be finite.")
-        factors.append(_scaled(given, name, exponent))
+        # In the units of solvers, fourth powers must be in the range of floats.
+        limits, largest = np.finfo(dtype), np.abs(given).max()
+        smallest_power, largest_power = limits.minexp / 4, limits.maxexp / 5
+        power = np.log2(largest) - exponent if largest > 0 else 0
+        if not smallest_power < power < largest_power:
+            raise ValueError(
+                f"init: {name} has values up to {largest:.3g}, which is too far from "
+                f"{2.0**exponent:.3g}, the root of the size of X, to compute with."
+            )
+        factors.append(times_power(given, -exponent))
     return factors
 
 
-def _scaled(given, name, exponent):
-    """Starting factors in the units of the solvers, where fourth powers must fit."""
-    info, largest = np.finfo(given.dtype), np.abs(given).max()
-    limits = info.minexp / 4, info.maxexp / 5
-    if largest > 0 and not limits[0] < np.log2(largest) - exponent < limits[1]:
-        raise ValueError(
-            f"init: {name} has values up to {largest:.3g}, which is too far from "
-            f"{2.0**exponent:.3g}, the root of the size of X, to compute with."
-        )
-    return times_power(given, -exponent)
+def initial_biases(objective, penalties, n_rounds=3) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column biases by alternating ridge means: least squares at rank 0.
 
-
-def initial_biases(objective, penalties, n_rounds=3):
-    """Row and column biases by alternating ridge means.
-
-    This is alternating least squares at rank 0. A missing kind of bias is an array
-    without columns.
-
-    Returns
-    -------
-    row_biases : ndarray of shape (m, 0 or 1)
-    column_biases : ndarray of shape (n, 0 or 1)
+    They have shapes (m, 1) and (n, 1), without the column where the model has no such
+    bias.
     """
     (m, n), dtype = objective.shape, objective.dtype
     b = np.zeros((m, int(objective.row_bias)), dtype)
@@ -73,32 +68,34 @@ def initial_biases(objective, penalties, n_rounds=3):
     return b, c
 
 
-def random_factors(objective, b, c, rank, weight, rng):
-    """Gaussian factors whose product is a quarter of the size of the data.
+def random_factors(objective, b, c, rank, weight, rng) -> tuple[np.ndarray, np.ndarray]:
+    """Sample Gaussian factors whose product is a quarter of the size of the data.
 
-    Smaller than the solution: a fixed step that is stable there is stable on the way.
+    This is smaller than the solution: a fixed step that is stable there is stable on
+    the way. The weight is the sum of the weights of the entries.
     """
-    square = 2 * objective.value(b, c) / weight
-    size = 0.5 * (square / rank) ** 0.25
-    m, n = len(b), len(c)
-    return tuple(normal_matrix(rng, (rows, rank), size, b.dtype) for rows in (m, n))
+    mean_square = 2 * objective.value(b, c) / weight
+    size = 0.5 * (mean_square / rank) ** 0.25
+    W, H = (normal_matrix(rng, (len(side), rank), size, b.dtype) for side in (b, c))
+    return W, H
 
 
-def svd_factors(objective, b, c, rank, share, shrink, rng=None):
-    """Truncated SVD of the data without biases, zero in the holes, over `share`.
+def svd_factors(
+    objective, b, c, rank, share, shrink, rng=None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Truncated SVD of the data without biases, zero where missing, over `share`.
 
     Dividing by the observed share makes it an unbiased estimate of the complete matrix
-    (Achlioptas & McSherry, JACM 2007). Singular values are shrunk by `shrink`, which
-    solves the complete problem exactly. With holes, most of a singular value can be
-    noise: the product is scaled to fit the observed entries best. Factors beyond the
-    smaller side are zero. With `rng` the SVD is that of random combinations of columns.
+    (Achlioptas & McSherry, JACM 2007). Shrinking the singular values solves the ridge
+    problem of complete data exactly; with missing entries, most of a singular value can
+    be noise, and the product is scaled to fit the observed entries best. Factors beyond
+    the smaller side are zero. With `rng` the SVD is that of random combinations of
+    columns.
     """
-    m, n = len(b), len(c)
-    A = objective.deflate(b, c)
-    left, singular, right = truncated_svd(A, rank, b.dtype, rng)
+    left, singular, right = truncated_svd(objective.deflate(b, c), rank, b.dtype, rng)
     singular = singular / share
-    size = np.sqrt(np.maximum(singular - shrink, LEAST_SHARE * singular))
-    W, H = np.zeros((m, rank), b.dtype), np.zeros((n, rank), c.dtype)
+    size = np.sqrt(np.maximum(singular - shrink, MIN_SHRUNK_SHARE * singular))
+    W, H = np.zeros((len(b), rank), b.dtype), np.zeros((len(c), rank), c.dtype)
     W[:, : size.size], H[:, : size.size] = left * size, right * size
     if share < 1:
         scale = np.sqrt(_best_scale(objective, W, H, b, c)).astype(b.dtype)
@@ -106,61 +103,59 @@ def svd_factors(objective, b, c, rank, share, shrink, rng=None):
     return W, H
 
 
-def factors_from_means(objective, rank, start):
-    """Start a model without biases from means of rows and columns, if these say much.
+def factors_from_means(objective, rank, start: Callable) -> tuple | list:
+    """Start a model without biases from the means of rows and columns, if these fit.
 
-    Where rows or columns lie far from zero, an SVD with zeros in the holes sees little
-    but the holes, and the way from random factors is long. There the means, and the
-    start of what they leave, are factors, of which the leading ones are kept.
-
-    Parameters
-    ----------
-    objective : ObservedObjective
-        Without biases.
-    rank : int
-    start : callable (objective, b, c) -> W, H
-        `svd_factors` or `random_factors`.
+    Where rows or columns lie far from zero, an SVD with zeros for missing entries
+    mostly sees which entries are missing, and the way from random factors is long.
+    There ``start(objective, b, c)`` is applied to what the means leave, and the leading
+    factors of the means and that start are kept.
     """
     (m, n), dtype = objective.shape, objective.dtype
-    means = objective.with_biases()
-    b, c = initial_biases(means, (NO_RIDGE, NO_RIDGE), N_ROUNDS_OF_MEANS)
-    if not _means_say_much(means, b, c):
+    with_means = objective.with_biases()
+    b, c = initial_biases(with_means, (NO_RIDGE, NO_RIDGE), N_ROUNDS_OF_MEANS)
+    if not _explain_most(with_means, b, c):
         return start(objective, np.zeros((m, 0), dtype), np.zeros((n, 0), dtype))
-    W, H = start(means, b, c)
-    left = np.column_stack([W, b, np.ones_like(b)])
-    right = np.column_stack([H, np.ones_like(c), c])
-    return _leading(left, right, rank)
+    W, H = start(with_means, b, c)
+    # W H' + b 1' + 1 c' = [W, b, 1] [H, 1, c]'
+    W = np.column_stack([W, b, np.ones_like(b)])
+    H = np.column_stack([H, np.ones_like(c), c])
+    return _leading_factors(W, H, rank)
 
 
-def _means_say_much(objective, b, c):
-    """Whether means explain most of the data, beyond what they would of any numbers."""
+def _explain_most(objective, b: np.ndarray, c: np.ndarray) -> bool:
+    """Whether means explain most of the data, allowing for the degrees of freedom."""
     n_observed = objective.rows.indices.size
-    n_free = n_observed - sum(objective.shape) + 1
-    left = 2 * objective.value(b, c)
-    return left * n_observed < MUCH * objective.total * n_free
+    degrees_of_freedom = n_observed - sum(objective.shape) + 1
+    residual = 2 * objective.value(b, c)
+    largest = MAX_UNEXPLAINED_SHARE * objective.total
+    return residual * n_observed < largest * degrees_of_freedom
 
 
-def _leading(W, H, rank):
-    """The best factors of this rank of ``W H'``, both of the size of the root."""
-    bases, triangles = zip(
-        *(np.linalg.qr(F.astype(np.float64)) for F in (W, H)), strict=True
+def _leading_factors(W: np.ndarray, H: np.ndarray, rank: int) -> list[np.ndarray]:
+    """Best factors of this rank of ``W H'``, each with the roots of singular values."""
+    # With W = Q_W R_W and H = Q_H R_H, the SVD of W H' is that of R_W R_H', rotated.
+    (row_basis, row_triangle), (column_basis, column_triangle) = (
+        np.linalg.qr(F.astype(np.float64)) for F in (W, H)
     )
-    left, singular, right = np.linalg.svd(triangles[0] @ triangles[1].T)
+    left, singular, right = np.linalg.svd(row_triangle @ column_triangle.T)
     n_kept = min(rank, singular.size)
-    size = np.sqrt(singular[:n_kept])
-    pair = bases[0] @ left[:, :n_kept], bases[1] @ right[:n_kept].T
-    found = [np.zeros((len(F), rank), F.dtype) for F in (W, H)]
-    for factors, vectors in zip(found, fix_signs(*pair), strict=True):
-        factors[:, :n_kept] = vectors * size
-    return found
+    vectors = fix_signs(row_basis @ left[:, :n_kept], column_basis @ right[:n_kept].T)
+    leading = [np.zeros((len(F), rank), F.dtype) for F in (W, H)]
+    for factors, basis in zip(leading, vectors, strict=True):
+        factors[:, :n_kept] = basis * np.sqrt(singular[:n_kept])
+    return leading
 
 
-def _best_scale(objective, W, H, b, c):
-    """The t of least squared error of ``t W H' + b + c``."""
-    along = np.column_stack([W, np.zeros_like(b)])  # the biases stay as they are
-    gradient = objective.value_and_gradient(
-        np.column_stack([np.zeros_like(W), b]), np.column_stack([H, c])
-    )[1]
-    curvature = objective.curvature(along, np.column_stack([H, c])).sum()
-    slope = np.einsum("ij,ij->", along, gradient, dtype=np.float64)
+def _best_scale(objective, W, H, b, c) -> float:
+    """Return the t >= 0 of least squared error of ``t W H' + b + c``.
+
+    The error is quadratic in t: t is minus its slope at 0 over its curvature.
+    """
+    direction = np.column_stack([W, np.zeros_like(b)])  # biases stay as they are
+    other = np.column_stack([H, c])
+    biases_only = np.column_stack([np.zeros_like(W), b])
+    _, gradient = objective.value_and_gradient(biases_only, other)
+    curvature = objective.curvature(direction, other).sum()
+    slope = np.einsum("ij,ij->", direction, gradient, dtype=np.float64)
     return max(-slope / curvature, 0.0) if curvature > 0 else 1.0

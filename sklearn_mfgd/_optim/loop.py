@@ -1,265 +1,128 @@
-"""Alternating descent on the two factors.
+"""The loop of every solver: sweep until F, or the held-out error, stops falling.
 
-A sweep is one step of all rows of W given H, then one step of all rows of H given W;
-the steps are in `_steps`. Once the gains of ``"scaled"`` and ``"als"`` shrink slowly, a
-sweep starts from a point extrapolated along the last change of both factors, as
-Nesterov's method does; where that would raise F it is taken back and begins anew [1]_,
-[2]_.
+The loop records the sweeps, decides when the descent has converged, and notices when a
+fixed step diverges. What a sweep is, and how it answers a rise of F, is the business of
+a method, `AlternatingSweeps` or `StochasticEpochs`:
 
-References
-----------
-.. [1] B. O'Donoghue, E. Candes, "Adaptive Restart for Accelerated Gradient Schemes",
-   Foundations of Computational Mathematics 15 (2015).
-.. [2] D. Mitchell, N. Ye, H. De Sterck, "Nesterov Acceleration of Alternating Least
-   Squares for Canonical Tensor Decomposition", Numerical Linear Algebra with
-   Applications 27 (2020).
+=======================  =============================================================
+``sweep(last, gain)``    the next `Iterate`, given the last one and the gain of F to it
+``ceiling(start)``       the F above which a sweep counts as diverging
+``step_bound(iterate)``  a fixed step under which F should fall
+``full_step_descends``   whether that is certain, as for exact steps
+``tolerated_rise``       the rise, as a share of F, that a step found by trial may cause
+``rounding``             the rise, as a share of F, that is rounding
+``probation``            sweeps before a fixed step that may be too long can converge
+=======================  =============================================================
 """
 
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Callable
+from copy import deepcopy
 
 import numpy as np
 
-from .divergence import (
-    DivergenceError,
-    descending_step,
-    gradient_bound,
-    refuse_infinite,
-)
-from .steps import STEPS
+from .divergence import DivergenceError, descending_step, refuse_infinite
+from .history import Descent, History
+from .penalty import Penalty, penalized_loss
+from .sgd import StochasticEpochs
+from .sweeps import AlternatingSweeps, Iterate
 
-# Sweeps in a row above the starting F that count as divergence. A fixed step may
-# overshoot a little and come back; a row of this many never did.
-PATIENCE = 5
+# Sweeps in a row above the ceiling of F that count as divergence. A fixed step may
+# overshoot a little and come back; after this many it never did.
+MAX_RISES = 5
 
-# Gains that keep more than this share of the one before call for acceleration: below,
-# plain sweeps converge faster than extrapolated ones.
-SLOW = 0.7
-
-# Gains that shrink like a geometric series of this ratio or more count as one of it.
-LONGEST = 0.99
-
-# Sweeps that a fixed step longer than 2/L has to prove itself before it may converge.
-PROBATION = 50
-
-
-class Descent(NamedTuple):
-    """Where `descend` arrived and how."""
-
-    W: np.ndarray
-    H: np.ndarray
-    n_iter: int
-    converged: bool  # or ended on purpose, by `validate` or `monitor`
-    step: float  # the fixed one, or the median of the last sweep's exact ones
-    loss_curve: list  # F after each sweep
-    validation_curve: list  # held-out error after each sweep, empty without
-    state: tuple | None = None  # what else the method knows at (W, H)
-
-
-class History:
-    """What is kept of the sweeps: the curves, the best iterate, and who is told.
-
-    Parameters
-    ----------
-    W, H : ndarray
-        Where the descent starts.
-    tol, validate, n_iter_no_change, monitor
-        See `descend`.
-    """
-
-    def __init__(self, W, H, *, tol, validate, n_iter_no_change, monitor):
-        self._tol, self._patience = tol, n_iter_no_change
-        self._validate, self._monitor = validate, monitor
-        self._losses, self._errors = [], []
-        self._best, self._reference, self._stale = (np.inf, W, H, None), np.inf, 0
-        self._now, self.converged = (W, H, None), False
-        self._sizes = lambda: np.zeros(0)
-        if monitor is not None:
-            monitor(self.descent())
-
-    def add(self, W, H, loss, sizes, converged, state=None):
-        """Note a sweep; `sizes` () are the lengths of its steps."""
-        self._now, self._sizes, self.converged = (W, H, state), sizes, converged
-        self._losses.append(loss)
-        if self._validate is not None:
-            self._check_held_out()
-            self.converged = converged or self._stale >= self._patience
-        if self._monitor is not None:
-            self.converged = self._monitor(self.descent()) or self.converged
-
-    def _check_held_out(self):
-        """Keep the iterate of least error, and count the sweeps without a gain."""
-        W, H, state = self._now
-        error = self._validate(W, H)
-        if not np.isfinite(error):
-            raise ValueError(
-                f"The error of the entries that early_stopping=True holds out is "
-                f"{error} after sweep {len(self._losses)}: the factors are too large "
-                "to multiply. Use a larger reg, or early_stopping=False."
-            )
-        self._errors.append(error)
-        # The first one is a gain whatever tol is: infinity less a share is no number.
-        first = len(self._errors) == 1
-        gained = first or error < self._reference * (1 - self._tol)
-        self._stale = 0 if gained else self._stale + 1
-        if gained:
-            self._reference = error
-        if first or error < self._best[0]:
-            self._best = error, W, H, state
-
-    def descent(self):
-        """What to return if it ended here."""
-        *factors, state = self._now if self._validate is None else self._best[1:]
-        sizes = self._sizes()
-        taken = sizes[sizes > 0]
-        step = float(np.median(taken)) if taken.size else 0.0
-        n_iter = len(self._losses)
-        curves = self._losses, self._errors
-        return Descent(*factors, n_iter, self.converged, step, *curves, state)
+# The largest ratio of two gains that is extrapolated as that of a geometric series.
+MAX_GAIN_RATIO = 0.99
 
 
 def descend(
     objective,
-    W,
-    H,
-    penalties,
+    W: np.ndarray,
+    H: np.ndarray,
+    penalties: tuple[Penalty, Penalty],
     *,
-    solver,
-    eta,
-    max_iter,
-    tol,
-    validate=None,
-    n_iter_no_change=5,
-    monitor=None,
-):
-    """Sweep until the penalized objective F, or the held-out error, stops falling.
+    solver: str,
+    eta: float | str,
+    max_iter: int,
+    tol: float,
+    rng: np.random.RandomState | None = None,
+    validate: Callable[[np.ndarray, np.ndarray], float] | None = None,
+    n_iter_no_change: int = 5,
+    monitor: Callable[[Descent], bool] | None = None,
+) -> Descent:
+    """Sweep until the decrease of F still to come is below ``tol * F``.
 
-    Parameters
-    ----------
-    objective : CompleteObjective or ObservedObjective
-    W, H : ndarray of shape (m, .) and (n, .)
-        Where to start. Neither is changed.
-    penalties : pair of Penalty
-        For W and for H.
-    solver : {"gd", "scaled", "als"}
-    eta : "auto" or float
-    max_iter : int
-        The largest number of sweeps.
-    tol : float
-        Stop when F, its gains going on shrinking as they do, has less than this share
-        of itself left to fall.
-    validate : callable (W, H) -> float, optional
-        Error on entries that the objective does not see. With it the iterate of least
-        error is returned, and `n_iter_no_change` sweeps without improvement end the
-        descent.
-    n_iter_no_change : int
-    monitor : callable (Descent) -> bool, optional
-        Called before the first sweep and after each, with what would be returned if
-        the descent ended there. It ends when this returns True.
-
-    Returns
-    -------
-    Descent
-
-    Raises
-    ------
-    DivergenceError
-        When a fixed step makes F non-finite, or keeps it above its start.
-    ValueError
-        When F is not finite at the start, or with the best steps.
+    With `validate`, the error on entries that the objective does not see, stop after
+    `n_iter_no_change` sweeps without improvement and return the iterate of least error.
+    The monitor sees the start and every sweep, and ends the descent by returning True.
     """
-    eps = float(np.finfo(W.dtype).eps)
-    with np.errstate(over="ignore", invalid="ignore"):
-        start = objective.value(W, H) + penalties[0].value(W) + penalties[1].value(H)
+    rng_at_start = deepcopy(rng)
+    method = _method(objective, penalties, solver, eta, rng)
+
+    def trial_of(shorter):
+        """The same method with another step, in the same order of entries."""
+        return _method(objective, penalties, solver, shorter, deepcopy(rng_at_start))
+
+    start = penalized_loss(objective, penalties, W, H)
     refuse_infinite(start, 0)
-    # A fit to the last digit: below this, changes of F are rounding.
-    exact = (10 * eps) ** 2 * objective.total
-    slack = min(tol, 100 * eps)  # a rise so small is rounding too
-    # At a minimum even a step that is too long moves nothing, until it has magnified
-    # the rounding: an SVD is such a start.
-    too_long = eta != "auto" and eta > 2 * _bound(objective, W, H, penalties, solver)
-    patience = PROBATION if too_long else 0
-    sweep = partial(_sweep, objective, penalties, STEPS[solver])
-    accelerate = eta == "auto" and solver != "gd"
-    lowest, first = (start, W, H), (W, H)
-    before, previous, gain, run, rising = (W, H), start, np.inf, 0, 0
-    track = History(
-        W,
-        H,
-        tol=tol,
-        validate=validate,
-        n_iter_no_change=n_iter_no_change,
-        monitor=monitor,
-    )
+    first = lowest = iterate = Iterate(W, H, start)
+    eps = float(np.finfo(W.dtype).eps)
+    exact = (10 * eps) ** 2 * objective.total  # below it, changes of F are rounding
+    ceiling, probation = method.ceiling(start), 0
+    if eta != "auto" and method.probation and eta > 2 * method.step_bound(first):
+        probation = method.probation
+    gain, n_rises = np.inf, 0
+    stopping = {"tol": tol, "validate": validate, "n_iter_no_change": n_iter_no_change}
+    history = History(W, H, monitor=monitor, **stopping)
     for n_iter in range(1, max_iter + 1):
-        (W, H), earlier = _extrapolate((W, H), before, run), (W, H)
-        W, H, loss, sizes = sweep(eta, W, H)
-        if run and not loss <= previous:  # overshot: restart from where it was
-            run, gain = 0, np.inf
-            W, H, loss, sizes = sweep(eta, *earlier)
-        elif accelerate and (run or previous - loss > SLOW * gain):
-            run += 1
-        before, last_gain, gain = earlier, gain, previous - loss
-        rising = rising + 1 if loss > start * (1 + np.sqrt(eps)) else 0
+        last, iterate = iterate, method.sweep(iterate, gain)
+        loss, last_gain = iterate.loss, np.inf if iterate.restarted else gain
+        gain = last.loss - loss
+        n_rises = n_rises + 1 if loss > ceiling else 0
         if eta == "auto":
             refuse_infinite(loss, n_iter)
-            # So near to singular a step misses: what F had reached is kept.
-            if gain < -(np.sqrt(eps) * previous + eps * start + exact):
-                track.add(*earlier, previous, partial(np.asarray, sizes), False)
+            # Systems too near to singular for their precision: keep the last iterate.
+            if gain < -(np.sqrt(eps) * last.loss + eps * start + exact):
+                history.add(last.W, last.H, last.loss, iterate.step_sizes, False)
                 break
-        elif not np.isfinite(loss) or rising == PATIENCE:
-            bound = _bound(objective, *lowest[1:], penalties, solver)
-            stable = min(bound, _bound(objective, *first, penalties, solver))
-            if solver == "gd":
-                trial = partial(_trial, sweep, first, max_iter)
-                longest = min(stable, eta / 2)
-                stable = descending_step(longest, trial, start, hover=np.sqrt(eps))
+        elif not np.isfinite(loss) or n_rises == MAX_RISES:
+            stable = _stable_step(method, trial_of, first, lowest, max_iter)
             raise DivergenceError(eta, n_iter, stable)
-        lowest = min(lowest, (loss, W, H), key=lambda iterate: iterate[0])
-        ratio = min(max(gain, 0) / last_gain, LONGEST) if last_gain > 0 else 0.0
-        converged = -slack * loss < gain < (1 - ratio) * tol * loss or loss <= exact
-        previous = loss
-        track.add(
-            W, H, loss, partial(np.asarray, sizes), converged and n_iter > patience
-        )
-        if track.converged:
+        lowest = min(lowest, iterate, key=lambda candidate: candidate.loss)
+        converged = iterate.converged
+        if converged is None:
+            # Gains g, g r, g r^2, ... from the last one on sum up to g / (1 - r).
+            ratio = max(gain, 0) / last_gain if last_gain > 0 else 0.0
+            threshold = (1 - min(ratio, MAX_GAIN_RATIO)) * tol * loss
+            rounding = min(tol, method.rounding) * loss
+            converged = -rounding <= gain < threshold or loss <= exact
+        converged = converged and n_iter > probation
+        history.add(iterate.W, iterate.H, loss, iterate.step_sizes, converged)
+        if history.converged:
             break
-    return track.descent()
+    return history.descent()
 
 
-def _extrapolate(iterate, before, run):
-    """Go on along the last change of both factors, further the longer it went well."""
-    if run == 0:
-        return iterate
-    momentum = run / (run + 3)
-    return tuple(
-        now + now.dtype.type(momentum) * (now - then)
-        for now, then in zip(iterate, before, strict=True)
-    )
+def _method(objective, penalties, solver: str, eta: float | str, rng):
+    if solver == "sgd":
+        return StochasticEpochs(objective, penalties, eta, rng)
+    return AlternatingSweeps(objective, penalties, eta, solver)
 
 
-def _sweep(objective, penalties, step, eta, W, H):
-    """One step of either side; F is infinite where a fixed step overflowed."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        W_step = step(objective, W, H, penalties[0], eta)
-        W = W_step.factors
-        if not np.isfinite(W).all():
-            return W, H, np.inf, W_step.sizes
-        H_step = step(objective.T, H, W, penalties[1], eta)
-        H, loss = H_step.factors, H_step.loss
-        if loss is None:
-            loss = objective.value(W, H) + penalties[1].value(H)
-        loss += penalties[0].value(W)
-    return W, H, loss, np.concatenate([W_step.sizes, H_step.sizes])
+def _stable_step(method, trial_of, first: Iterate, lowest: Iterate, max_iter: int):
+    """Return a fixed step under which F falls from the start, for `max_iter` sweeps.
 
+    The search begins at the smaller of the bounds at the start and at the lowest F, as
+    the curvature of F grows on the way to some minima.
+    """
+    bound = min(method.step_bound(first), method.step_bound(lowest))
+    if method.full_step_descends:
+        return bound
 
-def _bound(objective, W, H, penalties, solver):
-    """Bound the steps that descend; the full step is exact for als, safe for scaled."""
-    return gradient_bound(objective, W, H, penalties) if solver == "gd" else 1.0
+    def losses(eta):
+        trial, iterate = trial_of(eta), first
+        for _ in range(max_iter):
+            iterate = trial.sweep(iterate, np.inf)
+            yield iterate.loss
 
-
-def _trial(sweep, factors, max_iter, eta):
-    """F after each sweep from the start."""
-    for _ in range(max_iter):
-        *factors, loss, _ = sweep(eta, *factors)
-        yield loss
+    longest = min(bound, method.eta / 2)
+    return descending_step(longest, losses, first.loss, method.tolerated_rise)

@@ -11,10 +11,13 @@ applied to either side. The contract, with ``W`` (m, .) and ``H`` (n, .):
 ``least_squares(H, ridge)``          the W that minimizes F + 1/2 sum ridge * W^2
 ``gram(H)``                          sum_j g_j g_j' over *all* columns, float64, times
                                      the largest weight of an entry
-``deflate(b, c)``                    the data without biases, zero in the holes; it
-                                     knows ``@``, ``.T`` and ``.shape``
+``deflate(b, c)``                    the data without biases, zero where missing; it
+                                     has ``@``, ``.T`` and ``.shape``
 ``total``                            sum of the squared data
 ``T``                                the other side
+``shape``, ``dtype``                 of the data
+``row_bias``, ``column_bias``        whether W and H end in a column of biases
+``largest_weight``                   of an entry, 1 without weights
 ===================================  =================================================
 
 With biases the last column of ``W`` is the row bias b and the last column of ``H`` the
@@ -30,155 +33,142 @@ from scipy import sparse
 from .._data.matrix import CompleteMatrix
 from .._kernels import dispatch
 from .._kernels.linalg import product, row_slices, solve_shared
+from .._kernels.numpy_kernels import regressors
+from .._kernels.rows import Biases, Rows
 
-# Below this share of the data's own sum of squares, an error found as a difference of
+# Below this share of the sum of squares of the data, an error that is a difference of
 # large sums has lost half of its digits and is summed entry by entry instead.
-CANCELLATION = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-3}
+CANCELLATION_SHARE = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-3}
 
-# Below this ratio of the smallest to the largest eigenvalue a system is solved for
-# targets in float64.
-ILL_CONDITIONED = 1e-5
+# Below this ratio of the smallest to the largest eigenvalue, the targets of a system
+# are computed in float64.
+MIN_EIGENVALUE_RATIO = 1e-5
 
-
-class _Side:
-    """What both objectives share: whose biases there are, and the regressors."""
-
-    row_bias: bool
-    column_bias: bool
-    largest_weight = 1.0
-
-    def _regressors(self, H):
-        """Split H into the regressors of a row, (n, r), and the offset c or None."""
-        factors, offset = (H[:, :-1], H[:, -1]) if self.column_bias else (H, None)
-        if self.row_bias:
-            factors = np.column_stack([factors, np.ones(len(H), H.dtype)])
-        return factors, offset
-
-    def gram(self, H):
-        """Bound the second derivative of every row from above, (r, r)."""
-        design = self._regressors(H)[0].astype(np.float64, copy=False)
-        return self.largest_weight * (design.T @ design)
+NO_BIASES = Biases(row=False, column=False)
 
 
 def objective_of(entries, biases):
     """Squared error over the entries of a `CompleteMatrix` or `ObservedMatrix`."""
-    flags = {"row_bias": biases[0], "column_bias": biases[1]}
     if isinstance(entries, CompleteMatrix):
         mean = entries.mean if sparse.issparse(entries.values) else 0.0
-        return CompleteObjective(entries.values, mean=mean, **flags)
-    return ObservedObjective(entries.rows, **flags)
+        return CompleteObjective(entries.values, mean=mean, biases=biases)
+    return ObservedObjective(entries.rows, biases=biases)
+
+
+class _Side:
+    """What both objectives share: biases, and the regressors that they lead to."""
+
+    largest_weight = 1.0
+
+    def __init__(self, biases):
+        self.row_bias, self.column_bias = self._biases = Biases(*biases)
+
+    def _design(self, H: np.ndarray) -> np.ndarray:
+        """Return the regressors g_j of a row, (n, r)."""
+        return regressors(H, *self._biases)[0]
+
+    def gram(self, H: np.ndarray) -> np.ndarray:
+        """Bound the second derivative of every row from above, (r, r)."""
+        design = self._design(H).astype(np.float64, copy=False)
+        return self.largest_weight * (design.T @ design)
 
 
 class CompleteObjective(_Side):
-    """Every entry is observed; X is dense or sparse, and no residual is formed.
+    """All entries of X are observed, those that a sparse X does not store as zeros.
 
-    Parameters
-    ----------
-    X : ndarray or CSR/CSC matrix of shape (m, n)
-        An entry that a sparse X does not store is a zero.
-    mean : float
-        Subtracted from every entry without touching X.
-    row_bias, column_bias : bool
-        Whether W, respectively H, ends in a column of biases.
+    Everything follows from products of X with factors: no residual is formed, and the
+    mean is subtracted without touching X. Both sides share the `sums` over X.
     """
 
-    def __init__(self, X, *, mean=0.0, row_bias=False, column_bias=False):
-        stored = X.data[None] if sparse.issparse(X) else X
-        total = float(_row_squares(stored).sum(dtype=np.float64))
-        sums = [np.asarray(X.sum(axis=k, dtype=np.float64)).ravel() for k in (1, 0)]
-        self._set(X, mean, row_bias, column_bias, total, sums)
-
-    def _set(self, X, mean, row_bias, column_bias, total, sums):
-        self.X, self.mean = X, mean
-        self.shape, self.dtype = X.shape, X.dtype
-        self.row_bias, self.column_bias = row_bias, column_bias
-        self.total, self._sums = total, sums
+    def __init__(self, X, *, mean=0.0, biases=NO_BIASES, sums=None):
+        super().__init__(biases)
+        self.X, self.mean, self.shape, self.dtype = X, mean, X.shape, X.dtype
+        self.total, self._row_sums, self._column_sums = sums or _sums_of(X)
 
     @property
     def T(self):
         """The same data with rows and columns exchanged."""
-        other = object.__new__(CompleteObjective)
-        flags = self.column_bias, self.row_bias
-        other._set(self.X.T, self.mean, *flags, self.total, self._sums[::-1])
-        return other
+        sums = self.total, self._column_sums, self._row_sums
+        biases = self._biases[::-1]
+        return CompleteObjective(self.X.T, mean=self.mean, biases=biases, sums=sums)
 
-    def _offset(self, H):
+    def _offset(self, H: np.ndarray) -> np.ndarray:
         """Mean and column bias, (n,) float64."""
         offset = np.full(len(H), self.mean)
         return offset + H[:, -1] if self.column_bias else offset
 
-    def _correlate(self, design, offset):
-        """Multiply the targets with the regressors, (m, r)."""
-        found = product(self.X, design)
+    def _correlate(self, design: np.ndarray, offset: np.ndarray) -> np.ndarray:
+        """Multiply the targets with the regressors: (X - 1 offset') design, (m, r)."""
+        correlations = product(self.X, design)
         if offset.any():
-            found = found - (offset @ design).astype(found.dtype)
-        return found
+            correlations = correlations - (offset @ design).astype(correlations.dtype)
+        return correlations
 
-    def _correlate_in_double(self, design, offset):
+    def _correlate_in_double(self, design, offset) -> np.ndarray:
         """The same in float64: an ill-conditioned system magnifies rounding."""
         design = design.astype(np.float64)
-        found = np.empty((self.X.shape[0], design.shape[1]))
+        correlations = np.empty((self.X.shape[0], design.shape[1]))
         whole = [slice(None)]  # what is sparse is small, or slow to cut
         for rows in whole if sparse.issparse(self.X) else row_slices(*self.X.shape):
-            found[rows] = self.X[rows] @ design
-        return found - offset @ design
+            correlations[rows] = self.X[rows] @ design
+        return correlations - offset @ design
 
-    def _expand(self, W, H):
-        """Form value and gradient out of Gram matrices."""
-        design, offset = self._regressors(H)[0], self._offset(H)
+    def value(self, W, H) -> float:
+        """Half the sum of squared residuals."""
+        return self.value_and_gradient(W, H)[0]
+
+    def value_and_gradient(self, W, H) -> tuple[float, np.ndarray]:
+        """Half the sum of squared residuals and its gradient in W.
+
+        With the targets T = X - 1 offset' and the regressors G, the value is
+        1/2 (|T|^2 - 2 W . T G + W'W . G'G) and the gradient is W G'G - T G.
+        """
+        design, offset = self._design(H), self._offset(H)
         correlations = self._correlate(design, offset)
         gram = self.gram(H)
-        target = self.total - 2 * (offset @ self._sums[1])
-        target += self.X.shape[0] * (offset @ offset)
+        targets = self.total - 2 * (offset @ self._column_sums)
+        targets += self.X.shape[0] * (offset @ offset)
         cross = np.einsum("ij,ij->i", W, correlations).sum(dtype=np.float64)
         W64 = W.astype(np.float64, copy=False)
-        value = 0.5 * (target - 2 * cross + np.vdot(W64.T @ W64, gram))
-        scale = max(self.total, target)
-        if value < CANCELLATION[W.dtype] * scale and not sparse.issparse(self.X):
+        value = 0.5 * (targets - 2 * cross + np.vdot(W64.T @ W64, gram))
+        cancels = value < CANCELLATION_SHARE[W.dtype] * max(self.total, targets)
+        if cancels and not sparse.issparse(self.X):
             value = self._sum_of_residuals(W, design, offset)
         return max(float(value), 0.0), W @ gram.astype(W.dtype) - correlations
 
-    def _sum_of_residuals(self, W, design, offset):
+    def _sum_of_residuals(self, W, design, offset) -> float:
         value, offset = 0.0, offset.astype(W.dtype)
-        for rows in row_slices(self.X.shape[0], self.X.shape[1]):
+        for rows in row_slices(*self.X.shape):
             residual = W[rows] @ design.T
             residual += offset
             residual -= self.X[rows]
-            value += float(_row_squares(residual).sum(dtype=np.float64))
+            value += _sum_of_squares(residual)
         return 0.5 * value
 
-    def value(self, W, H):
-        """Half the sum of squared residuals."""
-        return self._expand(W, H)[0]
-
-    def value_and_gradient(self, W, H):
-        """Half the sum of squared residuals and its gradient in W."""
-        return self._expand(W, H)
-
-    def curvature(self, D, H):
-        """Second derivative along each row of D."""
+    def curvature(self, D, H) -> np.ndarray:
+        """Second derivative along each row of D: d_i' G'G d_i."""
         return np.einsum("ij,ij->i", D @ self.gram(H).astype(D.dtype), D)
 
-    def least_squares(self, H, ridge):
-        """Exact rows; all of them share one system."""
-        design, offset = self._regressors(H)[0], self._offset(H)
+    def least_squares(self, H, ridge) -> np.ndarray:
+        """Exact rows, which share one system: W (G'G + ridge) = T G."""
+        design, offset = self._design(H), self._offset(H)
         system = self.gram(H) + np.diag(ridge)
-        if H.dtype == np.float32 and _ill_conditioned(system):
-            found = self._correlate_in_double(design, offset)
+        if H.dtype == np.float32 and _is_ill_conditioned(system):
+            correlations = self._correlate_in_double(design, offset)
         else:
-            found = self._correlate(design, offset)
-        return solve_shared(system, found, len(H)).astype(H.dtype, copy=False)
+            correlations = self._correlate(design, offset)
+        return solve_shared(system, correlations, len(H)).astype(H.dtype, copy=False)
 
     def deflate(self, b, c):
         """Subtract biases, (m, 0 or 1) and (n, 0 or 1); good for products only."""
-        row = b[:, 0] if self.row_bias else np.zeros(len(b), b.dtype)
-        column = self._offset(c).astype(c.dtype)
-        if not (row.any() or column.any()):
+        row_offset = b[:, 0] if self.row_bias else np.zeros(len(b), b.dtype)
+        column_offset = self._offset(c).astype(c.dtype)
+        if not (row_offset.any() or column_offset.any()):
             return self.X
-        return _Deflated(self.X, row, column)
+        return _WithoutOffsets(self.X, row_offset, column_offset)
 
 
-class _Deflated:
+class _WithoutOffsets:
     """``X - b 1' - 1 c'``, never written out."""
 
     def __init__(self, X, b, c):
@@ -186,7 +176,7 @@ class _Deflated:
 
     @property
     def T(self):
-        return _Deflated(self.X.T, self.c, self.b)
+        return _WithoutOffsets(self.X.T, self.c, self.b)
 
     def __matmul__(self, V):
         return product(self.X, V) - np.outer(self.b, V.sum(axis=0)) - self.c @ V
@@ -195,19 +185,12 @@ class _Deflated:
 class ObservedObjective(_Side):
     """Only the entries of a list are observed; nothing else is ever formed.
 
-    Parameters
-    ----------
-    rows : Rows
-        The entries by rows, the mean already subtracted.
-    columns : Rows, optional
-        The same entries by columns; made when first needed.
-    row_bias, column_bias : bool
-        Whether W, respectively H, ends in a column of biases.
+    The entries by columns are made when first needed. The mean is already subtracted.
     """
 
-    def __init__(self, rows, columns=None, *, row_bias=False, column_bias=False):
+    def __init__(self, rows: Rows, columns: Rows | None = None, *, biases=NO_BIASES):
+        super().__init__(biases)
         self.rows, self._columns = rows, columns
-        self.row_bias, self.column_bias = row_bias, column_bias
         self.shape, self.dtype = rows.shape, rows.values.dtype
 
     @cached_property
@@ -221,36 +204,31 @@ class ObservedObjective(_Side):
         """The same data with rows and columns exchanged."""
         if self._columns is None:
             self._columns = self.rows.transpose()
-        flags = {"row_bias": self.column_bias, "column_bias": self.row_bias}
-        return ObservedObjective(self._columns, self.rows, **flags)
+        return ObservedObjective(self._columns, self.rows, biases=self._biases[::-1])
 
     def with_biases(self):
         """The same data, for a model that has the biases of either side."""
-        flags = {"row_bias": True, "column_bias": True}
-        return ObservedObjective(self.rows, self.T.rows, **flags)
+        biases = Biases(row=True, column=True)
+        return ObservedObjective(self.rows, self.T.rows, biases=biases)
 
     @property
     def total(self):
         """Sum of the weighted squares of the data."""
         return self.rows.sum_of_squares
 
-    @property
-    def _biases(self):
-        return self.row_bias, self.column_bias
-
-    def value(self, W, H):
+    def value(self, W, H) -> float:
         """Half the sum of squared residuals."""
         return dispatch.loss(self.rows, W, H, self._biases)
 
-    def value_and_gradient(self, W, H):
+    def value_and_gradient(self, W, H) -> tuple[float, np.ndarray]:
         """Half the sum of squared residuals and its gradient in W."""
         return dispatch.loss_and_gradient(self.rows, W, H, self._biases)
 
-    def curvature(self, D, H):
+    def curvature(self, D, H) -> np.ndarray:
         """Second derivative along each row of D."""
         return dispatch.curvature(self.rows, D, H, self._biases)
 
-    def least_squares(self, H, ridge):
+    def least_squares(self, H, ridge) -> np.ndarray:
         """Exact rows, each with the system of its own entries."""
         return dispatch.least_squares(self.rows, H, self._biases, ridge)
 
@@ -259,33 +237,32 @@ class ObservedObjective(_Side):
         columns = self.T
         by_rows = -dispatch.residuals(self.rows, b, c, self._biases)
         by_columns = -dispatch.residuals(columns.rows, c, b, columns._biases)
-        return _Observed(
+        return ObservedObjective(
             self.rows._replace(values=by_rows),
             columns.rows._replace(values=by_columns),
         )
 
-
-class _Observed:
-    """A sparse matrix by rows and by columns, for products on several threads."""
-
-    def __init__(self, rows, columns):
-        self.rows, self.columns, self.shape = rows, columns, rows.shape
-
-    @property
-    def T(self):
-        return _Observed(self.columns, self.rows)
-
     def __matmul__(self, V):
+        """Multiply the data, zero where missing, with V; on several threads."""
         return dispatch.product(self.rows, V)
 
 
-def _ill_conditioned(system):
-    """Whether a system magnifies the rounding of float32 to what is seen."""
+def _is_ill_conditioned(system: np.ndarray) -> bool:
+    """Whether a system visibly magnifies the rounding of float32."""
     if not np.isfinite(system).all():
         return False
     eigenvalues = np.linalg.eigvalsh(system)
-    return eigenvalues[0] < ILL_CONDITIONED * eigenvalues[-1]
+    return eigenvalues[0] < MIN_EIGENVALUE_RATIO * eigenvalues[-1]
 
 
-def _row_squares(A):
-    return np.einsum("ij,ij->i", A, A)
+def _sums_of(X) -> tuple[float, np.ndarray, np.ndarray]:
+    """Sum of squares, and sums over each row and each column."""
+    stored = X.data[None] if sparse.issparse(X) else X
+    row_sums, column_sums = (
+        np.asarray(X.sum(axis=axis, dtype=np.float64)).ravel() for axis in (1, 0)
+    )
+    return _sum_of_squares(stored), row_sums, column_sums
+
+
+def _sum_of_squares(A: np.ndarray) -> float:
+    return float(np.einsum("ij,ij->i", A, A).sum(dtype=np.float64))

@@ -1,4 +1,4 @@
-"""What an estimator asks of a fit."""
+"""The parameters of a fit."""
 
 from typing import NamedTuple
 
@@ -24,6 +24,6 @@ class FitParameters(NamedTuple):
 
     @classmethod
     def of(cls, estimator, **replaced):
-        """Read them from an estimator, but for those that are `replaced`."""
+        """Read the parameters of an estimator, except those that are `replaced`."""
         names = (name for name in cls._fields if name not in replaced)
         return cls(**{name: getattr(estimator, name) for name in names}, **replaced)

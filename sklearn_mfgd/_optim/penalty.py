@@ -8,7 +8,7 @@ from .._data.units import times_power
 
 # In the units of the solvers, where data are of order one, a ridge of this size leaves
 # nothing of any factor. A larger one would overflow.
-LARGEST_RIDGE = 1e30
+MAX_RIDGE = 1e30
 
 
 class Ridge(NamedTuple):
@@ -24,18 +24,27 @@ class Penalty(NamedTuple):
     ridge: np.ndarray  # penalty of each column
     unit: np.ndarray  # the user's gradient step eta=1, in the units of the solver
 
-    def value(self, F):
+    def value(self, F: np.ndarray) -> float:
         """Penalty of a factor matrix: half the sum of ridge times square."""
         return 0.5 * float(np.einsum("ij,ij->j", F, F) @ self.ridge)
 
 
-def penalties_of(rank, biases, ridge, exponent=0):
-    """Penalty and unit of every column of W and of H."""
+def penalties_of(rank, biases, ridge: Ridge, exponent=0) -> tuple[Penalty, Penalty]:
+    """Penalty and unit of every column of W and of H, for data over 4**exponent.
+
+    The ridge on factors becomes reg / 4**exponent there, see `_data.units`.
+    """
     with np.errstate(over="ignore"):
         scaled = times_power(float(ridge.factors), -2 * exponent)
-    scaled = min(float(scaled), LARGEST_RIDGE)
-    factors, bias = np.full(rank, scaled), min(ridge.biases, LARGEST_RIDGE)
+    factors = np.full(rank, min(float(scaled), MAX_RIDGE))
     unit = np.full(rank, times_power(1.0, 2 * exponent))
+    bias = min(ridge.biases, MAX_RIDGE)
     with_bias = Penalty(np.append(factors, bias), np.append(unit, 1.0))
     without = Penalty(factors, unit)
     return tuple(with_bias if biased else without for biased in biases)
+
+
+def penalized_loss(objective, penalties, W: np.ndarray, H: np.ndarray) -> float:
+    """F: the squared error and the ridge of both sides; infinite where it overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return objective.value(W, H) + penalties[0].value(W) + penalties[1].value(H)

@@ -11,8 +11,8 @@ from .objective import objective_of
 class RidgeModel(NamedTuple):
     """Column factors in the units of the solvers, of the columns with entries.
 
-    The contract of a fitted model is that of this class: the estimators ask nothing
-    else of the models in `_bayes` either.
+    This class states the contract of a fitted model: the estimators ask nothing else of
+    the models in `_bayes`.
     """
 
     factors: np.ndarray  # [h, c]; the last row is that of columns without entries
@@ -25,8 +25,8 @@ class RidgeModel(NamedTuple):
     noise_variance = row_precision = column_precision = None
 
     @classmethod
-    def of(cls, H, ridge, biases):
-        """Make one of the column factors that a fit ended with."""
+    def of(cls, H, ridge, biases) -> "RidgeModel":
+        """Return the model of the column factors at the end of a fit."""
         return cls(np.vstack([H, np.zeros_like(H[:1])]), ridge, biases)
 
     @property
@@ -41,18 +41,18 @@ class RidgeModel(NamedTuple):
         """Column factors [h, c] of all columns, (n, rank) or (n, rank + 1)."""
         return self.factors[:-1] if self.columns is None else self.factors[self.columns]
 
-    def over(self, columns):
-        """Make the same model of columns with these rows of `factors`; None: all."""
+    def over(self, columns) -> "RidgeModel":
+        """Return the same model of columns with these rows of `factors`; None: all."""
         return self._replace(columns=columns)
 
-    def take(self, columns):
-        """Make the same model of some of the columns."""
+    def take(self, columns) -> "RidgeModel":
+        """Return the same model of some of the columns."""
         numbers = self.columns
         if numbers is None:
             numbers = np.arange(len(self.factors) - 1)
         return self._replace(columns=numbers[columns])
 
-    def fold_in(self, matrix):
+    def fold_in(self, matrix) -> np.ndarray:
         """Row factors [w, b] of new rows, each by itself, (m, q)."""
         return next(self.reconstruct(matrix))[0]
 

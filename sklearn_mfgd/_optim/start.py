@@ -1,22 +1,21 @@
-"""What every fit begins with: entries to hold out, and factors to start from."""
+"""The beginning of every fit: entries to hold out, and factors to start from."""
 
 from functools import partial
 
 import numpy as np
 from scipy import sparse
 
-from .._data.matrix import CompleteMatrix, hold_out, validation_error
+from .._data.holdout import hold_out, validation_error
+from .._data.matrix import CompleteMatrix
 from .init import factors_from_means, initial_biases, random_factors, svd_factors
+from .parameters import FitParameters
 
 
-def split_for_early_stopping(matrix, parameters, biases, rng):
-    """Hold out entries where `early_stopping` asks for it.
+def split_for_early_stopping(matrix, parameters: FitParameters, biases, rng):
+    """Hold out entries if `early_stopping` asks for it.
 
-    Returns
-    -------
-    training : CompleteMatrix or ObservedMatrix
-    validate : callable (W, H) -> float, or None
-        Root mean squared error of the entries that were held out.
+    Returns the entries to train on, and a function of W and H, or None: the root mean
+    squared error of the entries that were held out.
     """
     if not parameters.early_stopping:
         return matrix, None
@@ -26,10 +25,10 @@ def split_for_early_stopping(matrix, parameters, biases, rng):
 
 
 def starting_factors(matrix, objective, penalties, parameters, rng, H=None):
-    """Return W and H to start from, with a last column of biases where there are any.
+    """Return W and H to start from, whose last columns are biases if there are any.
 
-    These are given column factors `H` with row factors that are solved for, the given
-    pair of factors, singular vectors of the data, or random numbers.
+    Given column factors `H` come with the row factors that they imply. Without them,
+    `init` decides: a given pair, singular vectors of the data, or random numbers.
     """
     if H is not None:
         return objective.least_squares(H, penalties[0].ridge), H
@@ -38,15 +37,16 @@ def starting_factors(matrix, objective, penalties, parameters, rng, H=None):
         W, H = _factors_of_data(matrix, objective, (b, c), penalties, parameters, rng)
     else:
         W, H = (np.array(factors, b.dtype) for factors in parameters.init)
-    # What was never observed stays at its prior: no gradient would ever move it.
+    # Rows and columns without entries stay at their prior: no gradient moves them.
     W[matrix.counts(axis=1) == 0] = 0
     H[matrix.counts(axis=0) == 0] = 0
     return np.column_stack([W, b]), np.column_stack([H, c])
 
 
 def _factors_of_data(matrix, objective, biases, penalties, parameters, rng):
+    """Return the factors of ``init="svd"`` or "random" for what biases leave."""
     b, c = biases
-    n_places = len(b) * len(c)
+    n_entries = len(b) * len(c)
     random = parameters.init == "random"
     if random and parameters.reg != "auto":
         weight = matrix.weight()
@@ -55,19 +55,19 @@ def _factors_of_data(matrix, objective, biases, penalties, parameters, rng):
         start = partial(
             svd_factors,
             rank=parameters.rank,
-            share=matrix.n_observed / n_places,
+            share=matrix.n_observed / n_entries,
             shrink=penalties[0].ridge[0] * matrix.n_observed / matrix.weight(),
-            # Learned precisions soon decide which factors last: even random ones must
-            # be of the data, or the result would depend on the seed.
+            # Learned precisions soon decide which factors survive: even random factors
+            # must come from the data, or the result would depend on the seed.
             rng=rng if random else None,
         )
-    if matrix.n_observed == n_places or objective.column_bias:
+    if matrix.n_observed == n_entries or objective.column_bias:
         return start(objective, b, c)
     return factors_from_means(objective, parameters.rank, start)
 
 
-def refuse_unstored_zeros(matrix, why):
-    """Refuse to list the entries of sparse data whose unstored entries are zeros."""
+def refuse_unstored_zeros(matrix, why: str) -> None:
+    """Refuse to list the entries of a sparse X whose unstored entries are zeros."""
     if isinstance(matrix, CompleteMatrix) and sparse.issparse(matrix.values):
         raise ValueError(
             f"{why} visits or hides single entries of X, which would store all the "

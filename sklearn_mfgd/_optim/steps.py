@@ -29,8 +29,8 @@ import numpy as np
 
 from .._kernels.linalg import solve_shared
 
-# Below this share of its old value the new one is not found as a difference.
-CANCELLATION = 1e-6
+# A new F below this share of the old one is not computed as a difference: rounding.
+CANCELLATION_SHARE = 1e-6
 
 
 class Step(NamedTuple):
@@ -38,10 +38,10 @@ class Step(NamedTuple):
 
     factors: np.ndarray
     sizes: np.ndarray
-    loss: float | None  # data term and own ridge afterwards, where known for free
+    loss: float | None  # data term and ridge of this side, where known for free
 
 
-def gradient_step(objective, W, H, penalty, eta):
+def gradient_step(objective, W, H, penalty, eta) -> Step:
     """Move every row of W against its gradient."""
     value, gradient = _penalized_gradient(objective, W, H, penalty)
     if eta == "auto":
@@ -50,8 +50,8 @@ def gradient_step(objective, W, H, penalty, eta):
     return Step(W - step * gradient, np.array([eta]), None)
 
 
-def scaled_step(objective, W, H, penalty, eta):
-    """Move every row of W against its gradient preconditioned by H'H + ridge."""
+def scaled_step(objective, W, H, penalty, eta) -> Step:
+    """Move every row of W against its gradient, preconditioned by H'H + ridge."""
     value, gradient = _penalized_gradient(objective, W, H, penalty)
     system = objective.gram(H) + np.diag(penalty.ridge)
     direction = -solve_shared(system, gradient, len(H)).astype(W.dtype, copy=False)
@@ -60,7 +60,7 @@ def scaled_step(objective, W, H, penalty, eta):
     return Step(W + W.dtype.type(eta) * direction, np.array([eta]), None)
 
 
-def least_squares_step(objective, W, H, penalty, eta):
+def least_squares_step(objective, W, H, penalty, eta) -> Step:
     """Move every row of W to, or by the fraction eta towards, its minimum."""
     exact = objective.least_squares(H, penalty.ridge)
     if eta == "auto":
@@ -71,26 +71,26 @@ def least_squares_step(objective, W, H, penalty, eta):
 STEPS = {"gd": gradient_step, "scaled": scaled_step, "als": least_squares_step}
 
 
-def _penalized_gradient(objective, W, H, penalty):
+def _penalized_gradient(objective, W, H, penalty) -> tuple[float, np.ndarray]:
     value, gradient = objective.value_and_gradient(W, H)
     gradient += penalty.ridge.astype(W.dtype) * W
     return value + penalty.value(W), gradient
 
 
-def _exact_step(objective, W, H, penalty, value, gradient, direction):
+def _exact_step(objective, W, H, penalty, value, gradient, direction) -> Step:
     """Minimize F along the direction of each row.
 
     F is quadratic there, so its new value costs nothing, unless so little is left of
     the old one that the difference is rounding.
     """
-    # Of unit length in the largest entry, so that no square over- or underflows.
+    # Scaled to a largest entry of 1, so that no square over- or underflows.
     length = np.abs(direction).max(axis=1)
     direction = direction / np.where(length > 0, length, 1)[:, None]
+    # The minimum along d_i is at -g_i.d_i / (sum_j (d_i.h_j)^2 + ridge.d_i^2).
     slope = np.einsum("ij,ij->i", gradient, direction).astype(np.float64)
     curvature = objective.curvature(direction, H) + direction**2 @ penalty.ridge
     sizes = np.divide(-slope, curvature, out=np.zeros_like(slope), where=curvature > 0)
-    gain = 0.5 * float(sizes @ slope)
     factors = W + sizes.astype(W.dtype)[:, None] * direction
+    loss = value + 0.5 * float(sizes @ slope)
     sizes = np.divide(sizes, length, out=np.zeros_like(sizes), where=length > 0)
-    loss = value + gain
-    return Step(factors, sizes, loss if loss > CANCELLATION * value else None)
+    return Step(factors, sizes, loss if loss > CANCELLATION_SHARE * value else None)

@@ -35,21 +35,21 @@ UNITS = {
     "WSPM": "m/s",
 }
 
-# data/beijing_air.npz encodes the readings without loss. Row v of `levels` lists what
-# variable v can read: NaN, then its distinct values in ascending order. A reading is
-# its column number there, so 0 is missing. Stored are the differences of these numbers
-# from hour to hour (starting from 0) plus 128, modulo 2^16, as `steps`, of shape
-# (2, variables, stations, hours): all the low bytes, then all the high bytes.
+# data/beijing_air.npz encodes the measurements without loss. Row v of `levels` lists
+# NaN, then the distinct values of variable v in ascending order. A measurement is
+# encoded as its column number there, so 0 is missing. `steps` stores the differences of
+# these numbers from hour to hour (starting from 0) plus 128, modulo 2^16, and has the
+# shape (2, variables, stations, hours): all the low bytes, then all the high bytes.
 
 
 def _read_beijing_air():
-    """Return the readings as an array of shape (hours, stations * variables)."""
+    """Return the measurements as an array of shape (hours, stations * variables)."""
     file = resources.files("sklearn_mfgd.datasets") / "data" / "beijing_air.npz"
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
         levels, (low, high) = arrays["levels"], arrays["steps"].astype(np.uint16)
     codes = np.cumsum(low + 256 * high - 128, axis=-1, dtype=np.uint16)
-    readings = levels[np.arange(len(levels)), codes.T]  # hours, stations, variables
-    return readings.reshape(len(readings), -1)
+    values = levels[np.arange(len(levels)), codes.T]  # hours, stations, variables
+    return values.reshape(len(values), -1)
 
 
 @validate_params(
@@ -71,7 +71,7 @@ def load_beijing_air(*, as_frame=False):
     =================   =============================
 
     The data are an extract of data set 501 of the UCI Machine Learning Repository [1]_,
-    licensed under CC BY 4.0. ``DESCR`` tells what was taken and whom to cite.
+    licensed under CC BY 4.0. ``DESCR`` says what was taken and whom to cite.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def load_beijing_air(*, as_frame=False):
         Dictionary-like object, with the following attributes.
 
         data : {ndarray, DataFrame} of shape (8760, 132)
-            The readings, NaN where missing. A row is an hour; the columns go through
+            The measurements, NaN where missing. Each row is an hour; the columns are
             the variables of the first station, then those of the second, and so on, so
             that ``data.reshape(8760, 12, 11)`` splits them into stations and variables.
             If `as_frame=True`, `data` is a pandas DataFrame indexed by time.

@@ -8,9 +8,4 @@ from ._factors import FactorDisplay
 from ._loss_curve import LossCurveDisplay
 from ._matrix import MatrixDisplay
 
-__all__ = [
-    "CalibrationDisplay",
-    "FactorDisplay",
-    "LossCurveDisplay",
-    "MatrixDisplay",
-]
+__all__ = ["CalibrationDisplay", "FactorDisplay", "LossCurveDisplay", "MatrixDisplay"]

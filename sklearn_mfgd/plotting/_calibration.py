@@ -1,38 +1,37 @@
 """Whether intervals cover as much as they promise."""
 
 import numpy as np
-from scipy import sparse
 from scipy.special import ndtri
 from sklearn.utils import check_array, check_consistent_length
 
-from .._data.observed import check_sparse, observe
-from .._data.tables import as_stored, check_table
-from ._axes import axes_for, tidy
-from ._models import seen_columns, varying_columns
+from .._data.entries import Entries
+from ._display import BaseDisplay
+from ._models import varying_columns
 
-LEVELS = np.linspace(0.05, 0.99, 20)
+DEFAULT_LEVELS = np.linspace(0.05, 0.99, 20)
 
 
-class CalibrationDisplay:
+class CalibrationDisplay(BaseDisplay):
     """Share of held-out entries within intervals of each nominal coverage.
 
-    On the diagonal intervals are right; below it they are too narrow.
+    On the diagonal intervals are as wide as they should be; below it they are too
+    narrow.
 
     Parameters
     ----------
     nominal : ndarray of shape (n_levels,)
-        What the intervals promise.
+        Coverage that the intervals promise.
     covered : ndarray of shape (n_levels,)
-        Share of the entries within them.
+        Share of the entries that lie within them.
     name : str, default=None
-        What to call the curve.
+        Name of the curve.
 
     Attributes
     ----------
     figure_ : matplotlib Figure
-        What was drawn on.
+        The figure.
     ax_ : matplotlib Axes
-        With the curve.
+        The axes.
     line_ : matplotlib Line2D
         The curve.
 
@@ -70,12 +69,12 @@ class CalibrationDisplay:
         X_test : {array-like, sparse matrix} of shape (n_samples, n_features)
             The hidden entries, NaN or not stored everywhere else, as
             :func:`sklearn_mfgd.model_selection.train_test_split_entries` returns them.
-            Entries that X shows as well are left out, and so are columns that an
-            imputer has never seen.
+            Entries that X shows as well are left out, and so are columns that were
+            empty when an imputer was fitted.
         levels : array-like of shape (n_levels,), default=None
             Nominal coverages, between 0 and 1.
         name : str, default=None
-            What to call the curve; by default the class of the estimator.
+            Name of the curve; by default the class of the estimator.
         ax : matplotlib Axes, default=None
             Where to draw; by default a new figure.
 
@@ -89,26 +88,29 @@ class CalibrationDisplay:
         ValueError
             When X shows all of X_test, or the fit does not know how uncertain it is.
         """
-        rows, columns, truth = _hidden(estimator, X, X_test)
+        rows, columns, truth = _hidden_entries(estimator, X, X_test)
         if hasattr(estimator, "impute"):
-            seen = seen_columns(estimator)
+            filled = np.flatnonzero(~np.isnan(estimator.mean_))
             # A constant column has no interval.
-            own = hasattr(estimator, "factorization_")
-            known = np.isin(columns, varying_columns(estimator) if own else seen)
+            has_factors = hasattr(estimator, "factorization_")
+            with_interval = varying_columns(estimator) if has_factors else filled
+            known = np.isin(columns, with_interval)
             rows, columns, truth = rows[known], columns[known], truth[known]
             # Its output lacks empty columns, unless they are kept.
             every = np.arange(estimator.n_features_in_)
-            kept = every if estimator.keep_empty_features else seen
+            kept = every if estimator.keep_empty_features else filled
             places = rows, np.searchsorted(kept, columns)
-            filled, deviations = estimator.impute(X, return_std=True)
-            x, std = np.asarray(filled)[places], np.asarray(deviations)[places]
+            imputed, deviations = estimator.impute(X, return_std=True)
+            predicted, std = np.asarray(imputed)[places], np.asarray(deviations)[places]
         else:
             Z, covariance = estimator.transform(X, return_cov=True)
-            x, std = estimator.predict_entries(
+            predicted, std = estimator.predict_entries(
                 Z, rows, columns, covariance=covariance, return_std=True
             )
         name = type(estimator).__name__ if name is None else name
-        return cls.from_predictions(truth, x, std, levels=levels, name=name, ax=ax)
+        return cls.from_predictions(
+            truth, predicted, std, levels=levels, name=name, ax=ax
+        )
 
     @classmethod
     def from_predictions(cls, y_true, y_pred, std, *, levels=None, name=None, ax=None):
@@ -121,7 +123,7 @@ class CalibrationDisplay:
         levels : array-like of shape (n_levels,), default=None
             Nominal coverages, between 0 and 1.
         name : str, default=None
-            What to call the curve.
+            Name of the curve.
         ax : matplotlib Axes, default=None
             Where to draw; by default a new figure.
 
@@ -142,36 +144,25 @@ class CalibrationDisplay:
         check_consistent_length(y_true, y_pred, std)
         if (std < 0).any():
             raise ValueError(f"std must not be negative; got {std.min():g}.")
-        off = np.abs(y_true - y_pred)
-        levels = LEVELS if levels is None else np.asarray(levels, dtype=np.float64)
+        errors = np.abs(y_true - y_pred)
+        levels = DEFAULT_LEVELS if levels is None else np.asarray(levels, np.float64)
         if ((levels <= 0) | (levels >= 1)).any():
             raise ValueError(f"levels must lie between 0 and 1; got {levels}.")
-        widths = ndtri(0.5 + levels / 2)
-        covered = np.array([np.mean(off <= width * std) for width in widths])
+        # Half the width of a central interval, in standard deviations.
+        half_widths = ndtri(0.5 + levels / 2)
+        covered = np.array([np.mean(errors <= z * std) for z in half_widths])
         return cls(levels, covered, name=name).plot(ax)
 
-    def plot(self, ax=None):
-        """Draw the curve.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; by default a new figure.
-
-        Returns
-        -------
-        display : CalibrationDisplay
-            The picture.
-        """
-        self.figure_, (self.ax_,) = axes_for(ax, width=4.2, height=4.0)
+    def _draw(self, ax):
+        (self.ax_,) = self._open_axes(ax, width=4.2, height=4.0)
         if not any(line.get_label() == "exact" for line in self.ax_.lines):
             self.ax_.plot([0, 1], [0, 1], ":", color="black", label="exact")
-        kind = len(self.ax_.lines) - 1
+        n_curves = len(self.ax_.lines) - 1  # those of earlier displays
         (self.line_,) = self.ax_.plot(
             self.nominal,
             self.covered,
-            ("-", "--", "-.")[kind % 3],
-            marker="osD^v"[kind % 5],
+            ("-", "--", "-.")[n_curves % 3],
+            marker="osD^v"[n_curves % 5],
             markersize=4,
             label=self.name or "intervals",
         )
@@ -183,35 +174,27 @@ class CalibrationDisplay:
         )
         self.ax_.set_aspect("equal")
         self.ax_.legend(frameon=False, loc="best")
-        tidy(self.ax_)
-        return self
+        self._hide_frame(self.ax_)
 
 
-def _hidden(estimator, X, X_test):
-    """Rows, columns and values of X_test that X does not show."""
-    shown, test = _observed(X, getattr(estimator, "missing_values", np.nan)), X_test
-    test = _observed(test, np.nan)
-    if shown[0] != test[0]:
-        raise ValueError(f"X_test must have the shape of X, {shown[0]}; got {test[0]}.")
-    _, rows, columns, values = test
-    n = shown[0][1]
-    hidden = ~np.isin(rows * n + columns, shown[1] * n + shown[2])
+def _hidden_entries(estimator, X, X_test) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return rows, columns and values of the entries of X_test that X does not show."""
+    missing_values = getattr(estimator, "missing_values", np.nan)
+    shown = Entries.of(X, "CalibrationDisplay", missing_values)
+    test = Entries.of(X_test, "CalibrationDisplay")
+    shape = shown.X.shape
+    if test.X.shape != shape:
+        raise ValueError(
+            f"X_test must have the shape of X, {shape}; got {test.X.shape}."
+        )
+    shown_places, test_places = (
+        np.ravel_multi_index((entries.rows, entries.columns), shape)
+        for entries in (shown, test)
+    )
+    hidden = ~np.isin(test_places, shown_places)
     if not hidden.any():
         raise ValueError(
             "X_test has no entry that is hidden in X. X must be what the estimator "
             "may see, with NaN, or nothing stored, where X_test has values."
         )
-    return rows[hidden], columns[hidden], values[hidden]
-
-
-def _observed(X, missing_values):
-    """Shape, rows, columns and values of what is observed."""
-    if sparse.issparse(X):
-        X = check_sparse(X, "CalibrationDisplay", unstored_is_zero=False)
-        listed = observe(X, None, None, unstored_is_zero=False)
-        rows, columns = listed.row_numbers, listed.indices
-        return X.shape, rows.astype(np.int64), columns.astype(np.int64), listed.values
-    marker = as_stored(missing_values, X)
-    X = check_table(X, fill=marker, ensure_all_finite="allow-nan").astype(np.float64)
-    places = np.nonzero(~np.isnan(X) & (marker != X))
-    return X.shape, *places, X[places]
+    return test.rows[hidden], test.columns[hidden], test.values[hidden]

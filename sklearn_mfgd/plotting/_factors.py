@@ -1,17 +1,20 @@
-"""The factors of a fit, how large they are, and how many were dropped."""
+"""The factors of a fit: how large they are, and how many were dropped."""
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ._axes import axes_for, count_in_integers, tidy
+from ._display import BaseDisplay
 from ._models import factorization_of, factors_of, varying_columns
 
+# Columns beyond which their names would overlap.
+MAX_NAMES = 20
 
-class FactorDisplay:
+
+class FactorDisplay(BaseDisplay):
     """Sizes of the factors, and their loadings on the columns.
 
-    The size of factor k is the root mean square of its part of the reconstruction,
-    :math:`w_{ik} h_{jk}`, over all entries. Factors are drawn from large to small.
+    The size of factor k is the root mean square, over all entries, of its term
+    :math:`w_{ik} h_{jk}` of the reconstruction. Factors are sorted by size.
 
     Parameters
     ----------
@@ -24,18 +27,20 @@ class FactorDisplay:
     feature_names : ndarray of shape (n_features,), default=None
         Names of the columns.
     unit : str, default="units of X"
-        What sizes count in.
+        Unit of the sizes. `from_estimator` takes that of the factorized matrix: in an
+        imputer the standard deviation of each column, or, with ``scale=False``, the
+        one pooled standard deviation of all columns.
 
     Attributes
     ----------
     figure_ : matplotlib Figure
-        What was drawn on.
+        The figure.
     axes_ : ndarray of matplotlib Axes
         Of the sizes and of the loadings.
     bars_ : matplotlib BarContainer
         The sizes.
     image_ : matplotlib AxesImage
-        The loadings, each factor over its largest.
+        The loadings, each divided by the largest of its factor.
 
     Examples
     --------
@@ -93,81 +98,65 @@ class FactorDisplay:
             )
         H = model.components_
         W = factors_of(estimator, X, mask)[:, : len(H)]
+        # mean_ij (w_ik h_jk)^2 = mean_i w_ik^2 * mean_j h_jk^2
         sizes = np.sqrt(np.mean(W**2, axis=0) * np.mean(H**2, axis=1))
         order = np.argsort(sizes)[::-1]
         names = getattr(estimator, "feature_names_in_", None)
         unit = "units of X"
         if model is not estimator:
             names = None if names is None else names[varying_columns(estimator)]
-            unit = "standard deviations" if estimator.scale else unit
-        display = cls(
+            unit = f"{'' if estimator.scale else 'pooled '}standard deviations"
+        return cls(
             sizes[order], H[order], rank=model.rank, feature_names=names, unit=unit
-        )
-        return display.plot(ax)
+        ).plot(ax)
 
-    def plot(self, ax=None):
-        """Draw sizes and loadings.
+    def _draw(self, ax):
+        self.axes_ = self._open_axes(ax, 2, width=3.8, height=3.3)
+        self._draw_sizes(self.axes_[0])
+        self._draw_loadings(self.axes_[1])
 
-        Parameters
-        ----------
-        ax : array-like of two matplotlib Axes, default=None
-            Where to draw; by default a new figure.
-
-        Returns
-        -------
-        display : FactorDisplay
-            The picture.
-        """
-        self.figure_, self.axes_ = axes_for(ax, 2, width=3.8, height=3.3)
-        bars, loadings = self.axes_
-        count, numbers = len(self.sizes), np.arange(1, len(self.sizes) + 1)
-        self.bars_ = bars.bar(numbers, self.sizes, color="C0")
-        dropped = max(self.rank - count, 0)
+    def _draw_sizes(self, ax):
+        count = len(self.sizes)
+        n_dropped = max(self.rank - count, 0)
+        self.bars_ = ax.bar(np.arange(1, count + 1), self.sizes, color="C0")
         title = f"{count} factor{'s' * (count != 1)}"
-        if dropped:
+        if n_dropped:
             title = f"{count} of {self.rank} factors left"
-            bars.axvspan(
-                count + 0.5,
-                self.rank + 0.5,
-                facecolor="0.9",
-                hatch="//",
-                edgecolor="0.7",
-            )
-            middle = (count + self.rank + 1) / 2
-            bars.text(
-                middle,
+            look = {"facecolor": "0.9", "hatch": "//", "edgecolor": "0.7"}
+            ax.axvspan(count + 0.5, self.rank + 0.5, **look)
+            ax.text(
+                (count + self.rank + 1) / 2,
                 0.5 * (np.max(self.sizes) or 1.0),
                 "dropped",
                 ha="center",
                 va="center",
-                rotation=0 if dropped > 0.3 * self.rank else 90,
+                rotation=0 if n_dropped > 0.3 * self.rank else 90,
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
             )
-        bars.set(
+        ax.set(
             title=title,
             xlabel="factor",
             ylabel=f"RMS of its part ({self.unit})",
-            xlim=(0.5, max(count, self.rank) + 0.5),
+            xlim=(0.5, count + n_dropped + 0.5),
         )
-        count_in_integers(bars.xaxis)
-        tidy(bars)
+        self._count_in_integers(ax.xaxis)
+        self._hide_frame(ax)
+
+    def _draw_loadings(self, ax):
+        count, n_columns = self.components.shape
         largest = np.abs(self.components).max(axis=1, keepdims=True, initial=0.0)
-        self.image_ = loadings.imshow(
+        self.image_ = ax.imshow(
             self.components / np.where(largest > 0, largest, 1.0),
             aspect="auto",
             interpolation="nearest",
             cmap="cividis",
             vmin=-1,
             vmax=1,
-            extent=(-0.5, self.components.shape[1] - 0.5, count + 0.5, 0.5),
+            extent=(-0.5, n_columns - 0.5, count + 0.5, 0.5),  # factors from 1
         )
-        loadings.set(title="loadings", xlabel="column", ylabel="factor")
-        count_in_integers(loadings.xaxis)
-        count_in_integers(loadings.yaxis)
-        if self.feature_names is not None and len(self.feature_names) <= 20:
-            places = np.arange(len(self.feature_names))
-            loadings.set_xticks(places, self.feature_names, rotation=90)
-        self.figure_.colorbar(
-            self.image_, ax=loadings, label="loading over the largest of the factor"
-        )
-        return self
+        ax.set(title="loadings", xlabel="column", ylabel="factor")
+        self._count_in_integers(ax.xaxis, ax.yaxis)
+        if self.feature_names is not None and len(self.feature_names) <= MAX_NAMES:
+            ax.set_xticks(range(n_columns), self.feature_names, rotation=90)
+        label = "loading over the largest of the factor"
+        self.figure_.colorbar(self.image_, ax=ax, label=label)

@@ -1,19 +1,19 @@
-"""How the objective of a fit falls, or its evidence rises."""
+"""How the objective of a fit falls, or its ELBO rises."""
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ._axes import axes_for, count_in_integers, tidy
+from ._display import BaseDisplay
 from ._models import factorization_of
 
 STYLES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP"
 
 # Between two markers of a line, in diagonals of its axes.
-APART = 0.12
+MARKER_SPACING = 0.12
 
 
-class LossCurveDisplay:
+class LossCurveDisplay(BaseDisplay):
     """Objective of one or several fits by sweep, or by second.
 
     Parameters
@@ -21,7 +21,7 @@ class LossCurveDisplay:
     curves : dict of str to array-like
         The objective after each sweep, by the name of the fit.
     validation : dict of str to array-like, default=None
-        The error of held-out entries after each sweep, of the fits that have it. They
+        The error of held-out entries after each sweep, for the fits that have it. They
         are drawn on axes of their own.
     seconds : dict of str to array-like, default=None
         When each sweep ended. By default curves are drawn by sweep.
@@ -31,13 +31,13 @@ class LossCurveDisplay:
     Attributes
     ----------
     figure_ : matplotlib Figure
-        What was drawn on.
+        The figure.
     axes_ : ndarray of matplotlib Axes
         One, or two with `validation`.
     lines_ : dict of matplotlib Line2D
         The curves, by the name of the fit.
     validation_lines_ : dict of matplotlib Line2D
-        Those of the errors of held-out entries, likewise.
+        The errors of held-out entries, by the name of the fit.
 
     Examples
     --------
@@ -72,7 +72,7 @@ class LossCurveDisplay:
         seconds : list of array-like, default=None
             When each sweep ended, for every estimator.
         ax : matplotlib Axes or array of them, default=None
-            Where to draw; a second one takes the errors of held-out entries.
+            Where to draw; the errors of held-out entries need a second one.
 
         Returns
         -------
@@ -82,8 +82,8 @@ class LossCurveDisplay:
         Raises
         ------
         ValueError
-            When objective and evidence would share an axis, or there is not one name
-            and one array of seconds for each fit.
+            When objective and ELBO would share an axis, or there is not one name and
+            one array of seconds for each fit.
         """
         models = estimator if isinstance(estimator, (list, tuple)) else [estimator]
         if not models:
@@ -91,14 +91,16 @@ class LossCurveDisplay:
         for model in models:
             check_is_fitted(model)
         models = [factorization_of(model) for model in models]
-        learned = {model.reg == "auto" for model in models}
-        if len(learned) > 1:
+        label = "objective (squared units of X)"
+        if learned := [model for model in models if model.reg == "auto"]:
+            label = "ELBO (nats)"
+        if 0 < len(learned) < len(models):
             raise ValueError(
-                "Fits with reg='auto' have an evidence, those with a number for reg an "
+                "Fits with reg='auto' have an ELBO, those with a number for reg an "
                 "objective: draw them on axes of their own."
             )
         if names is None:
-            names = _distinct([_name_of(model) for model in models])
+            names = _default_names(models)
         for given, what in ((names, "names"), (seconds, "seconds")):
             if given is not None and len(given) != len(models):
                 raise ValueError(
@@ -107,86 +109,59 @@ class LossCurveDisplay:
                 )
         if len(set(names)) < len(names):
             raise ValueError(f"names must differ from each other; got {names}.")
-        curves = {
-            name: model.loss_curve_ for name, model in zip(names, models, strict=True)
-        }
-        validation = {
-            name: model.validation_curve_
-            for name, model in zip(names, models, strict=True)
-            if model.validation_curve_ is not None
-        }
+        named = dict(zip(names, models, strict=True))
+        curves = {name: model.loss_curve_ for name, model in named.items()}
+        errors = {name: model.validation_curve_ for name, model in named.items()}
+        errors = {name: curve for name, curve in errors.items() if curve is not None}
         if seconds is not None:
             seconds = dict(zip(names, seconds, strict=True))
-        label = "objective (squared units of X)"
-        if learned == {True}:
-            label = "log evidence, lower bound (nats)"
-        display = cls(
-            curves, validation=validation or None, seconds=seconds, label=label
-        )
-        return display.plot(ax)
+        return cls(
+            curves, validation=errors or None, seconds=seconds, label=label
+        ).plot(ax)
 
-    def plot(self, ax=None):
-        """Draw the curves.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or array of them, default=None
-            Where to draw; a second one takes the errors of held-out entries.
-
-        Returns
-        -------
-        display : LossCurveDisplay
-            The picture.
-        """
-        groups = [(self.curves, self.label)]
+    def _draw(self, ax):
+        panels = [(self.curves, self.label)]
         if self.validation:
-            groups.append((self.validation, "RMSE of held-out entries (units of X)"))
-        width = 4.5 if len(groups) == 1 else 3.7
-        self.figure_, self.axes_ = axes_for(ax, len(groups), width=width)
-        drawn = []
-        for axes, (curves, label) in zip(self.axes_, groups, strict=True):
-            drawn.append(self._draw(axes, curves))
+            panels.append((self.validation, "RMSE of held-out entries (units of X)"))
+        width = 4.5 if len(panels) == 1 else 3.7
+        self.axes_ = self._open_axes(ax, len(panels), width=width)
+        self.lines_, self.validation_lines_ = {}, {}
+        line_dicts = [self.lines_, self.validation_lines_][: len(panels)]
+        for ax, (curves, label), lines in zip(
+            self.axes_, panels, line_dicts, strict=True
+        ):
+            for name, curve in curves.items():
+                lines[name] = self._draw_line(ax, name, curve)
             values = np.concatenate([np.asarray(curve) for curve in curves.values()])
             if 0 < 10 * values.min() < values.max():
-                axes.set_yscale("log")
-            axes.set(xlabel="time (s)" if self.seconds else "sweep", ylabel=label)
+                ax.set_yscale("log")
+            ax.set(xlabel="time (s)" if self.seconds else "sweep", ylabel=label)
             if not self.seconds:
-                count_in_integers(axes.xaxis)
+                self._count_in_integers(ax.xaxis)
             if len(curves) > 1:
-                axes.legend(frameon=False)
-            tidy(axes)
-        self.lines_, self.validation_lines_ = (*drawn, {})[:2]
-        return self
+                ax.legend(frameon=False)
+            self._hide_frame(ax)
 
-    def _draw(self, axes, curves):
-        lines = {}
-        order = list(self.curves)
-        for name, curve in curves.items():
-            k = order.index(name)  # a fit looks the same on both axes
-            at = np.arange(1, len(curve) + 1)
-            if self.seconds:
-                at = self.seconds[name]
-            (lines[name],) = axes.plot(
-                at,
-                curve,
-                STYLES[k % len(STYLES)],
-                color=f"C{k}",
-                marker=MARKERS[k % len(MARKERS)],
-                # Along the line as it is drawn, whatever the scale and the part in
-                # view. Markers of lines that lie on each other alternate.
-                markevery=(APART * k / len(order), APART),
-                markersize=4,
-                label=name,
-            )
-        return lines
+    def _draw_line(self, ax, name, curve):
+        k = list(self.curves).index(name)  # a fit looks the same on both axes
+        (line,) = ax.plot(
+            self.seconds[name] if self.seconds else np.arange(1, len(curve) + 1),
+            curve,
+            STYLES[k % len(STYLES)],
+            color=f"C{k}",
+            marker=MARKERS[k % len(MARKERS)],
+            # Along the line as it is drawn, whatever the scale and the part in view.
+            # Markers of lines that lie on each other alternate.
+            markevery=(MARKER_SPACING * k / len(self.curves), MARKER_SPACING),
+            markersize=4,
+            label=name,
+        )
+        return line
 
 
-def _name_of(model):
-    return "learned" if model.reg == "auto" else model.solver
-
-
-def _distinct(names):
-    """Number the names that occur more than once."""
+def _default_names(models: list) -> list[str]:
+    """Name each fit by its solver, and number names that occur more than once."""
+    names = ["learned" if model.reg == "auto" else model.solver for model in models]
     return [
         name if names.count(name) == 1 else f"{name} {names[: k + 1].count(name)}"
         for k, name in enumerate(names)

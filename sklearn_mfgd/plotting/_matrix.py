@@ -1,20 +1,21 @@
-"""A matrix, what is seen of it, and what a fit makes of it."""
+"""A matrix, its observed entries, and what a fit predicts for all of them."""
 
 import numpy as np
 
-from ._axes import axes_for, count_in_integers
+from ._display import BaseDisplay
 from ._models import dense, reconstruction_of
 
-# Entries beyond which nothing could be seen, and memory would run short.
-LARGEST = 10_000_000
+# Beyond this nothing could be seen, and memory would run short.
+MAX_ENTRIES = 10_000_000
 
 # Share of entries at either end that may lie beyond the colours.
-OUTLIERS = 0.005
+OUTLIER_SHARE = 0.005
 
-# Blue below, grey at and yellow above zero. In greyscale, too, signs can be told apart,
-# and no value is white, as holes are.
-SIGNED = "cividis"
+# Blue below, grey at and yellow above zero. Its brightness increases, so that signs
+# differ in greyscale, too; and no value is white, as missing entries are.
+SIGNED_COLOURS = "cividis"
 
+# Ends of a scale that get an arrow, for values below and above it.
 EXTEND = {
     (False, False): "neither",
     (True, False): "min",
@@ -23,13 +24,14 @@ EXTEND = {
 }
 
 PANELS = ("mask", "observed", "reconstruction", "truth", "residual")
+MAX_PANELS_IN_ROW = 3
 
 
-class MatrixDisplay:
+class MatrixDisplay(BaseDisplay):
     """Mask, observed entries, reconstruction and residual side by side.
 
-    The data share one scale of colours; the residual, X less the reconstruction, has
-    one around zero which is the same in both directions. Missing entries are white and
+    The panels of data share one scale of colours. That of the residual, X less the
+    reconstruction, reaches as far below zero as above. Missing entries are white and
     hatched. Where a few values are far larger or smaller than all others, they lie
     beyond the scale, which then ends in an arrow.
 
@@ -38,14 +40,14 @@ class MatrixDisplay:
     X : ndarray of shape (n_samples, n_features)
         The matrix; NaN means missing.
     reconstruction : ndarray of shape (n_samples, n_features)
-        What the fit makes of it.
+        What the fit predicts for each entry.
     truth : ndarray of shape (n_samples, n_features), default=None
         The complete matrix, where it is known.
 
     Attributes
     ----------
     figure_ : matplotlib Figure
-        What was drawn on.
+        The figure.
     axes_ : ndarray of matplotlib Axes
         One for each panel.
     images_ : dict of matplotlib AxesImage
@@ -73,28 +75,28 @@ class MatrixDisplay:
     def from_estimator(
         cls, estimator, X, *, mask=None, truth=None, panels=None, ax=None, name="value"
     ):
-        """Draw a matrix and what a fitted estimator makes of it.
+        """Draw a matrix and what a fitted estimator predicts for its entries.
 
         Parameters
         ----------
         estimator : fitted estimator
             With `transform` and `inverse_transform`, such as GradientMF or a Pipeline
-            that ends in one, or an imputer. Of MFImputer the reconstruction is drawn
-            for observed entries, too, which it returns unchanged.
+            that ends in one, or an imputer. For MFImputer, which returns observed
+            entries unchanged, their reconstruction is drawn.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The matrix; NaN means missing. What a sparse one does not store is what the
-            estimator takes it for.
+            The matrix; NaN means missing. The estimator decides whether entries that a
+            sparse matrix does not store are zero or missing.
         mask : array-like of bool of shape (n_samples, n_features), default=None
             True where X is observed, in addition to NaN.
         truth : array-like of shape (n_samples, n_features), default=None
             The complete matrix, where it is known.
         panels : sequence of str, default=None
             Some of "mask", "observed", "reconstruction", "truth", "residual"; by
-            default all there are.
+            default all that there are data for.
         ax : array-like of matplotlib Axes, default=None
             One for each panel; by default a new figure.
         name : str, default="value"
-            What an entry is, with its unit.
+            Name of what the entries measure, with its unit.
 
         Returns
         -------
@@ -108,7 +110,7 @@ class MatrixDisplay:
             matrices differ in shape.
         """
         shape = np.shape(X) if not hasattr(X, "shape") else X.shape
-        if np.prod(shape) > LARGEST:
+        if np.prod(shape) > MAX_ENTRIES:
             raise ValueError(
                 f"X of shape {tuple(shape)} is too large for a picture of all of its "
                 "entries. Draw some of its rows and columns."
@@ -129,9 +131,9 @@ class MatrixDisplay:
             One for each panel; by default a new figure.
         panels : sequence of str, default=None
             Some of "mask", "observed", "reconstruction", "truth", "residual"; by
-            default all there are.
+            default all that there are data for.
         name : str, default="value"
-            What an entry is, with its unit.
+            Name of what the entries measure, with its unit.
 
         Returns
         -------
@@ -152,94 +154,91 @@ class MatrixDisplay:
                 f"got {sorted(unknown)}."
             )
         data = self._matrices()
-        rows = -(-len(panels) // 3)
-        self.figure_, self.axes_ = axes_for(
-            ax, len(panels), columns=-(-len(panels) // rows), width=2.8, height=2.8
+        n_rows = -(-len(panels) // MAX_PANELS_IN_ROW)
+        columns = -(-len(panels) // n_rows)
+        self.axes_ = self._open_axes(
+            ax, len(panels), columns=columns, width=2.8, height=2.8
         )
-        of_data = [panel for panel in panels if panel in data]
-        scale = _scale([data[panel] for panel in of_data])
+        of_data = {panel: data[panel] for panel in panels if panel in data}
+        limits = _colour_limits(list(of_data.values()))
         self.images_, last_row = {}, None
         for axes, panel in zip(self.axes_, panels, strict=True):
-            first = axes is self.axes_[0] or _row(axes) != last_row
-            last_row = _row(axes)
-            axes.set(title=panel, xlabel="column", ylabel="row" if first else "")
-            count_in_integers(axes.xaxis)
-            count_in_integers(axes.yaxis)
+            is_first = axes is self.axes_[0] or _row_in_grid(axes) != last_row
+            last_row = _row_in_grid(axes)
+            axes.set(title=panel, xlabel="column", ylabel="row" if is_first else "")
+            self._count_in_integers(axes.xaxis, axes.yaxis)
             if panel == "mask":
-                seen = ~np.isnan(data["observed"])
-                options = {"cmap": "gray", "vmin": 0, "vmax": 1}
-                self.images_[panel] = _draw(axes, seen, **options)
                 axes.set_xlabel("column\n(white: observed)")
+                observed = ~np.isnan(data["observed"])
+                self.images_[panel] = _show(axes, observed, "gray", 0, 1)
             elif panel == "residual":
                 residual = data["observed"] - data["reconstruction"]
-                _, largest = _scale([np.abs(residual)])
-                options = {"cmap": SIGNED, "vmin": -largest, "vmax": largest}
-                self.images_[panel] = _draw(axes, residual, **options)
+                _, end = _colour_limits([np.abs(residual)])
+                image = _show(axes, residual, SIGNED_COLOURS, -end, end)
+                self.images_[panel] = image
             else:
-                options = {"cmap": "viridis", "vmin": scale[0], "vmax": scale[1]}
-                self.images_[panel] = _draw(axes, data[panel], **options)
-        self._add_scale(of_data, panels, [data[panel] for panel in of_data], name)
+                self.images_[panel] = _show(axes, data[panel], "viridis", *limits)
+        if of_data:
+            self._add_colorbar(of_data, name)
         if "residual" in panels:
-            self._add_scale(["residual"], panels, [residual], f"residual: {name}")
+            self._add_colorbar({"residual": residual}, f"residual: {name}")
         return self
 
-    def _matrices(self):
-        """The matrices by the names of their panels."""
+    def _matrices(self) -> dict[str, np.ndarray]:
+        """Return the panels of data as arrays, and check their shapes."""
         data = {"observed": self.X, "reconstruction": self.reconstruction}
         if self.truth is not None:
             data["truth"] = self.truth
-        data = {name: np.asarray(values, np.float64) for name, values in data.items()}
-        shapes = {values.shape for values in data.values()}
-        if len(shapes) > 1:
+        data = {panel: np.asarray(values, np.float64) for panel, values in data.items()}
+        if len({values.shape for values in data.values()}) > 1:
             raise ValueError(
                 "X, reconstruction and truth must have one shape; got "
                 f"{', '.join(f'{k}: {v.shape}' for k, v in data.items())}."
             )
         return data
 
-    def _add_scale(self, chosen, panels, values, label):
-        """Add the colours of some panels below those that are in the last of rows."""
-        if not chosen:
-            return
-        places = [self.axes_[panels.index(panel)] for panel in chosen]
-        rows = [_row(axes) for axes in places]
-        image = self.images_[chosen[-1]]
+    def _add_colorbar(self, drawn: dict[str, np.ndarray], label: str):
+        """Add the colours that some panels share, below those in the last row."""
+        axes = {panel: self.images_[panel].axes for panel in drawn}
+        last_row = _row_in_grid(list(axes.values())[-1])
+        image = self.images_[list(drawn)[-1]]
         low, high = image.get_clim()
-        below = any(np.nanmin(array, initial=low) < low for array in values)
-        above = any(np.nanmax(array, initial=high) > high for array in values)
+        below = any(np.nanmin(values, initial=low) < low for values in drawn.values())
+        above = any(np.nanmax(values, initial=high) > high for values in drawn.values())
         self.figure_.colorbar(
             image,
-            ax=[a for a, row in zip(places, rows, strict=True) if row == rows[-1]],
+            ax=[each for each in axes.values() if _row_in_grid(each) == last_row],
             label=label,
             location="bottom",
             extend=EXTEND[below, above],
         )
 
 
-def _row(axes):
-    """The row of a grid that axes are in, None where there is no grid."""
+def _row_in_grid(axes) -> int | None:
+    """Return the row of a grid that axes are in, None where there is no grid."""
     place = axes.get_subplotspec()
     return None if place is None else place.rowspan.start
 
 
-def _scale(matrices):
-    """From small to large, without a few outliers that would leave all else one colour.
+def _colour_limits(matrices: list[np.ndarray]) -> tuple[float, float]:
+    """Return the range of the values without the outliers, which would dim the rest.
 
-    Of fewer entries than 1 / OUTLIERS none is left out.
+    Of fewer entries than 1 / OUTLIER_SHARE none is left out.
     """
     values = np.concatenate([matrix[~np.isnan(matrix)] for matrix in matrices] or [[]])
     if not values.size:
         return 0.0, 1.0
-    low = np.quantile(values, OUTLIERS, method="lower")
-    high = np.quantile(values, 1 - OUTLIERS, method="higher")
+    low = np.quantile(values, OUTLIER_SHARE, method="lower")
+    high = np.quantile(values, 1 - OUTLIER_SHARE, method="higher")
     if low == high:
         low, high = values.min(), values.max()
     return (low, high) if low < high else (low, low + 1.0)
 
 
-def _draw(axes, shown, **options):
-    """Draw a matrix; what is missing stays white and hatched."""
-    if np.isnan(shown).any():
+def _show(axes, values: np.ndarray, colours: str, low: float, high: float):
+    """Draw a matrix; missing entries stay white and hatched."""
+    if np.isnan(values).any():
         axes.set_facecolor("white")
         axes.patch.set(hatch="//////", edgecolor="0.5")
-    return axes.imshow(shown, aspect="auto", interpolation="nearest", **options)
+    options = {"aspect": "auto", "interpolation": "nearest"}
+    return axes.imshow(values, cmap=colours, vmin=low, vmax=high, **options)

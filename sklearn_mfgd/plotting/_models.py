@@ -1,4 +1,8 @@
-"""What the displays need to know of an estimator and of its data, as dense arrays."""
+"""What the displays need to know of an estimator and of its data, as dense arrays.
+
+This module alone reads private names of estimators: `_standardized` and
+`_standardization` of MFImputer, and `_unstored_is_zero` by way of `model_selection`.
+"""
 
 import numpy as np
 from scipy import sparse
@@ -6,75 +10,61 @@ from sklearn.pipeline import Pipeline
 
 from .._data.sparse_input import well_formed
 from .._data.tables import as_stored, check_table
+from ..model_selection import _is_imputer, _takes_unstored_for_zero
 
 
 def factorization_of(estimator):
-    """The factorization that an imputer holds, or else the estimator."""
+    """Return the factorization that an MFImputer holds, or else the estimator."""
     return getattr(estimator, "factorization_", estimator)
 
 
-def is_imputer(estimator):
-    """Whether it returns X with its holes filled, like the imputers of scikit-learn."""
-    return hasattr(estimator, "indicator_")
-
-
-def dense(estimator, X, mask=None):
-    """X as floats, NaN where the estimator takes an entry for missing."""
-    last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
-    if sparse.issparse(X):
-        X = well_formed(X, "X")
-        if getattr(last, "_unstored_is_zero", True):
-            values = X.toarray().astype(np.float64)
-        else:
-            entries = X.tocoo()
-            values = np.full(X.shape, np.nan)
-            values[entries.row, entries.col] = entries.data
-    else:
-        marker = as_stored(getattr(last, "missing_values", np.nan), X)
+def dense(estimator, X, mask=None) -> np.ndarray:
+    """Return X as floats, NaN where the estimator takes an entry for missing."""
+    last_step = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    if not sparse.issparse(X):
+        marker = as_stored(getattr(last_step, "missing_values", np.nan), X)
         values = check_table(X, fill=marker, ensure_all_finite="allow-nan")
-        values = values.astype(np.float64)
-        values = np.where(values == marker, np.nan, values)
+        values = np.where(values == marker, np.nan, values.astype(np.float64))
+    elif _takes_unstored_for_zero(last_step):
+        values = well_formed(X, "X").toarray().astype(np.float64)
+    else:
+        stored = well_formed(X, "X").tocoo()
+        values = np.full(X.shape, np.nan)
+        values[stored.row, stored.col] = stored.data
     return values if mask is None else np.where(np.asarray(mask, bool), values, np.nan)
 
 
-def seen_columns(imputer):
-    """Numbers of the columns that had a value in the fit of an imputer."""
-    return np.flatnonzero(~np.isnan(imputer.mean_))
-
-
-def varying_columns(imputer):
-    """Numbers of the columns that its factorization has: constant ones have no part."""
+def varying_columns(imputer) -> np.ndarray:
+    """Return the columns that an MFImputer factorizes, which constant ones are not."""
     return np.flatnonzero(imputer._standardization.varies)
 
 
-def factors_of(estimator, X, mask=None):
-    """Row factors and biases, as the factorization of an estimator returns them."""
-    if hasattr(estimator, "factorization_"):
+def factors_of(estimator, X, mask=None) -> np.ndarray:
+    """Return row factors and biases of X from the factorization of an estimator."""
+    model = factorization_of(estimator)
+    if model is not estimator:
         X = dense(estimator, X, mask)
-        Z = estimator._standardized(X, np.isnan(X))
-        return np.asarray(estimator.factorization_.transform(Z))
+        return np.asarray(model.transform(estimator._standardized(X, np.isnan(X))))
     options = {} if mask is None else {"mask": mask}
     return np.asarray(estimator.transform(X, **options))
 
 
-def reconstruction_of(estimator, X, mask=None):
-    """What a fit makes of every entry, also of those that an imputer would not touch.
+def reconstruction_of(estimator, X, mask=None) -> np.ndarray:
+    """Return what a fit predicts for every entry, the observed ones included.
 
-    NaN in columns that an imputer has never seen. Of imputers of other packages what
-    they return is taken, in which observed entries are as they were.
+    Columns without a value in the fit of an MFImputer are NaN. Imputers of other
+    packages return observed entries as they were.
     """
-    if hasattr(estimator, "factorization_"):
+    model = factorization_of(estimator)
+    if model is not estimator or hasattr(estimator, "predict_entries"):
+        predicted = np.asarray(model.inverse_transform(factors_of(estimator, X, mask)))
+        if model is estimator:
+            return predicted
         columns = varying_columns(estimator)
-        Z = factors_of(estimator, X, mask)
-        X = estimator.factorization_.inverse_transform(Z)
-        result = np.tile(estimator.mean_, (len(X), 1))
-        result[:, columns] = estimator._standardization.undo(X, columns)
+        result = np.tile(estimator.mean_, (len(predicted), 1))
+        result[:, columns] = estimator._standardization.undo(predicted, columns)
         return np.clip(result, estimator.min_value, estimator.max_value)
-    if hasattr(estimator, "predict_entries"):
-        return np.asarray(estimator.inverse_transform(factors_of(estimator, X, mask)))
-    if mask is not None:
-        X = dense(estimator, X, mask)
-    result = estimator.transform(X)
-    if not is_imputer(estimator):
-        result = estimator.inverse_transform(result)
-    return np.asarray(result)
+    transformed = estimator.transform(X if mask is None else dense(estimator, X, mask))
+    if not _is_imputer(estimator):
+        transformed = estimator.inverse_transform(transformed)
+    return np.asarray(transformed)

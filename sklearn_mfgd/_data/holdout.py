@@ -1,0 +1,94 @@
+"""Entries that are hidden on purpose: for early stopping, and for the score."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.utils.random import sample_without_replacement
+
+from .._kernels.dispatch import entry_products
+from .._kernels.rows import Biases
+from .matrix import CompleteMatrix, ObservedMatrix
+from .observed import keep_entries
+
+Entries = CompleteMatrix | ObservedMatrix
+
+
+class HeldOut(NamedTuple):
+    """Entries that the solver does not see."""
+
+    rows: np.ndarray
+    columns: np.ndarray
+    values: np.ndarray
+    weights: np.ndarray | None
+
+
+def hold_out(
+    entries: Entries, fraction: float, random_state: np.random.RandomState
+) -> tuple[ObservedMatrix, HeldOut]:
+    """Hide a random share of the observed entries; return the others and the hidden.
+
+    Entries are sampled by their number in row-major order, so that the container of X
+    does not matter.
+    """
+    size = int(fraction * entries.n_observed)
+    if not 0 < size < entries.n_observed:
+        raise ValueError(
+            f"validation_fraction={fraction} of {entries.n_observed} observed entries "
+            f"leaves {size} to validate on and {entries.n_observed - size} to fit; use "
+            "another fraction or early_stopping=False."
+        )
+    hidden = np.sort(
+        sample_without_replacement(entries.n_observed, size, random_state=random_state)
+    )
+    return entries.listed(hidden=hidden), HeldOut(*entries.at(hidden))
+
+
+def validation_error(
+    held_out: HeldOut, biases: Biases
+) -> Callable[[np.ndarray, np.ndarray], float]:
+    """Root mean squared error of the held-out entries, as a function of the factors."""
+
+    def validate(W, H):
+        rank = H.shape[1] - biases.column
+        rows, columns = held_out.rows, held_out.columns
+        error = entry_products(W[:, :rank], H[:, :rank], rows, columns)
+        error -= held_out.values
+        if biases.row:
+            error += W[rows, -1]
+        if biases.column:
+            error += H[columns, -1]
+        squares = np.square(error, dtype=np.float64)
+        return float(np.sqrt(np.average(squares, weights=held_out.weights)))
+
+    return validate
+
+
+def folds(entries: Entries, n_folds: int = 5) -> Iterator[tuple]:
+    """Split the entries of each row, its observed ones going to the folds in turn.
+
+    Yields for each fold the matrices of seen and of hidden entries, and a pair: which
+    columns each of them holds. Complete data are split by columns, which is the same.
+    """
+    if isinstance(entries, CompleteMatrix):
+        n = entries.shape[1]
+        fold_of_column = np.arange(n) % n_folds
+        for fold in range(min(n_folds, n)):
+            columns = (
+                np.flatnonzero(fold_of_column != fold),
+                np.flatnonzero(fold_of_column == fold),
+            )
+            yield *(entries.take_columns(some) for some in columns), columns
+        return
+    rows = entries.rows
+    # Entries are numbered row by row. Where a row starts only renames its folds, which
+    # matters to no one, as each row is folded in by itself.
+    fold_of_entry = np.arange(entries.n_observed) % n_folds
+    for fold in range(n_folds):
+        hidden = fold_of_entry == fold
+        if hidden.any():
+            both = (
+                entries._replace(rows=keep_entries(rows, keep))
+                for keep in (~hidden, hidden)
+            )
+            yield *both, (slice(None), slice(None))

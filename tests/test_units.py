@@ -1,0 +1,122 @@
+"""Units: of the solvers, and of standardized columns; and what is held out in them."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from sklearn_mfgd._data.holdout import folds, hold_out, validation_error
+from sklearn_mfgd._data.matrix import matrix_of
+from sklearn_mfgd._data.observed import observe
+from sklearn_mfgd._data.standardize import Standardization
+from sklearn_mfgd._data.units import Units
+from sklearn_mfgd._kernels.rows import Biases
+
+
+@pytest.mark.parametrize("exponent", [-200, -3, 0, 4, 35, 1.3, -40.7])
+def test_each_quantity_counts_in_its_power_of_two(exponent):
+    units, ones = Units(exponent), np.ones((3, 2))
+    assert_allclose(units.leave(ones), 4.0**exponent)
+    assert_allclose(units.leave_squares(ones), 16.0**exponent)
+    assert_allclose(units.leave_precisions(ones), 4.0**-exponent)
+    assert_allclose(units.enter_ridge(1.0), 4.0**-exponent)
+    assert_allclose(units.of_factors(2, True), [2.0**exponent] * 2 + [4.0**exponent])
+    assert_array_equal(units.of_factors(1, False), units.of_factors(1, True)[:1])
+    factors = units.leave_factors(ones, biased=True)
+    assert_allclose(factors[0], [2.0**exponent, 4.0**exponent])
+    assert_allclose(units.leave_factors(ones, biased=False), 2.0**exponent)
+    assert_allclose(units.enter_factors(factors, biased=True), ones)
+
+
+@pytest.mark.parametrize("exponent", [-50, -3, 0, 4, 50])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_whole_exponents_round_nothing(exponent, dtype):
+    values = np.random.RandomState(0).uniform(1, 2, 50).astype(dtype)
+    units = Units(exponent)
+    outside = units.leave(values)
+    assert outside.dtype == units.enter(outside).dtype == dtype
+    assert_array_equal(outside, np.ldexp(values, 2 * exponent))
+    assert_array_equal(units.enter(outside), values)
+
+
+def test_what_leaves_the_range_of_floats_becomes_the_largest_float():
+    largest = np.finfo(np.float64).max
+    assert Units(300).leave_squares(1.0) == largest
+    assert Units(-600).leave_precisions(1.0) == largest
+    assert Units(600).leave_in_range(-1.0) == -largest
+    assert Units(-600).enter_ridge(1.0) == np.inf
+    assert Units(200).have_squares_of_factors(biased=True)
+    assert not Units(300).have_squares_of_factors(biased=True)
+    assert Units(300).have_squares_of_factors(biased=False)
+
+
+def test_a_log_density_loses_the_logarithm_of_the_unit_of_each_entry():
+    """The density of x is that of x / u, over u."""
+    x, exponent = np.array([3.0, 5.0]), 1.5
+    unit = 4.0**exponent
+    in_units = -0.5 * np.sum((x / unit) ** 2)
+    in_the_units_of_x = in_units - np.log(unit) * len(x)
+    assert Units(exponent).leave_log_density(in_units, 2) == pytest.approx(
+        in_the_units_of_x
+    )
+
+
+def test_a_step_of_descent_may_be_taken_in_either_unit():
+    """The gradient of half the square of ``x - w h`` in w is ``(w h - x) h``."""
+    x, w, h, eta, k = 50.0, 3.0, 7.0, 0.01, 3
+    units = Units(k)
+    inside_x, inside_w, inside_h = x / 4**k, w / 2**k, h / 2**k
+    gradient = (inside_w * inside_h - inside_x) * inside_h
+    after_step = inside_w - units.enter_step(eta) * gradient
+    assert after_step * 2**k == pytest.approx(w - eta * (w * h - x) * h)
+    assert units.leave_step(units.enter_step(eta)) == pytest.approx(eta)
+
+
+def test_standardized_columns_have_the_mean_and_the_deviation_of_their_values(planted):
+    X = planted(m=9, n=5, share_missing=0.3).X * 10.0 ** np.arange(-200, 250, 100)
+    every_column = np.arange(5)
+    standardization = Standardization.of(X, np.isnan(X), scale=True)
+    Z = standardization.apply(X, np.isnan(X), np.ones(5, bool), np.float64)
+    assert_allclose(np.nanmean(Z, axis=0), 0, atol=1e-12)
+    assert_allclose(np.nanstd(Z, axis=0), 1)
+    assert_allclose(standardization.undo(Z, every_column), X, rtol=1e-12)
+    expected = np.nanstd(X / standardization.scale, axis=0, ddof=1)
+    widened = standardization.widen(np.ones(5), every_column)
+    assert_allclose(widened / standardization.scale, expected)
+
+
+@pytest.fixture(params=["complete", "missing"])
+def table(request, planted):
+    return planted(share_missing=0.3 if request.param == "missing" else 0).X
+
+
+def entries_of(X):
+    observed = observe(X, None, None, unstored_is_zero=False)
+    return matrix_of(observed, Units(1))
+
+
+def test_held_out_entries_are_those_of_X(table):
+    """The error of factors of zero is the root mean square of the hidden values."""
+    entries = entries_of(table)
+    seen, hidden = hold_out(entries, 0.2, np.random.RandomState(0))
+    centred = table / 4 - entries.mean
+    assert_allclose(hidden.values, centred[hidden.rows, hidden.columns], atol=1e-12)
+    is_hidden = np.zeros(table.shape, bool)
+    is_hidden[hidden.rows, hidden.columns] = True
+    assert is_hidden.sum() == int(0.2 * entries.n_observed)
+    is_seen = np.zeros(table.shape, bool)
+    is_seen[seen.rows.row_numbers, seen.rows.indices] = True
+    assert_array_equal(is_seen, ~np.isnan(table) & ~is_hidden)
+    validate = validation_error(hidden, Biases(row=False, column=False))
+    error = validate(np.zeros((40, 1)), np.zeros((15, 1)))
+    assert error == pytest.approx(np.sqrt(np.mean(centred[is_hidden] ** 2)))
+
+
+def test_folds_hide_every_entry_once_and_share_out_those_of_a_row(table):
+    entries, times_hidden = entries_of(table), 0
+    for seen, hidden, columns in folds(entries):
+        assert seen.n_observed + hidden.n_observed == entries.n_observed
+        in_fold = hidden.counts(axis=1)
+        assert np.abs(in_fold - entries.counts(axis=1) / 5).max() < 1
+        times_hidden = times_hidden + in_fold
+        assert hidden.shape == (40, len(np.arange(15)[columns[1]]))
+    assert_array_equal(times_hidden, entries.counts(axis=1))
