@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+import re
 import warnings
 
 import joblib
@@ -183,9 +184,10 @@ def test_a_file_of_another_version_is_loaded_with_a_warning(
         warnings.simplefilter("error")
         pickle.loads(file)
     monkeypatch.setattr(sklearn_mfgd, "__version__", "99.0")
-    message = rf"sklearn_mfgd.{Estimator.__name__} from version 0.*version 99.0"
-    with pytest.warns(InconsistentVersionWarning, match=message) as caught:
+    with pytest.warns(InconsistentVersionWarning) as caught:
         loaded = pickle.loads(file)
     # An imputer warns for its factorization, too.
     assert len(caught) == (2 if Estimator is MFImputer else 1)
+    message = rf"sklearn_mfgd.{Estimator.__name__} from version 0.*version 99.0"
+    assert any(re.search(message, str(warning.message)) for warning in caught)
     assert_array_equal(loaded.transform(table), fitted.transform(table))

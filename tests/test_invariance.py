@@ -105,7 +105,8 @@ def test_an_empty_column_has_its_prior():
     prior = model._model
     variance = 1 / prior.row_precision[-1] + 1 / prior.column_precision[-1]
     variance += np.sum(1 / (prior.row_precision * prior.column_precision)[:-1])
-    variance *= 16.0**model._exponent
+    # Row 1 is empty: the variance of its bias is the prior one, in units of the data.
+    variance *= covariance[1, -1, -1] * prior.row_precision[-1]
     assert std[1] ** 2 == pytest.approx(model.noise_variance_ + variance, rel=1e-2)
 
 
