@@ -1,4 +1,4 @@
-"""Data and oracles that several specifications share.
+"""Data and reference solutions that several specifications share.
 
 Fixtures return functions, so that a test says which data it wants; they hold no state
 and can be used together with hypothesis.
@@ -6,11 +6,14 @@ and can be used together with hypothesis.
 
 import importlib
 import os
+import re
 from itertools import combinations, product
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
+from sklearn.base import BaseEstimator
 from threadpoolctl import threadpool_limits
 
 from sklearn_mfgd._data.observed import rows_of
@@ -22,47 +25,58 @@ def pytest_configure(config):
     config.addinivalue_line(
         "markers",
         "pairwise(name=values, ...): parametrize by as few combinations as it takes "
-        "for every value to meet every value of every other name",
+        "for every value to meet every value of every other name; the test gets names "
+        "that are none of its arguments as a dict, `params`",
     )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc):
-    """Turn it into a mark that comes before the parameters of fixtures."""
+    """Replace the mark by one that comes before the parameters of fixtures."""
     for mark in metafunc.definition.iter_markers("pairwise"):
-        values = pairwise(*mark.kwargs.values())
-        metafunc.definition.add_marker(
-            pytest.mark.parametrize(tuple(mark.kwargs), values)
-        )
+        names = [name for name in mark.kwargs if name in metafunc.fixturenames]
+        params = [name for name in mark.kwargs if name not in names]
+        cases = []
+        for values in pairwise(*mark.kwargs.values()):
+            choice = dict(zip(mark.kwargs, values, strict=True))
+            case = [choice[name] for name in names]
+            case += [{name: choice[name] for name in params}] if params else []
+            cases.append(pytest.param(*case, id="-".join(map(str, values))))
+        names += ["params"] if params else []
+        metafunc.definition.add_marker(pytest.mark.parametrize(names, cases))
 
 
 def pairwise(*options):
-    """Return combinations of values; what no two cause together, three rarely do."""
+    """Return combinations of values in which each pair of values occurs.
+
+    This is all-pairs testing, as the package allpairspy does it: what no two values
+    cause together, three rarely do.
+    """
 
     def together(choice, n):
         return set(combinations(enumerate(choice), n))
 
-    def news(choice):
+    def count_new(choice):
         """Count the pairs that are new; of as many, prefer what has new triples."""
         pairs, triples = together(choice, 2), together(choice, 3)
         return len(pairs & missing), len(triples - seen)
 
     choices = list(product(*(range(len(values)) for values in options)))
     missing = set().union(*(together(choice, 2) for choice in choices))
-    found, seen = [], set()
+    chosen, seen = [], set()
     while missing:
-        best = max(choices, key=news)
+        best = max(choices, key=count_new)
         missing -= together(best, 2)
         seen |= together(best, 3)
-        found.append([values[k] for values, k in zip(options, best, strict=True)])
-    return found
+        chosen.append([values[k] for values, k in zip(options, best, strict=True)])
+    return chosen
 
 
 class Planted(NamedTuple):
-    """A low-rank matrix, and what is seen of it."""
+    """A low-rank matrix, and what is observed of it."""
 
-    X: np.ndarray  # with noise, NaN in the holes
-    complete: np.ndarray  # with noise, without holes
+    X: np.ndarray  # with noise, NaN where missing
+    complete: np.ndarray  # with noise, nothing missing
     signal: np.ndarray  # W @ H.T
     mask: np.ndarray  # True where observed
     W: np.ndarray
@@ -71,7 +85,7 @@ class Planted(NamedTuple):
 
 @pytest.fixture
 def one_thread():
-    """Keep BLAS from sharing out matrices that are too small for it."""
+    """Keep BLAS from starting threads for small matrices."""
     with threadpool_limits(1):
         yield
 
@@ -91,6 +105,37 @@ def planted():
     return make
 
 
+@pytest.fixture
+def incomplete(planted):
+    """A table of 40 x 15 with 20 % missing."""
+    return planted(share_missing=0.2).X
+
+
+@pytest.fixture(scope="session")
+def assert_same_model():
+    """Return ``assert_same_model(found, expected, X)``: all that they tell is equal."""
+
+    def attributes(model):
+        names = [name for name in dir(model) if re.fullmatch(r"[a-z]\w*_", name)]
+        return {name: getattr(model, name) for name in names if hasattr(model, name)}
+
+    def check(found, expected, X=None):
+        expected_attributes = attributes(expected)
+        assert attributes(found).keys() == expected_attributes.keys()
+        for name, value in expected_attributes.items():
+            if isinstance(value, BaseEstimator):
+                check(getattr(found, name), value)
+            else:
+                assert_array_equal(getattr(found, name), value, err_msg=name)
+        if X is not None:
+            assert_array_equal(found.transform(X), expected.transform(X))
+            assert found.score(X) == expected.score(X)
+            names = expected.get_feature_names_out()
+            assert_array_equal(found.get_feature_names_out(), names)
+
+    return check
+
+
 @pytest.fixture(scope="session")
 def compiled_kernels():
     """Return the compiled kernels, which a build may lack unless they are required."""
@@ -106,18 +151,18 @@ def compiled_kernels():
 
 @pytest.fixture(scope="module", params=["NumPy", "compiled"])
 def kernels(request):
-    """Let the engine use either twin."""
-    twin = numpy_kernels
+    """Let either backend run: the reference implementation or the compiled kernels."""
+    chosen = numpy_kernels
     if request.param == "compiled":
-        twin = request.getfixturevalue("compiled_kernels")
+        chosen = request.getfixturevalue("compiled_kernels")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backend, "kernels", twin)
-        yield twin
+        patch.setattr(backend, "kernels", chosen)
+        yield chosen
 
 
 @pytest.fixture(scope="module")
 def observed_objective():
-    """Return ``observed_objective(X, mask, **flags)``: X is seen where mask is True."""
+    """Return ``observed_objective(X, mask, **flags)`` of X where the mask is True."""
 
     def objective(X, mask, weights=None, **flags):
         rows = rows_of(np.where(mask, X, 0), mask)
@@ -158,7 +203,7 @@ def ridge_row():
 
 @pytest.fixture(scope="module")
 def ratings():
-    """Ratings as notebook 3 prints them; a zero is a missing one."""
+    """Ratings as notebook 3 prints them; zero means missing."""
     return np.array(
         [
             [3, 1, 3, 4, 3, 3, 4, 3, 1, 0],

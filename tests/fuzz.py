@@ -37,38 +37,31 @@ class Report(NamedTuple):
     """What came of a run."""
 
     findings: dict  # kind: Finding
-    fared: Counter  # (rule, verdict): number
+    verdicts: Counter  # (rule, verdict): number
 
     def add(self, rule, case, found, message):
         """Take note of a verdict."""
-        self.fared[rule, found] += 1
+        self.verdicts[rule, found] += 1
         if found != "broken":
             return
         kind = kind_of(rule, case, message)
-        known = self.findings.get(kind)
-        if known is None:
-            self.findings[kind] = Finding(rule, case, message, 1)
-            return
-        smallest = min((known.case, known.message), (case, message), key=_size)
-        self.findings[kind] = Finding(rule, *smallest, known.count + 1)
-
-
-def _size(found):
-    return size_of(found[0])
+        known = self.findings.get(kind, Finding(rule, case, message, 0))
+        if size_of(case) < size_of(known.case):
+            known = known._replace(case=case, message=message)
+        self.findings[kind] = known._replace(count=known.count + 1)
 
 
 def kind_of(rule, case, message):
     """Failures of one kind are printed once: the rule, who broke it, roughly how."""
     words = re.sub(r"\[?[-+\d][\w.+\-]*\]?|array\(.*|:.*| inf| nan", "#", message)
+    numbers = [value for value in case.params.values() if isinstance(value, float)]
+    if isinstance(case.params.get("init"), tuple):
+        numbers += [np.abs(case.params["init"][0]).max(initial=0)]
     with np.errstate(all="ignore"):
-        sizes = np.abs(case.X[np.isfinite(case.X) & (case.X != 0)]).astype(np.float64)
-        numbers = [value for value in case.params.values() if isinstance(value, float)]
-        if isinstance(case.params.get("init"), tuple):
-            numbers += [np.abs(case.params["init"][0]).max(initial=0)]
-        sizes = np.concatenate([sizes, np.abs(numbers)])
-    limit = 1e15 if case.X.dtype == np.float32 else 1e60
+        numbers = np.append(case.X[np.isfinite(case.X)].astype(np.float64), numbers)
+        limit = 1e15 if case.X.dtype == np.float32 else 1e60
+        extreme = np.abs(np.log(np.abs(numbers[numbers != 0]))) > np.log(limit)
     dense = case.container in DENSE and case.container != "masked array"
-    extreme = ((sizes > limit) | (sizes < 1 / limit) & (sizes > 0)).any()
     return (
         rule,
         case.estimator,
@@ -76,34 +69,19 @@ def kind_of(rule, case, message):
         "auto" if case.learns else "number",
         case.X.dtype.name,
         "dense" if dense else case.container.split("_")[-1],
-        "extreme" if extreme else "everyday",
+        "extreme" if extreme.any() else "everyday",
     )
 
 
 def run(n_cases, number=0, names=tuple(ESTIMATORS), watch=None):
-    """Put random cases to the rules.
+    """Put random cases of a seed to the rules; call ``watch(report, n_done)``."""
+    report = Report({}, Counter())
+    for start in range(0, n_cases, CHUNK):
+        n = min(CHUNK, n_cases - start)
 
-    Parameters
-    ----------
-    n_cases : int
-    number : int
-        The seed.
-    names : sequence of str
-        Of estimators.
-    watch : callable (Report, int), default=None
-        Called after each thousand cases.
-
-    Returns
-    -------
-    Report
-    """
-    report, done = Report({}, Counter()), 0
-    while done < n_cases:
-        size = min(CHUNK, n_cases - done)
-
-        @seed(1000 * number + done // CHUNK)
+        @seed(1000 * number + start // CHUNK)
         @settings(
-            max_examples=size,
+            max_examples=n,
             database=None,
             deadline=None,
             phases=[Phase.generate],
@@ -116,22 +94,20 @@ def run(n_cases, number=0, names=tuple(ESTIMATORS), watch=None):
                 report.add(rule, case, *verdict(rule, study))
 
         put()
-        done += size
         if watch is not None:
-            watch(report, done)
+            watch(report, start + n)
     return report
 
 
 def described(kind, finding, seconds=10):
     """Return the lines to print of a kind of failure."""
 
-    def still(case):
+    def fails(case):
         found, message = verdict(finding.rule, Study(case))
-        if found != "broken":
-            return None
-        return message if kind_of(finding.rule, case, message) == kind else None
+        same = found == "broken" and kind_of(finding.rule, case, message) == kind
+        return message if same else None
 
-    case, message = shrink(finding.case, finding.message, still, seconds)
+    case, message = shrink(finding.case, finding.message, fails, seconds)
     return (
         f"{finding.count} x {finding.rule}: {' | '.join(kind[1:])}\n"
         f"    {message[:300]}\n\n{written(case, finding.rule)}\n"
@@ -143,7 +119,7 @@ def table_of(report):
     heads = "held", "broken", "excused", "idle"
     lines = [f"{'':34s}" + "".join(f"{head:>9s}" for head in heads)]
     for rule in INVARIANTS:
-        numbers = (report.fared[rule, head] for head in heads)
+        numbers = (report.verdicts[rule, head] for head in heads)
         lines.append(f"{rule:34s}" + "".join(f"{number:9d}" for number in numbers))
     return "\n".join(lines)
 
@@ -160,12 +136,9 @@ def main():
     start = time.perf_counter()
 
     def watch(report, done):
-        spent = time.perf_counter() - start
-        print(
-            f"{done} cases, {spent:.0f} s, {len(report.findings)} kinds of failures",
-            file=sys.stderr,
-            flush=True,
-        )
+        seconds, kinds = time.perf_counter() - start, len(report.findings)
+        progress = f"{done} cases, {seconds:.0f} s, {kinds} kinds of failures"
+        print(progress, file=sys.stderr, flush=True)
 
     names = tuple(arguments.estimators)
     report = run(arguments.cases, arguments.seed, names, watch)

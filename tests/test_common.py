@@ -1,11 +1,10 @@
-"""Both estimators follow scikit-learn's conventions, whatever their parameters."""
+"""The estimators follow scikit-learn's conventions, whatever their parameters."""
 
 import pytest
 from sklearn.impute import KNNImputer
 from sklearn.utils.estimator_checks import check_estimator
 
 from sklearn_mfgd import GradientMF, MaskedGradientMF, MFImputer
-from sklearn_mfgd._optim.steps import STEPS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -55,56 +54,36 @@ def test_the_defaults_are_conformant(Estimator, assert_conformant):
     assert_conformant(Estimator(max_iter=5))
 
 
+@pytest.mark.slow
 @pytest.mark.pairwise(
     Estimator=ESTIMATORS,
-    solver=list(STEPS),
-    eta=["auto", "fixed"],
+    solver=list(FIXED_ETA),
+    fixed_eta=[False, True],
     fit_bias=[False, True, "columns"],
     init=["svd", "random"],
     early_stopping=[False, True],
 )
 def test_every_pair_of_parameters_is_conformant(
-    Estimator, solver, eta, fit_bias, init, early_stopping, assert_conformant
+    Estimator, fixed_eta, params, assert_conformant
 ):
-    model = Estimator(
-        rank=2,
-        solver=solver,
-        eta=FIXED_ETA[solver] if eta == "fixed" else "auto",
-        fit_bias=fit_bias,
-        init=init,
-        early_stopping=early_stopping,
-        reg=0.1,
-        max_iter=3,
-    )
-    assert_conformant(model)
+    eta = FIXED_ETA[params["solver"]] if fixed_eta else "auto"
+    assert_conformant(Estimator(rank=2, eta=eta, reg=0.1, max_iter=3, **params))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "params",
+    "Estimator, params",
     [
-        {"solver": "auto", "reg": 0.1},
-        {"reg": "auto", "n_draws": 2},
-        {"reg": "auto", "noise": "shared", "early_stopping": True},
+        (MaskedGradientMF, {"solver": "auto", "reg": 0.1}),
+        (MaskedGradientMF, {"solver": "sgd", "reg": 0.1}),
+        (MaskedGradientMF, {"reg": "auto", "n_draws": 2}),
+        (GradientMF, {"reg": "auto", "n_draws": 2}),
+        (GradientMF, {"reg": "auto", "noise": "shared", "early_stopping": True}),
+        (MFImputer, {"sample_posterior": True, "random_state": 0}),
+        (MFImputer, {"add_indicator": True, "keep_empty_features": True}),
+        (MFImputer, {"reg": 0.1, "solver": "scaled", "scale": False}),
     ],
     ids=str,
 )
-@pytest.mark.parametrize("Estimator", ESTIMATORS)
 def test_what_the_pairs_leave_out_is_conformant(Estimator, params, assert_conformant):
-    assert_conformant(Estimator(rank=2, max_iter=3, **params))
-
-
-def test_stochastic_descent_is_conformant(assert_conformant):
-    assert_conformant(MaskedGradientMF(rank=2, max_iter=3, solver="sgd", reg=0.1))
-
-
-@pytest.mark.parametrize(
-    "params",
-    [
-        {"sample_posterior": True, "random_state": 0},
-        {"add_indicator": True, "keep_empty_features": True, "scale": False},
-        {"reg": 0.1, "solver": "scaled", "rank": 2},
-    ],
-    ids=str,
-)
-def test_imputation_is_conformant(params, assert_conformant):
-    assert_conformant(MFImputer(max_iter=3, **params))
+    assert_conformant(Estimator(2, max_iter=3, **params))

@@ -10,16 +10,10 @@ from scipy import sparse
 from sklearn_mfgd import GradientMF, MaskedGradientMF, MFImputer
 
 ESTIMATORS = {E.__name__: E for E in (GradientMF, MaskedGradientMF, MFImputer)}
+FORMATS = ("csr", "csc", "coo")
 DENSE = ("ndarray", "Fortran order", "read-only", "list", "frame", "masked array")
-SPARSE = (
-    "csr_array",
-    "csc_array",
-    "coo_array",
-    "csr_matrix",
-    "csc_matrix",
-    "coo_matrix",
-)
-BENEATH = -987.0  # what stands where a mask says that nothing is observed
+SPARSE = tuple(f"{form}_{kind}" for kind in ("array", "matrix") for form in FORMATS)
+MASKED = -987.0  # what stands where a mask says that nothing is observed
 
 
 class Case(NamedTuple):
@@ -68,6 +62,27 @@ class Case(NamedTuple):
         """Return the case with other parameters."""
         return self._replace(params={**self.params, **params})
 
+    @property
+    def is_dense(self):
+        """Whether X is given in a container that is not sparse."""
+        return self.container not in SPARSE
+
+    @property
+    def unstored_is_zero(self):
+        """Whether what a sparse X does not store is observed."""
+        return self.estimator == "GradientMF" and not self.is_dense
+
+    @property
+    def is_random(self):
+        """Whether a fit or its answers depend on `random_state`, by position in X."""
+        names = "sample_posterior", "n_draws", "early_stopping"
+        random = self.param("init") == "random" or self.param("solver") == "sgd"
+        return random or any(self.param(name) for name in names)
+
+    def transform_options(self, options):
+        """Return what `transform` and `score` take of the options of `fit`."""
+        return {} if self.fills else options
+
     def make(self):
         """Return the estimator, not fitted."""
         return ESTIMATORS[self.estimator](**self.params)
@@ -93,30 +108,24 @@ class Case(NamedTuple):
             X = np.where(np.isnan(X), X.dtype.type(marker), X)
         if self.weight is not None:
             options["entry_weight"] = self.weight.copy()
-        if self.container in SPARSE:
-            unstored_is_zero = self.estimator == "GradientMF"
-            stored = X != 0 if unstored_is_zero else ~np.isnan(X)
-            places = np.nonzero(stored)
+        if not self.is_dense:
+            places = np.nonzero(X != 0 if self.unstored_is_zero else ~np.isnan(X))
             make = getattr(sparse, self.container)
             if self.weight is not None:
                 options["entry_weight"] = make((self.weight[places], places), X.shape)
             return make((X[places], places), X.shape), options
+        filled = np.where(np.isnan(X), X.dtype.type(MASKED), X)
         if self.container == "mask":
-            options["mask"] = ~np.isnan(X)
-            X = np.where(np.isnan(X), X.dtype.type(BENEATH), X)
-        elif self.container == "masked array":
-            X = np.ma.masked_array(np.where(np.isnan(X), BENEATH, X), np.isnan(X))
-        elif self.container == "Fortran order":
-            X = np.asfortranarray(X)
-        elif self.container == "read-only":
-            X = X.copy()
-            X.flags.writeable = False
-        elif self.container == "list":
-            X = X.tolist()
-        elif self.container == "frame":
-            X = pd.DataFrame(X, columns=[f"c{j}" for j in range(X.shape[1])])
-        else:
-            X = X.copy()
+            return filled, options | {"mask": ~np.isnan(X)}
+        if self.container == "masked array":
+            return np.ma.masked_array(filled, np.isnan(X)), options
+        if self.container == "list":
+            return X.tolist(), options
+        if self.container == "frame":
+            columns = [f"c{j}" for j in range(X.shape[1])]
+            return pd.DataFrame(X, columns=columns), options
+        X = np.array(X, order="F" if self.container == "Fortran order" else "C")
+        X.flags.writeable = self.container != "read-only"
         return X, options
 
 

@@ -1,6 +1,7 @@
 """What comes of a case: all that its estimator answers, or the error and where."""
 
 import pickle
+import re
 import traceback
 import warnings
 from functools import cached_property
@@ -10,54 +11,48 @@ from scipy import sparse
 
 
 class Study:
-    """A fit of a case and its answers, computed when they are asked for first."""
+    """A fit of a case and its answers; after an error `stage` is the method."""
 
     def __init__(self, case):
-        self.case = case
+        self.case, self.error = case, None
         self.X, self.options = case.data()
+        self.answers = {}
         self.before = fingerprint(self.X, self.options)
-        self.warnings, self.error = [], None
-        with warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings(record=True) as self.warnings:
             warnings.simplefilter("always")
             try:
                 self._answer()
             except Exception as error:
                 self.error = error
-            self.warnings = caught
         self.after = fingerprint(self.X, self.options)
 
     def _answer(self):
         """Call every method; names of answers say what they are answers to."""
-        case, X, options = self.case, self.X, self.options
-        self.answers = answers = {}
-        self.model = model = case.make()
-        self.stage = "fit"
-        model.fit(X, **options)
+        case, X, options, answers = self.case, self.X, self.options, self.answers
+        self.stage, self.model = "fit", case.make()
+        model = self.model.fit(X, **options)
+        options = case.transform_options(options)
         self.stage = "transform"
-        if case.fills:
-            answers["transform"] = model.transform(X)
-            if case.learns and not case.param("sample_posterior"):
-                self.stage = "impute"
-                filled, std = model.impute(X, return_std=True)
-                answers["impute"], answers["std"] = filled, std
-            options = {}
-        else:
-            answers["transform"] = Z = model.transform(X, **options)
+        answers["transform"] = Z = model.transform(X, **options)
+        samples = case.param("sample_posterior") or case.param("n_draws")
+        if case.fills and case.learns and not samples:
+            self.stage = "impute"
+            answers["impute"], answers["std"] = model.impute(X, return_std=True)
+        elif not case.fills:
             self.stage = "inverse_transform"
             answers["inverse_transform"] = model.inverse_transform(Z)
-            if case.learns and not case.param("n_draws"):
+            if case.learns and not samples:
                 self.stage = "predict_entries"
                 Z, covariance = model.transform(X, return_cov=True, **options)
                 places = np.indices(case.X.shape).reshape(2, -1)
-                x, std = model.predict_entries(
+                predicted = model.predict_entries(
                     Z, *places, covariance=covariance, return_std=True
                 )
+                shaped = [part.reshape(case.X.shape) for part in predicted]
+                answers["predict_entries"], answers["std"] = shaped
                 answers["covariance"] = covariance
-                answers["predict_entries"] = x.reshape(case.X.shape)
-                answers["std"] = std.reshape(case.X.shape)
         self.stage = "score"
         answers["score"] = np.asarray(model.score(X, **options))
-        self.stage = None
 
     @cached_property
     def factorization(self):
@@ -67,17 +62,13 @@ class Study:
     def attributes(self):
         """Return the numbers that the fit has left, by name."""
         found = {}
-        for prefix, model in (
-            ("", self.model),
-            ("factorization_.", self.factorization),
-        ):
-            for name, value in vars(model).items():
-                public = name.endswith("_") and not name.startswith("_")
-                if public and isinstance(value, (float, list, np.ndarray)):
-                    value = np.asarray(value)
-                    if value.dtype.kind == "f":
-                        found[prefix + name] = value
-        return found
+        for model in (self.factorization, self.model):
+            for name in dir(model):
+                if re.fullmatch(r"[a-z]\w*_", name) and hasattr(model, name):
+                    value = getattr(model, name)
+                    if isinstance(value, (float, list, np.ndarray)):
+                        found[f"{type(model).__name__}.{name}"] = np.asarray(value)
+        return {name: value for name, value in found.items() if value.dtype.kind == "f"}
 
     def pickled(self):
         """Return the fitted model after a trip through a file."""
@@ -91,15 +82,10 @@ def complete(case, probe=None):
     """
     X, options = case.data()
     model = case.make().fit(X, **options)
-    return predict(case, model, case if probe is None else probe)
-
-
-def predict(case, model, probe):
-    """Predict the rows of a probe."""
-    X, options = probe.data()
+    X, options = (case if probe is None else probe).data()
     if not case.fills:
         return model.inverse_transform(model.transform(X, **options))
-    predicted = np.full(probe.X.shape, np.nan)
+    predicted = np.full(np.shape(X), np.nan)
     predicted[:, case.kept] = model.impute(X)
     return predicted
 
@@ -122,8 +108,8 @@ def _bits(given):
 def place_of(error):
     """Return where the package raised: module and function, without the line."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "sklearn_mfgd" in frame.filename]
-    if not own:
+    frames = [frame for frame in frames if "sklearn_mfgd" in frame.filename]
+    if not frames:
         return "outside"
-    path = own[-1].filename.rsplit("sklearn_mfgd", 1)[-1].lstrip("/\\")
-    return f"{path}:{own[-1].name}"
+    path = frames[-1].filename.rsplit("sklearn_mfgd", 1)[-1].lstrip("/\\")
+    return f"{path}:{frames[-1].name}"

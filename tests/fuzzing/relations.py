@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .cases import Case, containers_of, takes_weights
+from .cases import DENSE, SPARSE, Case, containers_of, takes_weights
 
 FACTORS = (3.0, 10.0, 0.1, 7e-3, 640.0, -1.0)
 
@@ -29,17 +29,10 @@ def _has_limits(case):
     return {"min_value", "max_value"} & set(case.params)
 
 
-def _order_matters(case):
-    """Whether a generator deals out numbers by position."""
-    given = case.param("init") == "random" or case.param("early_stopping")
-    sampled = case.param("sample_posterior") or case.param("n_draws")
-    return given or sampled or case.param("solver") == "sgd"
-
-
 def _as_complete(case):
     """Whether a solver of complete data is chosen, which takes another way."""
     complete = not np.isnan(case.X).any() and case.weight is None
-    return complete and not case.learns and _is_dense(case)
+    return complete and not case.learns and case.is_dense
 
 
 def _everyday(X, dtype=None):
@@ -79,8 +72,6 @@ def unit(case):
         params |= {name: factor * case.params[name] for name in _has_limits(case)}
     if factor < 0 and (case.param("init") == "random" or case.param("solver") == "sgd"):
         return None
-    if factor < 0 and case.param("sample_posterior"):
-        return None
     return _change(
         case, lambda X: X * X.dtype.type(factor), lambda found: found / factor, **params
     )
@@ -117,22 +108,16 @@ def shift(case):
     sizes[sizes == 0] = 1
     if not case.fills:
         sizes[:] = sizes.max()
-        if case.weight is not None:
-            return None
-        if not _is_dense(case) and case.estimator == "GradientMF":
+        if case.weight is not None or case.unstored_is_zero:
             return None
     shifts = sizes * case.rng.choice([-1.0, 1.0, 10.0, 1000.0], n if case.fills else 1)
     params = {name: shifts + case.params[name] for name in _has_limits(case)}
     return _change(case, lambda X: X + shifts, lambda found: found - shifts, **params)
 
 
-def _is_dense(case):
-    return not case.container.startswith(("csr", "csc", "coo"))
-
-
 def order(case):
     """Rows and columns are permuted."""
-    if _order_matters(case):
+    if case.is_random:
         return None
     rng = case.rng
     rows, columns = (rng.permutation(size) for size in case.X.shape)
@@ -143,21 +128,16 @@ def order(case):
 
 def container(case):
     """The same numbers come in another container."""
-    if case.estimator == "GradientMF" and not _is_dense(case):
-        others = [name for name in containers_of(case.estimator) if "_" in name]
-    else:
-        others = [
-            name
-            for name in containers_of(case.estimator)
-            if "_" not in name or case.estimator == "MaskedGradientMF"
-        ]
+    excluded = {case.container}
+    if case.estimator == "GradientMF":  # what is not stored is zero, not missing
+        excluded |= set((*DENSE, "mask") if case.unstored_is_zero else SPARSE)
     if case.X.dtype != np.float64:
-        others.remove("list") if "list" in others else None
+        excluded.add("list")
     if "missing_values" in case.params:
-        others = [name for name in others if name != "masked array"]
+        excluded.add("masked array")
     if _as_complete(case):
-        others = [name for name in others if "_" not in name]
-    others = [name for name in others if name != case.container]
+        excluded |= set(SPARSE)
+    others = [name for name in containers_of(case.estimator) if name not in excluded]
     return _change(case._replace(container=str(case.rng.choice(others))))
 
 
@@ -188,8 +168,11 @@ def dtype(case):
 
 def empty_lines(case):
     """Rows and columns without an entry are added somewhere."""
-    unstored = case.estimator == "GradientMF" and not _is_dense(case)
-    if _order_matters(case) or unstored or isinstance(case.params.get("init"), tuple):
+    if (
+        case.is_random
+        or case.unstored_is_zero
+        or isinstance(case.params.get("init"), tuple)
+    ):
         return None
     if case.fills and _has_limits(case):
         return None
@@ -229,24 +212,12 @@ def weights_of_one(case):
     """Every entry gets the weight of one, which is that of an entry without."""
     if case.weight is not None or not takes_weights(case.estimator):
         return None
-    unstored = case.estimator == "GradientMF" and not _is_dense(case)
-    if _order_matters(case) or _as_complete(case) or unstored:
+    if case.is_random or _as_complete(case) or case.unstored_is_zero:
         return None
     weight = np.ones_like(case.X)
     return _change(case._replace(weight=weight))
 
 
-RELATIONS = {
-    relation.__name__: relation
-    for relation in (
-        unit,
-        unit_of_columns,
-        shift,
-        order,
-        container,
-        dtype,
-        empty_lines,
-        unit_of_weights,
-        weights_of_one,
-    )
-}
+_ALL = (unit, unit_of_columns, shift, order, container, dtype, empty_lines)
+_ALL += (unit_of_weights, weights_of_one)
+RELATIONS = {relation.__name__: relation for relation in _ALL}

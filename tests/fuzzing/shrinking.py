@@ -6,105 +6,58 @@ import numpy as np
 
 
 def size_of(case):
-    """How much there is to read."""
-    extras = (
-        len(case.params) + (case.container != "ndarray") + (case.weight is not None)
-    )
+    """Return how much there is to read."""
+    extras = len(case.params) + (case.container != "ndarray")
+    extras += case.weight is not None
     given = isinstance(case.params.get("init"), tuple)
-    single = case.X.dtype == np.float32
-    return case.X.size + 3 * extras + 20 * given + single
+    return case.X.size + 3 * extras + 20 * given + (case.X.dtype == np.float32)
 
 
-def shrink(case, message, still, seconds):
-    """Take away what a failure does not need.
+def shrink(case, message, fails, seconds):
+    """Take away what a failure does not need, for so many seconds at most.
 
-    Parameters
-    ----------
-    case : Case
-    message : str
-    still : callable (Case) -> str or None
-        The message of a failure of the same kind.
-    seconds : float
-        How long to try.
-
-    Returns
-    -------
-    case, message
+    ``fails(case)`` returns the message of a failure of the same kind, or None.
     """
-    end = time.perf_counter() + seconds
-    smaller = True
+    end, smaller = time.perf_counter() + seconds, True
     while smaller:
         smaller = False
         for candidate in _simpler(case):
             if time.perf_counter() > end:
-                return case, message
-            found = _tried(still, candidate)
+                break
+            try:
+                found = fails(candidate)
+            except Exception:  # not a case any more
+                continue
             if found is not None:
                 case, message, smaller = candidate, found, True
                 break
     return case, message
 
 
-def _tried(still, candidate):
-    try:
-        return still(candidate)
-    except Exception:  # not a case any more
-        return None
-
-
 def _simpler(case):
     """Yield simpler cases, those first that take away most."""
     m, n = case.X.shape
-    for share in (2, 4, 8):
-        for start in range(0, m, max(1, m // share)):
-            yield from _without(case, rows=(start, start + max(1, m // share)))
-        for start in range(0, n, max(1, n // share)):
-            yield from _without(case, columns=(start, start + max(1, n // share)))
-    if max(m, n) <= 12:
-        for i in range(m):
-            yield from _without(case, rows=(i, i + 1))
-        for j in range(n):
-            yield from _without(case, columns=(j, j + 1))
+    for share in (2, 4, 8, max(m, n)):
+        for axis, size in enumerate((m, n)):
+            step = max(1, size // share)
+            for start in range(0, size, step) if size > 1 else ():
+                kept = np.r_[0:start, min(start + step, size) : size]
+                yield case.take(kept) if axis == 0 else case.take(columns=kept)
     for name, value in case.params.items():
-        rest = {key: given for key, given in case.params.items() if key != name}
         if name == "reg" or (name == "max_iter" and value <= 3):
             continue
+        rest = {key: given for key, given in case.params.items() if key != name}
         yield case._replace(params=rest)
-        if isinstance(value, int) and value > 1 and not isinstance(value, bool):
+        if type(value) is int and value > 1:
             yield case.set(**{name: 1})
             yield case.set(**{name: value // 2})
-    if case.weight is not None:
-        yield case._replace(weight=None)
-    if case.container != "ndarray":
-        yield case._replace(container="ndarray")
-    yield from _rounder(case)
-
-
-def _without(case, rows=(0, 0), columns=(0, 0)):
-    m, n = case.X.shape
-    keep = [
-        np.r_[0 : part[0], min(part[1], size) : size]
-        for part, size in ((rows, m), (columns, n))
-    ]
-    if all(part.size for part in keep):
-        yield case.take(*keep)
-
-
-def _rounder(case):
-    """Yield tables of shorter numbers."""
-    X = case.X
-    for digits in (0, 1, 2):
-        size = np.nanmax(np.abs(X), initial=0)
-        if size == 0:
-            return
-        unit = 10.0 ** (np.floor(np.log10(float(size))) - digits)
-        with np.errstate(all="ignore"):
-            shorter = (np.round(X.astype(np.float64) / unit) * unit).astype(X.dtype)
-            shorter = np.array([[float(f"{x:.3g}") for x in row] for row in shorter])
-        shorter = shorter.astype(X.dtype)
-        if not np.array_equal(shorter, X, equal_nan=True):
+    yield from (case._replace(weight=None),) if case.weight is not None else ()
+    yield from (case._replace(container="ndarray"),) * (case.container != "ndarray")
+    for digits in (1, 2, 3):
+        shorter = [[float(f"{x:.{digits}g}") for x in row] for row in case.X.tolist()]
+        shorter = np.array(shorter, case.X.dtype)
+        if not np.array_equal(shorter, case.X, equal_nan=True):
             yield case._replace(X=shorter)
-            return
 
 
 def written(case, rule):
@@ -115,15 +68,13 @@ def written(case, rule):
     if case.weight is not None:
         parts.append(f"weight={_literal(case.weight)}")
     parts.append(f"seed={case.seed}")
-    return "\n".join(
-        "    " + line
-        for line in (
-            "from numpy import array, nan, float32, float64",
-            "from fuzzing.invariants import Case, check",
-            f"X = {_literal(case.X)}",
-            f'check(Case({", ".join(parts)}), "{rule}")',
-        )
+    lines = (
+        "from numpy import array, nan, float32, float64",
+        "from fuzzing.invariants import Case, check",
+        f"X = {_literal(case.X)}",
+        f'check(Case({", ".join(parts)}), "{rule}")',
     )
+    return "\n".join("    " + line for line in lines)
 
 
 def _literal(value):

@@ -33,41 +33,52 @@ TABLES = {
 }
 
 
-def _column(rng, X, change):
-    X[:, rng.randint(X.shape[1])] = change
+def _column(change):
+    """Change a column at random; ``change(rng, column)`` returns its values."""
+
+    def flaw(rng, X):
+        j = rng.randint(X.shape[1])
+        X[:, j] = change(rng, X[:, j])
+
+    return flaw
+
+
+def _row(change):
+    return lambda rng, X: _column(change)(rng, X.T)
 
 
 def _keep_one(rng, line):
-    line[np.arange(line.size) != rng.randint(line.size)] = np.nan
+    return np.where(np.arange(line.size) == rng.randint(line.size), line, np.nan)
 
 
-def _hide(rng, X, share):
-    X[rng.uniform(size=X.shape) < share] = np.nan
+def _hide(pattern):
+    """Make entries missing; ``pattern(rng, shape)`` is True for those."""
+
+    def flaw(rng, X):
+        X[pattern(rng, X.shape)] = np.nan
+
+    return flaw
 
 
-def _hide_block(rng, X):
-    rows, columns = (rng.uniform(size=size) < 0.5 for size in X.shape)
-    X[np.ix_(rows, columns)] = np.nan
+def _block(rng, shape):
+    rows, columns = (rng.uniform(size=size) < 0.5 for size in shape)
+    return np.outer(rows, columns)
 
 
 FLAWS = {
-    "empty column": lambda rng, X: _column(rng, X, np.nan),
-    "empty row": lambda rng, X: _column(rng, X.T, np.nan),
-    "constant column": lambda rng, X: _column(
-        rng, X, rng.choice([0.0, 1e-6, 0.3, 1e6])
-    ),
-    "one value in a column": lambda rng, X: _keep_one(
-        rng, X[:, rng.randint(X.shape[1])]
-    ),
-    "one value in a row": lambda rng, X: _keep_one(rng, X[rng.randint(X.shape[0])]),
-    "copy of a column": lambda rng, X: _column(rng, X, X[:, rng.randint(X.shape[1])]),
-    "a tenth missing": lambda rng, X: _hide(rng, X, 0.1),
-    "a third missing": lambda rng, X: _hide(rng, X, 0.3),
-    "nine tenths missing": lambda rng, X: _hide(rng, X, 0.9),
-    "a block missing": _hide_block,
-    "a triangle missing": lambda rng, X: X.__setitem__(
-        np.triu_indices_from(X, 1), np.nan
-    ),
+    "empty column": _column(lambda rng, x: np.nan),
+    "empty row": _row(lambda rng, x: np.nan),
+    "constant column": _column(lambda rng, x: rng.choice([0.0, 1e-6, 0.3, 1e6])),
+    "one value in a column": _column(_keep_one),
+    "one value in a row": _row(_keep_one),
+    "copy of a column": lambda rng, X: _column(
+        lambda rng, x: X[:, rng.randint(X.shape[1])]
+    )(rng, X),
+    "a tenth missing": _hide(lambda rng, shape: rng.uniform(size=shape) < 0.1),
+    "a third missing": _hide(lambda rng, shape: rng.uniform(size=shape) < 0.3),
+    "nine tenths missing": _hide(lambda rng, shape: rng.uniform(size=shape) < 0.9),
+    "a block missing": _hide(_block),
+    "a triangle missing": _hide(lambda rng, shape: np.triu(np.ones(shape, bool), 1)),
 }
 
 OFFSETS = {
@@ -125,10 +136,16 @@ def ways_of_fitting(draw, estimator, X):
         names |= {"solver": ["gd", "scaled", "als", "sgd"]}
         names |= {"eta": [1e-9, 1e-3, 0.5, 1.0, 10.0, 1e200]}
     if estimator == "MFImputer":
-        names |= _of_imputers(draw, X)
+        low, high = np.nanquantile(np.append(X[~np.isnan(X)], 0), [0.2, 0.8])
+        names |= {"min_value": [low, np.full(X.shape[1], low)], "max_value": [high]}
+        names |= {"scale": [False], "missing_values": [-99.9]}
+        names |= {"add_indicator": [True], "keep_empty_features": [True]}
         ranks = rarely(["auto"], [1, 2, 3, 10, 50], 2)
     else:
-        names |= _of_factorizations(draw, X)
+        names |= {"pattern": [False], "fit_bias": [True, False, "columns"]}
+        names |= {"init": ["random", "given"], "warm_start": [True]}
+        names |= {"early_stopping": [True], "validation_fraction": [0.5]}
+        names |= {"n_iter_no_change": [1]}
         ranks = rarely([1, 2, 3, 5], [10, 50], 8)
     params["rank"] = draw(ranks)
     for name in draw(st.lists(st.sampled_from(sorted(names)), max_size=3, unique=True)):
@@ -136,31 +153,6 @@ def ways_of_fitting(draw, estimator, X):
     if params.get("init") == "given":
         params["init"] = _given_factors(draw, X, params["rank"])
     return params
-
-
-def _of_imputers(draw, X):
-    low, high = np.nanquantile(np.append(X[~np.isnan(X)], 0), [0.2, 0.8])
-    each = np.full(X.shape[1], low)
-    return {
-        "scale": [False],
-        "min_value": [low, each],
-        "max_value": [high],
-        "add_indicator": [True],
-        "keep_empty_features": [True],
-        "missing_values": [-99.9],
-    }
-
-
-def _of_factorizations(draw, X):
-    return {
-        "pattern": [False],
-        "fit_bias": [True, False, "columns"],
-        "init": ["random", "given"],
-        "early_stopping": [True],
-        "validation_fraction": [0.5],
-        "n_iter_no_change": [1],
-        "warm_start": [True],
-    }
 
 
 def _given_factors(draw, X, rank):
