@@ -41,9 +41,14 @@ def pytest_generate_tests(metafunc):
             choice = dict(zip(mark.kwargs, values, strict=True))
             case = [choice[name] for name in names]
             case += [{name: choice[name] for name in params}] if params else []
-            cases.append(pytest.param(*case, id="-".join(map(str, values))))
+            cases.append(pytest.param(*case, id="-".join(map(name_of, values))))
         names += ["params"] if params else []
         metafunc.definition.add_marker(pytest.mark.parametrize(names, cases))
+
+
+def name_of(value):
+    """Name a value in the id of a test, the same in every process."""
+    return getattr(value, "__name__", str(value))
 
 
 def pairwise(*options):
