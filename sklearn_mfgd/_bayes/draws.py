@@ -34,6 +34,10 @@ class Sample(NamedTuple):
     noise_precision: np.ndarray  # (n,)
     row_prior: SidePrior
 
+    def of_weight(self, weight):
+        """The same for data in which entries that counted as one have this weight."""
+        return self._replace(noise_precision=self.noise_precision / weight)
+
     def astype(self, dtype):
         """The same with column factors in another precision."""
         return self._replace(H=self.H.astype(dtype, copy=False))

@@ -1,10 +1,12 @@
 """A fit that learns what regularizes it: start, coordinate ascent, samples."""
 
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from .._kernels.blas import one_blas_thread
+from .._kernels.rows import Biases, Rows
 from .._optim.loop import History
 from .._optim.objective import objective_of
 from .._optim.penalty import Ridge, penalties_of
@@ -18,6 +20,7 @@ from .coordinate_ascent import ascend
 from .covariance import covariances_are_diagonal
 from .draws import DrawsModel
 from .gibbs import draw
+from .missingness import FeatureMap, Features
 from .model import first_state, model_of
 from .posterior import VariationalModel
 
@@ -38,14 +41,52 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor):
         matrix = matrix.listed()
         training, validate = split_for_early_stopping(matrix, parameters, biases, rng)
         training, weight = training.with_unit_weights()
-        ascent = _Ascent(training, weight, parameters, biases, start, rng)
-        model, descent = ascent.run(parameters, validate, monitor)
+        begin = Beginning.of(training, parameters, biases, start, rng)
+        model = begin.model(training.dtype)
+
+        def fitted_at(descent):
+            state = descent.state.rotated()
+            return VariationalModel.of(model, state, begin.feature_map, weight)
+
+        history = History(
+            *begin.factors,
+            tol=parameters.tol,
+            validate=validate,
+            n_iter_no_change=parameters.n_iter_no_change,
+            monitor=monitor and (lambda now: monitor(now, partial(fitted_at, now))),
+        )
+        state, n_left = begin.state(model), parameters.max_iter
+        while n_left > 0:  # again where single precision turns out not to do
+            unpruned = ascend(
+                model,
+                state,
+                history,
+                max_iter=n_left,
+                tol=parameters.tol,
+                start_of=partial(begin.state, model),
+            )
+            descent = history.descent()
+            if not descent.state.needs_float64:
+                break
+            n_left = parameters.max_iter - descent.n_iter
+            if n_left > 0:
+                model = begin.model(np.float64)
+                state = descent.state.astype(np.float64)
+        fitted = fitted_at(descent)
         if parameters.n_draws == 0:
-            return model, descent
+            return fitted, descent
         if validate is not None:  # samples are of all entries
             training = matrix.with_unit_weights()[0]
-        numbers = np.random.default_rng(rng.randint(2**31))
-        return ascent.sample(model, training, parameters.n_draws, numbers), descent
+        samples = draw(
+            training.rows.astype(unpruned.H.dtype),
+            unpruned.rotated(),
+            biases,
+            (model.row_features, model.column_features),
+            parameters.n_draws,
+            np.random.default_rng(rng.randint(2**31)),
+        )
+        samples = [sample.of_weight(weight).astype(matrix.dtype) for sample in samples]
+        return DrawsModel.of(samples, fitted), descent
 
 
 def curve_in_units(curve, units, n_observed):
@@ -53,99 +94,57 @@ def curve_in_units(curve, units, n_observed):
     return units.leave_log_density(np.array(curve), n_observed).tolist()
 
 
-class _Ascent:
-    """A model, where its ascent starts, and what comes of it."""
+class Beginning(NamedTuple):
+    """The data of a fit, and where its ascent starts."""
 
-    def __init__(self, training, weight, parameters, biases, start, rng):
-        self.weight, self.biases, self.noise = weight, biases, parameters.noise
+    rows: Rows
+    factors: tuple[np.ndarray, np.ndarray]
+    features: tuple[Features, Features]  # of rows and of columns
+    feature_map: FeatureMap
+    biases: Biases
+    noise: str
+
+    @classmethod
+    def of(cls, training, parameters, biases, start, rng):
+        """Find starting factors, and describe which entries are observed."""
         if start is None and isinstance(parameters.init, str):
             # More factors could explain nothing.
             rank = min(parameters.rank, *training.shape)
             parameters = parameters._replace(rank=rank)
-        self.rank = parameters.rank
-        if start is not None:
-            self.rank = start.shape[1] - biases.column
+        elif start is not None:
+            parameters = parameters._replace(rank=start.shape[1] - biases.column)
         objective = objective_of(training, biases)
-        penalties = penalties_of(self.rank, biases, FIRST_RIDGE)
-        self.factors = starting_factors(
+        penalties = penalties_of(parameters.rank, biases, FIRST_RIDGE)
+        factors = starting_factors(
             training, objective, penalties, parameters, rng, start
         )
-        self.rows = training.rows
-        *self.features, self.feature_map = _features(
-            training, objective, parameters, self.rank, biases
-        )
-        self.model = self.unpruned = None
+        *features, feature_map = _features(training, objective, parameters, biases)
+        noise = parameters.noise
+        return cls(training.rows, factors, features, feature_map, biases, noise)
 
-    def make_model(self, dtype):
+    def model(self, dtype):
         """Make the model in this precision."""
+        rank = self.factors[0].shape[1] - self.biases.row
         features = [each.astype(dtype) for each in self.features]
-        rows = self.rows.astype(dtype)
-        self.model = model_of(rows, self.rank, self.biases, self.noise, features)
-
-    def start_of(self, rank):
-        """Make the state to start from with the leading factors alone."""
-        dtype = self.model.dtype
-        fewer = np.arange(self.rank) < rank
-        factors = (
-            F[:, np.append(fewer, np.ones(int(biased), bool))].astype(dtype)
-            for F, biased in zip(self.factors, self.biases, strict=True)
+        return model_of(
+            self.rows.astype(dtype), rank, self.biases, self.noise, features
         )
-        return first_state(self.model, *factors, self.rows.astype(dtype))
 
-    def run(self, parameters, validate, monitor):
-        """Ascend, in double precision from where single precision does not do."""
-        self.make_model(self.rows.values.dtype)
-        state = first_state(self.model, *self.factors, self.rows)
-
-        history = History(
-            *self.factors,
-            tol=parameters.tol,
-            validate=validate,
-            n_iter_no_change=parameters.n_iter_no_change,
-            monitor=monitor and (lambda now: monitor(now, partial(self.model_at, now))),
-        )
-        n_left = parameters.max_iter
-        while True:
-            self.unpruned = ascend(
-                self.model,
-                state,
-                history,
-                max_iter=n_left,
-                tol=parameters.tol,
-                start_of=self.start_of,
-            )
-            descent = history.descent()
-            n_left = parameters.max_iter - descent.n_iter
-            if not descent.state.needs_float64 or n_left == 0:
-                return self.model_at(descent), descent
-            self.make_model(np.dtype(np.float64))
-            state = descent.state.astype(np.float64)
-
-    def model_at(self, descent):
-        """Make the fitted model if the ascent ends there."""
-        state = descent.state.rotated()
-        return VariationalModel.of(self.model, state, self.feature_map, self.weight)
-
-    def sample(self, model, matrix, n_draws, rng):
-        """Sample from the posterior, starting before any factor was dropped."""
-        rows = matrix.rows.astype(self.unpruned.H.dtype)
-        state = self.unpruned.rotated()
-        features = self.model.row_features, self.model.column_features
-        samples = draw(rows, state, self.biases, features, n_draws, rng)
-        samples = [
-            sample._replace(
-                H=sample.H.astype(matrix.dtype, copy=False),
-                noise_precision=sample.noise_precision / self.weight,
-            )
-            for sample in samples
-        ]
-        return DrawsModel.of(samples, model)
+    def state(self, model, rank=None):
+        """Make the state to start from, with the leading factors alone if so asked."""
+        leading = slice(rank)
+        factors = []
+        for F, biased in zip(self.factors, self.biases, strict=True):
+            n_factors = F.shape[1] - biased
+            kept = [F[:, :n_factors][:, leading], F[:, n_factors:]]
+            factors.append(np.column_stack(kept).astype(model.dtype))
+        return first_state(model, *factors, self.rows.astype(model.dtype))
 
 
-def _features(training, objective, parameters, rank, biases):
+def _features(training, objective, parameters, biases):
     """Features of rows and of columns, and the map from rows to features."""
     complete = training.n_observed == np.prod(training.shape)
-    diagonal = covariances_are_diagonal(training.shape, rank, biases)
+    diagonal = covariances_are_diagonal(training.shape, parameters.rank, biases)
     if not parameters.pattern or complete or diagonal:
         return missingness.no_features(*training.shape, training.dtype)
     return missingness.fit_features(objective.rows, objective.T.rows)

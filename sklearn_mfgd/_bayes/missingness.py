@@ -83,7 +83,7 @@ class Features(NamedTuple):
 
     def astype(self, dtype) -> "Features":
         """The same in another precision."""
-        return self._replace(values=self.values.astype(dtype))
+        return self._replace(values=self.values.astype(dtype, copy=False))
 
 
 def fit_features(rows: Rows, columns: Rows) -> tuple[Features, Features, FeatureMap]:
