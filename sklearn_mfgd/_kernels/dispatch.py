@@ -36,7 +36,11 @@ def least_squares(
     work = partial(
         backend.kernels.least_squares, problem, ridge, draws, W, needs_fallback
     )
-    _run_by_rows(work, rows, width**2 + 20 * width, width**3 / 3 + 100)
+    share_out(
+        work,
+        _row_ranges(rows, width**2 + 20 * width, width**3 / 3 + 100),
+        _thread_limit(),
+    )
     chosen = np.flatnonzero(needs_fallback)
     if chosen.size:  # in float64 and by eigenvalues
         W_of_chosen = np.empty((chosen.size, width), H.dtype)
@@ -60,7 +64,7 @@ def loss_and_gradient(rows: Rows, W, H, biases) -> tuple[float, np.ndarray]:
     sums = np.empty(len(gradient))
     W = np.ascontiguousarray(W)
     work = partial(backend.kernels.gradient, problem, W, gradient, sums)
-    _run_by_rows(work, rows, *_linear_cost(H))
+    share_out(work, _row_ranges(rows, *_linear_cost(H)), _thread_limit())
     return 0.5 * float(sums.sum()), gradient
 
 
@@ -69,7 +73,7 @@ def product(rows: Rows, V: np.ndarray) -> np.ndarray:
     out = np.empty((rows.shape[0], V.shape[1]), V.dtype)
     problem = _row_problem(rows._replace(weights=None), V, (False, False))
     work = partial(backend.kernels.product, problem, out)
-    _run_by_rows(work, rows, *_linear_cost(V))
+    share_out(work, _row_ranges(rows, *_linear_cost(V)), _thread_limit())
     return out
 
 
@@ -103,7 +107,7 @@ def posterior(
     )
     needs_fallback = np.zeros(n_rows, np.uint8)
     work = partial(backend.kernels.posterior, problem, posteriors, needs_fallback)
-    _run(work, _equal_ranges(n_rows, 2 * q**3 + 200))
+    share_out(work, _equal_ranges(n_rows, 2 * q**3 + 200), _thread_limit())
     chosen = np.flatnonzero(needs_fallback)
     if chosen.size:  # by eigenvalues
         problem = problem._replace(
@@ -126,7 +130,7 @@ def squares(rows: Rows, W, H, biases) -> np.ndarray:
     sums = np.empty(rows.shape[0])
     problem, W = _row_problem(rows, H, biases), np.ascontiguousarray(W)
     work = partial(backend.kernels.squares, problem, W, sums)
-    _run_by_rows(work, rows, *_linear_cost(H))
+    share_out(work, _row_ranges(rows, *_linear_cost(H)), _thread_limit())
     return sums
 
 
@@ -145,7 +149,7 @@ def residuals(rows: Rows, W, H, biases) -> np.ndarray:
     out = np.empty(rows.indices.size, H.dtype)
     problem, W = _row_problem(rows, H, biases), np.ascontiguousarray(W)
     work = partial(backend.kernels.residuals, problem, W, out)
-    _run_by_rows(work, rows, *_linear_cost(H))
+    share_out(work, _row_ranges(rows, *_linear_cost(H)), _thread_limit())
     return out
 
 
@@ -156,7 +160,7 @@ def entry_products(W, H, rows, columns) -> np.ndarray:
     rows, columns = (np.ascontiguousarray(k, np.int64) for k in (rows, columns))
     out = np.empty(len(rows), dtype)
     work = partial(backend.kernels.entry_products, W, H, rows, columns, out)
-    _run(work, _equal_ranges(len(rows), 20 + H.shape[1]))
+    share_out(work, _equal_ranges(len(rows), 20 + H.shape[1]), _thread_limit())
     return out
 
 
@@ -187,7 +191,7 @@ def stochastic_steps(
             backend.kernels.sgd(problem, first, min(first + step, stop))
 
     is_small = sum(stop - start for start, stop in ranges) < step
-    _run(work, ranges, limit=1 if is_small else None)
+    share_out(work, ranges, 1 if is_small else _thread_limit())
 
 
 def _row_problem(rows, H, biases):
@@ -200,15 +204,15 @@ def _linear_cost(H):
     return 20 + 4 * H.shape[1], 100
 
 
-def _run_by_rows(work, rows, cost_of_entry, cost_of_row):
-    """Cut the rows into ranges of like cost and share them out."""
+def _row_ranges(rows, cost_of_entry, cost_of_row):
+    """Cut the rows into ranges of like cost."""
     n_rows = rows.shape[0]
     cost = rows.indptr * float(cost_of_entry)
     cost += np.arange(n_rows + 1) * float(cost_of_row)
     n_ranges = int(np.ceil(cost[-1] / OPERATIONS))
     cuts = np.searchsorted(cost, np.linspace(0, cost[-1], n_ranges + 1)[1:-1])
     cuts = np.unique(np.concatenate([[0], cuts, [n_rows]])).tolist()
-    _run(work, list(pairwise(cuts)))
+    return list(pairwise(cuts))
 
 
 def _equal_ranges(length, cost):
@@ -217,7 +221,6 @@ def _equal_ranges(length, cost):
     return [(start, min(start + step, length)) for start in range(0, length, step)]
 
 
-def _run(work, ranges, limit=None):
-    """Call ``work(start, stop)`` for every range, on threads where that helps."""
-    # Kernels in NumPy hold the GIL, and run BLAS.
-    share_out(work, ranges, limit=1 if backend.kernels is numpy_kernels else limit)
+def _thread_limit():
+    """One thread for kernels in NumPy, which hold the GIL and run BLAS; else None."""
+    return 1 if backend.kernels is numpy_kernels else None

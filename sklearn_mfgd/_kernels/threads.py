@@ -62,6 +62,13 @@ def share_out(
     After an error or Ctrl-C no thread begins another range, and the error is raised.
     Where the system starts no more threads, those that run do all of the work.
     """
+    count = len(ranges)
+    if count > 1:  # to ask for processors takes longer than a small range
+        count = min(limit or n_threads(), count)
+    if count <= 1:
+        for bounds in ranges:
+            work(*bounds)
+        return
     remaining, errors = iter(ranges), []
     lock, done = threading.Lock(), threading.Semaphore(0)
 
@@ -82,9 +89,6 @@ def share_out(
         finally:
             done.release()
 
-    count = len(ranges)
-    if count > 1:  # to ask for processors takes longer than a small range
-        count = min(limit or n_threads(), count)
     threads = [
         threading.Thread(target=run_in_thread, daemon=True) for _ in range(count - 1)
     ]
