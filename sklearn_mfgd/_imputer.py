@@ -1,6 +1,7 @@
 """Imputation of the missing values of a table by factorizing its columns."""
 
 from copy import copy
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, Literal, Self
 
@@ -319,24 +320,25 @@ class MFImputer(
         if weights is not None and not varies.all():
             weights = weights[:, varies]
         del missing  # the fit needs the room
-
-        def advance(descent, attributes):
-            return tasks.advance(descent, lambda: self._attributes(model, attributes()))
-
-        for _ in model._learn(Z, None, None, weights, tasks and advance):
+        advance = partial(self._advance, tasks, model) if tasks is not None else None
+        for _ in model._learn(Z, None, None, weights, advance):
             pass  # row factors, which are not kept
         self.factorization_ = model
         if tasks is not None:
             tasks.end()
 
-    def _attributes(self, model, attributes):
-        """Those of the imputer if the factorization ended with these attributes."""
-        model, imputer = copy(model), copy(self)
-        model.__dict__.update(attributes)
-        imputer.factorization_ = model
-        # Draws are made after the last sweep: until then there are expected values.
-        imputer.sample_posterior = False
-        return vars(imputer)
+    def _advance(self, tasks, model, descent, attributes):
+        """Tell of a sweep of the factorization in the name of the imputer."""
+
+        def _attributes():
+            fitted, imputer = copy(model), copy(self)
+            fitted.__dict__.update(attributes())
+            imputer.factorization_ = fitted
+            # Samples follow the last sweep: until then there are expected values.
+            imputer.sample_posterior = False
+            return vars(imputer)
+
+        return tasks.advance(descent, _attributes)
 
     def transform(self, X: Data) -> np.ndarray:
         """Impute the missing values of X.
