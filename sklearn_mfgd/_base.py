@@ -59,7 +59,7 @@ class BaseMatrixFactorization(
         y : Ignored
             Not used, present for API consistency by convention.
         mask : array-like of bool of shape (n_samples, n_features), default=None
-            True where X is observed, in addition to NaN.
+            True where X is observed; NaN is missing whatever the mask says.
         entry_weight : array-like of shape (n_samples, n_features), default=None
             Weight of the squared error of each entry; 0 means missing. For a sparse X
             also sparse, with the same entries stored.
@@ -96,7 +96,7 @@ class BaseMatrixFactorization(
         y : Ignored
             Not used, present for API consistency by convention.
         mask : array-like of bool of shape (n_samples, n_features), default=None
-            True where X is observed, in addition to NaN.
+            True where X is observed; NaN is missing whatever the mask says.
         entry_weight : array-like of shape (n_samples, n_features), default=None
             Weight of the squared error of each entry; 0 means missing. For a sparse X
             also sparse, with the same entries stored.
@@ -143,7 +143,7 @@ class BaseMatrixFactorization(
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows seen in `fit` or new ones; NaN means missing.
         mask : array-like of bool of shape (n_samples, n_features), default=None
-            True where X is observed, in addition to NaN.
+            True where X is observed; NaN is missing whatever the mask says.
         entry_weight : array-like of shape (n_samples, n_features), default=None
             Weight of the squared error of each entry; 0 means missing. For a sparse X
             also sparse, with the same entries stored.
@@ -179,7 +179,7 @@ class BaseMatrixFactorization(
         return self._in_units_of_X(W), covariance
 
     def inverse_transform(self, Z: Data) -> np.ndarray:
-        """Reconstruct the complete rows: ``mean + column biases + W @ components_``.
+        """Reconstruct the complete rows: ``mean + biases + W @ components_``.
 
         Parameters
         ----------
@@ -283,7 +283,7 @@ class BaseMatrixFactorization(
         y : Ignored
             Not used, present for API consistency by convention.
         mask : array-like of bool of shape (n_samples, n_features), default=None
-            True where X is observed, in addition to NaN.
+            True where X is observed; NaN is missing whatever the mask says.
         entry_weight : array-like of shape (n_samples, n_features), default=None
             Weight of the squared error of each entry; 0 means missing. For a sparse X
             also sparse, with the same entries stored.
@@ -324,12 +324,12 @@ class BaseMatrixFactorization(
 
     @property
     def components_(self) -> np.ndarray:
-        """Column factors; with `n_draws` those of all samples, over their number."""
+        """Column factors; with `n_draws` those of all samples, divided by `n_draws`."""
         return np.ascontiguousarray(self._column_factors()[0].T)
 
     @property
     def column_bias_(self) -> np.ndarray:
-        """Column biases, zeros without; row biases are the last column of Z."""
+        """Column biases, zeros with ``fit_bias=False``; Z ends with the row biases."""
         return self._column_factors()[1]
 
     @property

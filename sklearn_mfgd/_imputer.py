@@ -320,14 +320,14 @@ class MFImputer(
         if weights is not None and not varies.all():
             weights = weights[:, varies]
         del missing  # the fit needs the room
-        advance = partial(self._advance, tasks, model) if tasks is not None else None
-        for _ in model._learn(Z, None, None, weights, advance):
+        on_sweep = partial(self._on_sweep, tasks, model) if tasks is not None else None
+        for _ in model._learn(Z, None, None, weights, on_sweep):
             pass  # row factors, which are not kept
         self.factorization_ = model
         if tasks is not None:
             tasks.end()
 
-    def _advance(self, tasks, model, descent, attributes):
+    def _on_sweep(self, tasks, model, descent, attributes):
         """Tell of a sweep of the factorization in the name of the imputer."""
 
         def _attributes():

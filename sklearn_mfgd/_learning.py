@@ -33,30 +33,32 @@ KEYWORDS = "pass it by its name, mask= or entry_weight="
 class LearningMixin(CallbackSupportMixin):
     """Learn a model of observed entries; a subclass says what is observed."""
 
-    def _learn(self, X, y, mask, entry_weight, advance=None):
-        """Fit, and yield numbers of rows of X and their factors, block by block.
+    def _learn(self, X, y, mask, entry_weight, on_sweep=None):
+        """Fit, and yield row indices and row factors, block by block.
 
         An error or Ctrl-C leaves the estimator as it was; so does closing this early.
-        ``advance(descent, attributes)`` is told of every sweep.
+        ``on_sweep(descent, attributes)`` is called after each sweep.
         """
         check_target(y, X, KEYWORDS)
         tasks = begin_tasks(self, X, y, mask=mask, entry_weight=entry_weight)
-        advance = tasks.advance if tasks is not None else advance
+        on_sweep = tasks.advance if tasks is not None else on_sweep
         with all_or_nothing(self):
             check_parameters_together(self)
             data = self._prepare(X, mask, entry_weight)
-            watched = self.verbose or advance is not None
-            model, descent = self._method.fit(
+            monitor = None
+            if self.verbose or on_sweep is not None:
+                monitor = partial(self._monitor, on_sweep, data)
+            model, descent = self._fit_module.fit(
                 data.matrix,
                 FitParameters.of(self, init=self._start(data)),
                 biases=data.biases,
                 units=data.units,
                 start=self._warm_start(data),
                 rng=check_random_state(self.random_state),
-                monitor=partial(self._monitor, advance, data) if watched else None,
+                monitor=monitor,
             )
             self._set_fitted(model, descent, data)
-            yield from self._reconstruct(data)
+            yield from self._row_factors(data)
             if tasks is not None:
                 tasks.end()
             if not descent.converged and self.tol > 0:
@@ -81,20 +83,20 @@ class LearningMixin(CallbackSupportMixin):
         return PreparedData.of(observed, biases, unit_variance=self.reg == "auto")
 
     @property
-    def _method(self):
-        """The module that fits, and what it says of its objective."""
+    def _fit_module(self):
+        """The module that fits, with `CURVE` and `curve_in_units` for its objective."""
         return bayes_fit if self.reg == "auto" else optim_fit
 
-    def _monitor(self, advance, data, descent, model):
+    def _monitor(self, on_sweep, data, descent, model):
         """Report a sweep; return whether a callback asks for the fit to end there."""
         if self.verbose and descent.n_iter:
             loss = self._curve(descent.loss_curve[-1:], data)[0]
-            line = f"Sweep {descent.n_iter}: {self._method.CURVE} {loss:.6g}"
+            line = f"Sweep {descent.n_iter}: {self._fit_module.CURVE} {loss:.6g}"
             if descent.validation_curve:
                 error = data.units.leave(descent.validation_curve[-1])
                 line += f", held-out error {error:.6g}"
             print(line)
-        return advance is not None and advance(
+        return on_sweep is not None and on_sweep(
             descent, lambda: self._attributes_at(model(), descent, data)
         )
 
@@ -102,12 +104,12 @@ class LearningMixin(CallbackSupportMixin):
         """Attributes of the estimator if the fit ended here; it stays as it is."""
         ended = copy(self)
         ended._set_fitted(model, descent, data)
-        for _ in ended._reconstruct(data):
+        for _ in ended._row_factors(data):
             pass
         return vars(ended)
 
     def _set_fitted(self, model, descent, data):
-        """Store the fitted model, and what is told of it in the units of X."""
+        """Store the fitted model, and the public attributes in the units of X."""
         occupied, matrix, units = data.occupied, data.matrix, data.units
         self._model = model.over(occupied.numbers())
         self._units, self._centre = units, matrix.mean
@@ -126,12 +128,12 @@ class LearningMixin(CallbackSupportMixin):
         n_observed = data.matrix.n_observed
         if self.early_stopping:
             n_observed -= int(self.validation_fraction * n_observed)
-        return self._method.curve_in_units(curve, data.units, n_observed)
+        return self._fit_module.curve_in_units(curve, data.units, n_observed)
 
-    def _reconstruct(self, data):
-        """Yield numbers of rows of X and their factors; set the error."""
+    def _row_factors(self, data):
+        """Yield row indices and row factors; set `reconstruction_err_`."""
         occupied, start, loss = data.occupied, 0, 0.0
-        # The model of the columns that `data` has: no others are empty.
+        # Restricted to the columns of `data`, none of which is empty.
         for W, block_loss in self._model.over(None).reconstruct(data.matrix):
             rows = slice(start, start + len(W))
             yield occupied.row_numbers(rows), self._in_units_of_X(W)
