@@ -109,13 +109,7 @@ def nullable(y):
 
 
 @pytest.mark.pairwise(
-    form=[
-        np.asarray,
-        np.ndarray.tolist,
-        sparse.csr_array,
-        pd.DataFrame,
-        nullable,
-    ],
+    form=[np.asarray, np.ndarray.tolist, sparse.csr_array, pd.DataFrame, nullable],
     shape=[(8, 5), (5, 5), (1, 5), (8, 2)],
     method=["fit", "fit_transform", "score"],
 )

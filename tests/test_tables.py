@@ -53,8 +53,7 @@ def masked(X, under):
 
 
 @pytest.mark.parametrize(
-    "under, dtype",
-    [(-999.0, np.float64), (np.inf, np.float32), (np.nan, np.float64)],
+    "under, dtype", [(-999.0, np.float64), (np.inf, np.float32), (np.nan, np.float64)]
 )
 def test_what_is_masked_is_missing(model, table, under, dtype):
     X = table.astype(dtype)

@@ -177,11 +177,7 @@ def units_of_variance(matrix: CompleteMatrix | ObservedMatrix, units: Units) -> 
 
 
 def matrix_of(
-    observed: Observed,
-    units: Units,
-    *,
-    mean: float | None = None,
-    centred: bool = True,
+    observed: Observed, units: Units, *, mean: float | None = None, centred: bool = True
 ) -> CompleteMatrix | ObservedMatrix:
     """Copy observed values into the units of the solvers, and centre them if so asked.
 

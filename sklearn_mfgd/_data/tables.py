@@ -27,10 +27,7 @@ SELECT = (
     " A ColumnTransformer with make_column_selector(dtype_include='number') takes "
     "the columns of numbers only."
 )
-SHORT_FLOATS = {
-    np.float16: ("float16", "halffloat"),
-    np.float32: ("float32", "float["),
-}
+SHORT_FLOATS = {np.float16: ("float16", "halffloat"), np.float32: ("float32", "float[")}
 
 
 def check_table(

@@ -52,10 +52,7 @@ def _read_beijing_air():
     return values.reshape(len(values), -1)
 
 
-@validate_params(
-    {"as_frame": ["boolean"]},
-    prefer_skip_nested_validation=True,
-)
+@validate_params({"as_frame": ["boolean"]}, prefer_skip_nested_validation=True)
 def load_beijing_air(*, as_frame=False):
     """Load the Beijing multi-site air quality data set (incomplete table).
 
