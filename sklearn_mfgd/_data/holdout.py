@@ -15,21 +15,16 @@ Entries = CompleteMatrix | ObservedMatrix
 
 
 class HeldOut(NamedTuple):
-    """Entries that the solver does not see."""
-
     rows: np.ndarray
     columns: np.ndarray
     values: np.ndarray
     weights: np.ndarray | None
 
 
-def hold_out(
-    entries: Entries, fraction: float, random_state: np.random.RandomState
-) -> tuple[ObservedMatrix, HeldOut]:
+def hold_out(entries: Entries, fraction: float, random_state):
     """Hide a random share of the observed entries; return the others and the hidden.
 
-    Entries are sampled by their number in row-major order, so that the container of X
-    does not matter.
+    Sampled are their numbers in row-major order: the container of X does not matter.
     """
     size = int(fraction * entries.n_observed)
     if not 0 < size < entries.n_observed:
@@ -38,15 +33,14 @@ def hold_out(
             f"leaves {size} to validate on and {entries.n_observed - size} to fit; use "
             "another fraction or early_stopping=False."
         )
-    hidden = np.sort(
-        sample_without_replacement(entries.n_observed, size, random_state=random_state)
+    hidden = sample_without_replacement(
+        entries.n_observed, size, random_state=random_state
     )
+    hidden.sort()
     return entries.listed(hidden=hidden), HeldOut(*entries.at(hidden))
 
 
-def validation_error(
-    held_out: HeldOut, biases: Biases
-) -> Callable[[np.ndarray, np.ndarray], float]:
+def validation_error(held_out: HeldOut, biases: Biases) -> Callable:
     """Root mean squared error of the held-out entries, as a function of the factors."""
 
     def validate(W, H):
@@ -74,21 +68,17 @@ def folds(entries: Entries, n_folds: int = 5) -> Iterator[tuple]:
         n = entries.shape[1]
         fold_of_column = np.arange(n) % n_folds
         for fold in range(min(n_folds, n)):
-            columns = (
-                np.flatnonzero(fold_of_column != fold),
-                np.flatnonzero(fold_of_column == fold),
-            )
+            hidden = fold_of_column == fold
+            columns = np.flatnonzero(~hidden), np.flatnonzero(hidden)
             yield *(entries.take_columns(some) for some in columns), columns
         return
-    rows = entries.rows
-    # Entries are numbered row by row. Where a row starts only renames its folds, which
-    # matters to no one, as each row is folded in by itself.
+    # Where a row starts only renames its folds, and each row is folded in by itself.
     fold_of_entry = np.arange(entries.n_observed) % n_folds
     for fold in range(n_folds):
         hidden = fold_of_entry == fold
         if hidden.any():
-            both = (
-                entries._replace(rows=keep_entries(rows, keep))
-                for keep in (~hidden, hidden)
+            seen, unseen = (
+                keep_entries(entries.rows, keep) for keep in (~hidden, hidden)
             )
+            both = entries._replace(rows=seen), entries._replace(rows=unseen)
             yield *both, (slice(None), slice(None))

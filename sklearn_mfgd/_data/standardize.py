@@ -10,8 +10,7 @@ from .._kernels.linalg import row_slices
 class Standardization(NamedTuple):
     """Mean and standard deviation of the observed entries of each column.
 
-    Both are kept for columns divided by ``2**exponent``, whose values lie between -1
-    and 1, so that no square over- or underflows.
+    Both are those of columns divided by ``2**exponent``, with values from -1 to 1.
     """
 
     exponent: np.ndarray  # (n,), int
@@ -21,14 +20,7 @@ class Standardization(NamedTuple):
     constant: np.ndarray  # (n,), whether all its entries are equal
 
     @classmethod
-    def of(
-        cls,
-        X: np.ndarray,
-        missing: np.ndarray,
-        *,
-        scale: bool,
-        weights: np.ndarray | None = None,
-    ):
+    def of(cls, X: np.ndarray, missing: np.ndarray, *, scale: bool, weights=None):
         """Learn it from X; an empty column gets NaN. Weights are zero where missing."""
         low, high = _ranges(X, missing)
         empty, constant = low > high, low >= high
@@ -58,20 +50,15 @@ class Standardization(NamedTuple):
 
     @property
     def varies(self):
-        """Whether each column has different values; only these columns are factorized.
-
-        Where no column has, those with entries.
-        """
+        """Which columns are factorized: those of different values, or all with any."""
         return ~self.constant if not self.constant.all() else self.counts > 0
 
     @property
     def mean(self):
-        """In the units of the data."""
         return np.ldexp(self.shift, self.exponent)
 
     @property
     def scale(self):
-        """In the units of the data."""
         return np.ldexp(self.width, self.exponent)
 
     def apply(self, X, missing, columns, dtype):
@@ -123,7 +110,7 @@ def _ranges(X: np.ndarray, missing: np.ndarray) -> tuple:
     return low, high
 
 
-def _blocks(X: np.ndarray, missing: np.ndarray, weights, exponent: np.ndarray):
+def _blocks(X, missing, weights, exponent):
     """Yield what is observed, the weights and the scaled values of blocks of rows."""
     for block in row_slices(*X.shape):
         observed = ~missing[block]
