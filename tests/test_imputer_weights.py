@@ -48,24 +48,21 @@ def imputer(**options):
 # What weights mean
 
 
-@pytest.mark.parametrize("scale", [True, False])
-def test_means_and_scales_are_those_of_the_table_with_rows_repeated(
-    table, counts, scale
-):
-    weighted = imputer(scale=scale).fit(table, sample_weight=counts)
-    repeated = imputer(scale=scale).fit(table.repeat(counts, axis=0))
-    assert_allclose(weighted.mean_, repeated.mean_, rtol=1e-13)
-    assert_allclose(weighted.scale_, repeated.scale_, rtol=1e-13)
+def test_means_and_scales_are_those_of_the_table_with_rows_repeated(table, counts):
+    for scale in (True, False):
+        weighted = imputer(scale=scale).fit(table, sample_weight=counts)
+        repeated = imputer(scale=scale).fit(table.repeat(counts, axis=0))
+        assert_allclose(weighted.mean_, repeated.mean_, rtol=1e-13)
+        assert_allclose(weighted.scale_, repeated.scale_, rtol=1e-13)
 
 
 def test_means_and_scales_are_weighted_by_entry(table, weights):
     fitted = imputer().fit(table, entry_weight=weights)
     for j in range(8):
         seen = ~np.isnan(table[:, j])
-        x, w = table[seen, j], weights[seen, j]
-        mean = np.average(x, weights=w)
+        mean = np.average(table[seen, j], weights=weights[seen, j])
         assert fitted.mean_[j] == pytest.approx(mean)
-        variance = np.average((x - mean) ** 2, weights=w)
+        variance = np.average((table[seen, j] - mean) ** 2, weights=weights[seen, j])
         assert fitted.scale_[j] == pytest.approx(np.sqrt(variance))
 
 
@@ -158,14 +155,12 @@ def test_large_tables_take_weights(planted):
 def test_weights_may_be_read_only_lists_series_and_frames(table, counts, weights):
     for array in (table, counts, weights):
         array.flags.writeable = False
-    expected = imputer().fit_transform(
-        table, sample_weight=counts, entry_weight=weights
+    forms = [(counts, weights), (counts.tolist(), weights.tolist())]
+    expected, *others = (
+        imputer().fit_transform(table, sample_weight=rows, entry_weight=entries)
+        for rows, entries in [*forms, (pd.Series(counts), pd.DataFrame(weights))]
     )
-    for rows, entries in (
-        (counts.tolist(), weights.tolist()),
-        (pd.Series(counts), pd.DataFrame(weights)),
-    ):
-        found = imputer().fit_transform(table, sample_weight=rows, entry_weight=entries)
+    for found in others:
         assert_array_equal(found, expected)
 
 
