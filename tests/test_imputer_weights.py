@@ -86,6 +86,7 @@ def test_an_entry_of_weight_zero_is_missing_for_the_fit(table, weights, options)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.slow
 def test_weights_of_one_are_no_weights(table, options):
     expected = imputer(**options).fit_transform(table)
     for given in (
