@@ -119,27 +119,18 @@ def test_unstored_is_the_same_as_nan_for_every_solver(
     assert_same(model, stored(data.X), data.X)
 
 
-@pytest.mark.parametrize(
-    "container, early_stopping, share_missing",
-    [(CSR, False, 0.6), (COO, True, 0.6), (CSC, False, 0.0)],
-)
-def test_unstored_is_the_same_as_nan_with_the_defaults(
-    planted, container, early_stopping, share_missing
-):
-    X = planted(m=60, n=20, share_missing=share_missing).X
-    model = MaskedGradientMF(random_state=0, early_stopping=early_stopping)
-    assert get_tags(model).input_tags.sparse
-    assert_same(model, stored(X, container), X)
+def test_unstored_is_the_same_as_nan_with_the_defaults(planted):
+    for early_stopping, share_missing in ((False, 0.6), (True, 0.6), (False, 0.0)):
+        X = planted(m=60, n=20, share_missing=share_missing).X
+        model = MaskedGradientMF(random_state=0, early_stopping=early_stopping)
+        assert get_tags(model).input_tags.sparse
+        assert_same(model, stored(X), X)
 
 
-def test_the_randomized_svd_starts_from_the_same_place(planted):
-    X = planted(m=170, n=150, share_missing=0.8).X
-    assert_same(MaskedGradientMF(2, reg=0.1, max_iter=3), stored(X), X)
-
-
-def test_unstored_is_the_same_as_a_mask(planted, model):
-    data = planted(share_missing=0.6)
-    assert_same(model, stored(data.X), data.complete, dense_mask=data.mask)
+def test_the_randomized_svd_starts_from_the_same_place_with_a_mask_too(planted):
+    data, model = planted(170, 150, share_missing=0.8), MaskedGradientMF(2, reg=0.1)
+    for X, mask in ((data.X, None), (data.complete, data.mask)):
+        assert_same(model.set_params(max_iter=3), stored(data.X), X, dense_mask=mask)
 
 
 @pytest.mark.parametrize("container", [sparse.lil_array, sparse.dok_array])
@@ -179,8 +170,7 @@ def test_a_stored_nan_is_missing(table, model, container):
     assert_same(model, X, dense)
 
 
-@pytest.mark.parametrize("flag", [True, False])
-@pytest.mark.parametrize("is_sorted", [True, False])
+@pytest.mark.pairwise(flag=[True, False], is_sorted=[True, False])
 def test_neither_the_order_of_entries_nor_flags_about_it_matter(
     table, model, is_sorted, flag
 ):
@@ -215,25 +205,19 @@ def test_arrays_that_are_not_contiguous_are_accepted(table, model, solver):
     "form", [np.asarray, np.ndarray.tolist, CSR, CSC, COO, sparse.lil_array]
 )
 def test_what_the_mask_hides_is_missing_too(table, model, mask, form):
-    assert_same(model, stored(table), np.where(mask, table, np.nan), mask=form(mask))
+    hidden = np.where(mask, table, np.nan)
+    assert_same(model, stored(table), hidden, mask=form(mask))
+    assert_same(model, table, hidden, mask=form(mask))
 
 
-def test_a_stored_false_of_the_mask_is_false(table, model, mask):
-    everywhere = stored(np.ones(table.shape))
+def test_a_mask_may_store_false_and_its_entries_twice(table, model, mask):
+    everywhere, once = stored(np.ones(table.shape)), CSR(mask)
     everywhere.data = mask.ravel()
-    assert_same(model, stored(table), np.where(mask, table, np.nan), mask=everywhere)
-
-
-def test_a_mask_that_stores_its_entries_twice_means_them_once(table, model, mask):
-    once = CSR(mask)
     data, indices = np.repeat(once.data, 2), np.repeat(once.indices, 2)
     twice_each = CSR((data, indices, 2 * once.indptr), shape=mask.shape)
     assert twice_each.nnz == 2 * mask.sum()
-    assert_same(model, stored(table), np.where(mask, table, np.nan), mask=twice_each)
-
-
-def test_a_sparse_mask_hides_entries_of_dense_data(table, model, mask):
-    assert_same(model, table, np.where(mask, table, np.nan), mask=CSR(mask))
+    for given in (everywhere, twice_each):
+        assert_same(model, stored(table), np.where(mask, table, np.nan), mask=given)
 
 
 @pytest.mark.parametrize("form", [np.asarray, CSR])
@@ -348,8 +332,7 @@ def test_a_matrix_of_five_billion_places_takes_the_memory_of_its_entries():
     assert done.stdout.splitlines() == expected, done.stderr
 
 
-@pytest.mark.parametrize("shape", [(57, 9), (3, 400), (0, 5), (5, 0)])
-@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.pairwise(shape=[(57, 9), (3, 400), (0, 5), (5, 0)], order=["C", "F"])
 def test_entries_listed_by_blocks_are_those_listed_at_once(monkeypatch, shape, order):
     rng = np.random.RandomState(0)
     X = np.asarray(rng.standard_normal(shape), np.float32, order=order)
@@ -363,11 +346,8 @@ def test_entries_listed_by_blocks_are_those_listed_at_once(monkeypatch, shape, o
     assert rows.values.dtype == np.float32 and rows.indices.dtype == np.int32
 
 
-@pytest.mark.parametrize("shape", [(57, 9), (3, 400)])
-@pytest.mark.parametrize("kinds", ["", "values", "values weights"])
-def test_entries_transposed_by_blocks_are_those_transposed_at_once(
-    monkeypatch, shape, kinds
-):
+@pytest.mark.pairwise(shape=[(57, 9), (3, 400)], kinds=["", "values", "values weights"])
+def test_entries_transposed_by_blocks_are_those_at_once(monkeypatch, shape, kinds):
     rng = np.random.RandomState(0)
     X, observed = rng.standard_normal(shape), rng.uniform(size=shape) < 0.6
     rows = rows_of(X, observed)

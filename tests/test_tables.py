@@ -69,14 +69,10 @@ def test_what_is_masked_is_missing(model, table, under, dtype):
     assert_array_equal(given.data[given.mask], np.full(given.mask.sum(), under))
 
 
-def test_nan_is_missing_besides_the_mask(model, table):
+def test_nan_besides_the_mask_and_masked_integers_and_rows(model, table):
     given, X = np.ma.array(table), table.copy()
-    assert_array_equal(model.fit_transform(given), clone(model).fit_transform(X))
     given[3], X[3] = np.ma.masked, np.nan
     assert_array_equal(model.fit_transform(given), clone(model).fit_transform(X))
-
-
-def test_masked_integers_and_lists_of_masked_rows(model, table):
     whole = np.round(10 * table)
     expected = clone(model).fit_transform(whole)
     given = masked(whole, -999).astype(np.int16)

@@ -149,10 +149,7 @@ def units_of_size(observed: Observed) -> Units:
 
 
 def units_of_variance(matrix: CompleteMatrix | ObservedMatrix, units: Units) -> Units:
-    """Find units in which X has unit mean square, or is 1 or -1 if constant.
-
-    The matrix is X in `units`; the square is that around the mean.
-    """
+    """Find units in which X, given in `units`, has unit variance, or is 1 or -1."""
     square, square_of_mean = matrix.mean_square(), matrix.mean**2
     rounding = 4 * np.finfo(matrix.dtype).eps
     if square <= rounding**2 * square_of_mean:  # equal but for rounding
@@ -162,10 +159,7 @@ def units_of_variance(matrix: CompleteMatrix | ObservedMatrix, units: Units) -> 
 
 
 def matrix_of(observed: Observed, units: Units, *, mean=None, centred=True):
-    """Copy observed values into the units of the solvers, and centre them if so asked.
-
-    What is subtracted is `mean`, already in these units, or that of the entries.
-    """
+    """Copy observed values into `units`; centre them at `mean` there, or their own."""
     values = units.enter(_values(observed))
     if not centred:
         mean = 0.0

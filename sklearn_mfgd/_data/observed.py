@@ -1,8 +1,7 @@
 """What counts as observed: NaN, mask, weights, and what a sparse matrix stores.
 
 Whatever X comes as, the observed entries end up as the same `Rows`, numbered row by
-row, or as one complete matrix where nothing is missing. So all that follows depends on
-the pattern of observed entries and not on the container.
+row, or as one complete matrix where nothing is missing.
 
 An entry of X is missing where it is NaN, where the mask is False, where a sparse X does
 not store it (unless `unstored_is_zero`), and where its entry weight is zero. A positive
@@ -33,10 +32,7 @@ Observed = Rows | np.ndarray | SparseMatrix
 
 
 def observe(X, mask, entry_weight, *, unstored_is_zero: bool) -> Observed:
-    """Find the observed entries of validated X, as the docstring of the module says.
-
-    `mask` and `entry_weight` are array-likes or sparse matrices like X, or None.
-    """
+    """Find the observed entries of validated X, as the docstring of the module says."""
     if sparse.issparse(X) and unstored_is_zero:
         return _complete_sparse(X, mask, entry_weight)
     if sparse.issparse(X):
@@ -100,10 +96,7 @@ def keep_entries(rows: Rows, keep: np.ndarray) -> Rows:
 
 
 def check_sparse(X, name: str, *, unstored_is_zero: bool):
-    """Refuse what no conversion may touch: it could crash, or lose what was stored.
-
-    A sparse X comes back as a matrix that may be converted and shares its values.
-    """
+    """Refuse what no conversion may touch: it could crash, or lose what was stored."""
     if not sparse.issparse(X):
         return X
     if not unstored_is_zero:
@@ -181,10 +174,10 @@ def _check(given, name, shape):
             f"{name} has shape {given.shape}, but X has shape {shape}; they must be "
             "the same."
         )
-    if given.dtype.kind not in ("b" if name == "mask" else "biuf"):
-        wanted = (
-            "boolean, True where X is observed" if name == "mask" else "real numbers"
-        )
+    kinds, wanted = "biuf", "real numbers"
+    if name == "mask":
+        kinds, wanted = "b", "boolean, True where X is observed"
+    if given.dtype.kind not in kinds:
         raise ValueError(f"{name} must be {wanted}; got {given.dtype}.")
 
 
@@ -218,10 +211,8 @@ def _weights_at(rows: Rows, weights) -> np.ndarray:
     _refuse_padded_format(weights, "entry_weight")
     _check(weights, "entry_weight", weights.shape)
     stored = _rows_of_sparse(well_formed(weights, "entry_weight"), "entry_weight")
-    same_counts = stored.shape == rows.shape and np.array_equal(
-        stored.indptr, rows.indptr
-    )
-    if not (same_counts and np.array_equal(stored.indices, rows.indices)):
+    ours, theirs = ([some.indptr, some.indices] for some in (rows, stored))
+    if stored.shape != rows.shape or not all(map(np.array_equal, ours, theirs)):
         raise ValueError(
             "A sparse entry_weight must store exactly the entries that X stores; got "
             f"{stored.indices.size} in shape {stored.shape} for the "

@@ -14,14 +14,6 @@ from .observed import rows_of
 # Numbers that the moments of a block of rows may take.
 BLOCK = 2**21
 
-# Where more than this share of a matrix is observed, sums over entries are the sum over
-# everything less that over the missing entries, which are fewer.
-DENSE_SHARE = 0.5
-
-# Rows are not grouped by their missing entries unless this leaves fewer groups than
-# this share of the rows.
-MAX_GROUP_SHARE = 0.8
-
 
 class RowBlock(NamedTuple):
     """Some of the rows, and how to sum over their entries.
@@ -64,7 +56,8 @@ def block_slices(n_rows: int, size: int) -> list[slice]:
 def row_blocks_of(rows: Rows, size: int) -> list[RowBlock]:
     """Cut the observed entries into blocks of rows with moments of `size` numbers."""
     m, n = rows.shape
-    dense = rows.indices.size > DENSE_SHARE * m * n
+    # Where most is observed, sums are those over all less those over the missing.
+    dense = rows.indices.size > 0.5 * m * n
     make_block = _block_of_missing if rows.weights is None and dense else _block
     return [make_block(rows, place) for place in block_slices(m, size)]
 
@@ -112,6 +105,6 @@ def _groups_of_equal_rows(rows):
     np.cumsum(numbers[rows.indices], out=sums[1:])
     keys = sums[rows.indptr[1:]] - sums[rows.indptr[:-1]]
     _, representatives, groups = np.unique(keys, return_index=True, return_inverse=True)
-    if len(representatives) > MAX_GROUP_SHARE * len(keys):
+    if len(representatives) > 0.8 * len(keys):
         return np.arange(len(keys)), np.arange(len(keys))
     return groups, representatives

@@ -112,15 +112,8 @@ def _checked_coordinates(data, coords, shape):
     return "coo", (data, tuple(coords))
 
 
-REBUILD = {
-    "csr": _compressed,
-    "csc": _compressed,
-    "bsr": _blocks,
-    "coo": _coordinates,
-    "dia": _diagonals,
-    "lil": _lists,
-    "dok": _keys,
-}
+REBUILD = {"csr": _compressed, "csc": _compressed, "bsr": _blocks}
+REBUILD |= {"coo": _coordinates, "dia": _diagonals, "lil": _lists, "dok": _keys}
 
 
 def _vector(values: np.ndarray, name: str) -> np.ndarray:

@@ -71,7 +71,11 @@ def _rounded(value: float, dtype) -> float:
 def _plain(X, unstored: str, fill: Any):
     """Return what `check_array` reads as it was meant."""
     if sparse.issparse(X):
-        return _floats_of_sparse(X) if unstored == "missing" else X
+        if unstored != "missing" or X.dtype.kind not in "biuf" or X.dtype in FLOATS:
+            return X
+        converted = copy(X)  # SciPy would sum duplicates, which are to be refused
+        converted.data = X.data.astype(np.float64)
+        return converted
     is_list = isinstance(X, list | tuple)
     if is_list and any(isinstance(row, np.ma.MaskedArray) for row in X):
         X = np.ma.array(X)
@@ -80,22 +84,12 @@ def _plain(X, unstored: str, fill: Any):
             X = np.asarray(X)
     if isinstance(X, np.ma.MaskedArray):
         X = _unmasked(X, fill)
-    if is_frame(X):
-        for name, dtype in zip(X.columns, X.dtypes, strict=True):
-            _refuse_type(f"Column {name!r} of X", dtype, SELECT)
-        X = _shown(X, unstored)
-    else:
+    if not is_frame(X):
         _refuse_type("X", getattr(X, "dtype", None), "")
-    return X
-
-
-def _floats_of_sparse(X: sparse.sparray | sparse.spmatrix):
-    """Convert stored numbers: SciPy would sum duplicates, which are to be refused."""
-    if X.dtype.kind not in "biuf" or X.dtype in FLOATS:
         return X
-    converted = copy(X)
-    converted.data = X.data.astype(np.float64)
-    return converted
+    for name, dtype in zip(X.columns, X.dtypes, strict=True):
+        _refuse_type(f"Column {name!r} of X", dtype, SELECT)
+    return _shown(X, unstored)
 
 
 def _unmasked(X: np.ma.MaskedArray, fill: Any) -> np.ndarray:
