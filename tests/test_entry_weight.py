@@ -246,7 +246,7 @@ def test_weights_that_are_all_zero_leave_nothing(table, model):
         GradientMF(3, solver="sgd", reg=0.5, max_iter=10),
         MaskedGradientMF(3, solver="gd", reg=0.5, max_iter=10),
         MaskedGradientMF(3, solver="scaled", fit_bias=False, reg=0.5),
-        MaskedGradientMF(),
+        pytest.param(MaskedGradientMF(), marks=pytest.mark.slow),
         MaskedGradientMF(early_stopping=True),
         MaskedGradientMF(noise="shared"),
         MaskedGradientMF(2, reg=0.0, max_iter=5),

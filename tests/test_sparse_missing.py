@@ -119,6 +119,7 @@ def test_unstored_is_the_same_as_nan_for_every_solver(
     assert_same(model, stored(data.X), data.X)
 
 
+@pytest.mark.slow
 def test_unstored_is_the_same_as_nan_with_the_defaults(planted):
     for early_stopping, share_missing in ((False, 0.6), (True, 0.6), (False, 0.0)):
         X = planted(m=60, n=20, share_missing=share_missing).X

@@ -9,12 +9,13 @@ from sklearn.utils.random import sample_without_replacement
 from .._kernels.dispatch import entry_products
 from .._kernels.rows import Biases
 from .matrix import CompleteMatrix, ObservedMatrix
-from .observed import keep_entries
 
 Entries = CompleteMatrix | ObservedMatrix
 
 
 class HeldOut(NamedTuple):
+    """Entries that the solver does not see."""
+
     rows: np.ndarray
     columns: np.ndarray
     values: np.ndarray
@@ -26,17 +27,15 @@ def hold_out(entries: Entries, fraction: float, random_state):
 
     Sampled are their numbers in row-major order: the container of X does not matter.
     """
-    size = int(fraction * entries.n_observed)
-    if not 0 < size < entries.n_observed:
+    n = entries.n_observed
+    size = int(fraction * n)
+    if not 0 < size < n:
         raise ValueError(
-            f"validation_fraction={fraction} of {entries.n_observed} observed entries "
-            f"leaves {size} to validate on and {entries.n_observed - size} to fit; use "
-            "another fraction or early_stopping=False."
+            f"validation_fraction={fraction} of {n} observed entries leaves {size} to "
+            f"validate on and {n - size} to fit; use another fraction or "
+            "early_stopping=False."
         )
-    hidden = sample_without_replacement(
-        entries.n_observed, size, random_state=random_state
-    )
-    hidden.sort()
+    hidden = np.sort(sample_without_replacement(n, size, random_state=random_state))
     return entries.listed(hidden=hidden), HeldOut(*entries.at(hidden))
 
 
@@ -77,8 +76,5 @@ def folds(entries: Entries, n_folds: int = 5) -> Iterator[tuple]:
     for fold in range(n_folds):
         hidden = fold_of_entry == fold
         if hidden.any():
-            seen, unseen = (
-                keep_entries(entries.rows, keep) for keep in (~hidden, hidden)
-            )
-            both = entries._replace(rows=seen), entries._replace(rows=unseen)
-            yield *both, (slice(None), slice(None))
+            seen = entries.listed(hidden)
+            yield seen, entries.listed(~hidden), (slice(None), slice(None))
