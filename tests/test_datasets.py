@@ -1,7 +1,7 @@
 """Specification of the data sets."""
 
-import builtins
 import os
+import sys
 from importlib import resources
 from pathlib import Path
 
@@ -30,12 +30,8 @@ VARIABLES = {
 }
 
 # The source as an array `data` of shape (hours, stations, variables), not distributed.
-SHARED_DATA = Path(
-    os.environ.get(
-        "SKLEARN_MFGD_SHARED_DATA",
-        Path(__file__).resolve().parents[2] / "shared" / "data",
-    )
-)
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+SHARED_DATA = Path(os.environ.get("SKLEARN_MFGD_SHARED_DATA", SHARED_DATA))
 BEIJING_AIR_SOURCE = SHARED_DATA / "beijing-air" / "prsa.npz"
 
 
@@ -51,11 +47,9 @@ def values_of(air, variable):
 
 
 def test_beijing_air_is_a_table_of_hours_by_stations_and_variables(air):
-    assert isinstance(air.data, np.ndarray)
+    assert isinstance(air.data, np.ndarray) and air.data.dtype == np.float64
     assert air.data.shape == (N_HOURS, N_STATIONS * N_VARIABLES)
-    assert air.data.dtype == np.float64
-    assert air.data.flags.c_contiguous
-    assert air.data.flags.writeable
+    assert air.data.flags.c_contiguous and air.data.flags.writeable
     assert air.frame is None
     assert "target" not in air
 
@@ -63,11 +57,8 @@ def test_beijing_air_is_a_table_of_hours_by_stations_and_variables(air):
 def test_beijing_air_names_its_columns_station_first(air):
     assert len(set(air.stations)) == N_STATIONS
     assert air.variables == list(air.units) == list(VARIABLES)
-    assert air.feature_names == [
-        f"{station} {variable}"
-        for station in air.stations
-        for variable in air.variables
-    ]
+    names = [f"{station} {kind}" for station in air.stations for kind in air.variables]
+    assert air.feature_names == names
     assert air.feature_names[0] == "Aotizhongxin PM2.5"
     assert air.feature_names[-1] == "Wanshouxigong WSPM"
 
@@ -81,20 +72,17 @@ def test_beijing_air_covers_one_year_hour_by_hour(air):
 
 @pytest.mark.parametrize("variable", VARIABLES)
 def test_beijing_air_has_its_values_and_its_missing_values(air, variable):
-    unit, n_missing, least, largest = VARIABLES[variable]
     values = values_of(air, variable)
-    assert air.units[variable] == unit
-    assert np.isnan(values).sum() == n_missing
-    assert np.nanmin(values) == least
-    assert np.nanmax(values) == largest
+    unit, n_missing = air.units[variable], np.isnan(values).sum()
+    found = unit, n_missing, np.nanmin(values), np.nanmax(values)
+    assert found == VARIABLES[variable]
     # A float32 of the source made wider would not be equal to a decimal number.
     assert_array_equal(values, np.round(values, 4))
 
 
 def test_beijing_air_misses_values_in_bursts_and_no_whole_row_or_column(air):
     missing = np.isnan(air.data)
-    assert not missing.all(axis=0).any()
-    assert not missing.all(axis=1).any()
+    assert not missing.all(axis=0).any() and not missing.all(axis=1).any()
     # An hour after a missing one would be missing in 2.5 % of the cases by chance.
     assert missing[1:][missing[:-1]].mean() > 0.75
 
@@ -104,7 +92,6 @@ def test_beijing_air_rows_and_columns_are_in_place(air):
     daily_cycle = np.nanmean(by_hour_of_day, axis=(0, 2))
     assert 12 <= daily_cycle.argmax() <= 16
     assert 3 <= daily_cycle.argmin() <= 7
-
     temperature = np.nanmean(values_of(air, "TEMP"), axis=1)
     months = air.times.astype("datetime64[M]")
     assert temperature[months == np.datetime64("2013-07")].mean() > 25
@@ -120,17 +107,10 @@ def test_beijing_air_copied_weather_columns_are_as_described(air):
 
 def test_beijing_air_description_cites_source_and_licence(air):
     assert air.DESCR.startswith(".. _beijing_air_dataset:")
-    for phrase in (
-        "data set 501",
-        "CC BY 4.0",
-        "https://creativecommons.org/licenses/by/4.0/",
-        "https://doi.org/10.24432/C5RK5G",
-        "Chen, S. (2017)",
-        "Cautionary Tales",
-        "What was changed",
-        *air.variables,
-        *air.stations,
-    ):
+    phrases = ["data set 501", "CC BY 4.0", "Chen, S. (2017)", "Cautionary Tales"]
+    phrases += ["What was changed", "https://creativecommons.org/licenses/by/4.0/"]
+    phrases += ["https://doi.org/10.24432/C5RK5G", *air.variables, *air.stations]
+    for phrase in phrases:
         assert phrase in air.DESCR
 
 
@@ -147,14 +127,7 @@ def test_beijing_air_as_frame(air):
 
 
 def test_beijing_air_needs_pandas_for_a_frame_only(monkeypatch):
-    original_import = builtins.__import__
-
-    def import_without_pandas(name, *args, **kwargs):
-        if name.split(".")[0] == "pandas":
-            raise ImportError(name)
-        return original_import(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", import_without_pandas)
+    monkeypatch.setitem(sys.modules, "pandas", None)
     load_beijing_air()
     with pytest.raises(ImportError, match="requires pandas"):
         load_beijing_air(as_frame=True)
@@ -186,16 +159,15 @@ def test_beijing_air_file_is_small_and_has_no_pickles():
         assert not any(arrays[name].dtype.hasobject for name in arrays.files)
 
 
-@pytest.mark.skipif(
-    not BEIJING_AIR_SOURCE.is_file(),
-    reason="the source is not in SKLEARN_MFGD_SHARED_DATA or ../shared/data",
-)
+NO_SOURCE = "the source is not in SKLEARN_MFGD_SHARED_DATA or ../shared/data"
+
+
+@pytest.mark.skipif(not BEIJING_AIR_SOURCE.is_file(), reason=NO_SOURCE)
 def test_beijing_air_equals_the_source_entry_by_entry(air):
     with np.load(BEIJING_AIR_SOURCE) as source:
         assert source["stations"].tolist() == air.stations
         assert source["variables"].tolist() == air.variables
         expected = source["data"][:N_HOURS].reshape(N_HOURS, -1)
-
     assert expected.dtype == np.float32
     assert_array_equal(air.data.astype(np.float32), expected)
     # Each value is the shortest decimal number that is stored as the same float32.

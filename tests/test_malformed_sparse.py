@@ -23,87 +23,56 @@ SHAPE = (12, 9)
 EXTREMES = [-1, -(2**31), 2**31 - 1, 2**40]
 
 
-# Damage: each takes a matrix and random numbers, and does what no matrix may have.
+def damage(X, kind, rng):
+    is_coo = X.format == "coo"
+    match kind:
+        case "an index outside":
+            arrays = list(X.coords) if is_coo else [X.indices]
+            k = rng.randint(len(arrays))
+            length = X.shape[k] if is_coo else X.shape[X.format == "csr"]
+            arrays[k] = arrays[k].astype(np.int64)
+            arrays[k][rng.randint(X.nnz)] = rng.choice([length, *EXTREMES])
+            set_indices(X, arrays)
+        case "values fewer":
+            X.data = X.data[: rng.randint(X.data.size)].copy()
+        case "values in two dimensions":
+            X.data = X.data[:, None]
+        case "indices fewer":
+            fewer = (X.coords[1] if is_coo else X.indices)[: rng.randint(X.nnz)].copy()
+            set_indices(X, [X.coords[0], fewer] if is_coo else [fewer])
+        case "indices that are no integers":
+            arrays = [X.coords[0] + 0.5, X.coords[1]] if is_coo else [X.indices + 0.5]
+            set_indices(X, arrays)
+        case "a shape that lies":
+            m, n = X.shape
+            X._shape = [(m, 1), (1, n), (m - 5, n - 5), (m, 0)][rng.randint(4)]
+        case "a pointer outside":
+            X.indptr = X.indptr.astype(np.int64)
+            X.indptr[rng.randint(X.indptr.size)] = rng.choice([X.nnz + 1, *EXTREMES])
+        case "pointers shuffled":
+            k = 1 + rng.randint(X.indptr.size - 2)
+            X.indptr[k], X.indptr[k - 1] = X.indptr[k - 1], X.indptr[k] + 1
+        case "pointers fewer or more":
+            X.indptr = np.resize(X.indptr, X.indptr.size + rng.choice([-3, -1, 1]))
+        case "pointers that are no integers":
+            X.indptr = X.indptr.astype(np.float64)
+        case "pointers in two dimensions":
+            X.indptr = X.indptr[None]
+        case _:
+            raise ValueError(kind)
 
 
-def index_outside(X, rng):
-    arrays = list(X.coords) if X.format == "coo" else [X.indices]
-    k = rng.randint(len(arrays))
-    length = X.shape[k] if X.format == "coo" else X.shape[X.format == "csr"]
-    index = arrays[k].astype(np.int64)
-    index[rng.randint(index.size)] = rng.choice([length, *EXTREMES])
-    arrays[k] = index
+def set_indices(X, arrays):
     if X.format == "coo":
         X.coords = tuple(arrays)
     else:
-        X.indices = index
+        (X.indices,) = arrays
 
 
-def pointer_outside(X, rng):
-    X.indptr = X.indptr.astype(np.int64)
-    X.indptr[rng.randint(X.indptr.size)] = rng.choice([X.nnz + 1, *EXTREMES])
-
-
-def pointers_shuffled(X, rng):
-    k = 1 + rng.randint(X.indptr.size - 2)
-    X.indptr[k], X.indptr[k - 1] = X.indptr[k - 1], X.indptr[k] + 1
-
-
-def pointers_fewer_or_more(X, rng):
-    change = rng.choice([-3, -1, 1])
-    X.indptr = np.resize(X.indptr, X.indptr.size + change)
-
-
-def pointers_that_are_no_integers(X, rng):
-    X.indptr = X.indptr.astype(np.float64)
-
-
-def pointers_in_two_dimensions(X, rng):
-    X.indptr = X.indptr[None]
-
-
-def values_fewer(X, rng):
-    X.data = X.data[: rng.randint(X.data.size)].copy()
-
-
-def values_in_two_dimensions(X, rng):
-    X.data = X.data[:, None]
-
-
-def indices_fewer(X, rng):
-    if X.format == "coo":
-        X.coords = X.coords[0], X.coords[1][: rng.randint(X.nnz)]
-    else:
-        X.indices = X.indices[: rng.randint(X.indices.size)].copy()
-
-
-def indices_that_are_no_integers(X, rng):
-    if X.format == "coo":
-        X.coords = X.coords[0] + 0.5, X.coords[1]
-    else:
-        X.indices = X.indices + 0.5
-
-
-def a_shape_that_lies(X, rng):
-    m, n = X.shape
-    X._shape = [(m, 1), (1, n), (m - 5, n - 5), (m, 0)][rng.randint(4)]
-
-
-ANY = [
-    index_outside,
-    values_fewer,
-    values_in_two_dimensions,
-    indices_fewer,
-    indices_that_are_no_integers,
-    a_shape_that_lies,
-]
-POINTERS = [
-    pointer_outside,
-    pointers_shuffled,
-    pointers_fewer_or_more,
-    pointers_that_are_no_integers,
-    pointers_in_two_dimensions,
-]
+ANY = ["an index outside", "values fewer", "values in two dimensions", "indices fewer"]
+ANY += ["indices that are no integers", "a shape that lies"]
+POINTERS = ["a pointer outside", "pointers shuffled", "pointers fewer or more"]
+POINTERS += ["pointers that are no integers", "pointers in two dimensions"]
 
 
 def table(rng):
@@ -115,14 +84,12 @@ def table(rng):
 
 @pytest.fixture(scope="module")
 def masked():
-    X = table(np.random.RandomState(0))
-    return MaskedGradientMF(2, reg=0.1, max_iter=2).fit(X)
+    return MaskedGradientMF(2, reg=0.1, max_iter=2).fit(table(np.random.RandomState(0)))
 
 
 @pytest.fixture(scope="module")
 def complete():
-    X = table(np.random.RandomState(0))
-    return GradientMF(2, reg=0.1, max_iter=2).fit(X)
+    return GradientMF(2, reg=0.1, max_iter=2).fit(table(np.random.RandomState(0)))
 
 
 def assert_refused(call, *arguments, **options):
@@ -130,24 +97,24 @@ def assert_refused(call, *arguments, **options):
         call(*arguments, **options)
 
 
+COMPRESSED = [sparse.csr_array, sparse.csc_matrix]
+
+
 @pytest.mark.parametrize(
-    "container, damage",
-    [
-        (getattr(sparse, name), damage)
-        for name in ("csr_array", "csc_matrix", "coo_array")
-        for damage in ANY + (POINTERS if name != "coo_array" else [])
-    ],
+    "container, kind",
+    [(container, kind) for container in COMPRESSED for kind in ANY + POINTERS]
+    + [(sparse.coo_array, kind) for kind in ANY],
 )
 def test_a_damaged_matrix_is_refused_wherever_it_is_given(
-    masked, complete, container, damage
+    masked, complete, container, kind
 ):
-    rng = np.random.RandomState(sum(map(ord, damage.__name__ + container.__name__)))
+    rng = np.random.RandomState(sum(map(ord, kind + container.__name__)))
     dense = table(rng)
     X = container(dense)
 
     def damaged(values):
         made = container(values)
-        damage(made, rng)
+        damage(made, kind, rng)
         return made
 
     for name in ("fit", "transform", "score"):
@@ -168,63 +135,49 @@ def test_a_damaged_matrix_is_refused_wherever_it_is_given(
 # Other formats
 
 
-def block_outside(X):
-    X.indices[1] = 50
-
-
-def blocks_that_do_not_fill(X):
-    X._shape = 13, 9
-
-
-def blocks_fewer(X):
-    X.data = X.data[:-2]
-
-
-def diagonals_fewer_than_offsets(X):
-    X.data = X.data[:-1]
-
-
-def a_diagonal_twice(X):
-    X.offsets = np.repeat(X.offsets[:1], len(X.offsets))
-
-
-def list_outside(X):
-    X.rows[2] = [10**6] * len(X.rows[2])
-
-
-def lists_of_different_length(X):
-    X.data[3] = X.data[3] * 1000
-
-
-def lists_fewer(X):
-    X.rows = X.rows[:-1]
-
-
-def key_outside(X):
-    X._dict[40, 2**40] = X._dict[0, 0]
-
-
-def key_negative(X):
-    X._dict[-100, 0] = X._dict[0, 0]
+def damage_other(X, kind):
+    match kind:
+        case "block outside":
+            X.indices[1] = 50
+        case "blocks that do not fill":
+            X._shape = 13, 9
+        case "blocks fewer":
+            X.data = X.data[:-2]
+        case "diagonals fewer than offsets":
+            X.data = X.data[:-1]
+        case "a diagonal twice":
+            X.offsets = np.repeat(X.offsets[:1], len(X.offsets))
+        case "list outside":
+            X.rows[2] = [10**6] * len(X.rows[2])
+        case "lists of different length":
+            X.data[3] = X.data[3] * 1000
+        case "lists fewer":
+            X.rows = X.rows[:-1]
+        case "key outside":
+            X._dict[40, 2**40] = X._dict[0, 0]
+        case "key negative":
+            X._dict[-100, 0] = X._dict[0, 0]
+        case _:
+            raise ValueError(kind)
 
 
 DAMAGED = {
-    "bsr": [block_outside, blocks_that_do_not_fill, blocks_fewer],
-    "dia": [diagonals_fewer_than_offsets, a_diagonal_twice],
-    "lil": [list_outside, lists_of_different_length, lists_fewer],
-    "dok": [key_outside, key_negative],
+    "bsr": ["block outside", "blocks that do not fill", "blocks fewer"],
+    "dia": ["diagonals fewer than offsets", "a diagonal twice"],
+    "lil": ["list outside", "lists of different length", "lists fewer"],
+    "dok": ["key outside", "key negative"],
 }
 
 
 @pytest.mark.parametrize(
-    "name, damage", [(name, damage) for name in DAMAGED for damage in DAMAGED[name]]
+    "name, kind", [(name, kind) for name in DAMAGED for kind in DAMAGED[name]]
 )
-def test_damage_of_other_formats_is_an_error(masked, complete, name, damage):
+def test_damage_of_other_formats_is_an_error(masked, complete, name, kind):
     dense = table(np.random.RandomState(1))
 
     def damaged(values):
         made = sparse.coo_array(values).asformat(name)
-        damage(made)
+        damage_other(made, kind)
         return made
 
     assert_refused(complete.fit, damaged(dense))
@@ -273,15 +226,11 @@ def roomy(X, index_type):
     return X
 
 
-@pytest.mark.parametrize(
-    "container, index_type",
-    [
-        (sparse.csr_array, np.int16),
-        (sparse.csc_matrix, np.int32),
-        (sparse.csr_matrix, np.int64),
-        (sparse.coo_array, np.uint32),
-    ],
-)
+INDEX_TYPES = {sparse.csr_array: np.int16, sparse.csc_matrix: np.int32}
+INDEX_TYPES |= {sparse.csr_matrix: np.int64, sparse.coo_array: np.uint32}
+
+
+@pytest.mark.parametrize("container, index_type", INDEX_TYPES.items())
 def test_spare_room_and_types_of_indices_stay(masked, complete, container, index_type):
     dense = table(np.random.RandomState(2))
     X, weights, mask, counts = (

@@ -22,8 +22,8 @@ class Entries(NamedTuple):
     def of(cls, X, caller: str, missing_values: float = np.nan) -> Self:
         """Validate X and list what it observes; errors name the caller.
 
-        What a sparse X does not store is missing. In a dense X, NaN is missing and so
-        are the entries equal to `missing_values`.
+        What a sparse X does not store is missing; in a dense one, NaN and
+        `missing_values`.
         """
         if sparse.issparse(X):
             checked = check_sparse(X, caller, unstored_is_zero=False)

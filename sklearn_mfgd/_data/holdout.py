@@ -9,7 +9,6 @@ from sklearn.utils.random import sample_without_replacement
 from .._kernels.dispatch import entry_products
 from .._kernels.rows import Biases
 from .matrix import CompleteMatrix, ObservedMatrix
-from .observed import keep_entries
 
 Entries = CompleteMatrix | ObservedMatrix
 
@@ -23,30 +22,24 @@ class HeldOut(NamedTuple):
     weights: np.ndarray | None
 
 
-def hold_out(
-    entries: Entries, fraction: float, random_state: np.random.RandomState
-) -> tuple[ObservedMatrix, HeldOut]:
+def hold_out(entries: Entries, fraction: float, random_state):
     """Hide a random share of the observed entries; return the others and the hidden.
 
-    Entries are sampled by their number in row-major order, so that the container of X
-    does not matter.
+    Sampled are their numbers in row-major order: the container of X does not matter.
     """
-    size = int(fraction * entries.n_observed)
-    if not 0 < size < entries.n_observed:
+    n = entries.n_observed
+    size = int(fraction * n)
+    if not 0 < size < n:
         raise ValueError(
-            f"validation_fraction={fraction} of {entries.n_observed} observed entries "
-            f"leaves {size} to validate on and {entries.n_observed - size} to fit; use "
-            "another fraction or early_stopping=False."
+            f"validation_fraction={fraction} of {n} observed entries leaves {size} to "
+            f"validate on and {n - size} to fit; use another fraction or "
+            "early_stopping=False."
         )
-    hidden = np.sort(
-        sample_without_replacement(entries.n_observed, size, random_state=random_state)
-    )
+    hidden = np.sort(sample_without_replacement(n, size, random_state=random_state))
     return entries.listed(hidden=hidden), HeldOut(*entries.at(hidden))
 
 
-def validation_error(
-    held_out: HeldOut, biases: Biases
-) -> Callable[[np.ndarray, np.ndarray], float]:
+def validation_error(held_out: HeldOut, biases: Biases) -> Callable:
     """Root mean squared error of the held-out entries, as a function of the factors."""
 
     def validate(W, H):
@@ -74,21 +67,14 @@ def folds(entries: Entries, n_folds: int = 5) -> Iterator[tuple]:
         n = entries.shape[1]
         fold_of_column = np.arange(n) % n_folds
         for fold in range(min(n_folds, n)):
-            columns = (
-                np.flatnonzero(fold_of_column != fold),
-                np.flatnonzero(fold_of_column == fold),
-            )
+            hidden = fold_of_column == fold
+            columns = np.flatnonzero(~hidden), np.flatnonzero(hidden)
             yield *(entries.take_columns(some) for some in columns), columns
         return
-    rows = entries.rows
-    # Entries are numbered row by row. Where a row starts only renames its folds, which
-    # matters to no one, as each row is folded in by itself.
+    # Where a row starts only renames its folds, and each row is folded in by itself.
     fold_of_entry = np.arange(entries.n_observed) % n_folds
     for fold in range(n_folds):
         hidden = fold_of_entry == fold
         if hidden.any():
-            both = (
-                entries._replace(rows=keep_entries(rows, keep))
-                for keep in (~hidden, hidden)
-            )
-            yield *both, (slice(None), slice(None))
+            seen = entries.listed(hidden)
+            yield seen, entries.listed(~hidden), (slice(None), slice(None))

@@ -13,9 +13,6 @@ from .._kernels.rows import Rows
 from .observed import Observed, keep_entries, rows_of
 from .units import Units
 
-# Entries that are counted at a time: NumPy makes wider types of them meanwhile.
-COUNTED_AT_ONCE = 500_000
-
 
 class CompleteMatrix(NamedTuple):
     """A matrix of which every entry is observed."""
@@ -40,7 +37,6 @@ class CompleteMatrix(NamedTuple):
         return np.full(self.shape[1 - axis], self.shape[axis])
 
     def column_means(self):
-        """Mean of each column."""
         means = np.asarray(self.values.sum(axis=0, dtype=np.float64)).ravel()
         means /= self.shape[0]
         return means if sparse.issparse(self.values) else means + self.mean
@@ -56,7 +52,6 @@ class CompleteMatrix(NamedTuple):
         return float(total) / self.weight()
 
     def take_columns(self, columns):
-        """Some of the columns."""
         return self._replace(values=self.values[:, columns])
 
     def listed(self, hidden=None):
@@ -91,7 +86,6 @@ class ObservedMatrix(NamedTuple):
         return self.rows.indices.size
 
     def counts(self, axis):
-        """Number of observed entries of each column (axis 0) or row (axis 1)."""
         if axis:
             return np.diff(self.rows.indptr)
         return self._sum_by_column(None).astype(np.int64)
@@ -107,7 +101,7 @@ class ObservedMatrix(NamedTuple):
         """Sum values of the entries, or count the entries, of each column."""
         indices, n = self.rows.indices, self.shape[1]
         sums = np.zeros(n)
-        step = max(COUNTED_AT_ONCE, n)
+        step = max(500_000, n)  # NumPy makes wider types of them meanwhile
         for start in range(0, indices.size, step):
             some = slice(start, start + step)
             summands = None if values is None else values[some]
@@ -115,11 +109,8 @@ class ObservedMatrix(NamedTuple):
         return sums
 
     def weight(self):
-        """Sum of the weights of the entries."""
         weights = self.rows.weights
-        if weights is None:
-            return float(self.n_observed)
-        return float(weights.sum(dtype=np.float64))
+        return float(self.n_observed if weights is None else weights.sum(dtype=float))
 
     def with_unit_weights(self):
         """The same with weights of mean one, or none, and the mean that they had."""
@@ -134,11 +125,9 @@ class ObservedMatrix(NamedTuple):
         return self._replace(rows=self.rows._replace(weights=scaled)), mean * largest
 
     def mean_square(self):
-        """Weighted mean square of the values around their mean."""
         return self.rows.sum_of_squares / self.weight()
 
     def listed(self, hidden=None):
-        """List the entries one by one, all of them or all but some positions."""
         if hidden is None:
             return self
         keep = np.ones(self.n_observed, bool)
@@ -146,11 +135,9 @@ class ObservedMatrix(NamedTuple):
         return self._replace(rows=keep_entries(self.rows, keep))
 
     def at(self, positions):
-        """Rows, columns, values and weights of entries, given their numbers."""
         indptr, indices, values, weights = self.rows[:4]
         rows = np.searchsorted(indptr, positions, side="right") - 1
-        if weights is not None:
-            weights = weights[positions]
+        weights = None if weights is None else weights[positions]
         return rows, indices[positions], values[positions], weights
 
 
@@ -162,31 +149,17 @@ def units_of_size(observed: Observed) -> Units:
 
 
 def units_of_variance(matrix: CompleteMatrix | ObservedMatrix, units: Units) -> Units:
-    """Find units in which X has unit mean square, or is 1 or -1 if constant.
-
-    The matrix is X in `units`; the square is that around the mean.
-    """
+    """Find units in which X, given in `units`, has unit variance, or is 1 or -1."""
     square, square_of_mean = matrix.mean_square(), matrix.mean**2
     rounding = 4 * np.finfo(matrix.dtype).eps
     if square <= rounding**2 * square_of_mean:  # equal but for rounding
         square = square_of_mean
     # (4**dk)**2 = square
-    if square == 0:
-        return units
-    return Units(units.exponent + np.log2(square) / 4)
+    return units if square == 0 else Units(units.exponent + np.log2(square) / 4)
 
 
-def matrix_of(
-    observed: Observed,
-    units: Units,
-    *,
-    mean: float | None = None,
-    centred: bool = True,
-) -> CompleteMatrix | ObservedMatrix:
-    """Copy observed values into the units of the solvers, and centre them if so asked.
-
-    What is subtracted is `mean`, already in these units, or that of the entries.
-    """
+def matrix_of(observed: Observed, units: Units, *, mean=None, centred=True):
+    """Copy observed values into `units`; centre them at `mean` there, or their own."""
     values = units.enter(_values(observed))
     if not centred:
         mean = 0.0
@@ -213,8 +186,7 @@ def _values(observed: Observed) -> np.ndarray:
 def _mean(observed: Observed, values: np.ndarray) -> float:
     """Weighted mean of all observed values, given those that are stored."""
     if not isinstance(observed, Rows):
-        m, n = observed.shape
-        return float(values.sum(dtype=np.float64)) / (m * n)
+        return float(values.sum(dtype=np.float64) / np.prod(observed.shape))
     if observed.weights is None:
         return float(values.mean(dtype=np.float64))
     weights = observed.weights.astype(np.float64)

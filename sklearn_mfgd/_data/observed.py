@@ -1,8 +1,7 @@
 """What counts as observed: NaN, mask, weights, and what a sparse matrix stores.
 
 Whatever X comes as, the observed entries end up as the same `Rows`, numbered row by
-row, or as one complete matrix where nothing is missing. So all that follows depends on
-the pattern of observed entries and not on the container.
+row, or as one complete matrix where nothing is missing.
 
 An entry of X is missing where it is NaN, where the mask is False, where a sparse X does
 not store it (unless `unstored_is_zero`), and where its entry weight is zero. A positive
@@ -28,24 +27,12 @@ from .sparse_input import SparseMatrix, well_formed
 
 SPARSE_FORMATS = ("csr", "csc", "coo")
 
-# Kinds of NumPy types that are taken, and what an error calls them.
-TYPES = {
-    "mask": ("b", "boolean, True where X is observed"),
-    "entry_weight": ("biuf", "real numbers"),
-}
-
-
 # Rows, or X itself where every entry is observed with a weight of one.
 Observed = Rows | np.ndarray | SparseMatrix
 
 
-def observe(
-    X: np.ndarray | SparseMatrix, mask, entry_weight, *, unstored_is_zero: bool
-) -> Observed:
-    """Find the observed entries of validated X, as the docstring of the module says.
-
-    `mask` and `entry_weight` are array-likes or sparse matrices like X, or None.
-    """
+def observe(X, mask, entry_weight, *, unstored_is_zero: bool) -> Observed:
+    """Find the observed entries of validated X, as the docstring of the module says."""
     if sparse.issparse(X) and unstored_is_zero:
         return _complete_sparse(X, mask, entry_weight)
     if sparse.issparse(X):
@@ -109,10 +96,7 @@ def keep_entries(rows: Rows, keep: np.ndarray) -> Rows:
 
 
 def check_sparse(X, name: str, *, unstored_is_zero: bool):
-    """Refuse what no conversion may touch: it could crash, or lose what was stored.
-
-    A sparse X comes back as a matrix that may be converted and shares its values.
-    """
+    """Refuse what no conversion may touch: it could crash, or lose what was stored."""
     if not sparse.issparse(X):
         return X
     if not unstored_is_zero:
@@ -120,8 +104,7 @@ def check_sparse(X, name: str, *, unstored_is_zero: bool):
     return well_formed(X, "X")
 
 
-def _refuse_padded_format(X: SparseMatrix, name: str):
-    """Refuse sparse formats whose conversion would drop or invent stored zeros."""
+def _refuse_padded_format(X, name):
     if X.format in ("dia", "bsr"):
         raise TypeError(
             f"{name} does not take sparse data in {X.format.upper()} format, which "
@@ -180,31 +163,29 @@ def _dense(given, name: str, shape: tuple[int, int]) -> np.ndarray:
         given = given.filled(0)
     elif not sparse.issparse(given):
         given = np.asarray(given)
-    _check_shape(given, name, shape)
-    _check_type(given, name)
+    _check(given, name, shape)
     return well_formed(given, name).toarray() if sparse.issparse(given) else given
 
 
-def _check_shape(given: np.ndarray | SparseMatrix, name: str, shape: tuple[int, int]):
+def _check(given, name, shape):
+    """Refuse a mask or weights of another shape than X, or of another type."""
     if given.shape != shape:
         raise ValueError(
             f"{name} has shape {given.shape}, but X has shape {shape}; they must be "
             "the same."
         )
-
-
-def _check_type(given: np.ndarray | SparseMatrix, name: str):
-    kinds, description = TYPES[name]
+    kinds, wanted = "biuf", "real numbers"
+    if name == "mask":
+        kinds, wanted = "b", "boolean, True where X is observed"
     if given.dtype.kind not in kinds:
-        raise ValueError(f"{name} must be {description}; got {given.dtype}.")
+        raise ValueError(f"{name} must be {wanted}; got {given.dtype}.")
 
 
-def _mask_at(rows: Rows, mask) -> np.ndarray:
+def _mask_at(rows, mask):
     """Whether the mask is True, for each listed entry."""
     if not sparse.issparse(mask):
         return _dense(mask, "mask", rows.shape)[rows.row_numbers, rows.indices]
-    _check_shape(mask, "mask", rows.shape)
-    _check_type(mask, "mask")
+    _check(mask, "mask", rows.shape)
     mask = well_formed(mask, "mask").tocsr().copy()
     mask.sum_duplicates()
     # A matrix of the entries' numbers, from 1, so that its product with the mask stores
@@ -228,12 +209,10 @@ def _weights_at(rows: Rows, weights) -> np.ndarray:
         weights = weights[rows.row_numbers, rows.indices]
         return _valid_weights(weights, rows.values.dtype, rows)
     _refuse_padded_format(weights, "entry_weight")
-    _check_type(weights, "entry_weight")
+    _check(weights, "entry_weight", weights.shape)
     stored = _rows_of_sparse(well_formed(weights, "entry_weight"), "entry_weight")
-    same_counts = stored.shape == rows.shape and np.array_equal(
-        stored.indptr, rows.indptr
-    )
-    if not (same_counts and np.array_equal(stored.indices, rows.indices)):
+    ours, theirs = ([some.indptr, some.indices] for some in (rows, stored))
+    if stored.shape != rows.shape or not all(map(np.array_equal, ours, theirs)):
         raise ValueError(
             "A sparse entry_weight must store exactly the entries that X stores; got "
             f"{stored.indices.size} in shape {stored.shape} for the "
@@ -242,15 +221,13 @@ def _weights_at(rows: Rows, weights) -> np.ndarray:
     return _valid_weights(stored.values, rows.values.dtype, rows)
 
 
-def _valid_weights(
-    weights: np.ndarray, dtype: np.dtype, rows: Rows | None = None
-) -> np.ndarray:
+def _valid_weights(weights, dtype, rows=None):
     """Weights of a type, finite and not negative; of listed entries, or of a matrix."""
     with np.errstate(over="ignore"):  # refused as infinite below
         weights = weights.astype(dtype)
     wrong = ~np.isfinite(weights) | (weights < 0)
     if wrong.any():
-        k = int(np.argmax(wrong.ravel()))
+        k = int(np.argmax(wrong))
         if rows is None:
             i, j = np.unravel_index(k, weights.shape)
         else:

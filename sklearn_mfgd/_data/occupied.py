@@ -1,8 +1,4 @@
-"""The rows and columns with entries, which are all that a fit works on.
-
-Ids are seldom contiguous: most columns of a matrix may be empty. Only the outputs have
-a length for all of them.
-"""
+"""The rows and columns with entries: where ids have gaps, most may be empty."""
 
 from typing import NamedTuple
 
@@ -31,17 +27,15 @@ class Occupied(NamedTuple):
         has_entry = np.zeros(n, bool)
         has_entry[observed.indices] = True
         columns = np.flatnonzero(has_entry)
-        occupied = cls(
-            (m, n),
-            rows if len(rows) < m else None,
-            columns if len(columns) < n else None,
-        )
-        if occupied.rows is not None:
+        if len(rows) == m:
+            rows = None
+        else:
             indptr = np.append(observed.indptr[rows], observed.indptr[-1])
             observed = observed._replace(indptr=indptr)
-        if occupied.columns is not None:
-            observed = observed.renumber(occupied.numbers(), len(columns))
-        return occupied, observed
+        if len(columns) == n:
+            return cls((m, n), rows, None), observed
+        occupied = cls((m, n), rows, columns)
+        return occupied, observed.renumber(occupied.numbers(), len(columns))
 
     def numbers(self):
         """Number of each column of X among those here, their count for an empty one."""
@@ -52,11 +46,9 @@ class Occupied(NamedTuple):
         return numbers
 
     def take_rows(self, W):
-        """Those of the rows here."""
         return W if self.rows is None else W[self.rows]
 
     def take_columns(self, H):
-        """Those of the columns here."""
         return H if self.columns is None else H[self.columns]
 
     def row_numbers(self, rows):
@@ -65,15 +57,8 @@ class Occupied(NamedTuple):
 
     def spread_columns(self, values, empty=0):
         """Values of all columns of X, `empty` for the empty ones."""
-        return _spread(values, self.columns, self.shape[1], empty)
-
-
-def _spread(
-    values: np.ndarray, numbers: np.ndarray | None, length: int, empty: float
-) -> np.ndarray:
-    """Put values at their numbers in an array of a length that is `empty` elsewhere."""
-    if numbers is None:
-        return values
-    spread = np.full((length, *values.shape[1:]), empty, values.dtype)
-    spread[numbers] = values
-    return spread
+        if self.columns is None:
+            return values
+        spread = np.full((self.shape[1], *values.shape[1:]), empty, values.dtype)
+        spread[self.columns] = values
+        return spread

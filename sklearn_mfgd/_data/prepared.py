@@ -24,11 +24,7 @@ class PreparedData(NamedTuple):
 
     @classmethod
     def of(cls, observed, biases, *, unit_variance):
-        """Prepare what `observe` returns.
-
-        With `unit_variance` the mean square becomes one. Otherwise the largest value
-        is about one, and the exponent is an integer: nothing is rounded.
-        """
+        """Prepare what `observe` returns: of size one, or of variance one."""
         occupied, observed = Occupied.of(observed)
         units = units_of_size(observed)
         matrix = matrix_of(observed, units, centred=biases.column)

@@ -1,7 +1,6 @@
 """Blocks of rows: the unit of memory, and sums over their entries.
 
-A block holds all that is needed of its rows and nothing of the others, so that blocks
-can be mapped independently and what they return be added up in their order.
+Blocks can be mapped independently, and what they return be added up in their order.
 """
 
 from typing import NamedTuple
@@ -10,17 +9,10 @@ import numpy as np
 
 from .._kernels import dispatch
 from .._kernels.rows import Rows
+from .observed import rows_of
 
 # Numbers that the moments of a block of rows may take.
 BLOCK = 2**21
-
-# Where more than this share of a matrix is observed, sums over entries are the sum over
-# everything less that over the missing entries, which are fewer.
-DENSE_SHARE = 0.5
-
-# Rows are not grouped by their missing entries unless this leaves fewer groups than
-# this share of the rows.
-MAX_GROUP_SHARE = 0.8
 
 
 class RowBlock(NamedTuple):
@@ -38,10 +30,7 @@ class RowBlock(NamedTuple):
     counts_missing: bool
 
     def sum_over_columns(self, moments, total) -> np.ndarray:
-        """Sum moments of the columns over the entries of each group of rows.
-
-        `total` is the sum over all columns, (size,).
-        """
+        """Sum moments of columns over the entries of each group; `total` is of all."""
         return self._sum(self.row_entries, moments, total)
 
     def sum_over_rows(self, moments, total) -> np.ndarray:
@@ -67,7 +56,8 @@ def block_slices(n_rows: int, size: int) -> list[slice]:
 def row_blocks_of(rows: Rows, size: int) -> list[RowBlock]:
     """Cut the observed entries into blocks of rows with moments of `size` numbers."""
     m, n = rows.shape
-    dense = rows.indices.size > DENSE_SHARE * m * n
+    # Where most is observed, sums are those over all less those over the missing.
+    dense = rows.indices.size > 0.5 * m * n
     make_block = _block_of_missing if rows.weights is None and dense else _block
     return [make_block(rows, place) for place in block_slices(m, size)]
 
@@ -81,21 +71,17 @@ def _block(rows, place):
     weights_by_columns = by_columns.weights_matrix
     if weights.values is not None:
         weights_by_columns = weights.transpose()
-    return RowBlock(
-        rows=place,
-        by_rows=values,
-        by_columns=by_columns,
-        system_index=np.arange(values.shape[0]),
-        row_entries=weights,
-        column_entries=weights_by_columns,
-        counts_missing=False,
-    )
+    systems = np.arange(values.shape[0])
+    entries = weights, weights_by_columns
+    return RowBlock(place, values, by_columns, systems, *entries, counts_missing=False)
 
 
 def _block_of_missing(rows, place):
     """Block that sums over the missing entries, rows with the same ones together."""
     values = rows.between(place.start, place.stop)
-    missing = _complement(values)
+    is_missing = np.ones(values.shape, bool)
+    is_missing[values.row_numbers, values.indices] = False
+    missing = rows_of(is_missing, is_missing)._replace(values=None)
     groups, representatives = _groups_of_equal_rows(missing)
     missing_of_groups = missing
     if len(representatives) < len(groups):
@@ -103,32 +89,15 @@ def _block_of_missing(rows, place):
         missing_of_groups = missing.take(representatives)
         values, missing = values.take(order), missing.take(order)
         place, groups = place.start + order, groups[order]
-    return RowBlock(
-        rows=place,
-        by_rows=values,
-        by_columns=values.transpose(),
-        system_index=groups,
-        row_entries=missing_of_groups,
-        column_entries=missing.transpose(),
-        counts_missing=True,
-    )
-
-
-def _complement(rows):
-    """The entries that are not observed."""
-    missing = np.ones(rows.shape, bool)
-    missing[rows.row_numbers, rows.indices] = False
-    counts = np.count_nonzero(missing, axis=1)
-    indices = np.nonzero(missing)[1].astype(np.int32)
-    indptr = np.concatenate([[0], np.cumsum(counts)])
-    return Rows(indptr, indices, None, None, rows.n_columns)
+    entries = missing_of_groups, missing.transpose()
+    by_columns = values.transpose()
+    return RowBlock(place, values, by_columns, groups, *entries, counts_missing=True)
 
 
 def _groups_of_equal_rows(rows):
     """Group of each row, and one row of each group; each row alone if few are equal.
 
-    Rows are compared by sums of random numbers of their columns: two that differ have
-    the same sum once in 2^64 pairs.
+    Rows that differ have the same sum of random numbers once in 2^64 pairs.
     """
     rng = np.random.RandomState(0)
     numbers = rng.randint(0, 2**63, size=rows.n_columns, dtype=np.uint64) * 2 + 1
@@ -136,6 +105,6 @@ def _groups_of_equal_rows(rows):
     np.cumsum(numbers[rows.indices], out=sums[1:])
     keys = sums[rows.indptr[1:]] - sums[rows.indptr[:-1]]
     _, representatives, groups = np.unique(keys, return_index=True, return_inverse=True)
-    if len(representatives) > MAX_GROUP_SHARE * len(keys):
+    if len(representatives) > 0.8 * len(keys):
         return np.arange(len(keys)), np.arange(len(keys))
     return groups, representatives

@@ -1,7 +1,6 @@
 """Sparse matrices as users have them: refused where malformed, never changed.
 
-The code of SciPy trusts indices and pointers; where these lie, it reads and writes
-outside of the arrays. So they are checked before anything else looks at them.
+Where indices and pointers lie, SciPy reads and writes outside of the arrays.
 """
 
 from typing import Any
@@ -15,8 +14,7 @@ SparseMatrix = Any  # sparse.sparray or sparse.spmatrix, for which SciPy has no 
 def well_formed(X: SparseMatrix, name: str) -> SparseMatrix:
     """Check a sparse matrix, and return one that may be converted, not LIL or DOK.
 
-    It shares the values with X. Whatever SciPy notes, prunes or casts in it by the way,
-    X stays as it is.
+    It shares the values with X, which stays as it is.
     """
     try:
         if len(X.shape) != 2 or min(X.shape) < 0:
@@ -108,21 +106,14 @@ def _keys(X: SparseMatrix) -> tuple:
     return _checked_coordinates(_numbers(values), coords, X.shape)
 
 
-def _checked_coordinates(data: np.ndarray, coords, shape: tuple[int, int]) -> tuple:
+def _checked_coordinates(data, coords, shape):
     for index, length in zip(coords, shape, strict=True):
         _check_range(index, length)
     return "coo", (data, tuple(coords))
 
 
-REBUILD = {
-    "csr": _compressed,
-    "csc": _compressed,
-    "bsr": _blocks,
-    "coo": _coordinates,
-    "dia": _diagonals,
-    "lil": _lists,
-    "dok": _keys,
-}
+REBUILD = {"csr": _compressed, "csc": _compressed, "bsr": _blocks}
+REBUILD |= {"coo": _coordinates, "dia": _diagonals, "lil": _lists, "dok": _keys}
 
 
 def _vector(values: np.ndarray, name: str) -> np.ndarray:

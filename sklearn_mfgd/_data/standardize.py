@@ -10,8 +10,8 @@ from .._kernels.linalg import row_slices
 class Standardization(NamedTuple):
     """Mean and standard deviation of the observed entries of each column.
 
-    Both are kept for columns divided by ``2**exponent``, whose values lie between -1
-    and 1, so that no square over- or underflows.
+    `shift` and `width` are those of columns divided by ``2**exponent``, with values
+    from -1 to 1; `mean` and `scale` are in the units of the data.
     """
 
     exponent: np.ndarray  # (n,), int
@@ -21,22 +21,20 @@ class Standardization(NamedTuple):
     constant: np.ndarray  # (n,), whether all its entries are equal
 
     @classmethod
-    def of(
-        cls,
-        X: np.ndarray,
-        missing: np.ndarray,
-        *,
-        scale: bool,
-        weights: np.ndarray | None = None,
-    ):
+    def of(cls, X: np.ndarray, missing: np.ndarray, *, scale: bool, weights=None):
         """Learn it from X; an empty column gets NaN. Weights are zero where missing."""
-        low, high = _ranges(X, missing)
+        m, n = X.shape
+        low, high = np.full(n, np.inf), np.full(n, -np.inf)
+        for block in row_slices(m, n):
+            seen = ~missing[block]
+            low = np.minimum(low, X[block].min(axis=0, initial=np.inf, where=seen))
+            high = np.maximum(high, X[block].max(axis=0, initial=-np.inf, where=seen))
         empty, constant = low > high, low >= high
         low[empty] = high[empty] = 0
         exponent = np.frexp(np.maximum(-low, high))[1]
         if not scale:
             exponent[:] = exponent.max()
-        counts, totals, sums, squares = np.zeros((4, X.shape[1]))
+        counts, totals, sums, squares = np.zeros((4, n))
         for observed, share, values in _blocks(X, missing, weights, exponent):
             counts += np.count_nonzero(observed, axis=0)
             totals += share.sum(axis=0)
@@ -58,20 +56,15 @@ class Standardization(NamedTuple):
 
     @property
     def varies(self):
-        """Whether each column has different values; only these columns are factorized.
-
-        Where no column has, those with entries.
-        """
+        """Which columns are factorized: those of different values, or all with any."""
         return ~self.constant if not self.constant.all() else self.counts > 0
 
     @property
     def mean(self):
-        """In the units of the data."""
         return np.ldexp(self.shift, self.exponent)
 
     @property
     def scale(self):
-        """In the units of the data."""
         return np.ldexp(self.width, self.exponent)
 
     def apply(self, X, missing, columns, dtype):
@@ -112,18 +105,7 @@ class Standardization(NamedTuple):
         return np.where(self.counts > 1, 0.0, np.inf)
 
 
-def _ranges(X: np.ndarray, missing: np.ndarray) -> tuple:
-    """Least and largest observed value of each column; inf and -inf of an empty one."""
-    m, n = X.shape
-    low, high = np.full(n, np.inf), np.full(n, -np.inf)
-    for block in row_slices(m, n):
-        observed = ~missing[block]
-        low = np.minimum(low, X[block].min(axis=0, initial=np.inf, where=observed))
-        high = np.maximum(high, X[block].max(axis=0, initial=-np.inf, where=observed))
-    return low, high
-
-
-def _blocks(X: np.ndarray, missing: np.ndarray, weights, exponent: np.ndarray):
+def _blocks(X, missing, weights, exponent):
     """Yield what is observed, the weights and the scaled values of blocks of rows."""
     for block in row_slices(*X.shape):
         observed = ~missing[block]

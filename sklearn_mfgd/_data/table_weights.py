@@ -8,14 +8,11 @@ from .observed import dense_weights
 SMALLEST_FLOAT = np.finfo(np.float64).tiny
 
 
-def weighted_rows(
-    X: np.ndarray, missing: np.ndarray, sample_weight, entry_weight
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def weighted_rows(X: np.ndarray, missing: np.ndarray, sample_weight, entry_weight):
     """Drop rows without weight; return X, what is missing, and a weight of each entry.
 
-    It is the product of its own weight and that of its row; where it is zero, the entry
-    is missing. The weights of the others have a mean of one, as new rows are imputed
-    without weights: they are rows of average weight.
+    It is the product of its own weight and that of its row, zero where missing. The
+    others have a mean of one: new rows, without weights, are of average weight.
     """
     weights = _product(X, sample_weight, entry_weight)
     if weights is None:
@@ -33,7 +30,7 @@ def weighted_rows(
     return X, weights == 0, weights
 
 
-def _product(X: np.ndarray, sample_weight, entry_weight) -> np.ndarray | None:
+def _product(X, sample_weight, entry_weight):
     """Product of both weights of each entry, where the largest row weight is one."""
     if entry_weight is not None:
         entry_weight = dense_weights(entry_weight, X.shape, np.float64)

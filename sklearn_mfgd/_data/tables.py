@@ -3,7 +3,7 @@
 from contextlib import suppress
 from copy import copy
 from numbers import Real
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -27,23 +27,14 @@ SELECT = (
     " A ColumnTransformer with make_column_selector(dtype_include='number') takes "
     "the columns of numbers only."
 )
-SHORT_FLOATS = {
-    np.float16: ("float16", "halffloat"),
-    np.float32: ("float32", "float["),
-}
+SHORT_FLOATS = {np.float16: ("float16", "halffloat"), np.float32: ("float32", "float[")}
 
 
-def check_table(
-    X,
-    *,
-    unstored: Literal["shown", "zero", "missing"] = "shown",
-    fill: Any = np.nan,
-    **options,
-) -> np.ndarray | sparse.sparray | sparse.spmatrix:
+def check_table(X, *, unstored: str = "shown", fill: Any = np.nan, **options):
     """Validate X as `check_array` does with `options`; make it float32 or float64.
 
-    `unstored` says what an entry is that a sparse matrix does not store; "shown" where
-    no sparse matrix is taken, and a frame with sparse columns means what it shows.
+    `unstored` says what an entry is that a sparse matrix does not store: "zero",
+    "missing", or "shown" where none is taken and sparse columns mean what they show.
     What is masked in a masked array becomes `fill`.
     """
     X = _plain(X, unstored, fill)
@@ -80,32 +71,25 @@ def _rounded(value: float, dtype) -> float:
 def _plain(X, unstored: str, fill: Any):
     """Return what `check_array` reads as it was meant."""
     if sparse.issparse(X):
-        return _floats_of_sparse(X) if unstored == "missing" else X
-    if isinstance(X, list | tuple) and any(
-        isinstance(row, np.ma.MaskedArray) for row in X
-    ):
+        if unstored != "missing" or X.dtype.kind not in "biuf" or X.dtype in FLOATS:
+            return X
+        converted = copy(X)  # SciPy would sum duplicates, which are to be refused
+        converted.data = X.data.astype(np.float64)
+        return converted
+    is_list = isinstance(X, list | tuple)
+    if is_list and any(isinstance(row, np.ma.MaskedArray) for row in X):
         X = np.ma.array(X)
-    elif isinstance(X, list | tuple):
+    elif is_list:
         with suppress(ValueError):  # of rows of different length check_array tells
             X = np.asarray(X)
     if isinstance(X, np.ma.MaskedArray):
         X = _unmasked(X, fill)
-    if is_frame(X):
-        for name, dtype in zip(X.columns, X.dtypes, strict=True):
-            _refuse_type(f"Column {name!r} of X", dtype, SELECT)
-        X = _shown(X, unstored)
-    else:
+    if not is_frame(X):
         _refuse_type("X", getattr(X, "dtype", None), "")
-    return X
-
-
-def _floats_of_sparse(X: sparse.sparray | sparse.spmatrix):
-    """Convert stored numbers: SciPy would sum duplicates, which are to be refused."""
-    if X.dtype.kind not in "biuf" or X.dtype in FLOATS:
         return X
-    converted = copy(X)
-    converted.data = X.data.astype(np.float64)
-    return converted
+    for name, dtype in zip(X.columns, X.dtypes, strict=True):
+        _refuse_type(f"Column {name!r} of X", dtype, SELECT)
+    return _shown(X, unstored)
 
 
 def _unmasked(X: np.ma.MaskedArray, fill: Any) -> np.ndarray:

@@ -9,9 +9,8 @@ from scipy import sparse
 def check_target(y, X, remedy: str):
     """Refuse a y that can only be a mask, and warn of one that could be.
 
-    A target has one value for each row, or a few. With the shape of X, a boolean one is
-    a mask but for the rarest of cases; numbers can be targets that happen to be as
-    many as the columns. `remedy` says what to do where a mask or weights were meant.
+    Numbers can be targets that happen to be as many as the columns. `remedy` says what
+    to do where a mask or weights were meant.
     """
     if y is None:
         return

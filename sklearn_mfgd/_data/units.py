@@ -1,7 +1,7 @@
 """Powers of two between the data of a user and the numbers that solvers compute with.
 
-Solvers work on data of order one, so that no square over- or underflows. All of the
-arithmetic of these units stands here; `k` is the exponent.
+Solvers work on data of order one, so that no square over- or underflows; `k` is the
+exponent.
 
 ====================================  ===========  ============================
 Quantity                              Unit         Because
@@ -22,9 +22,6 @@ is the real number for which the data have unit mean square.
 from typing import NamedTuple
 
 import numpy as np
-
-# Of two: float64 ends at 1023, and units are multiplied with values of order one.
-LARGEST_EXPONENT = 1000
 
 
 class Units(NamedTuple):
@@ -57,42 +54,31 @@ class Units(NamedTuple):
 
     def enter_factors(self, factors: np.ndarray, biased: bool) -> np.ndarray:
         """Factors in the units of the solvers; `biased`: the last column is a bias."""
-        return rescale(factors, biased, -self.exponent)
+        return Units(-self.exponent).leave_factors(factors, biased)
 
     def leave_factors(self, factors: np.ndarray, biased: bool) -> np.ndarray:
         """Factors in the units of the user; `biased`: the last column is a bias."""
-        return rescale(factors, biased, self.exponent)
+        scaled = times_power(factors, self.exponent)
+        if biased:
+            scaled[:, -1] = times_power(factors[:, -1], 2 * self.exponent)
+        return scaled
 
     def of_factors(self, rank: int, biased: bool) -> np.ndarray:
         """Size of the unit of each column of a factor matrix, a bias being the last."""
-        return times_power(1.0, self.exponent * _orders(rank, biased))
+        return times_power(1.0, self.exponent * np.repeat([1, 2], [rank, biased]))
 
     def have_squares_of_factors(self, biased: bool) -> bool:
         """Whether squares of the units of factors, and of a bias, are floats."""
-        order = _orders(1, biased).max()
-        return 2 * abs(self.exponent) * order <= LARGEST_EXPONENT
-
-    def enter_ridge(self, ridge):
-        """Penalty of factors in the units of the solvers; infinite where too large."""
-        with np.errstate(over="ignore"):
-            return times_power(ridge, -2 * self.exponent)
+        # float64 ends at 2**1023, and units are multiplied with values of order one.
+        return 2 * abs(self.exponent) * (1 + biased) <= 1000
 
     def leave_precisions(self, precisions):
         """Prior precisions of factors in the units of the user, kept in range."""
         return in_range(precisions, -2 * self.exponent)
 
-    def enter_step(self, step):
-        """Step size of descent in the units of the solvers."""
-        return step * times_power(1.0, 2 * self.exponent)
-
     def leave_step(self, step):
         """Step size of descent in the units of the user."""
         return step / times_power(1.0, 2 * self.exponent)
-
-
-def _orders(rank: int, biased: bool) -> np.ndarray:
-    """Power of ``2**k`` in the unit of each column: 1 of a factor, 2 of a bias."""
-    return np.repeat([1, 2], [rank, biased])
 
 
 def times_power(x: np.ndarray | float, exponent: np.ndarray | float):
@@ -105,19 +91,8 @@ def times_power(x: np.ndarray | float, exponent: np.ndarray | float):
 
 
 def in_range(x: np.ndarray | float, exponent: float):
-    """Multiply x by ``2**exponent``; what is too large becomes the largest float.
-
-    Squares of data near the ends of the range of floats are beyond it.
-    """
+    """Multiply x by ``2**exponent``; what is too large becomes the largest float."""
     with np.errstate(over="ignore"):
         scaled = times_power(x, exponent)
     largest = np.finfo(np.float64).max
     return np.clip(scaled, -largest, largest)
-
-
-def rescale(factors: np.ndarray, biased: bool, exponent: float) -> np.ndarray:
-    """Multiply factors by ``2**exponent`` and a last column of biases by its square."""
-    scaled = times_power(factors, exponent)
-    if biased:
-        scaled[:, -1] = times_power(factors[:, -1], 2 * exponent)
-    return scaled

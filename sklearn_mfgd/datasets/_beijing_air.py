@@ -6,34 +6,13 @@ import numpy as np
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import validate_params
 
-STATIONS = (
-    "Aotizhongxin",
-    "Changping",
-    "Dingling",
-    "Dongsi",
-    "Guanyuan",
-    "Gucheng",
-    "Huairou",
-    "Nongzhanguan",
-    "Shunyi",
-    "Tiantan",
-    "Wanliu",
-    "Wanshouxigong",
-)
+STATIONS = [
+    *("Aotizhongxin", "Changping", "Dingling", "Dongsi", "Guanyuan", "Gucheng"),
+    *("Huairou", "Nongzhanguan", "Shunyi", "Tiantan", "Wanliu", "Wanshouxigong"),
+]
 
-UNITS = {
-    "PM2.5": "ug/m^3",
-    "PM10": "ug/m^3",
-    "SO2": "ug/m^3",
-    "NO2": "ug/m^3",
-    "CO": "ug/m^3",
-    "O3": "ug/m^3",
-    "TEMP": "degC",
-    "PRES": "hPa",
-    "DEWP": "degC",
-    "RAIN": "mm",
-    "WSPM": "m/s",
-}
+UNITS = dict.fromkeys(("PM2.5", "PM10", "SO2", "NO2", "CO", "O3"), "ug/m^3")
+UNITS |= {"TEMP": "degC", "PRES": "hPa", "DEWP": "degC", "RAIN": "mm", "WSPM": "m/s"}
 
 # data/beijing_air.npz encodes the measurements without loss. Row v of `levels` lists
 # NaN, then the distinct values of variable v in ascending order. A measurement is
@@ -52,10 +31,7 @@ def _read_beijing_air():
     return values.reshape(len(values), -1)
 
 
-@validate_params(
-    {"as_frame": ["boolean"]},
-    prefer_skip_nested_validation=True,
-)
+@validate_params({"as_frame": ["boolean"]}, prefer_skip_nested_validation=True)
 def load_beijing_air(*, as_frame=False):
     """Load the Beijing multi-site air quality data set (incomplete table).
 
