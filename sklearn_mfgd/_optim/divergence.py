@@ -75,7 +75,6 @@ def descending_step(longest, losses, start, tolerated_rise=HOVERING_RISE) -> flo
     """
     eta, hovering = longest, None
     for _ in range(MAX_HALVINGS):
-        loss = np.nan
         for loss in losses(eta):
             if not loss <= start * (1 + tolerated_rise):
                 break

@@ -37,7 +37,11 @@ def fit(matrix, parameters: FitParameters, *, biases, units, start, rng, monitor
         refuse_unstored_zeros(matrix, "solver='sgd'")
         matrix = matrix.listed()
     training, validate = split_for_early_stopping(matrix, parameters, biases, rng)
-    _refuse_large_weights(training)
+    if np.log2(training.weight()) > 0.9 * np.finfo(training.dtype).maxexp:
+        raise ValueError(  # as its sums with values would overflow
+            f"entry_weight is too large to sum up: its sum is {training.weight():.3g}. "
+            "Divide it, and reg, by a constant."
+        )
     objective = objective_of(training, biases)
     ridge = Ridge(parameters.reg, parameters.reg)
     penalties = penalties_of(parameters.rank, biases, ridge, units.exponent)
@@ -81,12 +85,3 @@ def choose_solver(parameters: FitParameters, matrix) -> str:
 def curve_in_units(curve, units, n_observed) -> list[float]:
     """Convert the objective after each sweep to the units of the data."""
     return units.leave_squares(curve).tolist()
-
-
-def _refuse_large_weights(matrix) -> None:
-    """Refuse weights whose sums with values would overflow."""
-    if np.log2(matrix.weight()) > 0.9 * np.finfo(matrix.dtype).maxexp:
-        raise ValueError(
-            f"entry_weight is too large to sum up: its sum is {matrix.weight():.3g}. "
-            "Divide it, and reg, by a constant."
-        )

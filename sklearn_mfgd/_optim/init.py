@@ -85,7 +85,14 @@ def svd_factors(objective, b, c, rank, share, shrink, rng=None) -> tuple:
     W, H = np.zeros((len(b), rank), b.dtype), np.zeros((len(c), rank), c.dtype)
     W[:, : size.size], H[:, : size.size] = left * size, right * size
     if share < 1:
-        scale = np.sqrt(_best_scale(objective, W, H, b, c)).astype(b.dtype)
+        # The t >= 0 of least squared error, which is quadratic in t, of t W H' + b + c.
+        direction = np.column_stack([W, np.zeros_like(b)])  # biases stay as they are
+        biases_only, other = np.column_stack([np.zeros_like(W), b]), np.hstack([H, c])
+        gradient = objective.value_and_gradient(biases_only, other)[1]
+        curvature = objective.curvature(direction, other).sum()
+        slope = np.einsum("ij,ij->", direction, gradient, dtype=np.float64)
+        t = max(-slope / curvature, 0.0) if curvature > 0 else 1.0
+        scale = np.sqrt(t).astype(b.dtype)
         W, H = scale * W, scale * H
     return W, H
 
@@ -121,14 +128,3 @@ def factors_from_means(objective, rank, start) -> tuple | list:
     for factors, basis in zip(leading, vectors, strict=True):
         factors[:, :n_kept] = basis * np.sqrt(singular[:n_kept])
     return leading
-
-
-def _best_scale(objective, W, H, b, c) -> float:
-    """Return the t >= 0 of least squared error, a quadratic, of ``t W H' + b + c``."""
-    direction = np.column_stack([W, np.zeros_like(b)])  # biases stay as they are
-    other = np.column_stack([H, c])
-    biases_only = np.column_stack([np.zeros_like(W), b])
-    gradient = objective.value_and_gradient(biases_only, other)[1]
-    curvature = objective.curvature(direction, other).sum()
-    slope = np.einsum("ij,ij->", direction, gradient, dtype=np.float64)
-    return max(-slope / curvature, 0.0) if curvature > 0 else 1.0

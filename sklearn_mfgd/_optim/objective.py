@@ -43,8 +43,6 @@ CANCELLATION_SHARE = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-3}
 # the rounding of float32, and its targets are computed in float64.
 MIN_EIGENVALUE_RATIO = 1e-5
 
-NO_BIASES = Biases(row=False, column=False)
-
 
 def objective_of(entries, biases):
     """Squared error over the entries of a `CompleteMatrix` or `ObservedMatrix`."""
@@ -78,7 +76,7 @@ class CompleteObjective(_Side):
     mean is not subtracted from X. Both sides share the `sums` over X.
     """
 
-    def __init__(self, X, *, mean=0.0, biases=NO_BIASES, sums=None):
+    def __init__(self, X, *, mean=0.0, biases=(False, False), sums=None):
         super().__init__(biases)
         self.X, self.mean, self.shape, self.dtype = X, mean, X.shape, X.dtype
         self.total, self._row_sums, self._column_sums = sums or _sums_of(X)
@@ -116,8 +114,7 @@ class CompleteObjective(_Side):
         # With the targets T = X - 1 offset' and the regressors G, the value is
         # 1/2 (|T|^2 - 2 W . T G + W'W . G'G) and the gradient is W G'G - T G.
         design, offset = self._design(H), self._offset(H)
-        correlations = self._correlate(design, offset)
-        gram = self.gram(H)
+        correlations, gram = self._correlate(design, offset), self.gram(H)
         targets = self.total - 2 * (offset @ self._column_sums)
         targets += self.X.shape[0] * (offset @ offset)
         cross = np.einsum("ij,ij->i", W, correlations).sum(dtype=np.float64)
@@ -134,8 +131,8 @@ class CompleteObjective(_Side):
             residual = W[rows] @ design.T
             residual += offset
             residual -= self.X[rows]
-            value += _sum_of_squares(residual)
-        return 0.5 * value
+            value += 0.5 * _sum_of_squares(residual)
+        return value
 
     def curvature(self, D, H) -> np.ndarray:
         return np.einsum("ij,ij->i", D @ self.gram(H).astype(D.dtype), D)
@@ -175,7 +172,7 @@ class _WithoutOffsets:
 class ObservedObjective(_Side):
     """Only the entries of a list, less the mean, are observed; no others are formed."""
 
-    def __init__(self, rows: Rows, columns: Rows | None = None, *, biases=NO_BIASES):
+    def __init__(self, rows: Rows, columns=None, *, biases=(False, False)):
         super().__init__(biases)
         self.rows, self._columns = rows, columns
         self.shape, self.dtype = rows.shape, rows.values.dtype

@@ -24,11 +24,7 @@ def split_for_early_stopping(matrix, parameters, biases, rng):
 
 
 def starting_factors(matrix, objective, penalties, parameters, rng, H=None):
-    """Return W and H to start from, whose last columns are biases if there are any.
-
-    Given column factors `H` come with the row factors that they imply. Without them,
-    `init` decides: a given pair, singular vectors of the data, or random numbers.
-    """
+    """Return [w, b] and [h, c] to start from: those of `init`, unless H is given."""
     if H is not None:
         return objective.least_squares(H, penalties[0].ridge), H
     b, c = initial_biases(objective, penalties)

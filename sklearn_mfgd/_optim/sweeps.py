@@ -66,7 +66,12 @@ class AlternatingSweeps:
 
     def sweep(self, last: Iterate, last_gain: float) -> Iterate:
         """Step both sides from the last iterate or, while that goes well, beyond it."""
-        new = self._step_both_sides(*self._extrapolate(last))
+        start = last[:2]
+        if self._n_extrapolated:
+            momentum = self._n_extrapolated / (self._n_extrapolated + 3)
+            pairs = zip(last[:2], self._previous, strict=True)
+            start = (F + F.dtype.type(momentum) * (F - before) for F, before in pairs)
+        new = self._step_both_sides(*start)
         if self._n_extrapolated and not new.loss <= last.loss:
             self._n_extrapolated = 0
             new = self._step_both_sides(last.W, last.H)._replace(restarted=True)
@@ -75,14 +80,6 @@ class AlternatingSweeps:
             self._n_extrapolated += bool(self._n_extrapolated or slow)
         self._previous = last.W, last.H
         return new
-
-    def _extrapolate(self, last: Iterate) -> tuple[np.ndarray, np.ndarray]:
-        """Go on by k / (k + 3) of the last change, after k sweeps that went well."""
-        if self._n_extrapolated == 0:
-            return last.W, last.H
-        momentum = self._n_extrapolated / (self._n_extrapolated + 3)
-        both = zip(last[:2], self._previous, strict=True)
-        return tuple(new + new.dtype.type(momentum) * (new - old) for new, old in both)
 
     def _step_both_sides(self, W: np.ndarray, H: np.ndarray) -> Iterate:
         """Step W, then H; F is infinite where a fixed step overflows."""
