@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 from scipy import sparse
 
 from sklearn_mfgd._kernels import linalg
@@ -68,8 +68,7 @@ def test_the_ridge_shrinks_singular_values_to_a_tenth_at_the_least(X, decomposit
 def test_factors_beyond_the_smaller_side_are_zero(decomposition):
     X = np.random.RandomState(0).standard_normal((60, 2))
     W, H = svd_factors(CompleteObjective(X), NO_BIAS[0], np.zeros((2, 0)), 5, 1.0, 0.0)
-    assert W.shape == (60, 5) and H.shape == (2, 5)
-    assert_array_equal(W[:, 2:], 0)
+    assert W.shape == (60, 5) and H.shape == (2, 5) and not W[:, 2:].any()
     assert_allclose(W @ H.T, X, atol=1e-8)
 
 

@@ -110,11 +110,6 @@ def test_the_value_is_half_the_sum_of_squares_and_the_gradient_its_derivative(ca
         assert gradient[index] == pytest.approx(difference / 2e-5, rel=1e-6, abs=1e-6)
 
 
-def test_the_curvature_is_the_second_derivative_along_each_row(case):
-    curvature = case.objective.curvature(case.D, case.H)
-    assert_allclose(curvature, case.curvature(), rtol=1e-10)
-
-
 @pytest.mark.parametrize("ridge", [0.0, 0.3])
 def test_least_squares_solves_the_ridge_problem_of_each_row(case, ridge_row, ridge):
     ridge = ridge * np.arange(1, case.W.shape[1] + 1)
@@ -125,9 +120,10 @@ def test_least_squares_solves_the_ridge_problem_of_each_row(case, ridge_row, rid
         assert_allclose(w, expected, rtol=1e-8, atol=1e-12)
 
 
-def test_the_gram_matrix_sums_over_all_columns_with_the_largest_weight(case):
+def test_the_gram_matrix_has_the_largest_weight_and_the_total_each_weight(case):
     expected = case.weights.max() * case.regressors.T @ case.regressors
     assert_allclose(case.objective.gram(case.H), expected, rtol=1e-12)
+    assert case.objective.total == pytest.approx((case.weights * case.X**2).sum())
 
 
 def test_deflated_data_are_the_data_without_biases_and_zero_where_missing(case):
@@ -139,10 +135,6 @@ def test_deflated_data_are_the_data_without_biases_and_zero_where_missing(case):
     assert A.shape == case.X.shape
     assert_allclose(A @ np.eye(A.shape[1]), expected, atol=1e-12)
     assert_allclose(A.T @ np.eye(A.shape[0]), expected.T, atol=1e-12)
-
-
-def test_the_total_is_the_weighted_sum_of_the_squared_data(case):
-    assert case.objective.total == pytest.approx((case.weights * case.X**2).sum())
 
 
 def test_single_precision_stays_single_and_agrees(kind_and_biases):
@@ -179,7 +171,7 @@ def test_the_entries_of_a_complete_matrix_may_be_listed(biases):
 
 @pytest.mark.parametrize("biases", [NONE, BOTH])
 @pytest.mark.parametrize("largest", [0, 1, 3], ids=["all one", "zero or one", "whole"])
-def test_a_whole_weight_repeats_the_entry_that_often(biases, largest):
+def test_a_weight_repeats_the_entry_that_often_and_scales_it(biases, largest):
     case = Case("observed", biases)
     rows = case.objective.rows
     rng = np.random.RandomState(3)
@@ -187,17 +179,10 @@ def test_a_whole_weight_repeats_the_entry_that_often(biases, largest):
     ends = np.concatenate([[0], np.cumsum(counts)])
     indices, values = (np.repeat(part, counts) for part in (rows.indices, rows.values))
     repeated = Rows(ends[rows.indptr], indices, values, None, rows.n_columns)
-    kinds = repeated, rows._replace(weights=counts.astype(float))
-    assert_same_answers(*(ObservedObjective(k, biases=biases) for k in kinds), case)
-
-
-@pytest.mark.parametrize("biases", [NONE, BOTH])
-def test_equal_weights_scale_the_objective(biases):
-    case = Case("observed", biases)
-    weights = np.full(case.objective.rows.values.size, 2.5)
-    rows = case.objective.rows._replace(weights=weights)
-    weighted = ObservedObjective(rows, biases=biases)
-    assert_same_answers(case.objective, weighted, case, scale=2.5)
+    kinds = [repeated, *(rows._replace(weights=k * counts) for k in (1.0, 2.5))]
+    first, *others = (ObservedObjective(each, biases=biases) for each in kinds)
+    for other, scale in zip(others, (1.0, 2.5), strict=True):
+        assert_same_answers(first, other, case, scale)
 
 
 @given(

@@ -168,9 +168,8 @@ def test_rows_and_columns_without_entries_stay_at_the_prior(X, Estimator, eta):
     X[[0, 20]], X[:, [3, 11]] = np.nan, np.nan
     model = Estimator(2, solver="sgd", eta=eta, reg=0.5, fit_bias=True, max_iter=5)
     Z = model.set_params(init="random", random_state=0).fit_transform(X)
-    assert_array_equal(Z[[0, 20]], np.zeros((2, 3)))
-    assert_array_equal(model.components_[:, [3, 11]], np.zeros((2, 2)))
-    assert_array_equal(model.column_bias_[[3, 11]], np.zeros(2))
+    parts = Z[[0, 20]], model.components_[:, [3, 11]], model.column_bias_[[3, 11]]
+    assert not any(part.any() for part in parts)
 
 
 @pytest.mark.parametrize("fit_bias", BIASES)
