@@ -61,12 +61,8 @@ class Case:
     def T(self):
         """The same case seen from the columns."""
         other = copy(self)
-        other.X, other.weights, other.W, other.H = (
-            self.X.T,
-            self.weights.T,
-            self.H,
-            self.W,
-        )
+        other.X, other.weights = self.X.T, self.weights.T
+        other.W, other.H = self.H, self.W
         other.biases, other.objective = Biases(*self.biases[::-1]), self.objective.T
         other.D = np.random.RandomState(1).standard_normal(self.H.shape)
         return other

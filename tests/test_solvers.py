@@ -279,12 +279,12 @@ def diverging(model, X):
     seed=range(4),
 )
 def test_the_error_names_a_step_under_which_the_objective_falls_at_every_sweep(
-    planted, solver_and_eta, init, fit_bias, share_missing, mean, seed
+    planted, solver_and_eta, share_missing, mean, seed, params
 ):
     X = 3 * planted(share_missing=share_missing, seed=seed).X + mean
     solver, eta = solver_and_eta
-    model = GradientMF(3, solver=solver, eta=eta, fit_bias=fit_bias, init=init)
-    error = diverging(model.set_params(random_state=0), X)
+    model = GradientMF(3, solver=solver, eta=eta, random_state=0, **params)
+    error = diverging(model, X)
     assert isinstance(error, ValueError) and error.eta == eta
     assert 1 <= error.n_iter <= model.max_iter
     assert f"at sweep {error.n_iter} with eta={eta:g}" in str(error)
@@ -397,14 +397,13 @@ def test_every_solver_reaches_the_truncated_svd(complete, params, shape):
     assert_allclose(model.inverse_transform(Z), nearest, atol=0.01)
 
 
-@pytest.mark.parametrize("init", ["svd", "random"])
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_a_ridge_subtracts_from_the_singular_values(complete, solver, init):
+@pytest.mark.pairwise(solver=SOLVERS, init=["svd", "random"])
+def test_a_ridge_subtracts_from_the_singular_values(complete, params):
     """The ridge on both factors is the nuclear norm of their product."""
     left, singular, right = np.linalg.svd(complete, full_matrices=False)
-    for reg in (singular[3] + 0.5 * (singular[2] - singular[3]), 1.1 * singular[0]):
-        model = GradientMF(6, solver=solver, init=init, reg=reg, random_state=0)
-        model.set_params(tol=1e-12, max_iter=5000)
+    model = GradientMF(6, tol=1e-12, max_iter=5000, random_state=0, **params)
+    for reg in (0.5 * (singular[2] + singular[3]), 1.1 * singular[0]):
+        model.set_params(reg=reg)
         product = model.inverse_transform(model.fit_transform(complete))
         expected = left * np.maximum(singular - reg, 0) @ right
         assert_allclose(product, expected, atol=0.02)

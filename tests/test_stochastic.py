@@ -27,6 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 ESTIMATORS = [GradientMF, MaskedGradientMF]
 BIASES = [False, True, "columns"]
+STARTS = {"fit_bias": BIASES, "init": ["svd", "random"]}
 SHAPES = [(1, 1), (3, 3), (64, 100), (600, 500), (2000, 40)]
 
 
@@ -41,21 +42,16 @@ def model():
     return MaskedGradientMF(3, solver="sgd", reg=0.5, max_iter=20, random_state=0)
 
 
-@pytest.fixture
-def heavy_tails():
-    """Return ``heavy_tails(kind, seed)``: 80 x 50 with 40 % observed."""
-
-    def make(kind, seed):
-        rng, shape = np.random.default_rng(seed), (80, 50)
-        if kind == "lognormal":
-            X = rng.lognormal(0, 2, shape)
-        elif kind == "zipf":
-            X = rng.zipf(1.5, shape)
-        else:
-            X = np.where(rng.random(shape) < 0.01, 100, rng.standard_normal(shape))
-        return np.where(rng.random(shape) > 0.4, np.nan, X)
-
-    return make
+def heavy_tails(kind, seed):
+    """80 x 50 with 40 % observed."""
+    rng, shape = np.random.default_rng(seed), (80, 50)
+    if kind == "lognormal":
+        X = rng.lognormal(0, 2, shape)
+    elif kind == "zipf":
+        X = rng.zipf(1.5, shape)
+    else:
+        X = np.where(rng.random(shape) < 0.01, 100, rng.standard_normal(shape))
+    return np.where(rng.random(shape) > 0.4, np.nan, X)
 
 
 def loss_of_als(model, X, **params):
@@ -68,18 +64,13 @@ def loss_of_als(model, X, **params):
 
 @pytest.mark.accuracy
 @pytest.mark.pairwise(
-    Estimator=ESTIMATORS,
-    fit_bias=BIASES,
-    share_missing=[0.0, 0.3],
-    init=["svd", "random"],
-    eta=["auto", 0.003],
+    Estimator=ESTIMATORS, share_missing=[0.0, 0.3], eta=["auto", 0.003], **STARTS
 )
 def test_it_comes_within_a_hundredth_of_the_objective_of_als(
-    planted, Estimator, fit_bias, share_missing, init, eta
+    planted, Estimator, share_missing, params
 ):
     X = planted(m=24, n=12, share_missing=share_missing).X + 2
-    model = Estimator(3, solver="sgd", reg=2.0, init=init, eta=eta, max_iter=500)
-    model.set_params(fit_bias=fit_bias, random_state=0)
+    model = Estimator(3, solver="sgd", reg=2.0, max_iter=500, random_state=0, **params)
     assert model.fit(X).loss_curve_[-1] <= 1.01 * loss_of_als(model, X, tol=1e-8)
 
 
@@ -91,16 +82,14 @@ def test_it_recovers_a_planted_matrix_where_entries_are_missing(planted):
 
 
 @pytest.mark.pairwise(
-    fit_bias=BIASES,
+    outlier=[1, 1e4],
+    weighted=[0, 1],
+    dtype=["f4", "f8"],
     reg=[0.0, 0.5, 100.0],
-    init=["svd", "random"],
-    weighted=[False, True],
-    dtype=[np.float64, np.float32],
-    outliers=[False, True],
+    **STARTS,
 )
-def test_the_objective_never_rises(X, model, params, weighted, dtype, outliers):
-    if outliers:
-        X[tuple(np.argwhere(~np.isnan(X))[::50].T)] *= 1e4
+def test_the_objective_never_rises(X, model, outlier, weighted, dtype, params):
+    X[tuple(np.argwhere(~np.isnan(X))[::50].T)] *= outlier
     weights = RandomState(0).uniform(0.1, 9, X.shape) if weighted else None
     model.set_params(max_iter=40, tol=0, **params)
     curve = np.array(model.fit(X.astype(dtype), entry_weight=weights).loss_curve_)
@@ -214,13 +203,12 @@ def test_the_eta_that_is_reported_is_in_units_of_the_data(X, model, solver, size
 @pytest.mark.pairwise(
     kind=["lognormal", "zipf", "outliers"],
     seed=range(3),
-    fit_bias=BIASES,
     reg=[0.0, 0.1, 1000.0],
-    init=["random", "svd"],
     weighted=[False, True],
+    **STARTS,
 )
 def test_the_step_that_a_divergence_names_descends_on_heavy_tails(
-    heavy_tails, kind, seed, weighted, params
+    kind, seed, weighted, params
 ):
     X = heavy_tails(kind, seed)
     weights = np.random.default_rng(seed).uniform(0.1, 3, X.shape) if weighted else None
@@ -239,7 +227,7 @@ def test_the_step_that_a_divergence_names_descends_on_heavy_tails(
 
 
 @pytest.mark.accuracy
-@pytest.mark.pairwise(init=["svd", "random"], fit_bias=BIASES, share_missing=[0.0, 0.3])
+@pytest.mark.pairwise(share_missing=[0.0, 0.3], **STARTS)
 def test_the_step_that_a_divergence_names_comes_near_the_optimum(
     planted, params, share_missing
 ):
@@ -482,9 +470,7 @@ def test_any_number_of_threads_gives_the_same_bits(
 # Units
 
 
-@pytest.mark.pairwise(
-    size=[1000.0, 1e-3, 4.0**9], init=["svd", "random"], fit_bias=BIASES
-)
+@pytest.mark.pairwise(size=[1000.0, 1e-3, 4.0**9], **STARTS)
 def test_units_do_not_matter(X, model, size, params):
     reg = 0.0 if params["fit_bias"] else 0.5
     model.set_params(reg=reg, **params)
