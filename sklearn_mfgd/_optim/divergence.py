@@ -15,6 +15,8 @@ HOVERING_RISE = 0.01
 # F falls. At a minimum, where an SVD may start, F cannot fall.
 MAX_HALVINGS, MAX_MORE_HALVINGS = 100, 3
 
+N_POWER_ITERATIONS = 20  # on A'A, for the largest singular value of A
+
 
 class DivergenceError(ValueError):
     """Raised when a fixed step `eta` makes the objective grow instead of fall.
@@ -102,7 +104,10 @@ def gradient_bound(objective, W: np.ndarray, H: np.ndarray, penalties) -> float:
     # grows by at most the largest singular value of the data.
     rank = W.shape[1] - objective.row_bias
     A = objective.deflate(W[:, rank:], H[:, rank:])
-    growth = objective.largest_weight * _largest_singular_value(A, W.dtype)
+    v = np.random.RandomState(0).standard_normal((len(H), 1)).astype(W.dtype)
+    for _ in range(N_POWER_ITERATIONS):
+        v = A.T @ (A @ (v / max(np.linalg.norm(v), np.finfo(W.dtype).tiny)))
+    growth = objective.largest_weight * float(np.sqrt(np.linalg.norm(v)))
     lipschitz += penalties[0].unit[0] / largest_unit * growth
     return 1.0 / lipschitz / largest_unit if lipschitz > 0 else np.inf
 
@@ -124,11 +129,3 @@ def entry_bound(objective, W: np.ndarray, H: np.ndarray, penalties) -> float:
     weight, scale = objective.largest_weight, max(unit, 1.0)
     bias_curvature = weight * (row_bias + column_bias) / scale
     return 0.5 / scale / (unit / scale * (weight * largest + ridge) + bias_curvature)
-
-
-def _largest_singular_value(A, dtype, n_iter=20) -> float:
-    """Estimate the largest singular value by power iteration on A'A."""
-    v = np.random.RandomState(0).standard_normal((A.shape[1], 1)).astype(dtype)
-    for _ in range(n_iter):
-        v = A.T @ (A @ (v / max(np.linalg.norm(v), np.finfo(dtype).tiny)))
-    return float(np.sqrt(np.linalg.norm(v)))

@@ -19,9 +19,8 @@ written once and applied to either side. The contract, with ``W`` (m, .), ``H`` 
 ``largest_weight``                   of an entry, 1 without weights
 ===================================  =================================================
 
-With biases the last column of ``W`` is the row bias b and the last column of ``H`` the
-column bias c: row i sees the regressors ``g_j = [h_j, 1]`` and the target
-``x_ij - mean - c_j``.
+With biases the last column of ``W`` is the row bias b, and that of ``H`` the column
+bias c: row i sees the regressors ``g_j = [h_j, 1]``, the target ``x_ij - mean - c_j``.
 """
 
 from functools import cached_property

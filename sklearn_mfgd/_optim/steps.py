@@ -47,8 +47,8 @@ def gradient_step(objective, W, H, penalty, eta) -> Step:
     value, gradient = _penalized_gradient(objective, W, H, penalty)
     if eta == "auto":
         return _exact_step(objective, W, H, penalty, value, gradient, -gradient)
-    step = (eta * penalty.unit).astype(W.dtype)
-    return Step(W - step * gradient, np.array([eta]), None)
+    moved = W - (eta * penalty.unit).astype(W.dtype) * gradient
+    return Step(moved, np.array([eta]), None)
 
 
 def scaled_step(objective, W, H, penalty, eta) -> Step:
