@@ -182,7 +182,6 @@ def test_equal_weights_change_nothing_but_the_unit_of_the_noise(planted, weight,
     assert_allclose(np.mean(model.noise_variance_ / weight), 0.01, rtol=0.3)
 
 
-@pytest.mark.slow
 @pytest.mark.accuracy
 def test_where_it_starts_does_not_matter(planted):
     data = planted(200, 100, 5, 0.5, 0.4)
@@ -214,7 +213,6 @@ def test_the_elbo_rises(X, Estimator, noise, fit_bias):
     assert (np.diff(curve) > -1e-9 * np.abs(curve).max()).all()
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.pairwise(Estimator=ESTIMATORS, fit_bias=FIT_BIAS, noise=NOISE)
 def test_fit_transform_returns_what_transform_does(X, Estimator, fit_bias, noise):
     model = Estimator(3, reg="auto", fit_bias=fit_bias, noise=noise, max_iter=20)
@@ -231,7 +229,6 @@ def test_it_does_not_depend_on_random_state(X):
         assert_array_equal(getattr(first, name), getattr(other, name))
 
 
-@pytest.mark.slow
 def test_it_does_not_depend_on_the_container(planted):
     """NaN, a mask, sparse formats, and weights of zero."""
     data = planted(share_missing=0.4)
@@ -335,14 +332,12 @@ class TestHardData:
         data = planted(60, 20, 3, 0.1, 0.4)
         return data._replace(X=data.X.copy(), complete=data.complete.copy())
 
-    @pytest.mark.slow
     def test_may_have_constant_columns(self, data, fit_bias, noise):
         data.complete[:, 5:8] = 3
         data.X[:, 5:8] = np.where(data.mask[:, 5:8], 3, np.nan)
         found = fill(data.X, fit_bias=fit_bias, noise=noise)
         assert share_left(found, data.X, data.complete) < 0.5
 
-    @pytest.mark.slow
     def test_may_have_a_column_in_other_units(self, data, fit_bias, noise):
         """The others are too small to be seen where the noise is the same."""
         for array in (data.X, data.complete):
@@ -392,7 +387,6 @@ def test_constant_data_are_fitted_to_the_constant(Estimator, noise, value):
     assert found == pytest.approx(np.full((6, 5), value), rel=1e-3)
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.pairwise(Estimator=ESTIMATORS, fit_bias=FIT_BIAS)
 def test_rows_and_columns_without_entries_get_the_prior(X, Estimator, fit_bias):
     X[7], X[:, 4] = np.nan, np.nan
