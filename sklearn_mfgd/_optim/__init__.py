@@ -1,5 +1,4 @@
-"""Factors that minimize an objective whose ridge is given.
+"""Factors that minimize an objective whose ridge is given: objectives, steps, a loop.
 
-Objectives, ridges, steps, starting factors, and one loop for descent and stochastic
-descent. Imports `_data` and `_kernels`. Knows no prior, no posterior and no estimator.
+Imports `_data` and `_kernels`. Knows no prior, no posterior and no estimator.
 """

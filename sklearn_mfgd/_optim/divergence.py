@@ -1,12 +1,9 @@
 """Steps that are too long: the error, and the search for a step that descends.
 
-The search begins at a bound of the curvature. The bound holds near the factors that it
-was computed at, and a descent moves on to others, so a step is recommended only after a
-trial: from the start of the fit, for as many sweeps. Where the factors of the optimum
-are huge, a step may fail after many sweeps that went well.
+The search begins at a bound of the curvature, which holds near the factors it was
+computed at. Where the optimum has huge factors, a step may fail after many sweeps that
+went well, so one is named only after a trial from the start, for as many sweeps.
 """
-
-from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -17,6 +14,8 @@ HOVERING_RISE = 0.01
 # Halvings in search of a step that does not diverge, and from there of one under which
 # F falls. At a minimum, where an SVD may start, F cannot fall.
 MAX_HALVINGS, MAX_MORE_HALVINGS = 100, 3
+
+N_POWER_ITERATIONS = 20  # on A'A, for the largest singular value of A
 
 
 class DivergenceError(ValueError):
@@ -71,19 +70,13 @@ def refuse_infinite(loss: float, n_iter: int) -> None:
         )
 
 
-def descending_step(
-    longest: float,
-    losses: Callable[[float], Iterable[float]],
-    start: float,
-    tolerated_rise: float = HOVERING_RISE,
-) -> float:
+def descending_step(longest, losses, start, tolerated_rise=HOVERING_RISE) -> float:
     """Halve a step from the longest on until F falls under it from its start.
 
     ``losses(eta)`` is F after each sweep, which may rise by the tolerated share.
     """
     eta, hovering = longest, None
     for _ in range(MAX_HALVINGS):
-        loss = np.nan
         for loss in losses(eta):
             if not loss <= start * (1 + tolerated_rise):
                 break
@@ -98,25 +91,23 @@ def descending_step(
 
 
 def gradient_bound(objective, W: np.ndarray, H: np.ndarray, penalties) -> float:
-    """Bound the steps of gradient descent: 1/L, L a bound of the curvature.
-
-    Gradient descent conserves H'H - W'W, so the largest curvature of either side grows
-    by at most the largest singular value of the data.
-    """
+    """Bound the steps of gradient descent: 1/L, L a bound of the curvature."""
     largest_unit = max(float(penalty.unit.max()) for penalty in penalties)
-    lipschitz = 0.0
-    for side, other, penalty in (
-        (objective, H, penalties[0]),
-        (objective.T, W, penalties[1]),
-    ):
+    lipschitz, sides = 0.0, (objective, objective.T)
+    for side, other, penalty in zip(sides, (H, W), penalties, strict=True):
         # Largest eigenvalue of U^(1/2) (other' other + ridge) U^(1/2), U the units.
         root = np.sqrt(penalty.unit / largest_unit)
         hessian = side.gram(other) + np.diag(penalty.ridge)
         eigenvalues = np.linalg.eigvalsh(root[:, None] * hessian * root)
         lipschitz = max(lipschitz, eigenvalues[-1])
+    # Gradient descent conserves H'H - W'W, so the largest curvature of either side
+    # grows by at most the largest singular value of the data.
     rank = W.shape[1] - objective.row_bias
     A = objective.deflate(W[:, rank:], H[:, rank:])
-    growth = objective.largest_weight * _largest_singular_value(A, W.dtype)
+    v = np.random.RandomState(0).standard_normal((len(H), 1)).astype(W.dtype)
+    for _ in range(N_POWER_ITERATIONS):
+        v = A.T @ (A @ (v / max(np.linalg.norm(v), np.finfo(W.dtype).tiny)))
+    growth = objective.largest_weight * float(np.sqrt(np.linalg.norm(v)))
     lipschitz += penalties[0].unit[0] / largest_unit * growth
     return 1.0 / lipschitz / largest_unit if lipschitz > 0 else np.inf
 
@@ -133,17 +124,8 @@ def entry_bound(objective, W: np.ndarray, H: np.ndarray, penalties) -> float:
     deflated = objective.deflate(W[:, rank:], H[:, rank:]).rows.values
     largest = max(largest, 2 * float(np.abs(deflated).max()))
     unit, ridge = float(penalties[0].unit[0]), float(penalties[0].ridge[0])
-    weight = objective.largest_weight
     # 0.5 / (unit * (weight * largest + ridge) + weight * number of biases), divided by
     # the scale first so that nothing overflows.
-    scale = max(unit, 1.0)
+    weight, scale = objective.largest_weight, max(unit, 1.0)
     bias_curvature = weight * (row_bias + column_bias) / scale
     return 0.5 / scale / (unit / scale * (weight * largest + ridge) + bias_curvature)
-
-
-def _largest_singular_value(A, dtype, n_iter=20) -> float:
-    """Estimate the largest singular value by power iteration on A'A."""
-    v = np.random.RandomState(0).standard_normal((A.shape[1], 1)).astype(dtype)
-    for _ in range(n_iter):
-        v = A.T @ (A @ (v / max(np.linalg.norm(v), np.finfo(dtype).tiny)))
-    return float(np.sqrt(np.linalg.norm(v)))

@@ -1,16 +1,12 @@
 """A fit with a given ridge: start, descent, fitted model."""
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
 
 from .._data.matrix import CompleteMatrix
-from .._data.units import Units
 from .._kernels.blas import one_blas_thread
-from .._kernels.rows import Biases
-from .history import Descent
 from .loop import descend
 from .objective import objective_of
 from .parameters import FitParameters
@@ -28,28 +24,24 @@ MAX_CHEAP_RANK = 64
 MIN_SHARED_OPERATIONS = 1e8
 
 
-def fit(
-    matrix,
-    parameters: FitParameters,
-    *,
-    biases: Biases,
-    units: Units,
-    start: np.ndarray | None,
-    rng: np.random.RandomState,
-    monitor: Callable[[Descent, Callable[[], RidgeModel]], bool] | None,
-) -> tuple[RidgeModel, Descent]:
-    """Minimize the penalized squared error of the observed entries.
+def fit(matrix, parameters: FitParameters, *, biases, units, start, rng, monitor):
+    """Minimize the penalized squared error; return the `RidgeModel` and the `Descent`.
 
     The matrix is in `units`; the step that is returned is in the units of the user.
     With `start`, its column factors replace those of `init`. The monitor sees every
     sweep with ``model()``, the fitted model if the descent ended there, and ends the
     descent by returning True.
     """
+    parameters = parameters._replace(solver=choose_solver(parameters, matrix))
     if parameters.solver == "sgd":
         refuse_unstored_zeros(matrix, "solver='sgd'")
         matrix = matrix.listed()
     training, validate = split_for_early_stopping(matrix, parameters, biases, rng)
-    _refuse_large_weights(training)
+    if np.log2(training.weight()) > 0.9 * np.finfo(training.dtype).maxexp:
+        raise ValueError(  # as its sums with values would overflow
+            f"entry_weight is too large to sum up: its sum is {training.weight():.3g}. "
+            "Divide it, and reg, by a constant."
+        )
     objective = objective_of(training, biases)
     ridge = Ridge(parameters.reg, parameters.reg)
     penalties = penalties_of(parameters.rank, biases, ridge, units.exponent)
@@ -65,22 +57,15 @@ def fit(
     def watch(descent):
         return monitor(in_units_of_X(descent), partial(model_at, descent))
 
-    with one_blas_thread() if _is_small(matrix, parameters.rank) else nullcontext():
+    # BLAS needs no threads if products are small, or if the kernels make them.
+    n_operations = 2 * matrix.shape[0] * matrix.shape[1] * parameters.rank
+    shared = (
+        isinstance(matrix, CompleteMatrix) and n_operations >= MIN_SHARED_OPERATIONS
+    )
+    with nullcontext() if shared else one_blas_thread():
         W, H = starting_factors(training, objective, penalties, parameters, rng, start)
-        descent = descend(
-            objective,
-            W,
-            H,
-            penalties,
-            solver=choose_solver(parameters, matrix),
-            rng=rng,
-            eta=parameters.eta,
-            max_iter=parameters.max_iter,
-            tol=parameters.tol,
-            validate=validate,
-            n_iter_no_change=parameters.n_iter_no_change,
-            monitor=monitor and watch,
-        )
+        told = monitor and watch
+        descent = descend(objective, W, H, penalties, parameters, rng, validate, told)
     return model_at(descent), in_units_of_X(descent)
 
 
@@ -100,19 +85,3 @@ def choose_solver(parameters: FitParameters, matrix) -> str:
 def curve_in_units(curve, units, n_observed) -> list[float]:
     """Convert the objective after each sweep to the units of the data."""
     return units.leave_squares(curve).tolist()
-
-
-def _is_small(matrix, rank: int) -> bool:
-    """Whether BLAS needs no threads: products are small, or the kernels make them."""
-    n_operations = 2 * matrix.shape[0] * matrix.shape[1] * rank
-    by_blas = isinstance(matrix, CompleteMatrix)
-    return not by_blas or n_operations < MIN_SHARED_OPERATIONS
-
-
-def _refuse_large_weights(matrix) -> None:
-    """Refuse weights whose sums with values would overflow."""
-    if np.log2(matrix.weight()) > 0.9 * np.finfo(matrix.dtype).maxexp:
-        raise ValueError(
-            f"entry_weight is too large to sum up: its sum is {matrix.weight():.3g}. "
-            "Divide it, and reg, by a constant."
-        )

@@ -1,9 +1,8 @@
 """The grid of blocks in whose order an epoch visits the entries.
 
-Rows and columns are dealt out to groups at random, which makes a grid of blocks of
-entries. Blocks in different rows and columns of the grid touch different factors and
-may run at the same time, in any order, with the same result [1]_. The grid depends on
-the shape of the data only.
+Rows and columns are dealt out to groups at random, which depends on their number only.
+Blocks in different rows and columns of that grid touch different factors and may run at
+the same time, in any order, with the same result [1]_.
 
 References
 ----------
@@ -25,8 +24,7 @@ MAX_SHUFFLED = 4_000_000  # entries in one call, as Ctrl-C waits for its end
 def deal(rows, rng) -> tuple[np.ndarray, int, np.ndarray]:
     """Deal rows and columns out to a grid, and shuffle the entries of each block.
 
-    Returns the entries block by block, the number of blocks on either side, and where
-    the blocks begin in that order.
+    Returns their order block by block, the number of groups, and where blocks begin.
     """
     n_groups = int(np.clip(min(rows.shape) // MIN_BLOCK_LENGTH, 1, MAX_GROUPS))
     row_groups, column_groups = (
@@ -41,9 +39,9 @@ def deal(rows, rng) -> tuple[np.ndarray, int, np.ndarray]:
 
 
 def _sort_by_group(groups: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sort positions by their group number, stably, in calls that are not long.
+    """Return positions sorted by group, stably, in short calls, and where groups begin.
 
-    This is a counting sort. Returns the order, and where the groups begin in it.
+    This is a counting sort.
     """
     parts = row_slices(groups.size, 1)
     counts = np.zeros((len(parts), n_groups), np.intp)
@@ -64,8 +62,7 @@ def _sort_by_group(groups: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.nd
 def shuffle(out: np.ndarray, rng) -> None:
     """Put numbers into random order in place, in calls that are not long.
 
-    Many numbers are dealt out to piles at random, and the piles are shuffled one by
-    one.
+    Many are dealt out to piles at random, and the piles are shuffled one by one.
     """
     if out.size <= MAX_SHUFFLED:
         rng.shuffle(out)

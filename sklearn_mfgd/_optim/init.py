@@ -1,7 +1,5 @@
 """Where a descent starts: biases, then factors."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from .._data.units import times_power
@@ -12,9 +10,7 @@ from .penalty import Penalty
 # zero would stay there, as its gradients vanish.
 MIN_SHRUNK_SHARE = 0.1
 
-# The means that are no part of the model have no penalty; so many rounds settle them.
-NO_RIDGE = Penalty(np.zeros(1), np.ones(1))
-N_ROUNDS_OF_MEANS = 10
+N_ROUNDS_OF_MEANS = 10  # settle means that are no part of the model
 
 # The means replace the zeros of missing entries if less than this share of the sum of
 # squares is left without them.
@@ -27,22 +23,20 @@ def given_factors(init, shape, rank, dtype, exponent) -> list[np.ndarray]:
         raise ValueError(
             f"init must be 'svd', 'random' or a pair (W0, H0); got {len(init)} arrays."
         )
-    factors = []
-    for name, given, length in zip(("W0", "H0"), init, shape, strict=True):
+    factors, units = [], ("sample", "feature")
+    for name, unit, given, length in zip(("W0", "H0"), units, init, shape, strict=True):
         given = np.array(given, dtype)
         if given.shape != (length, rank):
             raise ValueError(
-                f"init: {name} must have shape {(length, rank)}, one row per "
-                f"{'sample' if name == 'W0' else 'feature'} and one column per factor; "
-                f"got {given.shape}."
+                f"init: {name} must have shape {(length, rank)}, one row per {unit} "
+                f"and one column per factor; got {given.shape}."
             )
         if not np.isfinite(given).all():
             raise ValueError(f"init: {name} must be finite.")
         # In the units of solvers, fourth powers must be in the range of floats.
         limits, largest = np.finfo(dtype), np.abs(given).max()
-        smallest_power, largest_power = limits.minexp / 4, limits.maxexp / 5
         power = np.log2(largest) - exponent if largest > 0 else 0
-        if not smallest_power < power < largest_power:
+        if not limits.minexp / 4 < power < limits.maxexp / 5:
             raise ValueError(
                 f"init: {name} has values up to {largest:.3g}, which is too far from "
                 f"{2.0**exponent:.3g}, the root of the size of X, to compute with."
@@ -52,11 +46,7 @@ def given_factors(init, shape, rank, dtype, exponent) -> list[np.ndarray]:
 
 
 def initial_biases(objective, penalties, n_rounds=3) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column biases by alternating ridge means: least squares at rank 0.
-
-    They have shapes (m, 1) and (n, 1), without the column where the model has no such
-    bias.
-    """
+    """Row and column biases, (m, 0 or 1), (n, 0 or 1), by alternating ridge means."""
     (m, n), dtype = objective.shape, objective.dtype
     b = np.zeros((m, int(objective.row_bias)), dtype)
     c = np.zeros((n, int(objective.column_bias)), dtype)
@@ -71,26 +61,23 @@ def initial_biases(objective, penalties, n_rounds=3) -> tuple[np.ndarray, np.nda
 def random_factors(objective, b, c, rank, weight, rng) -> tuple[np.ndarray, np.ndarray]:
     """Sample Gaussian factors whose product is a quarter of the size of the data.
 
-    This is smaller than the solution: a fixed step that is stable there is stable on
-    the way. The weight is the sum of the weights of the entries.
+    The weight is the sum of the weights of the entries.
     """
+    # Smaller than the solution: a fixed step that is stable there is so on the way.
     mean_square = 2 * objective.value(b, c) / weight
     size = 0.5 * (mean_square / rank) ** 0.25
     W, H = (normal_matrix(rng, (len(side), rank), size, b.dtype) for side in (b, c))
     return W, H
 
 
-def svd_factors(
-    objective, b, c, rank, share, shrink, rng=None
-) -> tuple[np.ndarray, np.ndarray]:
+def svd_factors(objective, b, c, rank, share, shrink, rng=None) -> tuple:
     """Truncated SVD of the data without biases, zero where missing, over `share`.
 
-    Dividing by the observed share makes it an unbiased estimate of the complete matrix
-    (Achlioptas & McSherry, JACM 2007). Shrinking the singular values solves the ridge
-    problem of complete data exactly; with missing entries, most of a singular value can
-    be noise, and the product is scaled to fit the observed entries best. Factors beyond
-    the smaller side are zero. With `rng` the SVD is that of random combinations of
-    columns.
+    The share makes it an unbiased estimate of the complete matrix (Achlioptas &
+    McSherry, JACM 2007). Shrinking solves the ridge problem of complete data exactly;
+    with missing entries, most of a singular value can be noise, and the product is
+    scaled to fit the observed entries best. With `rng` the SVD is that of random
+    combinations of columns.
     """
     left, singular, right = truncated_svd(objective.deflate(b, c), rank, b.dtype, rng)
     singular = singular / share
@@ -98,42 +85,38 @@ def svd_factors(
     W, H = np.zeros((len(b), rank), b.dtype), np.zeros((len(c), rank), c.dtype)
     W[:, : size.size], H[:, : size.size] = left * size, right * size
     if share < 1:
-        scale = np.sqrt(_best_scale(objective, W, H, b, c)).astype(b.dtype)
+        # The t >= 0 of least squared error, which is quadratic in t, of t W H' + b + c.
+        direction = np.column_stack([W, np.zeros_like(b)])  # biases stay as they are
+        biases_only, other = np.column_stack([np.zeros_like(W), b]), np.hstack([H, c])
+        gradient = objective.value_and_gradient(biases_only, other)[1]
+        curvature = objective.curvature(direction, other).sum()
+        slope = np.einsum("ij,ij->", direction, gradient, dtype=np.float64)
+        t = max(-slope / curvature, 0.0) if curvature > 0 else 1.0
+        scale = np.sqrt(t).astype(b.dtype)
         W, H = scale * W, scale * H
     return W, H
 
 
-def factors_from_means(objective, rank, start: Callable) -> tuple | list:
+def factors_from_means(objective, rank, start) -> tuple | list:
     """Start a model without biases from the means of rows and columns, if these fit.
 
-    Where rows or columns lie far from zero, an SVD with zeros for missing entries
-    mostly sees which entries are missing, and the way from random factors is long.
-    There ``start(objective, b, c)`` is applied to what the means leave, and the leading
-    factors of the means and that start are kept.
+    Where these lie far from zero, an SVD with zeros for missing entries mostly sees
+    which are missing, and the way from random factors is long. ``start(objective, b,
+    c)`` is applied to what the means leave, and the leading factors of both are kept.
     """
     (m, n), dtype = objective.shape, objective.dtype
     with_means = objective.with_biases()
-    b, c = initial_biases(with_means, (NO_RIDGE, NO_RIDGE), N_ROUNDS_OF_MEANS)
-    if not _explain_most(with_means, b, c):
+    no_ridge = Penalty(np.zeros(1), np.ones(1))
+    b, c = initial_biases(with_means, (no_ridge, no_ridge), N_ROUNDS_OF_MEANS)
+    # Do they explain most of the data, allowing for the degrees of freedom?
+    n_observed = objective.rows.indices.size
+    largest = MAX_UNEXPLAINED_SHARE * objective.total * (n_observed - m - n + 1)
+    if not 2 * with_means.value(b, c) * n_observed < largest:
         return start(objective, np.zeros((m, 0), dtype), np.zeros((n, 0), dtype))
     W, H = start(with_means, b, c)
     # W H' + b 1' + 1 c' = [W, b, 1] [H, 1, c]'
     W = np.column_stack([W, b, np.ones_like(b)])
     H = np.column_stack([H, np.ones_like(c), c])
-    return _leading_factors(W, H, rank)
-
-
-def _explain_most(objective, b: np.ndarray, c: np.ndarray) -> bool:
-    """Whether means explain most of the data, allowing for the degrees of freedom."""
-    n_observed = objective.rows.indices.size
-    degrees_of_freedom = n_observed - sum(objective.shape) + 1
-    residual = 2 * objective.value(b, c)
-    largest = MAX_UNEXPLAINED_SHARE * objective.total
-    return residual * n_observed < largest * degrees_of_freedom
-
-
-def _leading_factors(W: np.ndarray, H: np.ndarray, rank: int) -> list[np.ndarray]:
-    """Best factors of this rank of ``W H'``, each with the roots of singular values."""
     # With W = Q_W R_W and H = Q_H R_H, the SVD of W H' is that of R_W R_H', rotated.
     (row_basis, row_triangle), (column_basis, column_triangle) = (
         np.linalg.qr(F.astype(np.float64)) for F in (W, H)
@@ -145,17 +128,3 @@ def _leading_factors(W: np.ndarray, H: np.ndarray, rank: int) -> list[np.ndarray
     for factors, basis in zip(leading, vectors, strict=True):
         factors[:, :n_kept] = basis * np.sqrt(singular[:n_kept])
     return leading
-
-
-def _best_scale(objective, W, H, b, c) -> float:
-    """Return the t >= 0 of least squared error of ``t W H' + b + c``.
-
-    The error is quadratic in t: t is minus its slope at 0 over its curvature.
-    """
-    direction = np.column_stack([W, np.zeros_like(b)])  # biases stay as they are
-    other = np.column_stack([H, c])
-    biases_only = np.column_stack([np.zeros_like(W), b])
-    _, gradient = objective.value_and_gradient(biases_only, other)
-    curvature = objective.curvature(direction, other).sum()
-    slope = np.einsum("ij,ij->", direction, gradient, dtype=np.float64)
-    return max(-slope / curvature, 0.0) if curvature > 0 else 1.0

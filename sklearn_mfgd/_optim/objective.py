@@ -1,8 +1,7 @@
 """Squared error over the observed entries, seen from one side.
 
-An objective holds the data ``X`` (m, n) and answers for its *rows*; ``objective.T``
-holds the same data with rows and columns exchanged, so a solver is written once and
-applied to either side. The contract, with ``W`` (m, .) and ``H`` (n, .):
+An objective holds the data ``X`` (m, n) and answers for its *rows*, so a solver is
+written once and applied to either side. The contract, with ``W`` (m, .), ``H`` (n, .):
 
 ===================================  =================================================
 ``value(W, H)``                      data term F = 1/2 sum of squared residuals, float
@@ -14,15 +13,14 @@ applied to either side. The contract, with ``W`` (m, .) and ``H`` (n, .):
 ``deflate(b, c)``                    the data without biases, zero where missing; it
                                      has ``@``, ``.T`` and ``.shape``
 ``total``                            sum of the squared data
-``T``                                the other side
+``T``                                the same data, rows and columns exchanged
 ``shape``, ``dtype``                 of the data
 ``row_bias``, ``column_bias``        whether W and H end in a column of biases
 ``largest_weight``                   of an entry, 1 without weights
 ===================================  =================================================
 
-With biases the last column of ``W`` is the row bias b and the last column of ``H`` the
-column bias c: row i sees the regressors ``g_j = [h_j, 1]`` and the target
-``x_ij - mean - c_j``.
+With biases the last column of ``W`` is the row bias b, and that of ``H`` the column
+bias c: row i sees the regressors ``g_j = [h_j, 1]``, the target ``x_ij - mean - c_j``.
 """
 
 from functools import cached_property
@@ -40,11 +38,9 @@ from .._kernels.rows import Biases, Rows
 # large sums has lost half of its digits and is summed entry by entry instead.
 CANCELLATION_SHARE = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-3}
 
-# Below this ratio of the smallest to the largest eigenvalue, the targets of a system
-# are computed in float64.
+# Below this ratio of the smallest to the largest eigenvalue, a system visibly magnifies
+# the rounding of float32, and its targets are computed in float64.
 MIN_EIGENVALUE_RATIO = 1e-5
-
-NO_BIASES = Biases(row=False, column=False)
 
 
 def objective_of(entries, biases):
@@ -63,12 +59,11 @@ class _Side:
     def __init__(self, biases):
         self.row_bias, self.column_bias = self._biases = Biases(*biases)
 
-    def _design(self, H: np.ndarray) -> np.ndarray:
+    def _design(self, H):
         """Return the regressors g_j of a row, (n, r)."""
         return regressors(H, *self._biases)[0]
 
-    def gram(self, H: np.ndarray) -> np.ndarray:
-        """Bound the second derivative of every row from above, (r, r)."""
+    def gram(self, H):
         design = self._design(H).astype(np.float64, copy=False)
         return self.largest_weight * (design.T @ design)
 
@@ -77,35 +72,33 @@ class CompleteObjective(_Side):
     """All entries of X are observed, those that a sparse X does not store as zeros.
 
     Everything follows from products of X with factors: no residual is formed, and the
-    mean is subtracted without touching X. Both sides share the `sums` over X.
+    mean is not subtracted from X. Both sides share the `sums` over X.
     """
 
-    def __init__(self, X, *, mean=0.0, biases=NO_BIASES, sums=None):
+    def __init__(self, X, *, mean=0.0, biases=(False, False), sums=None):
         super().__init__(biases)
         self.X, self.mean, self.shape, self.dtype = X, mean, X.shape, X.dtype
         self.total, self._row_sums, self._column_sums = sums or _sums_of(X)
 
     @property
     def T(self):
-        """The same data with rows and columns exchanged."""
         sums = self.total, self._column_sums, self._row_sums
         biases = self._biases[::-1]
         return CompleteObjective(self.X.T, mean=self.mean, biases=biases, sums=sums)
 
-    def _offset(self, H: np.ndarray) -> np.ndarray:
+    def _offset(self, H):
         """Mean and column bias, (n,) float64."""
         offset = np.full(len(H), self.mean)
         return offset + H[:, -1] if self.column_bias else offset
 
-    def _correlate(self, design: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    def _correlate(self, design, offset):
         """Multiply the targets with the regressors: (X - 1 offset') design, (m, r)."""
         correlations = product(self.X, design)
         if offset.any():
             correlations = correlations - (offset @ design).astype(correlations.dtype)
         return correlations
 
-    def _correlate_in_double(self, design, offset) -> np.ndarray:
-        """The same in float64: an ill-conditioned system magnifies rounding."""
+    def _correlate_in_double(self, design, offset):
         design = design.astype(np.float64)
         correlations = np.empty((self.X.shape[0], design.shape[1]))
         whole = [slice(None)]  # what is sparse is small, or slow to cut
@@ -114,18 +107,13 @@ class CompleteObjective(_Side):
         return correlations - offset @ design
 
     def value(self, W, H) -> float:
-        """Half the sum of squared residuals."""
         return self.value_and_gradient(W, H)[0]
 
     def value_and_gradient(self, W, H) -> tuple[float, np.ndarray]:
-        """Half the sum of squared residuals and its gradient in W.
-
-        With the targets T = X - 1 offset' and the regressors G, the value is
-        1/2 (|T|^2 - 2 W . T G + W'W . G'G) and the gradient is W G'G - T G.
-        """
+        # With the targets T = X - 1 offset' and the regressors G, the value is
+        # 1/2 (|T|^2 - 2 W . T G + W'W . G'G) and the gradient is W G'G - T G.
         design, offset = self._design(H), self._offset(H)
-        correlations = self._correlate(design, offset)
-        gram = self.gram(H)
+        correlations, gram = self._correlate(design, offset), self.gram(H)
         targets = self.total - 2 * (offset @ self._column_sums)
         targets += self.X.shape[0] * (offset @ offset)
         cross = np.einsum("ij,ij->i", W, correlations).sum(dtype=np.float64)
@@ -142,25 +130,23 @@ class CompleteObjective(_Side):
             residual = W[rows] @ design.T
             residual += offset
             residual -= self.X[rows]
-            value += _sum_of_squares(residual)
-        return 0.5 * value
+            value += 0.5 * _sum_of_squares(residual)
+        return value
 
     def curvature(self, D, H) -> np.ndarray:
-        """Second derivative along each row of D: d_i' G'G d_i."""
         return np.einsum("ij,ij->i", D @ self.gram(H).astype(D.dtype), D)
 
     def least_squares(self, H, ridge) -> np.ndarray:
-        """Exact rows, which share one system: W (G'G + ridge) = T G."""
-        design, offset = self._design(H), self._offset(H)
-        system = self.gram(H) + np.diag(ridge)
-        if H.dtype == np.float32 and _is_ill_conditioned(system):
-            correlations = self._correlate_in_double(design, offset)
-        else:
-            correlations = self._correlate(design, offset)
-        return solve_shared(system, correlations, len(H)).astype(H.dtype, copy=False)
+        # All rows share one system: W (G'G + ridge) = T G.
+        system, correlate = self.gram(H) + np.diag(ridge), self._correlate
+        if H.dtype == np.float32 and np.isfinite(system).all():
+            eigenvalues = np.linalg.eigvalsh(system)
+            if eigenvalues[0] < MIN_EIGENVALUE_RATIO * eigenvalues[-1]:
+                correlate = self._correlate_in_double
+        targets = correlate(self._design(H), self._offset(H))
+        return solve_shared(system, targets, len(H)).astype(H.dtype, copy=False)
 
     def deflate(self, b, c):
-        """Subtract biases, (m, 0 or 1) and (n, 0 or 1); good for products only."""
         row_offset = b[:, 0] if self.row_bias else np.zeros(len(b), b.dtype)
         column_offset = self._offset(c).astype(c.dtype)
         if not (row_offset.any() or column_offset.any()):
@@ -183,25 +169,20 @@ class _WithoutOffsets:
 
 
 class ObservedObjective(_Side):
-    """Only the entries of a list are observed; nothing else is ever formed.
+    """Only the entries of a list, less the mean, are observed; no others are formed."""
 
-    The entries by columns are made when first needed. The mean is already subtracted.
-    """
-
-    def __init__(self, rows: Rows, columns: Rows | None = None, *, biases=NO_BIASES):
+    def __init__(self, rows: Rows, columns=None, *, biases=(False, False)):
         super().__init__(biases)
         self.rows, self._columns = rows, columns
         self.shape, self.dtype = rows.shape, rows.values.dtype
 
     @cached_property
     def largest_weight(self):
-        """The largest weight of an entry."""
         weights = self.rows.weights
         return 1.0 if weights is None else float(weights.max(initial=0))
 
     @property
     def T(self):
-        """The same data with rows and columns exchanged."""
         if self._columns is None:
             self._columns = self.rows.transpose()
         return ObservedObjective(self._columns, self.rows, biases=self._biases[::-1])
@@ -213,55 +194,38 @@ class ObservedObjective(_Side):
 
     @property
     def total(self):
-        """Sum of the weighted squares of the data."""
         return self.rows.sum_of_squares
 
     def value(self, W, H) -> float:
-        """Half the sum of squared residuals."""
         return dispatch.loss(self.rows, W, H, self._biases)
 
     def value_and_gradient(self, W, H) -> tuple[float, np.ndarray]:
-        """Half the sum of squared residuals and its gradient in W."""
         return dispatch.loss_and_gradient(self.rows, W, H, self._biases)
 
     def curvature(self, D, H) -> np.ndarray:
-        """Second derivative along each row of D."""
         return dispatch.curvature(self.rows, D, H, self._biases)
 
     def least_squares(self, H, ridge) -> np.ndarray:
-        """Exact rows, each with the system of its own entries."""
         return dispatch.least_squares(self.rows, H, self._biases, ridge)
 
     def deflate(self, b, c):
-        """Subtract biases, (m, 0 or 1) and (n, 0 or 1)."""
-        columns = self.T
-        by_rows = -dispatch.residuals(self.rows, b, c, self._biases)
-        by_columns = -dispatch.residuals(columns.rows, c, b, columns._biases)
-        return ObservedObjective(
-            self.rows._replace(values=by_rows),
-            columns.rows._replace(values=by_columns),
+        deflated = (
+            side.rows._replace(
+                values=-dispatch.residuals(side.rows, *pair, side._biases)
+            )
+            for side, pair in ((self, (b, c)), (self.T, (c, b)))
         )
+        return ObservedObjective(*deflated)
 
     def __matmul__(self, V):
-        """Multiply the data, zero where missing, with V; on several threads."""
         return dispatch.product(self.rows, V)
-
-
-def _is_ill_conditioned(system: np.ndarray) -> bool:
-    """Whether a system visibly magnifies the rounding of float32."""
-    if not np.isfinite(system).all():
-        return False
-    eigenvalues = np.linalg.eigvalsh(system)
-    return eigenvalues[0] < MIN_EIGENVALUE_RATIO * eigenvalues[-1]
 
 
 def _sums_of(X) -> tuple[float, np.ndarray, np.ndarray]:
     """Sum of squares, and sums over each row and each column."""
-    stored = X.data[None] if sparse.issparse(X) else X
-    row_sums, column_sums = (
-        np.asarray(X.sum(axis=axis, dtype=np.float64)).ravel() for axis in (1, 0)
-    )
-    return _sum_of_squares(stored), row_sums, column_sums
+    squares = _sum_of_squares(X.data[None] if sparse.issparse(X) else X)
+    sums = (np.asarray(X.sum(axis=axis, dtype=np.float64)).ravel() for axis in (1, 0))
+    return squares, *sums
 
 
 def _sum_of_squares(A: np.ndarray) -> float:

@@ -25,23 +25,19 @@ class Penalty(NamedTuple):
     unit: np.ndarray  # the user's gradient step eta=1, in the units of the solver
 
     def value(self, F: np.ndarray) -> float:
-        """Penalty of a factor matrix: half the sum of ridge times square."""
+        """Half the sum of ridge times square of a factor matrix."""
         return 0.5 * float(np.einsum("ij,ij->j", F, F) @ self.ridge)
 
 
 def penalties_of(rank, biases, ridge: Ridge, exponent=0) -> tuple[Penalty, Penalty]:
-    """Penalty and unit of every column of W and of H, for data over 4**exponent.
-
-    The ridge on factors becomes reg / 4**exponent there, see `_data.units`.
-    """
-    with np.errstate(over="ignore"):
+    """Penalty and unit of every column of W and of H, for data over 4**exponent."""
+    with np.errstate(over="ignore"):  # reg / 4**exponent, see `_data.units`
         scaled = times_power(float(ridge.factors), -2 * exponent)
     factors = np.full(rank, min(float(scaled), MAX_RIDGE))
     unit = np.full(rank, times_power(1.0, 2 * exponent))
     bias = min(ridge.biases, MAX_RIDGE)
     with_bias = Penalty(np.append(factors, bias), np.append(unit, 1.0))
-    without = Penalty(factors, unit)
-    return tuple(with_bias if biased else without for biased in biases)
+    return tuple(with_bias if biased else Penalty(factors, unit) for biased in biases)
 
 
 def penalized_loss(objective, penalties, W: np.ndarray, H: np.ndarray) -> float:

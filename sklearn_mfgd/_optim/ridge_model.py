@@ -47,10 +47,10 @@ class RidgeModel(NamedTuple):
 
     def take(self, columns) -> "RidgeModel":
         """Return the same model of some of the columns."""
-        numbers = self.columns
-        if numbers is None:
-            numbers = np.arange(len(self.factors) - 1)
-        return self._replace(columns=numbers[columns])
+        every = (
+            np.arange(len(self.factors) - 1) if self.columns is None else self.columns
+        )
+        return self._replace(columns=every[columns])
 
     def fold_in(self, matrix) -> np.ndarray:
         """Row factors [w, b] of new rows, each by itself, (m, q)."""

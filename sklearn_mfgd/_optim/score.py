@@ -9,8 +9,7 @@ from .objective import objective_of
 def explained_share(entries, model, column_means: np.ndarray) -> float:
     """Share of the variance of hidden entries that folding in the others explains.
 
-    This is Q² = 1 - PRESS / total sum of squares around the column means, from which
-    the mean of all entries is already subtracted.
+    Q² = 1 - PRESS / total sum of squares around the column means, which are centred.
     """
     H, press = model.H.astype(entries.dtype, copy=False), 0.0
     for seen, hidden, (seen_columns, hidden_columns) in folds(entries):

@@ -51,12 +51,10 @@ class StochasticEpochs:
         ridge = penalties[not objective.row_bias].ridge  # the one with biases, if any
         self._ridges = float(ridge[0]), float(ridge[-1])
         order, self._n_groups, self._starts = deal(rows, rng)
-        self._entries = tuple(
-            None if array is None else array[order]
-            for array in (rows.row_numbers, rows.indices, rows.values, rows.weights)
-        )
-        column_counts = np.bincount(rows.indices, minlength=rows.n_columns)
-        counts = np.diff(rows.indptr), column_counts
+        entries = rows.row_numbers, rows.indices, rows.values, rows.weights
+        self._entries = tuple(None if part is None else part[order] for part in entries)
+        by_columns = np.bincount(rows.indices, minlength=rows.n_columns)
+        counts = np.diff(rows.indptr), by_columns
         self._shares = [(1 / np.maximum(n, 1)).astype(dtype) for n in counts]
         if eta == "auto":
             self._squares = [np.zeros((n, 2), dtype) for n in rows.shape]
@@ -66,36 +64,27 @@ class StochasticEpochs:
             self._etas = eta * float(penalties[0].unit[0]), eta
 
     def _schedule(self, counts: tuple[np.ndarray, np.ndarray]) -> tuple[tuple, tuple]:
-        """Return first steps and scales of squared gradients, of factors and of biases.
-
-        They are those of data of mean square 1, converted to the units of these data.
-        """
+        """Return first steps and scales of squared gradients, of factors and biases."""
         rows, total = self.objective.rows, self.objective.total
         rank = max(1, len(self.penalties[1].ridge) - self.objective.column_bias)
         weight = 1.0 if rows.weights is None else rows.weights.mean(dtype=float)
         square = total / (weight * rows.indices.size)
         rms = np.sqrt(square) if square > 0 else 1.0
+        # Those of data of mean square 1, converted to the units of these data.
         squares = rank * rms**3 * weight**2, (rms * weight) ** 2
         scales = tuple(1 / max(square, MIN_SQUARE) for square in squares)
         etas = LEARNING_RATE / max(rms * weight, MIN_SQUARE), LEARNING_RATE / weight
         # A step of the ridge alone must not lead beyond zero.
         share = 1 / min(n[n > 0].min() for n in counts)
-        etas = tuple(
-            1 / (ridge * share) if eta * ridge * share > 1 else eta
-            for eta, ridge in zip(etas, self._ridges, strict=True)
-        )
-        return etas, scales
+        pairs = zip(etas, [ridge * share for ridge in self._ridges], strict=True)
+        return tuple(1 / own if eta * own > 1 else eta for eta, own in pairs), scales
 
     def ceiling(self, start: float) -> float:
-        """Return the F above which an epoch counts as diverging.
-
-        A fixed step ends up hovering about a minimum, so a start below F of no factors
-        is no ceiling. What diverges soon leaves factors of zero behind, too.
-        """
+        # A fixed step ends up hovering about a minimum, so a start below F of no
+        # factors is no ceiling. What diverges soon leaves factors of zero behind, too.
         return max(start, 0.5 * self.objective.total)
 
     def step_bound(self, at: Iterate) -> float:
-        """Bound the fixed steps under which F falls."""
         return entry_bound(self.objective, at.W, at.H, self.penalties)
 
     def sweep(self, last: Iterate, last_gain: float) -> Iterate:
@@ -105,41 +94,27 @@ class StochasticEpochs:
             self._visit_entries(W, H)
         loss = penalized_loss(self.objective, self.penalties, W, H)
         if self.eta == "auto" and not loss <= last.loss:
-            self._halve()
+            self._n_taken_back += 1
+            self._etas = tuple(eta / 2 for eta in self._etas)
+            with np.errstate(over="ignore", invalid="ignore"):
+                for squares in self._squares:  # that overflowed would end all steps
+                    squares[~np.isfinite(squares * max(self._scales))] = 0
             exhausted = self._n_taken_back == MAX_TAKEN_BACK
             return last._replace(step_sizes=self.step_sizes, converged=exhausted)
         self._n_taken_back = 0
         return Iterate(W, H, loss, self.step_sizes)
 
-    def _visit_entries(self, W_out: np.ndarray, H_out: np.ndarray) -> None:
+    def _visit_entries(self, W: np.ndarray, H: np.ndarray) -> None:
         """Make the steps of all entries, the blocks of a diagonal at the same time."""
-        n = self._n_groups
+        n, given = self._n_groups, (self._biases, self._shares, self._squares)
+        lengths = {"ridges": self._ridges, "etas": self._etas, "scales": self._scales}
         for shift in self._rng.permutation(n):
             # Blocks (k, k + shift): no two of them share a row or a column.
             diagonal = [k * n + (k + shift) % n for k in range(n)]
-            dispatch.stochastic_steps(
-                self._entries,
-                [self._starts[k : k + 2].tolist() for k in diagonal],
-                W_out,
-                H_out,
-                self._biases,
-                self._shares,
-                self._squares,
-                ridges=self._ridges,
-                etas=self._etas,
-                scales=self._scales,
-            )
-
-    def _halve(self) -> None:
-        """Halve the steps after an epoch that is taken back."""
-        self._n_taken_back += 1
-        self._etas = tuple(eta / 2 for eta in self._etas)
-        with np.errstate(over="ignore", invalid="ignore"):
-            for squares in self._squares:  # that overflowed: they would end all steps
-                squares[~np.isfinite(squares * max(self._scales))] = 0
+            ranges = [self._starts[k : k + 2].tolist() for k in diagonal]
+            dispatch.stochastic_steps(self._entries, ranges, W, H, *given, **lengths)
 
     def step_sizes(self) -> np.ndarray:
-        """Return the steps of the factors, of rows and columns."""
         if self.eta != "auto":
             return np.array([self.eta])
         sums = np.concatenate([squares[:, 0] for squares in self._squares])

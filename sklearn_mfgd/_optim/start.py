@@ -8,14 +8,13 @@ from scipy import sparse
 from .._data.holdout import hold_out, validation_error
 from .._data.matrix import CompleteMatrix
 from .init import factors_from_means, initial_biases, random_factors, svd_factors
-from .parameters import FitParameters
 
 
-def split_for_early_stopping(matrix, parameters: FitParameters, biases, rng):
+def split_for_early_stopping(matrix, parameters, biases, rng):
     """Hold out entries if `early_stopping` asks for it.
 
-    Returns the entries to train on, and a function of W and H, or None: the root mean
-    squared error of the entries that were held out.
+    Returns the entries to train on, and the root mean squared error of those held out
+    as a function of W and H, or None.
     """
     if not parameters.early_stopping:
         return matrix, None
@@ -25,16 +24,16 @@ def split_for_early_stopping(matrix, parameters: FitParameters, biases, rng):
 
 
 def starting_factors(matrix, objective, penalties, parameters, rng, H=None):
-    """Return W and H to start from, whose last columns are biases if there are any.
-
-    Given column factors `H` come with the row factors that they imply. Without them,
-    `init` decides: a given pair, singular vectors of the data, or random numbers.
-    """
+    """Return [w, b] and [h, c] to start from: those of `init`, unless H is given."""
     if H is not None:
         return objective.least_squares(H, penalties[0].ridge), H
     b, c = initial_biases(objective, penalties)
     if isinstance(parameters.init, str):
-        W, H = _factors_of_data(matrix, objective, (b, c), penalties, parameters, rng)
+        start = _start_of_data(matrix, penalties, parameters, rng)
+        if matrix.n_observed == len(b) * len(c) or objective.column_bias:
+            W, H = start(objective, b, c)
+        else:
+            W, H = factors_from_means(objective, parameters.rank, start)
     else:
         W, H = (np.array(factors, b.dtype) for factors in parameters.init)
     # Rows and columns without entries stay at their prior: no gradient moves them.
@@ -43,27 +42,18 @@ def starting_factors(matrix, objective, penalties, parameters, rng, H=None):
     return np.column_stack([W, b]), np.column_stack([H, c])
 
 
-def _factors_of_data(matrix, objective, biases, penalties, parameters, rng):
-    """Return the factors of ``init="svd"`` or "random" for what biases leave."""
-    b, c = biases
-    n_entries = len(b) * len(c)
+def _start_of_data(matrix, penalties, parameters, rng):
+    """Return the ``start(objective, b, c)`` of ``init="svd"`` or "random"."""
+    rank, weight = parameters.rank, matrix.weight()
     random = parameters.init == "random"
     if random and parameters.reg != "auto":
-        weight = matrix.weight()
-        start = partial(random_factors, rank=parameters.rank, weight=weight, rng=rng)
-    else:
-        start = partial(
-            svd_factors,
-            rank=parameters.rank,
-            share=matrix.n_observed / n_entries,
-            shrink=penalties[0].ridge[0] * matrix.n_observed / matrix.weight(),
-            # Learned precisions soon decide which factors survive: even random factors
-            # must come from the data, or the result would depend on the seed.
-            rng=rng if random else None,
-        )
-    if matrix.n_observed == n_entries or objective.column_bias:
-        return start(objective, b, c)
-    return factors_from_means(objective, parameters.rank, start)
+        return partial(random_factors, rank=rank, weight=weight, rng=rng)
+    share = matrix.n_observed / (matrix.shape[0] * matrix.shape[1])
+    shrink = penalties[0].ridge[0] * matrix.n_observed / weight
+    # Learned precisions soon decide which factors survive: even random factors must
+    # come from the data, or the result would depend on the seed.
+    rng = rng if random else None
+    return partial(svd_factors, rank=rank, share=share, shrink=shrink, rng=rng)
 
 
 def refuse_unstored_zeros(matrix, why: str) -> None:

@@ -29,7 +29,8 @@ import numpy as np
 
 from .._kernels.linalg import solve_shared
 
-# A new F below this share of the old one is not computed as a difference: rounding.
+# The new F of a quadratic costs nothing, but below this share of the old one it is the
+# rounding of a difference.
 CANCELLATION_SHARE = 1e-6
 
 
@@ -46,8 +47,8 @@ def gradient_step(objective, W, H, penalty, eta) -> Step:
     value, gradient = _penalized_gradient(objective, W, H, penalty)
     if eta == "auto":
         return _exact_step(objective, W, H, penalty, value, gradient, -gradient)
-    step = (eta * penalty.unit).astype(W.dtype)
-    return Step(W - step * gradient, np.array([eta]), None)
+    moved = W - (eta * penalty.unit).astype(W.dtype) * gradient
+    return Step(moved, np.array([eta]), None)
 
 
 def scaled_step(objective, W, H, penalty, eta) -> Step:
@@ -78,11 +79,7 @@ def _penalized_gradient(objective, W, H, penalty) -> tuple[float, np.ndarray]:
 
 
 def _exact_step(objective, W, H, penalty, value, gradient, direction) -> Step:
-    """Minimize F along the direction of each row.
-
-    F is quadratic there, so its new value costs nothing, unless so little is left of
-    the old one that the difference is rounding.
-    """
+    """Minimize F along the direction of each row, where it is quadratic."""
     # Scaled to a largest entry of 1, so that no square over- or underflows.
     length = np.abs(direction).max(axis=1)
     direction = direction / np.where(length > 0, length, 1)[:, None]

@@ -26,9 +26,8 @@ from .steps import STEPS
 # shrink faster, plain sweeps converge faster than extrapolated ones.
 SLOW_GAIN_RATIO = 0.7
 
-# Sweeps that a fixed step longer than 2/L must last before it may converge. At a
-# minimum, where an SVD may start, even such a step moves nothing until it has magnified
-# the rounding.
+# Sweeps that a fixed step longer than 2/L must last before it may converge: at a
+# minimum even such a step moves nothing until it has magnified the rounding.
 PROBATION = 50
 
 
@@ -58,18 +57,21 @@ class AlternatingSweeps:
         self.full_step_descends = solver != "gd"
 
     def ceiling(self, start: float) -> float:
-        """Return the F above which a sweep counts as diverging."""
         return start * (1 + self.tolerated_rise)
 
     def step_bound(self, at: Iterate) -> float:
-        """Bound the fixed steps under which F falls."""
         if self.full_step_descends:
             return 1.0
         return gradient_bound(self.objective, at.W, at.H, self.penalties)
 
     def sweep(self, last: Iterate, last_gain: float) -> Iterate:
         """Step both sides from the last iterate or, while that goes well, beyond it."""
-        new = self._step_both_sides(*self._extrapolate(last))
+        start = last[:2]
+        if self._n_extrapolated:
+            momentum = self._n_extrapolated / (self._n_extrapolated + 3)
+            pairs = zip(last[:2], self._previous, strict=True)
+            start = (F + F.dtype.type(momentum) * (F - before) for F, before in pairs)
+        new = self._step_both_sides(*start)
         if self._n_extrapolated and not new.loss <= last.loss:
             self._n_extrapolated = 0
             new = self._step_both_sides(last.W, last.H)._replace(restarted=True)
@@ -78,21 +80,6 @@ class AlternatingSweeps:
             self._n_extrapolated += bool(self._n_extrapolated or slow)
         self._previous = last.W, last.H
         return new
-
-    def _extrapolate(self, last: Iterate) -> tuple[np.ndarray, np.ndarray]:
-        """Go on along the last change of both factors.
-
-        After k sweeps that went well, F + k / (k + 3) (F - F_previous) replaces either
-        factor F.
-        """
-        if self._n_extrapolated == 0:
-            return last.W, last.H
-        momentum = self._n_extrapolated / (self._n_extrapolated + 3)
-        W, H = (
-            factors + factors.dtype.type(momentum) * (factors - previous)
-            for factors, previous in zip(last[:2], self._previous, strict=True)
-        )
-        return W, H
 
     def _step_both_sides(self, W: np.ndarray, H: np.ndarray) -> Iterate:
         """Step W, then H; F is infinite where a fixed step overflows."""
