@@ -3,6 +3,7 @@
 import pickle
 import threading
 from importlib.util import find_spec
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -75,14 +76,7 @@ class ModelRecorder(Recorder):
         self.given = []
 
     def on_fit_task_end(
-        self,
-        estimator,
-        context,
-        *,
-        X=None,
-        y=None,
-        metadata=None,
-        fitted_estimator=None,
+        self, estimator, context, *, X, y, metadata, fitted_estimator=None
     ):
         if context.task_name == "sweep":
             with pytest.raises(NotFittedError):
@@ -120,11 +114,8 @@ def test_every_sweep_is_a_task(callback, Estimator, tol, method, X):
     recorder, n = Recorder(), 100 if tol else 12
     model = Estimator(3, max_iter=n, tol=tol).set_callbacks(recorder)
     getattr(model, method)(X)
-    sweeps = [
-        (event, "sweep", number)
-        for number in range(model.n_iter_)
-        for event in ("begin", "end")
-    ]
+    sweeps = product(range(model.n_iter_), ("begin", "end"))
+    sweeps = [(event, "sweep", number) for number, event in sweeps]
     whole = ("begin", "fit", 0), ("end", "fit", 0)
     assert recorder.events == ["setup", whole[0], *sweeps, whole[1], "teardown"]
     assert (model.n_iter_ == n) == (tol == 0)
@@ -154,21 +145,30 @@ def test_a_callback_can_end_the_fit(callback, model, X, recwarn):
 # The model after each sweep
 
 
+@pytest.fixture
+def assert_given_what_shorter_fits_leave(callback, assert_same_model):
+    def check(model, X):
+        recorder = ModelRecorder()
+        fitted = clone(model).set_callbacks(recorder).fit(X)
+        assert len(recorder.given) == fitted.n_iter_ > 1
+        if isinstance(model, MFImputer):  # there are no samples before the last sweep
+            model.set_params(sample_posterior=False)
+        for number, (*_, given) in enumerate(recorder.given, 1):
+            assert_same_model(given, model.set_params(max_iter=number).fit(X), X)
+
+    return check
+
+
 @pytest.mark.pairwise(
     solver=[{"reg": "auto"}, {"solver": "gd"}, {"solver": "scaled"}],
     fit_bias=[False, True, "columns"],
     early_stopping=[False, True],
 )
 def test_a_callback_gets_what_a_fit_that_ends_there_would_leave(
-    callback, assert_same_model, solver, params, X
+    assert_given_what_shorter_fits_leave, solver, params, X
 ):
-    recorder = ModelRecorder()
     model = GradientMF(3, max_iter=8, random_state=0, **solver, **params)
-    fitted = clone(model).set_callbacks(recorder).fit(X)
-    assert len(recorder.given) == fitted.n_iter_ > 1
-    for number, (*_, given) in enumerate(recorder.given, 1):
-        expected = clone(model).set_params(max_iter=number).fit(X)
-        assert_same_model(given, expected, X)
+    assert_given_what_shorter_fits_leave(model, X)
 
 
 @pytest.mark.parametrize(
@@ -177,23 +177,16 @@ def test_a_callback_gets_what_a_fit_that_ends_there_would_leave(
         {},
         {"reg": 0.1, "solver": "scaled"},
         {"add_indicator": True, "keep_empty_features": True},
-        # There are no samples before the last sweep: expected values are imputed.
         {"sample_posterior": True, "random_state": 0},
     ],
     ids=str,
 )
 def test_a_callback_gets_the_imputer_that_a_fit_that_ends_there_would_leave(
-    callback, assert_same_model, params, X
+    assert_given_what_shorter_fits_leave, params, X
 ):
     X[:, 4] = np.nan
-    X = pd.DataFrame(X, columns=[f"c{j}" for j in range(15)])
-    recorder, model = ModelRecorder(), MFImputer(3, max_iter=5, tol=0, **params)
-    fitted = clone(model).set_callbacks(recorder).fit(X)
-    assert len(recorder.given) == fitted.n_iter_ > 1
-    model.set_params(sample_posterior=False)
-    for number, (*_, given) in enumerate(recorder.given, 1):
-        expected = clone(model).set_params(max_iter=number).fit(X)
-        assert_same_model(given, expected, X)
+    model = MFImputer(3, max_iter=5, tol=0, **params)
+    assert_given_what_shorter_fits_leave(model, framed(X))
 
 
 def test_the_model_is_only_made_for_a_callback_that_asks_for_it(
@@ -215,7 +208,7 @@ def test_the_model_is_only_made_for_a_callback_that_asks_for_it(
 
 def test_a_callback_gets_the_data_as_fit_got_them(callback, model, X):
     recorder, mask = ModelRecorder(), ~np.isnan(X)
-    X = pd.DataFrame(X, columns=[f"c{j}" for j in range(15)])
+    X = framed(X)
     model.set_callbacks(recorder).fit(X, mask=mask)
     assert len(recorder.given) == 6
     for given_X, given_y, metadata, _ in recorder.given:
@@ -227,31 +220,29 @@ def q2(model, X, y, **metadata):
     return model.score(X, **metadata)
 
 
+def framed(X):
+    return pd.DataFrame(X).add_prefix("c")
+
+
 @pytest.mark.parametrize(
     "Estimator, container, masked",
     [
         (GradientMF, np.asarray, False),
-        (GradientMF, pd.DataFrame, True),
+        (GradientMF, framed, True),
         (GradientMF, lambda X: sparse.csr_array(np.nan_to_num(X)), False),
         (MaskedGradientMF, np.asarray, True),
-        (MaskedGradientMF, pd.DataFrame, False),
-        (MFImputer, pd.DataFrame, False),
+        (MFImputer, framed, False),
     ],
 )
 def test_the_scoring_monitor_scores_every_sweep(
     callback, Estimator, container, masked, X, recwarn
 ):
     X = container(X)
-    if container is pd.DataFrame:
-        X.columns = [f"c{j}" for j in range(15)]
     options = {"mask": np.arange(40 * 15).reshape(40, 15) % 7 > 0} if masked else {}
-    model = Estimator(3, reg=0.1, max_iter=5, tol=0)
+    model = Estimator(3, reg=0.1, tol=0)
     monitor = callback.ScoringMonitor(scoring={"q2": q2})
-    clone(model).set_callbacks(monitor).fit(X, **options)
-    fits = [
-        clone(model).set_params(max_iter=number).fit(X, **options)
-        for number in range(1, 6)
-    ]
+    clone(model).set_params(max_iter=5).set_callbacks(monitor).fit(X, **options)
+    fits = (model.set_params(max_iter=k).fit(X, **options) for k in range(1, 6))
     scores = [fit.score(X, **options) for fit in fits]
     rows = monitor.get_logs().data
     # The row of the whole fit comes first.
@@ -305,17 +296,14 @@ def test_an_interrupted_fit_ends_its_callbacks_and_changes_nothing(
     assert all(vars(model)[name] is value for name, value in state.items())
 
 
-@pytest.mark.parametrize("eta", [1e-3, 1e3])
-def test_a_fit_that_diverges_ends_its_callbacks(callback, eta, X):
-    recorder = Recorder()
-    model = GradientMF(3, solver="gd", eta=eta).set_callbacks(recorder)
-    with pytest.raises(DivergenceError):
-        model.fit(X)
-    assert recorder.events[-1] == "teardown"
-    assert ("end", "fit", 0) not in recorder.events
-
-
-def test_data_that_are_refused_end_the_callbacks(callback, model):
+def test_a_fit_that_diverges_or_refuses_its_data_ends_its_callbacks(callback, model, X):
+    for eta in (1e-3, 1e3):
+        recorder = Recorder()
+        diverging = GradientMF(3, solver="gd", eta=eta).set_callbacks(recorder)
+        with pytest.raises(DivergenceError):
+            diverging.fit(X)
+        assert recorder.events[-1] == "teardown"
+        assert ("end", "fit", 0) not in recorder.events
     recorder = Recorder()
     with pytest.raises(ValueError, match="every entry of X is missing"):
         model.set_callbacks(recorder).fit(np.full((4, 9), np.nan))
@@ -328,26 +316,24 @@ def test_data_that_are_refused_end_the_callbacks(callback, model):
 @pytest.fixture
 def progress_bar(callback):
     pytest.importorskip("rich")
-    return callback.ProgressBar
+    return callback.ProgressBar()
 
 
 @pytest.mark.pairwise(Estimator=ESTIMATORS, tol=[0, 1e-2], method=METHODS)
 def test_the_progress_bar_is_full_in_the_end(
     progress_bar, Estimator, tol, method, X, capsys
 ):
-    model = Estimator(3, max_iter=40, tol=tol).set_callbacks(progress_bar())
+    model = Estimator(3, max_iter=40, tol=tol).set_callbacks(progress_bar)
     getattr(model, method)(X)
     shown = capsys.readouterr().out
-    assert f"{Estimator.__name__} - fit" in shown
-    assert "100%" in shown
+    assert f"{Estimator.__name__} - fit" in shown and "100%" in shown
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_the_progress_bar_stops_with_a_fit_that_fails(progress_bar, model, error, X):
     before = set(threading.enumerate())
-    model.set_callbacks(progress_bar(), Recorder(raiser(error)))
     with pytest.raises(error):
-        model.fit(X)
+        model.set_callbacks(progress_bar, Recorder(raiser(error))).fit(X)
     # Threads that are no daemons would keep Python from exiting.
     assert all(thread.daemon for thread in set(threading.enumerate()) - before)
 
@@ -370,25 +356,18 @@ def test_a_pipeline_hands_its_callbacks_on_and_takes_them_back(callback, Estimat
     assert vars(unfitted) == vars(clone(step))
 
 
-@pytest.mark.parametrize(
-    "kind, n_setups", [(Recorder, 5), (PropagatedRecorder, 1)], ids=["own", "handed on"]
-)
-def test_a_grid_search_fits_with_callbacks(callback, model, X, kind, n_setups):
-    recorder = kind()
-    search = GridSearchCV(model, {"rank": [2, 3]}, cv=2, error_score="raise")
-    (model if kind is Recorder else search).set_callbacks(recorder)
-    search.fit(X)
-    n_ends = recorder.events.count("teardown")
-    assert recorder.events.count("setup") == n_ends == n_setups
-    assert recorder.count("end", "sweep") == 5 * 6
-
-
-def test_the_scoring_monitor_sees_all_fits_of_a_grid_search(callback, model, X):
+def test_a_grid_search_fits_with_callbacks(callback, model, X):
+    own, handed_on = Recorder(), PropagatedRecorder()
     monitor = callback.ScoringMonitor(scoring={"q2": q2})
-    search = GridSearchCV(model.set_callbacks(monitor), {"rank": [2, 3]}, cv=2)
-    search.set_params(refit=False).fit(X)
+    model.set_callbacks(own, monitor)
+    search = GridSearchCV(model, {"rank": [2, 3]}, cv=2, error_score="raise")
+    search.set_callbacks(handed_on).fit(X)
+    for recorder, n_setups in (own, 5), (handed_on, 1):
+        n_ends = recorder.events.count("teardown")
+        assert recorder.events.count("setup") == n_ends == n_setups
+        assert recorder.count("end", "sweep") == 5 * 6
     rows = monitor.get_logs().data
-    assert [row["task_name"] for row in rows].count("sweep") == 4 * 6
+    assert [row["task_name"] for row in rows].count("sweep") == 5 * 6
 
 
 @pytest.mark.parametrize("Estimator", ESTIMATORS)

@@ -91,10 +91,9 @@ class LossCurveDisplay(BaseDisplay):
         for model in models:
             check_is_fitted(model)
         models = [factorization_of(model) for model in models]
-        label = "objective (squared units of X)"
-        if learned := [model for model in models if model.reg == "auto"]:
-            label = "ELBO (nats)"
-        if 0 < len(learned) < len(models):
+        n_learned = sum(model.reg == "auto" for model in models)
+        label = "ELBO (nats)" if n_learned else "objective (squared units of X)"
+        if 0 < n_learned < len(models):
             raise ValueError(
                 "Fits with reg='auto' have an ELBO, those with a number for reg an "
                 "objective: draw them on axes of their own."
@@ -109,15 +108,13 @@ class LossCurveDisplay(BaseDisplay):
                 )
         if len(set(names)) < len(names):
             raise ValueError(f"names must differ from each other; got {names}.")
-        named = dict(zip(names, models, strict=True))
-        curves = {name: model.loss_curve_ for name, model in named.items()}
-        errors = {name: model.validation_curve_ for name, model in named.items()}
-        errors = {name: curve for name, curve in errors.items() if curve is not None}
+        curves = {name: m.loss_curve_ for name, m in zip(names, models, strict=True)}
+        errors = zip(names, (m.validation_curve_ for m in models), strict=True)
+        errors = {name: curve for name, curve in errors if curve is not None}
         if seconds is not None:
             seconds = dict(zip(names, seconds, strict=True))
-        return cls(
-            curves, validation=errors or None, seconds=seconds, label=label
-        ).plot(ax)
+        options = {"validation": errors or None, "seconds": seconds, "label": label}
+        return cls(curves, **options).plot(ax)
 
     def _draw(self, ax):
         panels = [(self.curves, self.label)]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._display import BaseDisplay
+from ._display import SIGNED_COLOURS, BaseDisplay, show_matrix
 from ._models import dense, reconstruction_of
 
 # Beyond this nothing could be seen, and memory would run short.
@@ -11,17 +11,8 @@ MAX_ENTRIES = 10_000_000
 # Share of entries at either end that may lie beyond the colours.
 OUTLIER_SHARE = 0.005
 
-# Blue below, grey at and yellow above zero. Its brightness increases, so that signs
-# differ in greyscale, too; and no value is white, as missing entries are.
-SIGNED_COLOURS = "cividis"
-
-# Ends of a scale that get an arrow, for values below and above it.
-EXTEND = {
-    (False, False): "neither",
-    (True, False): "min",
-    (False, True): "max",
-    (True, True): "both",
-}
+# Ends of a scale that get an arrow, by whether there are values below and above it.
+EXTEND = (("neither", "max"), ("min", "both"))
 
 PANELS = ("mask", "observed", "reconstruction", "truth", "residual")
 MAX_PANELS_IN_ROW = 3
@@ -115,11 +106,8 @@ class MatrixDisplay(BaseDisplay):
                 f"X of shape {tuple(shape)} is too large for a picture of all of its "
                 "entries. Draw some of its rows and columns."
             )
-        display = cls(
-            dense(estimator, X, mask),
-            reconstruction_of(estimator, X, mask),
-            truth=truth,
-        )
+        reconstruction = reconstruction_of(estimator, X, mask)
+        display = cls(dense(estimator, X, mask), reconstruction, truth=truth)
         return display.plot(ax, panels=panels, name=name)
 
     def plot(self, ax=None, *, panels=None, name="value"):
@@ -155,10 +143,8 @@ class MatrixDisplay(BaseDisplay):
             )
         data = self._matrices()
         n_rows = -(-len(panels) // MAX_PANELS_IN_ROW)
-        columns = -(-len(panels) // n_rows)
-        self.axes_ = self._open_axes(
-            ax, len(panels), columns=columns, width=2.8, height=2.8
-        )
+        size = {"columns": -(-len(panels) // n_rows), "width": 2.8, "height": 2.8}
+        self.axes_ = self._open_axes(ax, len(panels), **size)
         of_data = {panel: data[panel] for panel in panels if panel in data}
         limits = _colour_limits(list(of_data.values()))
         self.images_, last_row = {}, None
@@ -174,8 +160,7 @@ class MatrixDisplay(BaseDisplay):
             elif panel == "residual":
                 residual = data["observed"] - data["reconstruction"]
                 _, end = _colour_limits([np.abs(residual)])
-                image = _show(axes, residual, SIGNED_COLOURS, -end, end)
-                self.images_[panel] = image
+                self.images_[panel] = _show(axes, residual, SIGNED_COLOURS, -end, end)
             else:
                 self.images_[panel] = _show(axes, data[panel], "viridis", *limits)
         if of_data:
@@ -205,13 +190,9 @@ class MatrixDisplay(BaseDisplay):
         low, high = image.get_clim()
         below = any(np.nanmin(values, initial=low) < low for values in drawn.values())
         above = any(np.nanmax(values, initial=high) > high for values in drawn.values())
-        self.figure_.colorbar(
-            image,
-            ax=[each for each in axes.values() if _row_in_grid(each) == last_row],
-            label=label,
-            location="bottom",
-            extend=EXTEND[below, above],
-        )
+        options = {"label": label, "location": "bottom", "extend": EXTEND[below][above]}
+        ax = [each for each in axes.values() if _row_in_grid(each) == last_row]
+        self.figure_.colorbar(image, ax=ax, **options)
 
 
 def _row_in_grid(axes) -> int | None:
@@ -240,5 +221,4 @@ def _show(axes, values: np.ndarray, colours: str, low: float, high: float):
     if np.isnan(values).any():
         axes.set_facecolor("white")
         axes.patch.set(hatch="//////", edgecolor="0.5")
-    options = {"aspect": "auto", "interpolation": "nearest"}
-    return axes.imshow(values, cmap=colours, vmin=low, vmax=high, **options)
+    return show_matrix(axes, values, colours, low, high)
