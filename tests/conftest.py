@@ -209,21 +209,11 @@ def ridge_row():
 @pytest.fixture(scope="module")
 def ratings():
     """Ratings as notebook 3 prints them; zero means missing."""
-    return np.array(
-        [
-            [3, 1, 3, 4, 3, 3, 4, 3, 1, 0],
-            [4, 1, 4, 1, 1, 2, 4, 0, 3, 0],
-            [1, 2, 4, 3, 4, 2, 4, 3, 0, 0],
-            [4, 3, 2, 0, 1, 0, 1, 0, 4, 4],
-            [3, 3, 3, 4, 3, 0, 2, 4, 0, 1],
-            [1, 3, 3, 2, 3, 4, 2, 3, 0, 2],
-            [0, 0, 1, 4, 1, 4, 0, 4, 3, 1],
-            [3, 0, 0, 4, 0, 4, 0, 4, 2, 2],
-            [4, 4, 3, 3, 2, 1, 2, 3, 4, 2],
-            [1, 2, 3, 1, 4, 4, 3, 4, 4, 4],
-        ],
-        dtype=float,
+    rows = (
+        "3134334310 4141124030 1243424300 4320101044 3334302401 "
+        "1332342302 0014140431 3004040422 4433212342 1231443444"
     )
+    return np.array([list(row) for row in rows.split()], dtype=float)
 
 
 @pytest.fixture(scope="module")

@@ -85,9 +85,7 @@ class ModelRecorder(Recorder):
 
 
 class PropagatedRecorder(Recorder):
-    """A recorder that meta-estimators hand on to all their parts."""
-
-    max_propagation_depth = None
+    max_propagation_depth = None  # meta-estimators hand it on to all their parts
 
 
 def raiser(error):
@@ -123,9 +121,7 @@ def test_every_sweep_is_a_task(callback, Estimator, tol, method, X):
 
 
 @pytest.mark.parametrize("Estimator", ESTIMATORS)
-def test_callbacks_change_neither_the_fit_nor_what_it_prints(
-    callback, Estimator, X, capsys
-):
+def test_callbacks_change_no_fit_and_no_print(callback, Estimator, X, capsys):
     model = Estimator(3, max_iter=10, verbose=1)
     Z, printed = clone(model).fit_transform(X), capsys.readouterr().out
     assert_array_equal(model.set_callbacks(ModelRecorder()).fit_transform(X), Z)
@@ -146,7 +142,9 @@ def test_a_callback_can_end_the_fit(callback, model, X, recwarn):
 
 
 @pytest.fixture
-def assert_given_what_shorter_fits_leave(callback, assert_same_model):
+def check_given(callback, assert_same_model):
+    """Return ``check_given(model, X)``: callbacks get what shorter fits leave."""
+
     def check(model, X):
         recorder = ModelRecorder()
         fitted = clone(model).set_callbacks(recorder).fit(X)
@@ -164,11 +162,8 @@ def assert_given_what_shorter_fits_leave(callback, assert_same_model):
     fit_bias=[False, True, "columns"],
     early_stopping=[False, True],
 )
-def test_a_callback_gets_what_a_fit_that_ends_there_would_leave(
-    assert_given_what_shorter_fits_leave, solver, params, X
-):
-    model = GradientMF(3, max_iter=8, random_state=0, **solver, **params)
-    assert_given_what_shorter_fits_leave(model, X)
+def test_a_callback_gets_what_a_shorter_fit_leaves(check_given, solver, params, X):
+    check_given(GradientMF(3, max_iter=8, random_state=0, **solver, **params), X)
 
 
 @pytest.mark.parametrize(
@@ -181,17 +176,12 @@ def test_a_callback_gets_what_a_fit_that_ends_there_would_leave(
     ],
     ids=str,
 )
-def test_a_callback_gets_the_imputer_that_a_fit_that_ends_there_would_leave(
-    assert_given_what_shorter_fits_leave, params, X
-):
+def test_a_callback_gets_the_imputer_that_a_shorter_fit_leaves(check_given, params, X):
     X[:, 4] = np.nan
-    model = MFImputer(3, max_iter=5, tol=0, **params)
-    assert_given_what_shorter_fits_leave(model, framed(X))
+    check_given(MFImputer(3, max_iter=5, tol=0, **params), framed(X))
 
 
-def test_the_model_is_only_made_for_a_callback_that_asks_for_it(
-    callback, model, X, monkeypatch
-):
+def test_a_model_is_only_made_if_a_callback_asks(callback, model, X, monkeypatch):
     made = []
     original = MaskedGradientMF._set_fitted
 
@@ -278,9 +268,7 @@ def test_a_callback_that_fails_at_the_end_of_a_fit_undoes_it(callback, Estimator
 @pytest.mark.pairwise(
     Estimator=ESTIMATORS, error=[KeyboardInterrupt, ValueError], method=METHODS
 )
-def test_an_interrupted_fit_ends_its_callbacks_and_changes_nothing(
-    callback, Estimator, method, error, X
-):
+def test_an_interrupted_fit_ends_its_callbacks(callback, Estimator, method, error, X):
     recorder = Recorder(raiser(error))
     model = Estimator(3, reg=0.1, max_iter=6, tol=0).set_callbacks(recorder)
     with pytest.raises(error):
@@ -320,9 +308,7 @@ def progress_bar(callback):
 
 
 @pytest.mark.pairwise(Estimator=ESTIMATORS, tol=[0, 1e-2], method=METHODS)
-def test_the_progress_bar_is_full_in_the_end(
-    progress_bar, Estimator, tol, method, X, capsys
-):
+def test_the_bar_is_full_in_the_end(progress_bar, Estimator, tol, method, X, capsys):
     model = Estimator(3, max_iter=40, tol=tol).set_callbacks(progress_bar)
     getattr(model, method)(X)
     shown = capsys.readouterr().out

@@ -228,9 +228,7 @@ def test_limits_cut_what_is_imputed_and_leave_the_rest(table, per_column):
     ],
     options=OPTIONS,
 )
-def test_a_kept_column_that_was_empty_is_filled_within_limits(
-    with_empty, case, options
-):
+def test_a_kept_empty_column_is_filled_within_limits(with_empty, case, options):
     limits, expected = case
     imputer = MFImputer(3, keep_empty_features=True, max_iter=5, **limits, **options)
     assert_array_equal(imputer.fit_transform(with_empty)[:, 4], expected)
