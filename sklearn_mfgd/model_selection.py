@@ -236,13 +236,17 @@ class _EntriesScorer:
         if not len(entries.values):
             raise ValueError("There is nothing to score: every entry of X is missing.")
         _check_takes_sparse(estimator, X)
-        row_starts = np.searchsorted(entries.rows, np.arange(entries.X.shape[0]))
-        place_in_row = np.arange(len(entries.rows)) - row_starts[entries.rows]
-        folds = place_in_row % self.n_folds
+        row_starts = np.searchsorted(entries.rows, entries.rows)
+        folds = (np.arange(len(row_starts)) - row_starts) % self.n_folds
         predicted = np.empty_like(entries.values)
         for fold in np.unique(folds):
             hidden = folds == fold
-            shown = _in_frame_like(X, entries.select(~hidden))
+            shown = entries.select(~hidden)
+            # The estimator knows the names of columns.
+            if hasattr(X, "iloc"):
+                shown = type(X)(shown, columns=X.columns, index=X.index)
+            elif is_frame(X):
+                shown = type(X)(shown, schema=list(X.columns))
             Z = estimator.transform(shown)
             predicted[hidden] = _predict(estimator, shown, Z, entries, hidden)
         return self.scorer(_PredictsItsInput(), predicted, entries.values)
@@ -254,13 +258,6 @@ class _PredictsItsInput(RegressorMixin, BaseEstimator):
     def predict(self, X):
         """Return X."""
         return X
-
-
-def _in_frame_like(X, values):
-    """Make a frame of the values if X is one: the estimator knows its column names."""
-    if hasattr(X, "iloc"):
-        return type(X)(values, columns=X.columns, index=X.index)
-    return type(X)(values, schema=list(X.columns)) if is_frame(X) else values
 
 
 def _fit_and_score(estimator, entries, train, scorer, score_train) -> dict:
@@ -330,22 +327,20 @@ def _is_imputer(estimator) -> bool:
 
 
 def _takes_unstored_for_zero(estimator) -> bool:
-    """Whether it says so; or as scikit-learn, unless it predicts single entries."""
+    """Whether what a sparse X does not store is zero to it, as to scikit-learn."""
     by_entry = hasattr(estimator, "predict_entries")
     return getattr(estimator, "_unstored_is_zero", not by_entry)
 
 
 def _check_takes_sparse(estimator, X):
     """Refuse a sparse X if entries could not be hidden from the estimator."""
-    if not sparse.issparse(X):
-        return
     name = type(estimator).__name__
-    if not hasattr(estimator, "predict_entries"):
+    if sparse.issparse(X) and not hasattr(estimator, "predict_entries"):
         raise ValueError(
             "A sparse X needs an estimator with predict_entries, such as "
             f"MaskedGradientMF; {name} would write out all of X."
         )
-    if _takes_unstored_for_zero(estimator):
+    if sparse.issparse(X) and _takes_unstored_for_zero(estimator):
         raise ValueError(
             f"{name} takes what a sparse X does not store for zeros, so entries cannot "
             "be hidden from it. Use MaskedGradientMF, or a dense X."

@@ -90,8 +90,7 @@ def test_an_empty_row_or_column_gets_the_prior_silently(incomplete, params, recw
     assert not recwarn.list
 
 
-@pytest.mark.parametrize("init", ["svd", "random"])
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.pairwise(init=["svd", "random"], solver=SOLVERS)
 def test_rank_beyond_the_features_gives_rows_of_minimum_norm(solver, init):
     X = np.random.RandomState(0).standard_normal((30, 2))
     model = GradientMF(10, solver=solver, init=init, random_state=0)
@@ -293,8 +292,8 @@ def test_one_row_or_one_column_is_enough(X):
 def test_a_ridge_may_be_an_integer(planted):
     """Whatever the number of entries: no small type is made of it."""
     X = planted(m=400, n=200, share_missing=0.1).X
-    whole, number = MaskedGradientMF(2, reg=3), MaskedGradientMF(2, reg=3.0)
-    assert_array_equal(whole.fit_transform(X), number.fit_transform(X))
+    Z, same = (MaskedGradientMF(2, reg=reg).fit_transform(X) for reg in (3, 3.0))
+    assert_array_equal(Z, same)
 
 
 # Metadata routing
@@ -381,14 +380,12 @@ def test_extreme_values_fit_like_any_other(planted, size, params, share_missing)
     dtype = np.asarray(size).dtype
     X = planted(share_missing=share_missing).X.astype(dtype)
     model = GradientMF(3, tol=1e-6, max_iter=1000, **params)
-    expected = model.fit(X).reconstruction_err_
-    extreme = X * size
-    filled = model.inverse_transform(model.fit_transform(extreme))
-    error = np.sqrt(np.nansum(((filled - extreme) / size) ** 2))
+    expected = pytest.approx(model.fit(X).reconstruction_err_, rel=0.01)
+    filled = model.inverse_transform(model.fit_transform(X * size))
     assert filled.dtype == dtype
-    assert error == pytest.approx(expected, rel=0.01)
-    assert model.reconstruction_err_ / size == pytest.approx(expected, rel=0.01)
-    assert np.isfinite(model.score(extreme))
+    assert np.sqrt(np.nansum((filled / size - X) ** 2)) == expected
+    assert model.reconstruction_err_ / size == expected
+    assert np.isfinite(model.score(X * size))
 
 
 @pytest.mark.pairwise(
@@ -402,8 +399,7 @@ def test_extreme_values_fit_like_any_other(planted, size, params, share_missing)
 def test_fit_transform_equals_transform_at_the_ends_of_the_range_of_floats(
     planted, Estimator, size, params, share_missing, recwarn
 ):
-    dtype = np.asarray(size).dtype
-    X = planted(share_missing=share_missing).X
+    X, dtype = planted(share_missing=share_missing).X, np.asarray(size).dtype
     X = (X / np.nanmax(np.abs(X))).astype(dtype) * size
     # With a tol that nothing meets there is no warning of too few sweeps.
     model = Estimator(3, random_state=0, max_iter=20, tol=1e9, **params)
@@ -529,12 +525,13 @@ def overfitting(planted):
     return planted(m=60, n=30, noise=1.0, share_missing=0.3).X
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_early_stopping_restores_the_best_iterate(overfitting, solver):
+@pytest.mark.pairwise(solver=SOLVERS, patience=[1, 4])
+def test_early_stopping_waits_and_restores_the_best(overfitting, solver, patience):
     model = GradientMF(8, solver=solver, init="random", early_stopping=True, tol=0)
-    model.set_params(max_iter=60, random_state=0).fit(overfitting)
+    model.set_params(n_iter_no_change=patience, random_state=0).fit(overfitting)
     best = int(np.argmin(model.validation_curve_)) + 1
-    assert 1 < best < model.n_iter_
+    assert 1 < best < model.max_iter - patience
+    assert len(model.loss_curve_) == model.n_iter_ == best + patience
     stopped = clone(model).set_params(max_iter=best).fit(overfitting)
     assert_array_equal(stopped.components_, model.components_)
 
@@ -549,15 +546,6 @@ def test_early_stopping_with_any_tol_returns_a_sweep(overfitting, reg, tol):
         best = int(np.argmin(model.validation_curve_)) + 1
         stopped = clone(model).set_params(max_iter=best, tol=0).fit(overfitting)
         assert_array_equal(stopped.components_, model.components_)
-
-
-@pytest.mark.parametrize("patience", [1, 4])
-def test_early_stopping_waits_n_iter_no_change_sweeps(overfitting, patience):
-    model = GradientMF(8, solver="scaled", init="random", early_stopping=True, tol=0)
-    model.set_params(n_iter_no_change=patience, random_state=0).fit(overfitting)
-    assert len(model.validation_curve_) == len(model.loss_curve_) == model.n_iter_
-    assert model.n_iter_ == np.argmin(model.validation_curve_) + 1 + patience
-    assert patience + 1 < model.n_iter_ < model.max_iter
 
 
 def test_early_stopping_holds_entries_out_of_the_objective(overfitting):

@@ -214,6 +214,7 @@ def test_the_elbo_rises(X, Estimator, noise, fit_bias):
 
 
 @pytest.mark.pairwise(Estimator=ESTIMATORS, fit_bias=FIT_BIAS, noise=NOISE)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_fit_transform_returns_what_transform_does(X, Estimator, fit_bias, noise):
     model = Estimator(3, reg="auto", fit_bias=fit_bias, noise=noise, max_iter=20)
     Z = model.fit_transform(X)
@@ -388,6 +389,7 @@ def test_constant_data_are_fitted_to_the_constant(Estimator, noise, value):
 
 
 @pytest.mark.pairwise(Estimator=ESTIMATORS, fit_bias=FIT_BIAS)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_rows_and_columns_without_entries_get_the_prior(X, Estimator, fit_bias):
     X[7], X[:, 4] = np.nan, np.nan
     model = Estimator(3, reg="auto", fit_bias=fit_bias, max_iter=20)

@@ -59,28 +59,29 @@ def mean_errors(model, X):
 # Splits
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    m=st.integers(2, 12),
-    n=st.integers(2, 12),
-    share=st.floats(0.3, 1),
-    test_size=st.floats(0.05, 0.4),
-    seed=st.integers(0, 999),
+LENGTHS, SHARES, TEST_SIZES = (
+    st.integers(2, 12),
+    st.floats(0.3, 1),
+    st.floats(0.05, 0.4),
 )
+
+
+@settings(max_examples=60, deadline=None)
+@given(LENGTHS, LENGTHS, SHARES, TEST_SIZES, st.integers(0, 999))
 def test_a_split_is_a_partition_that_empties_nothing(m, n, share, test_size, seed):
     rng = np.random.RandomState(seed)
     X = np.where(rng.uniform(size=(m, n)) < share, rng.randint(0, 3, (m, n)), np.nan)
     seen = ~np.isnan(X)
     options = {"test_size": test_size, "random_state": seed}
+    n_test = round(test_size * seen.sum())
     try:
         train, test = train_test_split_entries(X, **options)
     except ValueError as error:
-        few = round(test_size * seen.sum()) < 1
-        assert few or "without emptying a row or a column" in str(error)
+        assert n_test < 1 or "without emptying a row or a column" in str(error)
         return
     held = ~np.isnan(test)
     assert_array_equal(~np.isnan(train) ^ held, seen)
-    assert held.sum() == round(test_size * seen.sum())
+    assert held.sum() == n_test
     assert_array_equal(np.where(held, test, train)[seen], X[seen])
     for axis in (0, 1):
         assert_array_equal((~np.isnan(train)).any(axis=axis), seen.any(axis=axis))
@@ -88,10 +89,12 @@ def test_a_split_is_a_partition_that_empties_nothing(m, n, share, test_size, see
     assert_array_equal([dense(part) for part in of_sparse], [train, test])
 
 
-@pytest.mark.parametrize("format", ["csr", "csc", "coo"])
-@pytest.mark.parametrize("kind, dtype", [("array", "f4"), ("matrix", "f8")])
-def test_sparse_parts_are_of_the_same_kind(format, kind, dtype):
-    X = getattr(sparse, f"{format}_{kind}")(np.arange(20, dtype=dtype).reshape(4, 5))
+@pytest.mark.parametrize(
+    "container", [sparse.csr_array, sparse.csc_matrix, sparse.coo_array]
+)
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_sparse_parts_are_of_the_same_kind(container, dtype):
+    X = container(np.arange(20, dtype=dtype).reshape(4, 5))
     for part in train_test_split_entries(X, random_state=0):
         assert (type(part), part.dtype, part.shape) == (type(X), dtype, (4, 5))
 
@@ -248,7 +251,7 @@ def test_scores_that_are_refused(table, scoring, message):
         make_entries_scorer(scoring)
 
 
-def test_numbers_of_folds_that_are_refused(table):
+def test_folds_that_are_refused(table):
     for number in (1, 2.5, None):
         with pytest.raises(ValueError, match="cv must be a number of folds"):
             cross_validate_entries(SimpleImputer(), table, cv=number)
@@ -256,6 +259,8 @@ def test_numbers_of_folds_that_are_refused(table):
             make_entries_scorer(n_folds=number)
     with pytest.raises(ValueError, match="need as many observed entries; X has 3"):
         cross_validate_entries(SimpleImputer(), np.ones((1, 3)), cv=4)
+    with pytest.raises(ValueError, match="every entry of X is missing"):
+        make_entries_scorer()(MFImputer().fit(table), np.full_like(table, np.nan))
 
 
 # Scorers of hidden entries
@@ -344,11 +349,6 @@ def test_a_scorer_can_be_pickled_and_works_with_routing(table):
     with sklearn.config_context(enable_metadata_routing=True):
         search = GridSearchCV(MFImputer(), {"rank": [1, 2]}, scoring=scorer, cv=2)
         assert search.fit(table).best_params_ == {"rank": 2}
-
-
-def test_nothing_observed_is_nothing_to_score(table):
-    with pytest.raises(ValueError, match="every entry of X is missing"):
-        make_entries_scorer()(MFImputer().fit(table), np.full_like(table, np.nan))
 
 
 # What it is for: settings

@@ -88,7 +88,21 @@ class CalibrationDisplay(BaseDisplay):
         ValueError
             When X shows all of X_test, or the fit does not know how uncertain it is.
         """
-        rows, columns, truth = _hidden_entries(estimator, X, X_test)
+        missing_values = getattr(estimator, "missing_values", np.nan)
+        shown = Entries.of(X, "CalibrationDisplay", missing_values)
+        test = Entries.of(X_test, "CalibrationDisplay")
+        shape, found = shown.X.shape, test.X.shape
+        if found != shape:
+            raise ValueError(f"X_test must have the shape of X, {shape}; got {found}.")
+        shown_places = np.ravel_multi_index((shown.rows, shown.columns), shape)
+        test_places = np.ravel_multi_index((test.rows, test.columns), shape)
+        hidden = ~np.isin(test_places, shown_places)
+        if not hidden.any():
+            raise ValueError(
+                "X_test has no entry that is hidden in X. X must be what the estimator "
+                "may see, with NaN, or nothing stored, where X_test has values."
+            )
+        rows, columns, truth = (part[hidden] for part in test[1:])
         if hasattr(estimator, "impute"):
             filled = np.flatnonzero(~np.isnan(estimator.mean_))
             # A constant column has no interval.
@@ -166,22 +180,3 @@ class CalibrationDisplay(BaseDisplay):
         self.ax_.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
         self.ax_.legend(frameon=False, loc="best")
         self._hide_frame(self.ax_)
-
-
-def _hidden_entries(estimator, X, X_test) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return rows, columns and values of the entries of X_test that X does not show."""
-    missing_values = getattr(estimator, "missing_values", np.nan)
-    shown = Entries.of(X, "CalibrationDisplay", missing_values)
-    test = Entries.of(X_test, "CalibrationDisplay")
-    shape, found = shown.X.shape, test.X.shape
-    if found != shape:
-        raise ValueError(f"X_test must have the shape of X, {shape}; got {found}.")
-    shown_places = np.ravel_multi_index((shown.rows, shown.columns), shape)
-    test_places = np.ravel_multi_index((test.rows, test.columns), shape)
-    hidden = ~np.isin(test_places, shown_places)
-    if not hidden.any():
-        raise ValueError(
-            "X_test has no entry that is hidden in X. X must be what the estimator "
-            "may see, with NaN, or nothing stored, where X_test has values."
-        )
-    return test.rows[hidden], test.columns[hidden], test.values[hidden]

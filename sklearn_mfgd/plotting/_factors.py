@@ -111,11 +111,8 @@ class FactorDisplay(BaseDisplay):
 
     def _draw(self, ax):
         self.axes_ = self._open_axes(ax, 2, width=3.8, height=3.3)
-        self._draw_sizes(self.axes_[0])
-        self._draw_loadings(self.axes_[1])
-
-    def _draw_sizes(self, ax):
-        count = len(self.sizes)
+        ax = self.axes_[0]
+        count, n_columns = self.components.shape
         n_dropped = max(self.rank - count, 0)
         self.bars_ = ax.bar(np.arange(1, count + 1), self.sizes, color="C0")
         title = f"{count} factor{'s' * (count != 1)}"
@@ -131,9 +128,7 @@ class FactorDisplay(BaseDisplay):
         ax.set_xlim(0.5, count + n_dropped + 0.5)
         self._count_in_integers(ax.xaxis)
         self._hide_frame(ax)
-
-    def _draw_loadings(self, ax):
-        count, n_columns = self.components.shape
+        ax = self.axes_[1]
         largest = np.abs(self.components).max(axis=1, keepdims=True, initial=0.0)
         loadings = self.components / np.where(largest > 0, largest, 1.0)
         extent = (-0.5, n_columns - 0.5, count + 0.5, 0.5)  # factors from 1

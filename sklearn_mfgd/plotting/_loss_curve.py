@@ -122,11 +122,8 @@ class LossCurveDisplay(BaseDisplay):
             panels.append((self.validation, "RMSE of held-out entries (units of X)"))
         width = 4.5 if len(panels) == 1 else 3.7
         self.axes_ = self._open_axes(ax, len(panels), width=width)
-        self.lines_, self.validation_lines_ = {}, {}
-        line_dicts = [self.lines_, self.validation_lines_][: len(panels)]
-        for ax, (curves, label), lines in zip(
-            self.axes_, panels, line_dicts, strict=True
-        ):
+        self.lines_, self.validation_lines_ = drawn = {}, {}
+        for ax, (curves, label), lines in zip(self.axes_, panels, drawn, strict=False):
             for name, curve in curves.items():
                 lines[name] = self._draw_line(ax, name, curve)
             values = np.concatenate([np.asarray(curve) for curve in curves.values()])
@@ -141,19 +138,13 @@ class LossCurveDisplay(BaseDisplay):
 
     def _draw_line(self, ax, name, curve):
         k = list(self.curves).index(name)  # a fit looks the same on both axes
-        (line,) = ax.plot(
-            self.seconds[name] if self.seconds else np.arange(1, len(curve) + 1),
-            curve,
-            STYLES[k % len(STYLES)],
-            color=f"C{k}",
-            marker=MARKERS[k % len(MARKERS)],
-            # Along the line as it is drawn, whatever the scale and the part in view.
-            # Markers of lines that lie on each other alternate.
-            markevery=(MARKER_SPACING * k / len(self.curves), MARKER_SPACING),
-            markersize=4,
-            label=name,
-        )
-        return line
+        x = self.seconds[name] if self.seconds else np.arange(1, len(curve) + 1)
+        look = {"color": f"C{k}", "linestyle": STYLES[k % len(STYLES)]}
+        look |= {"marker": MARKERS[k % len(MARKERS)], "markersize": 4}
+        # Along the line as it is drawn, whatever the scale and the part in view.
+        # Markers of lines that lie on each other alternate.
+        look["markevery"] = MARKER_SPACING * k / len(self.curves), MARKER_SPACING
+        return ax.plot(x, curve, label=name, **look)[0]
 
 
 def _default_names(models: list) -> list[str]:

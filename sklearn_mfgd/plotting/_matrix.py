@@ -141,7 +141,14 @@ class MatrixDisplay(BaseDisplay):
                 f"panels must be some of {', '.join(PANELS)}, and 'truth' needs truth; "
                 f"got {sorted(unknown)}."
             )
-        data = self._matrices()
+        data = {"observed": self.X, "reconstruction": self.reconstruction}
+        data |= {} if self.truth is None else {"truth": self.truth}
+        data = {panel: np.asarray(values, np.float64) for panel, values in data.items()}
+        if len({values.shape for values in data.values()}) > 1:
+            raise ValueError(
+                "X, reconstruction and truth must have one shape; got "
+                f"{', '.join(f'{k}: {v.shape}' for k, v in data.items())}."
+            )
         n_rows = -(-len(panels) // MAX_PANELS_IN_ROW)
         size = {"columns": -(-len(panels) // n_rows), "width": 2.8, "height": 2.8}
         self.axes_ = self._open_axes(ax, len(panels), **size)
@@ -169,27 +176,14 @@ class MatrixDisplay(BaseDisplay):
             self._add_colorbar({"residual": residual}, f"residual: {name}")
         return self
 
-    def _matrices(self) -> dict[str, np.ndarray]:
-        """Return the panels of data as arrays, and check their shapes."""
-        data = {"observed": self.X, "reconstruction": self.reconstruction}
-        if self.truth is not None:
-            data["truth"] = self.truth
-        data = {panel: np.asarray(values, np.float64) for panel, values in data.items()}
-        if len({values.shape for values in data.values()}) > 1:
-            raise ValueError(
-                "X, reconstruction and truth must have one shape; got "
-                f"{', '.join(f'{k}: {v.shape}' for k, v in data.items())}."
-            )
-        return data
-
     def _add_colorbar(self, drawn: dict[str, np.ndarray], label: str):
         """Add the colours that some panels share, below those in the last row."""
         axes = {panel: self.images_[panel].axes for panel in drawn}
         last_row = _row_in_grid(list(axes.values())[-1])
         image = self.images_[list(drawn)[-1]]
         low, high = image.get_clim()
-        below = any(np.nanmin(values, initial=low) < low for values in drawn.values())
-        above = any(np.nanmax(values, initial=high) > high for values in drawn.values())
+        below = any((values < low).any() for values in drawn.values())
+        above = any((values > high).any() for values in drawn.values())
         options = {"label": label, "location": "bottom", "extend": EXTEND[below][above]}
         ax = [each for each in axes.values() if _row_in_grid(each) == last_row]
         self.figure_.colorbar(image, ax=ax, **options)
@@ -202,10 +196,7 @@ def _row_in_grid(axes) -> int | None:
 
 
 def _colour_limits(matrices: list[np.ndarray]) -> tuple[float, float]:
-    """Return the range of the values without the outliers, which would dim the rest.
-
-    Of fewer entries than 1 / OUTLIER_SHARE none is left out.
-    """
+    """Return the range of the values without the outliers, which would dim the rest."""
     values = np.concatenate([matrix[~np.isnan(matrix)] for matrix in matrices] or [[]])
     if not values.size:
         return 0.0, 1.0
