@@ -23,6 +23,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 ESTIMATORS = [GradientMF, MaskedGradientMF, MFImputer]
 METHODS = ["fit", "fit_transform"]
+IMPUTERS = [
+    {"reg": 0.1, "solver": "scaled"},
+    {"add_indicator": True, "keep_empty_features": True},
+    {"sample_posterior": True, "random_state": 0},
+]
 
 
 @pytest.fixture
@@ -166,24 +171,14 @@ def test_a_callback_gets_what_a_shorter_fit_leaves(check_given, solver, params, 
     check_given(GradientMF(3, max_iter=8, random_state=0, **solver, **params), X)
 
 
-@pytest.mark.parametrize(
-    "params",
-    [
-        {},
-        {"reg": 0.1, "solver": "scaled"},
-        {"add_indicator": True, "keep_empty_features": True},
-        {"sample_posterior": True, "random_state": 0},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("params", IMPUTERS, ids=str)
 def test_a_callback_gets_the_imputer_that_a_shorter_fit_leaves(check_given, params, X):
     X[:, 4] = np.nan
     check_given(MFImputer(3, max_iter=5, tol=0, **params), framed(X))
 
 
 def test_a_model_is_only_made_if_a_callback_asks(callback, model, X, monkeypatch):
-    made = []
-    original = MaskedGradientMF._set_fitted
+    made, original = [], MaskedGradientMF._set_fitted
 
     def set_fitted(self, *args):
         made.append(self)

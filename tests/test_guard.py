@@ -41,7 +41,7 @@ def call_during(fit, act):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("reg", [0.1, pytest.param("auto", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("reg", [0.1, "auto"])
 @pytest.mark.parametrize(
     "Estimator, method",
     [(GradientMF, "fit"), (MaskedGradientMF, "fit_transform"), (MFImputer, "fit")],

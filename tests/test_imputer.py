@@ -53,8 +53,7 @@ def rmse(filled, data):
 # What comes back
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.pairwise(dtype=[np.float32, np.float64], options=OPTIONS)
 def test_what_is_observed_comes_back_bit_by_bit(table, dtype, options):
     X = table.X.astype(dtype)
     before = X.copy()
@@ -259,8 +258,9 @@ def test_columns_are_named_as_other_imputers_name_them(with_empty, keep):
 # Other kinds of input
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-@pytest.mark.parametrize("kind", [float, np.float32, np.float64])
+@pytest.mark.pairwise(
+    dtype=[np.float16, np.float32, np.float64], kind=[float, np.float32, np.float64]
+)
 def test_a_marker_is_looked_for_in_the_type_of_the_data(table, dtype, kind):
     X = (table.X / np.nanstd(table.X, axis=0)).astype(dtype)
     expected = MFImputer(max_iter=10).fit_transform(X)

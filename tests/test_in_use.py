@@ -42,14 +42,6 @@ def test_factors_and_imputed_values_classify_better_than_column_means(labelled):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("share_missing", [0.0, 0.2])
-def test_a_grid_search_without_labels_finds_the_planted_rank(planted, share_missing):
-    grid, model = {"rank": list(range(1, 11))}, GradientMF(reg=0.0, max_iter=5)
-    for seed in range(4):
-        X = planted(300, 60, 5, noise=0.3, share_missing=share_missing, seed=seed).X
-        assert GridSearchCV(model, grid, cv=3).fit(X).best_params_ == {"rank": 5}
-
-
 def test_a_grid_search_survives_steps_that_diverge(planted):
     X = planted(300, 60, 5, noise=0.3, share_missing=0.2).X
     model = GradientMF(reg=0.0, solver="gd", max_iter=50)

@@ -136,19 +136,6 @@ def test_the_order_of_rows_and_columns_does_not_matter(shape, pattern):
         assert_allclose(other.inverse_transform(Z), filled[rows][:, columns], atol=1e-7)
 
 
-@pytest.mark.pairwise(
-    options=[{}, {"noise": "shared"}, {"fit_bias": "columns"}],
-    unit=[3.0, 0.1, 1e20, 1e-20],
-)
-def test_the_unit_does_not_matter(unit, options):
-    X = sparse_table()
-    model, other = MaskedGradientMF(6, **options), MaskedGradientMF(6, **options)
-    filled = model.inverse_transform(model.fit_transform(X))
-    in_unit = other.inverse_transform(other.fit_transform(unit * X))
-    assert other.rank_ == model.rank_
-    assert_allclose(in_unit / unit, filled, rtol=1e-7, atol=1e-7)
-
-
 @pytest.mark.parametrize("n_draws, unit", [(0, 3), (2, 1e-10), (0, 1e-30), (2, 1e30)])
 def test_the_unit_of_weights_does_not_matter(unit, n_draws):
     X = sparse_table()
@@ -160,12 +147,3 @@ def test_the_unit_of_weights_does_not_matter(unit, n_draws):
         for each in (weights, unit * weights)
     )
     assert_allclose(filled, expected, rtol=1e-7, atol=1e-7)
-
-
-def test_equal_weights_are_none():
-    X = sparse_table()
-    weights = 1e-10 * X.astype(bool).astype(float)
-    weighted, plain = MaskedGradientMF(6), MaskedGradientMF(6)
-    Z = weighted.fit_transform(X, entry_weight=weights)
-    assert_allclose(Z, plain.fit_transform(X), rtol=1e-9, atol=1e-12)
-    assert_allclose(weighted.noise_variance_, 1e-10 * plain.noise_variance_, rtol=1e-9)

@@ -98,8 +98,12 @@ class LossCurveDisplay(BaseDisplay):
                 "Fits with reg='auto' have an ELBO, those with a number for reg an "
                 "objective: draw them on axes of their own."
             )
-        if names is None:
-            names = _default_names(models)
+        if names is None:  # the solvers, numbered where they occur more than once
+            names = ["learned" if m.reg == "auto" else m.solver for m in models]
+            names = [
+                name if names.count(name) == 1 else f"{name} {names[:k].count(name)}"
+                for k, name in enumerate(names, 1)
+            ]
         for given, what in ((names, "names"), (seconds, "seconds")):
             if given is not None and len(given) != len(models):
                 raise ValueError(
@@ -145,12 +149,3 @@ class LossCurveDisplay(BaseDisplay):
         # Markers of lines that lie on each other alternate.
         look["markevery"] = MARKER_SPACING * k / len(self.curves), MARKER_SPACING
         return ax.plot(x, curve, label=name, **look)[0]
-
-
-def _default_names(models: list) -> list[str]:
-    """Name each fit by its solver, and number names that occur more than once."""
-    names = ["learned" if model.reg == "auto" else model.solver for model in models]
-    return [
-        name if names.count(name) == 1 else f"{name} {names[: k + 1].count(name)}"
-        for k, name in enumerate(names)
-    ]
