@@ -293,9 +293,6 @@ def test_a_fit_that_diverges_or_refuses_its_data_ends_its_callbacks(callback, mo
     assert recorder.events == ["setup", ("begin", "fit", 0), "teardown"]
 
 
-# Progress bars
-
-
 @pytest.fixture
 def progress_bar(callback):
     pytest.importorskip("rich")

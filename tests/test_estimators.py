@@ -28,9 +28,6 @@ def model():
     return MaskedGradientMF(3, reg=0.1, max_iter=20)
 
 
-# Folding rows in
-
-
 @pytest.mark.pairwise(
     solver=[*SOLVERS, "auto"],
     fit_bias=BIASES,
@@ -144,9 +141,6 @@ def test_factors_recover_the_missing_entries_of_a_planted_matrix(planted):
     assert_allclose(recovered, data.signal, atol=1e-4)
 
 
-# Missing entries
-
-
 @pytest.mark.pairwise(solver=SOLVERS, early_stopping=[False, True])
 def test_nan_mask_and_both_combined_are_the_same(planted, params):
     data = planted(share_missing=0.3)
@@ -231,18 +225,16 @@ def test_the_eta_that_gd_finds_is_in_units_of_the_data(incomplete):
 # Containers
 
 
-@pytest.mark.parametrize("container, frame", [("pandas", pd), ("polars", pl)])
-@pytest.mark.parametrize("Estimator", ESTIMATORS)
-def test_columns_of_frames_are_named(incomplete, Estimator, container, frame):
+@pytest.mark.pairwise(Estimator=ESTIMATORS, frame=[pd.DataFrame, pl.DataFrame])
+def test_columns_of_frames_are_named(incomplete, Estimator, frame):
     model = Estimator(2, fit_bias=True, reg=0.1, max_iter=20)
     Z, name = clone(model).fit_transform(incomplete), Estimator.__name__.lower()
-    index = [f"row {i}" for i in range(40)]
-    X = pd.DataFrame(incomplete, index).add_prefix("c")
-    model.set_output(transform=container)
+    X = pd.DataFrame(incomplete, [f"row {i}" for i in range(40)]).add_prefix("c")
+    model.set_output(transform="pandas" if frame is pd.DataFrame else "polars")
     for Z_frame in (model.fit_transform(X), model.transform(X)):
-        assert isinstance(Z_frame, frame.DataFrame)
+        assert isinstance(Z_frame, frame)
         assert list(Z_frame.columns) == [f"{name}{k}" for k in range(3)]
-        assert list(getattr(Z_frame, "index", index)) == index
+        assert list(getattr(Z_frame, "index", X.index)) == list(X.index)
         assert_allclose(Z_frame.to_numpy(), Z, rtol=1e-6)
     assert model.feature_names_in_.tolist() == X.columns.tolist()
 
@@ -268,9 +260,9 @@ def test_the_container_of_a_table_does_not_matter(
         joblib.dump(X, tmp_path / "X")
         X = joblib.load(tmp_path / "X", mmap_mode="r")
     model = MaskedGradientMF(3, solver=solver, reg=0.1, max_iter=20)
-    expected = clone(model).fit_transform(table)
-    assert_allclose(model.fit_transform(X), expected, rtol=1e-8, atol=1e-10)
-    expected = clone(model).fit(table)
+    expected = clone(model)
+    Z = expected.fit_transform(table)
+    assert_allclose(model.fit_transform(X), Z, rtol=1e-8, atol=1e-10)
     assert_allclose(model.transform(X), expected.transform(table), rtol=1e-8)
     assert model.score(X) == pytest.approx(expected.score(table))
 
@@ -296,9 +288,6 @@ def test_a_ridge_may_be_an_integer(planted):
     assert_array_equal(Z, same)
 
 
-# Metadata routing
-
-
 def test_a_mask_is_routed_through_a_pipeline_and_a_grid_search(planted, model):
     data = planted(m=90, share_missing=0.3)
     y = data.W[:, 0] > 0
@@ -315,9 +304,6 @@ def test_a_mask_is_routed_through_a_pipeline_and_a_grid_search(planted, model):
     assert_allclose(predicted, pipeline.predict_proba(data.X), rtol=1e-6)
     scores = masked_search.cv_results_["mean_test_score"]
     assert_allclose(scores, search.cv_results_["mean_test_score"], rtol=1e-6)
-
-
-# Randomness
 
 
 def test_the_same_random_state_gives_the_same_fit(incomplete, assert_same_model):
@@ -458,9 +444,6 @@ def test_a_ridge_of_next_to_nothing_does_not_magnify_single_precision():
     assert_allclose(model.transform(X), Z, atol=0.01 * np.abs(Z).max())
 
 
-# Sweeps
-
-
 def test_only_a_fit_that_ran_out_of_sweeps_warns(incomplete, recwarn):
     assert GradientMF(3, max_iter=500).fit(incomplete).n_iter_ < 500
     assert GradientMF(3, tol=0, max_iter=7).fit(incomplete).n_iter_ == 7
@@ -482,9 +465,6 @@ def test_verbose_prints_the_curves(incomplete, early_stopping, capsys):
         assert f"Sweep {number}" in line and f"{loss:.6g}" in line
         assert ("held-out error" in line) == early_stopping
         assert not early_stopping or f"{error:.6g}" in line
-
-
-# Warm start
 
 
 @pytest.mark.pairwise(solver=SOLVERS, fit_bias=BIASES)
@@ -514,9 +494,6 @@ def test_warm_start_refuses_another_model(incomplete, model, change):
     message = rf"\(3, 15\).* rank={model.rank}, {n_features} features.*=False to start"
     with pytest.raises(ValueError, match=message):
         model.fit(incomplete[:, :n_features])
-
-
-# Early stopping
 
 
 @pytest.fixture

@@ -306,9 +306,6 @@ def test_missing_values_of_pandas_are_nan(table, marker):
     assert_array_equal(complete, table.complete)
 
 
-# Uncertainty
-
-
 @pytest.mark.accuracy
 def test_deviations_are_zero_where_observed_and_calibrated_where_not(planted):
     data = planted(m=400, n=12, rank=3, noise=0.3, share_missing=0.3)
@@ -345,9 +342,6 @@ def test_samples_have_the_mean_and_the_spread_of_the_posterior(planted):
     assert np.mean(apart) < 0.3
     spread = samples.std(axis=0)[~data.mask]
     assert 0.9 < np.median(spread / std[~data.mask]) < 1.2
-
-
-# Searches
 
 
 @pytest.mark.slow

@@ -431,9 +431,6 @@ def test_predictions_that_are_refused(std, levels, message):
         CalibrationDisplay.from_predictions([0], [0], std, levels=levels)
 
 
-# matplotlib
-
-
 @pytest.mark.slow
 def test_importing_the_package_does_not_import_matplotlib():
     code = "import sys, sklearn_mfgd.plotting; sys.exit('matplotlib' in sys.modules)"
