@@ -59,11 +59,25 @@ def train_test_split_entries(X, *, test_size=0.2, random_state=None):
     """
     entries = Entries.of(X, "model_selection")
     count = len(entries.values)
-    n_test = _n_held_out(test_size, count)
+    n_test = 0
+    if isinstance(test_size, Integral) and not isinstance(test_size, bool):
+        n_test = int(test_size)
+    elif isinstance(test_size, Real) and 0 < test_size < 1:
+        n_test = round(test_size * count)
+    if n_test < 1:
+        raise ValueError(
+            "test_size must be a share between 0 and 1, or a number of entries, and "
+            f"hold out at least one of {count}; got {test_size!r}."
+        )
     order = check_random_state(random_state).permutation(count)
     rows, columns = entries.rows[order], entries.columns[order]
-    # The first entries in this random order keep their rows and columns from emptying.
-    free = order[~_first_of_rows_and_columns(rows, columns)]
+    # In this random order the first entry of each row, and of each column that these do
+    # not cover, keeps it from emptying.
+    is_first = np.zeros(count, bool)
+    is_first[np.unique(rows, return_index=True)[1]] = True
+    numbers, places = np.unique(columns, return_index=True)
+    is_first[places[~np.isin(numbers, columns[is_first])]] = True
+    free = order[~is_first]
     if n_test > len(free):
         raise ValueError(
             f"test_size={test_size!r} would hold out {n_test} of {count} observed "
@@ -149,11 +163,9 @@ def cross_validate_entries(
     scorer = check_scoring(estimator, scoring=scoring)
     folds = np.empty(count, int)
     folds[check_random_state(random_state).permutation(count)] = np.arange(count) % cv
+    fit, options = delayed(_fit_and_score), (scorer, return_train_score)
     results = Parallel(n_jobs=n_jobs)(
-        delayed(_fit_and_score)(
-            clone(estimator), entries, folds != k, scorer, return_train_score
-        )
-        for k in range(cv)
+        fit(clone(estimator), entries, folds != k, *options) for k in range(cv)
     )
     fitted = [result.pop("estimator") for result in results]
     scores = {name: np.array([each[name] for each in results]) for name in results[0]}
@@ -224,13 +236,17 @@ class _EntriesScorer:
         if not len(entries.values):
             raise ValueError("There is nothing to score: every entry of X is missing.")
         _check_takes_sparse(estimator, X)
-        row_starts = np.searchsorted(entries.rows, np.arange(entries.X.shape[0]))
-        place_in_row = np.arange(len(entries.rows)) - row_starts[entries.rows]
-        folds = place_in_row % self.n_folds
+        row_starts = np.searchsorted(entries.rows, entries.rows)
+        folds = (np.arange(len(row_starts)) - row_starts) % self.n_folds
         predicted = np.empty_like(entries.values)
         for fold in np.unique(folds):
             hidden = folds == fold
-            shown = _in_frame_like(X, entries.select(~hidden))
+            shown = entries.select(~hidden)
+            # The estimator knows the names of columns.
+            if hasattr(X, "iloc"):
+                shown = type(X)(shown, columns=X.columns, index=X.index)
+            elif is_frame(X):
+                shown = type(X)(shown, schema=list(X.columns))
             Z = estimator.transform(shown)
             predicted[hidden] = _predict(estimator, shown, Z, entries, hidden)
         return self.scorer(_PredictsItsInput(), predicted, entries.values)
@@ -244,16 +260,7 @@ class _PredictsItsInput(RegressorMixin, BaseEstimator):
         return X
 
 
-def _in_frame_like(X, values):
-    """Make a frame of the values if X is one: the estimator knows its column names."""
-    if hasattr(X, "iloc"):
-        return type(X)(values, columns=X.columns, index=X.index)
-    return type(X)(values, schema=list(X.columns)) if is_frame(X) else values
-
-
-def _fit_and_score(
-    estimator, entries: Entries, train: np.ndarray, scorer: Callable, score_train: bool
-) -> dict:
+def _fit_and_score(estimator, entries, train, scorer, score_train) -> dict:
     """Fit to the entries of `train`; score the others, and these if asked for."""
     start = time.perf_counter()
     shown = entries.select(train)
@@ -288,15 +295,19 @@ def _predict(estimator, shown, Z, entries: Entries, wanted: np.ndarray) -> np.nd
 
 def _reconstruct(estimator, X, Z) -> np.ndarray:
     """Return the matrix that Z stands for, which is X transformed by the estimator."""
-    if isinstance(estimator, Pipeline) and len(estimator) > 1:
-        earlier_steps, last_step = estimator[:-1], estimator[-1]
-        Z = _reconstruct(last_step, earlier_steps.transform(X), Z)
-        return _reconstruct(earlier_steps, X, Z)
     if isinstance(estimator, Pipeline):
-        estimator = estimator[0]
+        earlier_steps, estimator = estimator[:-1], estimator[-1]
+        if len(earlier_steps):
+            Z = _reconstruct(estimator, earlier_steps.transform(X), Z)
+            return _reconstruct(earlier_steps, X, Z)
     X, Z = np.asarray(X), np.asarray(Z)
-    if _is_filled(X, Z):
-        return Z
+    if Z.shape == X.shape:
+        observed = ~np.isnan(X)
+        # What is observed may differ by the rounding of a scaling and its inverse.
+        largest = np.max(np.abs(X), axis=0, initial=0, where=observed)
+        close = np.abs(Z - X) <= np.sqrt(np.finfo(Z.dtype).eps) * largest
+        if close[observed].all():
+            return Z
     # The inverse_transform of an imputer takes out again what it has filled in.
     if hasattr(estimator, "inverse_transform") and not _is_imputer(estimator):
         reconstruction = np.asarray(estimator.inverse_transform(Z))
@@ -310,45 +321,26 @@ def _reconstruct(estimator, X, Z) -> np.ndarray:
     )
 
 
-def _is_filled(X: np.ndarray, Z: np.ndarray) -> bool:
-    """Whether Z is X with its missing entries filled in.
-
-    What is observed may differ by the rounding of a scaling and its inverse.
-    """
-    if Z.shape != X.shape:
-        return False
-    observed = ~np.isnan(X)
-    largest = np.max(np.abs(X), axis=0, initial=0, where=observed)
-    close = np.abs(Z - X) <= np.sqrt(np.finfo(Z.dtype).eps) * largest
-    return bool(close[observed].all())
-
-
 def _is_imputer(estimator) -> bool:
     """Whether it is an imputer: this is the parameter that all of them share."""
     return hasattr(estimator, "keep_empty_features")
 
 
 def _takes_unstored_for_zero(estimator) -> bool:
-    """Whether an estimator takes what a sparse X does not store for zero.
-
-    The estimators of this package say so. Others do, as scikit-learn does, unless they
-    predict single entries.
-    """
+    """Whether what a sparse X does not store is zero to it, as to scikit-learn."""
     by_entry = hasattr(estimator, "predict_entries")
     return getattr(estimator, "_unstored_is_zero", not by_entry)
 
 
 def _check_takes_sparse(estimator, X):
     """Refuse a sparse X if entries could not be hidden from the estimator."""
-    if not sparse.issparse(X):
-        return
     name = type(estimator).__name__
-    if not hasattr(estimator, "predict_entries"):
+    if sparse.issparse(X) and not hasattr(estimator, "predict_entries"):
         raise ValueError(
             "A sparse X needs an estimator with predict_entries, such as "
             f"MaskedGradientMF; {name} would write out all of X."
         )
-    if _takes_unstored_for_zero(estimator):
+    if sparse.issparse(X) and _takes_unstored_for_zero(estimator):
         raise ValueError(
             f"{name} takes what a sparse X does not store for zeros, so entries cannot "
             "be hidden from it. Use MaskedGradientMF, or a dense X."
@@ -357,30 +349,5 @@ def _check_takes_sparse(estimator, X):
 
 def _check_n_folds(number, name: str):
     if not isinstance(number, Integral) or number < 2:
-        raise ValueError(
-            f"{name} must be a number of folds, at least 2; got {number!r}."
-        )
-
-
-def _n_held_out(test_size: float, count: int) -> int:
-    """Return how many of `count` entries are held out."""
-    number = 0
-    if isinstance(test_size, Integral) and not isinstance(test_size, bool):
-        number = int(test_size)
-    elif isinstance(test_size, Real) and 0 < test_size < 1:
-        number = round(test_size * count)
-    if number < 1:
-        raise ValueError(
-            "test_size must be a share between 0 and 1, or a number of entries, and "
-            f"hold out at least one of {count}; got {test_size!r}."
-        )
-    return number
-
-
-def _first_of_rows_and_columns(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Mark the first entry of each row, and of each column that these do not cover."""
-    is_first = np.zeros(len(rows), bool)
-    is_first[np.unique(rows, return_index=True)[1]] = True
-    numbers, places = np.unique(columns, return_index=True)
-    is_first[places[~np.isin(numbers, columns[is_first])]] = True
-    return is_first
+        message = f"{name} must be a number of folds, at least 2; got {number!r}."
+        raise ValueError(message)

@@ -3,6 +3,7 @@
 import pickle
 import threading
 from importlib.util import find_spec
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 ESTIMATORS = [GradientMF, MaskedGradientMF, MFImputer]
 METHODS = ["fit", "fit_transform"]
+IMPUTERS = [
+    {"reg": 0.1, "solver": "scaled"},
+    {"add_indicator": True, "keep_empty_features": True},
+    {"sample_posterior": True, "random_state": 0},
+]
 
 
 @pytest.fixture
@@ -75,14 +81,7 @@ class ModelRecorder(Recorder):
         self.given = []
 
     def on_fit_task_end(
-        self,
-        estimator,
-        context,
-        *,
-        X=None,
-        y=None,
-        metadata=None,
-        fitted_estimator=None,
+        self, estimator, context, *, X, y, metadata, fitted_estimator=None
     ):
         if context.task_name == "sweep":
             with pytest.raises(NotFittedError):
@@ -91,9 +90,7 @@ class ModelRecorder(Recorder):
 
 
 class PropagatedRecorder(Recorder):
-    """A recorder that meta-estimators hand on to all their parts."""
-
-    max_propagation_depth = None
+    max_propagation_depth = None  # meta-estimators hand it on to all their parts
 
 
 def raiser(error):
@@ -120,11 +117,8 @@ def test_every_sweep_is_a_task(callback, Estimator, tol, method, X):
     recorder, n = Recorder(), 100 if tol else 12
     model = Estimator(3, max_iter=n, tol=tol).set_callbacks(recorder)
     getattr(model, method)(X)
-    sweeps = [
-        (event, "sweep", number)
-        for number in range(model.n_iter_)
-        for event in ("begin", "end")
-    ]
+    sweeps = product(range(model.n_iter_), ("begin", "end"))
+    sweeps = [(event, "sweep", number) for number, event in sweeps]
     whole = ("begin", "fit", 0), ("end", "fit", 0)
     assert recorder.events == ["setup", whole[0], *sweeps, whole[1], "teardown"]
     assert (model.n_iter_ == n) == (tol == 0)
@@ -132,9 +126,7 @@ def test_every_sweep_is_a_task(callback, Estimator, tol, method, X):
 
 
 @pytest.mark.parametrize("Estimator", ESTIMATORS)
-def test_callbacks_change_neither_the_fit_nor_what_it_prints(
-    callback, Estimator, X, capsys
-):
+def test_callbacks_change_no_fit_and_no_print(callback, Estimator, X, capsys):
     model = Estimator(3, max_iter=10, verbose=1)
     Z, printed = clone(model).fit_transform(X), capsys.readouterr().out
     assert_array_equal(model.set_callbacks(ModelRecorder()).fit_transform(X), Z)
@@ -154,53 +146,39 @@ def test_a_callback_can_end_the_fit(callback, model, X, recwarn):
 # The model after each sweep
 
 
+@pytest.fixture
+def check_given(callback, assert_same_model):
+    """Return ``check_given(model, X)``: callbacks get what shorter fits leave."""
+
+    def check(model, X):
+        recorder = ModelRecorder()
+        fitted = clone(model).set_callbacks(recorder).fit(X)
+        assert len(recorder.given) == fitted.n_iter_ > 1
+        if isinstance(model, MFImputer):  # there are no samples before the last sweep
+            model.set_params(sample_posterior=False)
+        for number, (*_, given) in enumerate(recorder.given, 1):
+            assert_same_model(given, model.set_params(max_iter=number).fit(X), X)
+
+    return check
+
+
 @pytest.mark.pairwise(
     solver=[{"reg": "auto"}, {"solver": "gd"}, {"solver": "scaled"}],
     fit_bias=[False, True, "columns"],
     early_stopping=[False, True],
 )
-def test_a_callback_gets_what_a_fit_that_ends_there_would_leave(
-    callback, assert_same_model, solver, params, X
-):
-    recorder = ModelRecorder()
-    model = GradientMF(3, max_iter=8, random_state=0, **solver, **params)
-    fitted = clone(model).set_callbacks(recorder).fit(X)
-    assert len(recorder.given) == fitted.n_iter_ > 1
-    for number, (*_, given) in enumerate(recorder.given, 1):
-        expected = clone(model).set_params(max_iter=number).fit(X)
-        assert_same_model(given, expected, X)
+def test_a_callback_gets_what_a_shorter_fit_leaves(check_given, solver, params, X):
+    check_given(GradientMF(3, max_iter=8, random_state=0, **solver, **params), X)
 
 
-@pytest.mark.parametrize(
-    "params",
-    [
-        {},
-        {"reg": 0.1, "solver": "scaled"},
-        {"add_indicator": True, "keep_empty_features": True},
-        # There are no samples before the last sweep: expected values are imputed.
-        {"sample_posterior": True, "random_state": 0},
-    ],
-    ids=str,
-)
-def test_a_callback_gets_the_imputer_that_a_fit_that_ends_there_would_leave(
-    callback, assert_same_model, params, X
-):
+@pytest.mark.parametrize("params", IMPUTERS, ids=str)
+def test_a_callback_gets_the_imputer_that_a_shorter_fit_leaves(check_given, params, X):
     X[:, 4] = np.nan
-    X = pd.DataFrame(X, columns=[f"c{j}" for j in range(15)])
-    recorder, model = ModelRecorder(), MFImputer(3, max_iter=5, tol=0, **params)
-    fitted = clone(model).set_callbacks(recorder).fit(X)
-    assert len(recorder.given) == fitted.n_iter_ > 1
-    model.set_params(sample_posterior=False)
-    for number, (*_, given) in enumerate(recorder.given, 1):
-        expected = clone(model).set_params(max_iter=number).fit(X)
-        assert_same_model(given, expected, X)
+    check_given(MFImputer(3, max_iter=5, tol=0, **params), framed(X))
 
 
-def test_the_model_is_only_made_for_a_callback_that_asks_for_it(
-    callback, model, X, monkeypatch
-):
-    made = []
-    original = MaskedGradientMF._set_fitted
+def test_a_model_is_only_made_if_a_callback_asks(callback, model, X, monkeypatch):
+    made, original = [], MaskedGradientMF._set_fitted
 
     def set_fitted(self, *args):
         made.append(self)
@@ -215,7 +193,7 @@ def test_the_model_is_only_made_for_a_callback_that_asks_for_it(
 
 def test_a_callback_gets_the_data_as_fit_got_them(callback, model, X):
     recorder, mask = ModelRecorder(), ~np.isnan(X)
-    X = pd.DataFrame(X, columns=[f"c{j}" for j in range(15)])
+    X = framed(X)
     model.set_callbacks(recorder).fit(X, mask=mask)
     assert len(recorder.given) == 6
     for given_X, given_y, metadata, _ in recorder.given:
@@ -227,31 +205,29 @@ def q2(model, X, y, **metadata):
     return model.score(X, **metadata)
 
 
+def framed(X):
+    return pd.DataFrame(X).add_prefix("c")
+
+
 @pytest.mark.parametrize(
     "Estimator, container, masked",
     [
         (GradientMF, np.asarray, False),
-        (GradientMF, pd.DataFrame, True),
+        (GradientMF, framed, True),
         (GradientMF, lambda X: sparse.csr_array(np.nan_to_num(X)), False),
         (MaskedGradientMF, np.asarray, True),
-        (MaskedGradientMF, pd.DataFrame, False),
-        (MFImputer, pd.DataFrame, False),
+        (MFImputer, framed, False),
     ],
 )
 def test_the_scoring_monitor_scores_every_sweep(
     callback, Estimator, container, masked, X, recwarn
 ):
     X = container(X)
-    if container is pd.DataFrame:
-        X.columns = [f"c{j}" for j in range(15)]
     options = {"mask": np.arange(40 * 15).reshape(40, 15) % 7 > 0} if masked else {}
-    model = Estimator(3, reg=0.1, max_iter=5, tol=0)
+    model = Estimator(3, reg=0.1, tol=0)
     monitor = callback.ScoringMonitor(scoring={"q2": q2})
-    clone(model).set_callbacks(monitor).fit(X, **options)
-    fits = [
-        clone(model).set_params(max_iter=number).fit(X, **options)
-        for number in range(1, 6)
-    ]
+    clone(model).set_params(max_iter=5).set_callbacks(monitor).fit(X, **options)
+    fits = (model.set_params(max_iter=k).fit(X, **options) for k in range(1, 6))
     scores = [fit.score(X, **options) for fit in fits]
     rows = monitor.get_logs().data
     # The row of the whole fit comes first.
@@ -287,9 +263,7 @@ def test_a_callback_that_fails_at_the_end_of_a_fit_undoes_it(callback, Estimator
 @pytest.mark.pairwise(
     Estimator=ESTIMATORS, error=[KeyboardInterrupt, ValueError], method=METHODS
 )
-def test_an_interrupted_fit_ends_its_callbacks_and_changes_nothing(
-    callback, Estimator, method, error, X
-):
+def test_an_interrupted_fit_ends_its_callbacks(callback, Estimator, method, error, X):
     recorder = Recorder(raiser(error))
     model = Estimator(3, reg=0.1, max_iter=6, tol=0).set_callbacks(recorder)
     with pytest.raises(error):
@@ -305,49 +279,39 @@ def test_an_interrupted_fit_ends_its_callbacks_and_changes_nothing(
     assert all(vars(model)[name] is value for name, value in state.items())
 
 
-@pytest.mark.parametrize("eta", [1e-3, 1e3])
-def test_a_fit_that_diverges_ends_its_callbacks(callback, eta, X):
-    recorder = Recorder()
-    model = GradientMF(3, solver="gd", eta=eta).set_callbacks(recorder)
-    with pytest.raises(DivergenceError):
-        model.fit(X)
-    assert recorder.events[-1] == "teardown"
-    assert ("end", "fit", 0) not in recorder.events
-
-
-def test_data_that_are_refused_end_the_callbacks(callback, model):
+def test_a_fit_that_diverges_or_refuses_its_data_ends_its_callbacks(callback, model, X):
+    for eta in (1e-3, 1e3):
+        recorder = Recorder()
+        diverging = GradientMF(3, solver="gd", eta=eta).set_callbacks(recorder)
+        with pytest.raises(DivergenceError):
+            diverging.fit(X)
+        assert recorder.events[-1] == "teardown"
+        assert ("end", "fit", 0) not in recorder.events
     recorder = Recorder()
     with pytest.raises(ValueError, match="every entry of X is missing"):
         model.set_callbacks(recorder).fit(np.full((4, 9), np.nan))
     assert recorder.events == ["setup", ("begin", "fit", 0), "teardown"]
 
 
-# Progress bars
-
-
 @pytest.fixture
 def progress_bar(callback):
     pytest.importorskip("rich")
-    return callback.ProgressBar
+    return callback.ProgressBar()
 
 
 @pytest.mark.pairwise(Estimator=ESTIMATORS, tol=[0, 1e-2], method=METHODS)
-def test_the_progress_bar_is_full_in_the_end(
-    progress_bar, Estimator, tol, method, X, capsys
-):
-    model = Estimator(3, max_iter=40, tol=tol).set_callbacks(progress_bar())
+def test_the_bar_is_full_in_the_end(progress_bar, Estimator, tol, method, X, capsys):
+    model = Estimator(3, max_iter=40, tol=tol).set_callbacks(progress_bar)
     getattr(model, method)(X)
     shown = capsys.readouterr().out
-    assert f"{Estimator.__name__} - fit" in shown
-    assert "100%" in shown
+    assert f"{Estimator.__name__} - fit" in shown and "100%" in shown
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_the_progress_bar_stops_with_a_fit_that_fails(progress_bar, model, error, X):
     before = set(threading.enumerate())
-    model.set_callbacks(progress_bar(), Recorder(raiser(error)))
     with pytest.raises(error):
-        model.fit(X)
+        model.set_callbacks(progress_bar, Recorder(raiser(error))).fit(X)
     # Threads that are no daemons would keep Python from exiting.
     assert all(thread.daemon for thread in set(threading.enumerate()) - before)
 
@@ -370,25 +334,18 @@ def test_a_pipeline_hands_its_callbacks_on_and_takes_them_back(callback, Estimat
     assert vars(unfitted) == vars(clone(step))
 
 
-@pytest.mark.parametrize(
-    "kind, n_setups", [(Recorder, 5), (PropagatedRecorder, 1)], ids=["own", "handed on"]
-)
-def test_a_grid_search_fits_with_callbacks(callback, model, X, kind, n_setups):
-    recorder = kind()
-    search = GridSearchCV(model, {"rank": [2, 3]}, cv=2, error_score="raise")
-    (model if kind is Recorder else search).set_callbacks(recorder)
-    search.fit(X)
-    n_ends = recorder.events.count("teardown")
-    assert recorder.events.count("setup") == n_ends == n_setups
-    assert recorder.count("end", "sweep") == 5 * 6
-
-
-def test_the_scoring_monitor_sees_all_fits_of_a_grid_search(callback, model, X):
+def test_a_grid_search_fits_with_callbacks(callback, model, X):
+    own, handed_on = Recorder(), PropagatedRecorder()
     monitor = callback.ScoringMonitor(scoring={"q2": q2})
-    search = GridSearchCV(model.set_callbacks(monitor), {"rank": [2, 3]}, cv=2)
-    search.set_params(refit=False).fit(X)
+    model.set_callbacks(own, monitor)
+    search = GridSearchCV(model, {"rank": [2, 3]}, cv=2, error_score="raise")
+    search.set_callbacks(handed_on).fit(X)
+    for recorder, n_setups in (own, 5), (handed_on, 1):
+        n_ends = recorder.events.count("teardown")
+        assert recorder.events.count("setup") == n_ends == n_setups
+        assert recorder.count("end", "sweep") == 5 * 6
     rows = monitor.get_logs().data
-    assert [row["task_name"] for row in rows].count("sweep") == 4 * 6
+    assert [row["task_name"] for row in rows].count("sweep") == 5 * 6
 
 
 @pytest.mark.parametrize("Estimator", ESTIMATORS)

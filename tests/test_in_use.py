@@ -28,35 +28,22 @@ def labelled(planted):
     return data.X * units + 5 * units, data.W @ [1, -1, 0.5] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.accuracy
 def test_factors_and_imputed_values_classify_better_than_column_means(labelled):
     X, y = labelled
-    accuracy = {
-        step: cross_val_score(
-            make_pipeline(StandardScaler(), step, LogisticRegression()), X, y, cv=3
-        ).mean()
-        for step in (MaskedGradientMF(), MFImputer(), SimpleImputer())
-    }
-    factors, imputed, means = accuracy.values()
+    steps = MaskedGradientMF(), MFImputer(), SimpleImputer()
+    pipelines = (
+        make_pipeline(StandardScaler(), s, LogisticRegression()) for s in steps
+    )
+    factors, imputed, means = (cross_val_score(p, X, y, cv=3).mean() for p in pipelines)
     assert factors > 0.9
     assert min(factors, imputed) > means + 0.02
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("share_missing", [0.0, 0.2])
-def test_a_grid_search_without_labels_finds_the_planted_rank(planted, share_missing):
-    ranks = []
-    for seed in range(4):
-        X = planted(300, 60, 5, noise=0.3, share_missing=share_missing, seed=seed).X
-        model = GradientMF(reg=0.0, max_iter=5)
-        search = GridSearchCV(model, {"rank": list(range(1, 11))}, cv=3).fit(X)
-        ranks.append(search.best_params_["rank"])
-    assert ranks == 4 * [5]
-
-
-@pytest.mark.parametrize("share_missing", [0.0, 0.2])
-def test_a_grid_search_survives_steps_that_diverge(planted, share_missing):
-    X = planted(300, 60, 5, noise=0.3, share_missing=share_missing).X
+def test_a_grid_search_survives_steps_that_diverge(planted):
+    X = planted(300, 60, 5, noise=0.3, share_missing=0.2).X
     model = GradientMF(reg=0.0, solver="gd", max_iter=50)
     search = GridSearchCV(model, {"rank": [4, 5, 6], "eta": [10.0, "auto"]}, cv=3)
     with pytest.warns(FitFailedWarning, match="DivergenceError"):
@@ -72,9 +59,8 @@ def test_a_grid_search_in_a_pipeline_with_labels_chooses_for_the_classifier(labe
     model = GradientMF(reg=1.0, solver="gd", max_iter=30)
     pipeline = make_pipeline(StandardScaler(), model, LogisticRegression())
     grid = {"gradientmf__rank": [1, 3], "gradientmf__eta": [10.0, "auto"]}
-    search = GridSearchCV(pipeline, grid, cv=3)
     with pytest.warns(FitFailedWarning):
-        search.fit(*labelled)
+        search = GridSearchCV(pipeline, grid, cv=3).fit(*labelled)
     assert search.best_params_ == {"gradientmf__rank": 3, "gradientmf__eta": "auto"}
     assert search.best_score_ > 0.85
 

@@ -52,31 +52,36 @@ def dense(S):
     return X
 
 
+def mean_errors(model, X):
+    return cross_validate_entries(model, X, cv=3, random_state=0)["test_score"]
+
+
 # Splits
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    m=st.integers(2, 12),
-    n=st.integers(2, 12),
-    share=st.floats(0.3, 1),
-    test_size=st.floats(0.05, 0.4),
-    seed=st.integers(0, 999),
+LENGTHS, SHARES, TEST_SIZES = (
+    st.integers(2, 12),
+    st.floats(0.3, 1),
+    st.floats(0.05, 0.4),
 )
+
+
+@settings(max_examples=60, deadline=None)
+@given(LENGTHS, LENGTHS, SHARES, TEST_SIZES, st.integers(0, 999))
 def test_a_split_is_a_partition_that_empties_nothing(m, n, share, test_size, seed):
     rng = np.random.RandomState(seed)
     X = np.where(rng.uniform(size=(m, n)) < share, rng.randint(0, 3, (m, n)), np.nan)
     seen = ~np.isnan(X)
     options = {"test_size": test_size, "random_state": seed}
+    n_test = round(test_size * seen.sum())
     try:
         train, test = train_test_split_entries(X, **options)
     except ValueError as error:
-        few = round(test_size * seen.sum()) < 1
-        assert few or "without emptying a row or a column" in str(error)
+        assert n_test < 1 or "without emptying a row or a column" in str(error)
         return
     held = ~np.isnan(test)
     assert_array_equal(~np.isnan(train) ^ held, seen)
-    assert held.sum() == round(test_size * seen.sum())
+    assert held.sum() == n_test
     assert_array_equal(np.where(held, test, train)[seen], X[seen])
     for axis in (0, 1):
         assert_array_equal((~np.isnan(train)).any(axis=axis), seen.any(axis=axis))
@@ -84,23 +89,20 @@ def test_a_split_is_a_partition_that_empties_nothing(m, n, share, test_size, see
     assert_array_equal([dense(part) for part in of_sparse], [train, test])
 
 
-@pytest.mark.parametrize("format", ["csr", "csc", "coo"])
-@pytest.mark.parametrize("kind, dtype", [("array", "f4"), ("matrix", "f8")])
-def test_sparse_parts_are_of_the_same_kind(format, kind, dtype):
-    container = getattr(sparse, f"{format}_{kind}")
+@pytest.mark.parametrize(
+    "container", [sparse.csr_array, sparse.csc_matrix, sparse.coo_array]
+)
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_sparse_parts_are_of_the_same_kind(container, dtype):
     X = container(np.arange(20, dtype=dtype).reshape(4, 5))
     for part in train_test_split_entries(X, random_state=0):
-        assert type(part) is container
-        assert part.dtype == dtype
-        assert part.shape == X.shape
+        assert (type(part), part.dtype, part.shape) == (type(X), dtype, (4, 5))
 
 
 def test_a_number_holds_out_that_many_which_the_seed_chooses():
     def held_out(seed):
-        _, test = train_test_split_entries(
-            np.ones((5, 6)), test_size=7, random_state=seed
-        )
-        return ~np.isnan(test)
+        options = {"test_size": 7, "random_state": seed}
+        return ~np.isnan(train_test_split_entries(np.ones((5, 6)), **options)[1])
 
     chosen = np.array([held_out(seed) for seed in range(200)])
     assert (chosen.sum(axis=(1, 2)) == 7).all()
@@ -111,10 +113,7 @@ def test_a_number_holds_out_that_many_which_the_seed_chooses():
 @pytest.mark.parametrize(
     "X, test_size, message",
     [
-        (np.ones((3, 3)), 0.0, "test_size must be a share"),
-        (np.ones((3, 3)), 1.5, "test_size must be a share"),
-        (np.ones((3, 3)), True, "test_size must be a share"),
-        (np.ones((3, 3)), "many", "test_size must be a share"),
+        *((np.ones((3, 3)), size, "be a share") for size in (0.0, 1.5, True, "many")),
         (np.where(np.eye(3) > 0, 1, np.nan), 0.4, "only 0 can be"),
         (np.ones((3, 3)), 8, "hold out 8 of 9 observed entries, but only [45]"),
         (sparse.coo_array(([1.0, 2.0], ([0, 0], [1, 1]))), 0.5, "more than once"),
@@ -128,15 +127,13 @@ def test_splits_that_are_refused(X, test_size, message):
 @pytest.mark.parametrize("container", [np.array, sparse.csr_array, sparse.coo_matrix])
 def test_infinity_is_refused_as_the_estimators_do(container):
     X = container(np.array([[1.0, 2, 3], [4, 5, -np.inf], [6, 7, 8]]))
-    model = MaskedGradientMF(1)
-    for call in (
-        lambda: train_test_split_entries(X),
-        lambda: cross_validate_entries(model, X, cv=2),
-        lambda: make_entries_scorer()(model, X),
-        lambda: model.fit(X),
-    ):
-        with pytest.raises(ValueError, match="Input X contains infinity"):
-            call()
+    model, message = MaskedGradientMF(1), "Input X contains infinity"
+    for call in (train_test_split_entries, model.fit):
+        with pytest.raises(ValueError, match=message):
+            call(X)
+    for call in (cross_validate_entries, make_entries_scorer()):
+        with pytest.raises(ValueError, match=message):
+            call(model, X)
 
 
 # Cross-validation
@@ -147,7 +144,7 @@ def test_infinity_is_refused_as_the_estimators_do(container):
     [
         MaskedGradientMF(4),
         GradientMF(2, reg=1.0),
-        MFImputer(sample_posterior=True, random_state=0),
+        MFImputer(5, sample_posterior=True, random_state=0),
         make_pipeline(StandardScaler(), MaskedGradientMF(4)),
         make_pipeline(StandardScaler(), MFImputer()),
         make_pipeline(StandardScaler(), make_pipeline(MinMaxScaler(), KNNImputer())),
@@ -160,19 +157,14 @@ def test_whatever_predicts_entries_is_scored(table, estimator):
     scores = cross_validate_entries(estimator, table, cv=3, random_state=0)
     assert set(scores) == {"fit_time", "score_time", "test_score"}
     assert all(values.shape == (3,) for values in scores.values())
-    means = cross_validate_entries(SimpleImputer(), table, cv=3, random_state=0)
-    assert 0 > scores["test_score"].mean() > 0.9 * means["test_score"].mean()
+    of_means = mean_errors(SimpleImputer(), table).mean()
+    assert 0 > scores["test_score"].mean() > 0.9 * of_means
 
 
 def test_scores_are_those_of_a_loop_over_the_folds(table):
-    scores = cross_validate_entries(
-        SimpleImputer(),
-        table,
-        cv=4,
-        random_state=3,
-        scoring={"worst": LARGEST_ERROR, "r2": "r2"},
-        return_train_score=True,
-    )
+    options = {"scoring": {"worst": LARGEST_ERROR, "r2": "r2"}, "cv": 4}
+    options |= {"random_state": 3, "return_train_score": True}
+    scores = cross_validate_entries(SimpleImputer(), table, **options)
     places = np.argwhere(~np.isnan(table))
     order = np.random.RandomState(3).permutation(len(places))
     for k in range(4):
@@ -191,11 +183,7 @@ def test_scores_are_those_of_a_loop_over_the_folds(table):
 def test_sparse_data_have_the_scores_of_dense_ones(table, container):
     table[table > 1] = 0.0
     model, X = MaskedGradientMF(4), stored(table, container)
-    found, expected = (
-        cross_validate_entries(model, data, cv=3, random_state=0)["test_score"]
-        for data in (X, table)
-    )
-    assert_allclose(found, expected, rtol=1e-8)
+    assert_allclose(mean_errors(model, X), mean_errors(model, table), rtol=1e-8)
     model, scorer = model.fit(X), make_entries_scorer()
     assert scorer(model, X) == pytest.approx(scorer(model, table), rel=1e-8)
 
@@ -204,10 +192,8 @@ def test_sparse_data_have_the_scores_of_dense_ones(table, container):
 def test_folds_may_be_fitted_at_once_in_clones(table):
     options = {"cv": 3, "random_state": 0, "return_estimator": True}
     model = MFImputer()
-    one, two = (
-        cross_validate_entries(model, table, n_jobs=n_jobs, **options)
-        for n_jobs in (None, 2)
-    )
+    one = cross_validate_entries(model, table, **options)
+    two = cross_validate_entries(model, table, n_jobs=2, **options)
     assert_array_equal(one["test_score"], two["test_score"])
     assert [type(fitted) for fitted in two["estimator"]] == 3 * [MFImputer]
     assert len({fitted.mean_[0] for fitted in two["estimator"]}) == 3
@@ -215,37 +201,22 @@ def test_folds_may_be_fitted_at_once_in_clones(table):
 
 
 @pytest.mark.parametrize(
-    "estimator, message",
+    "estimator, container, message",
     [
-        (StandardScaler(), "leaves hidden entries missing"),
-        (MFImputer(add_indicator=True), r"add any \(add_indicator=False\)"),
-        (KNNImputer(add_indicator=True), r"add any \(add_indicator=False\)"),
+        (StandardScaler(), np.array, "leaves hidden entries missing"),
+        (MFImputer(add_indicator=True), np.array, r"any \(add_indicator=False\)"),
+        (KNNImputer(add_indicator=True), np.array, r"any \(add_indicator=False\)"),
+        (GradientMF(2), stored, "for zeros, so entries cannot be hidden"),
+        (MFImputer(), stored, "needs an estimator with predict_entries"),
+        (SimpleImputer(), stored, "needs an estimator with predict_entries"),
     ],
-    ids=str,
 )
-def test_what_does_not_predict_every_entry_is_refused(table, estimator, message):
+def test_what_cannot_predict_entries_is_refused(table, estimator, container, message):
+    X = container(table)
     with pytest.raises(ValueError, match=message):
-        cross_validate_entries(estimator, table, cv=2, random_state=0)
+        cross_validate_entries(estimator, X, cv=2, random_state=0)
     with pytest.raises(ValueError, match=message):
-        make_entries_scorer()(estimator.fit(table), table)
-
-
-@pytest.mark.parametrize(
-    "estimator, message",
-    [
-        (GradientMF(2), "for zeros, so entries cannot be hidden"),
-        (MFImputer(), "needs an estimator with predict_entries"),
-        (SimpleImputer(), "needs an estimator with predict_entries"),
-    ],
-    ids=str,
-)
-def test_what_cannot_predict_entries_of_sparse_data_is_refused(
-    table, estimator, message
-):
-    with pytest.raises(ValueError, match=message):
-        cross_validate_entries(estimator, stored(table), cv=2)
-    with pytest.raises(ValueError, match=message):
-        make_entries_scorer()(estimator.fit(table), stored(table))
+        make_entries_scorer()(estimator.fit(table), X)
 
 
 @pytest.mark.filterwarnings("ignore:Skipping features without any observed values")
@@ -263,20 +234,13 @@ def test_an_imputer_that_drops_columns_is_told_to_keep_them(table, imputer):
 def test_a_scaled_imputer_is_scored_in_the_units_of_the_data(table):
     """Scaling by one number changes no imputed value, so scores stay the same."""
     doubled = FunctionTransformer(lambda X: 2 * X, lambda X: X / 2, check_inverse=False)
-    found, expected = (
-        cross_validate_entries(model, table, cv=3, random_state=0)["test_score"]
-        for model in (make_pipeline(doubled, KNNImputer()), KNNImputer())
-    )
-    assert_allclose(found, expected, rtol=1e-12)
+    found = mean_errors(make_pipeline(doubled, KNNImputer()), table)
+    assert_allclose(found, mean_errors(KNNImputer(), table), rtol=1e-12)
 
 
 @pytest.mark.parametrize(
     "scoring, message",
-    [
-        (mean_squared_error, "make_scorer"),
-        ("no_such_score", "no_such_score"),
-        ([], "Empty list"),
-    ],
+    [(max_error, "make_scorer"), ("no_score", "no_score"), ([], "Empty list")],
     ids=["a metric", "no such name", "none"],
 )
 def test_scores_that_are_refused(table, scoring, message):
@@ -286,7 +250,7 @@ def test_scores_that_are_refused(table, scoring, message):
         make_entries_scorer(scoring)
 
 
-def test_numbers_of_folds_that_are_refused(table):
+def test_folds_that_are_refused(table):
     for number in (1, 2.5, None):
         with pytest.raises(ValueError, match="cv must be a number of folds"):
             cross_validate_entries(SimpleImputer(), table, cv=number)
@@ -294,13 +258,15 @@ def test_numbers_of_folds_that_are_refused(table):
             make_entries_scorer(n_folds=number)
     with pytest.raises(ValueError, match="need as many observed entries; X has 3"):
         cross_validate_entries(SimpleImputer(), np.ones((1, 3)), cv=4)
+    with pytest.raises(ValueError, match="every entry of X is missing"):
+        make_entries_scorer()(MFImputer().fit(table), np.full_like(table, np.nan))
 
 
 # Scorers of hidden entries
 
 
 def hidden_entries(model, X, n_folds):
-    """What a fitted model predicts of each entry from the others of its row, and X."""
+    """Return each entry, and what a model predicts of it from the others of its row."""
     predicted, truth = [], []
     for row in X:
         seen = np.flatnonzero(~np.isnan(row))
@@ -318,7 +284,6 @@ def hidden_entries(model, X, n_folds):
 @pytest.mark.parametrize(
     "model, n_folds",
     [(GradientMF(2), 2), (MaskedGradientMF(3), 5), (MFImputer(), 3), (KNNImputer(), 5)],
-    ids=str,
 )
 def test_a_scorer_hides_every_entry_once(table, model, n_folds):
     model.fit(table[:40])
@@ -333,18 +298,9 @@ def test_a_scorer_hides_every_entry_once(table, model, n_folds):
         assert scorer(model, table[40:]) == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("Estimator", [GradientMF, MaskedGradientMF])
-def test_a_scorer_hides_what_the_method_score_hides(table, Estimator):
-    model = Estimator(2).fit(table)
-    squares = make_entries_scorer("neg_mean_squared_error")(model, table)
-    total = np.nanmean((table - model.column_mean_) ** 2)
-    assert 1 + squares / total == pytest.approx(model.score(table), rel=1e-9)
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "model",
-    [MaskedGradientMF(3), make_pipeline(StandardScaler(), MFImputer()), KNNImputer()],
-    ids=lambda model: str(model)[:40],
+    "model", [make_pipeline(StandardScaler(), MFImputer()), KNNImputer()], ids=type
 )
 def test_cross_val_score_takes_a_scorer_without_y(table, model):
     options = {"cv": 3, "scoring": make_entries_scorer(), "error_score": "raise"}
@@ -354,9 +310,7 @@ def test_cross_val_score_takes_a_scorer_without_y(table, model):
     assert_allclose(scaled, 4 * scores, rtol=0.02)  # in units of X
 
 
-@pytest.mark.parametrize(
-    "estimator, n_jobs", [(GradientMF(), None), (MFImputer(), 2)], ids=str
-)
+@pytest.mark.parametrize("estimator, n_jobs", [(GradientMF(), None), (MFImputer(), 2)])
 def test_a_grid_search_finds_the_rank_by_a_scorer(planted, estimator, n_jobs):
     X = planted(m=150, n=15, rank=2, noise=0.3, share_missing=0.1).X
     scorer = make_entries_scorer()
@@ -368,14 +322,15 @@ def test_a_grid_search_finds_the_rank_by_a_scorer(planted, estimator, n_jobs):
 
 
 def test_a_scorer_gives_several_scores_at_once(table):
-    scorer = make_entries_scorer(["r2", "neg_mean_absolute_error"])
-    scores = cross_validate(MFImputer(4), table, cv=2, scoring=scorer)
-    r2 = make_entries_scorer("r2")
-    expected = cross_val_score(MFImputer(4), table, cv=2, scoring=r2)
-    assert_array_equal(scores["test_r2"], expected)
-    assert (scores["test_neg_mean_absolute_error"] < 0).all()
+    model, names = MFImputer(4).fit(table), ["r2", "neg_mean_absolute_error"]
+    expected = {name: make_entries_scorer(name)(model, table) for name in names}
+    assert make_entries_scorer(names)(model, table) == expected
+    scorer = make_entries_scorer(names)
+    scores = cross_validate(model, table, cv=2, scoring=scorer)
+    assert {f"test_{name}" for name in names} < set(scores)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error::UserWarning")
 @pytest.mark.parametrize("Frame", [pd.DataFrame, pl.DataFrame])
 def test_frames_keep_their_names(table, Frame):
@@ -394,11 +349,6 @@ def test_a_scorer_can_be_pickled_and_works_with_routing(table):
         assert search.fit(table).best_params_ == {"rank": 2}
 
 
-def test_nothing_observed_is_nothing_to_score(table):
-    with pytest.raises(ValueError, match="every entry of X is missing"):
-        make_entries_scorer()(MFImputer().fit(table), np.full_like(table, np.nan))
-
-
 # What it is for: settings
 
 
@@ -413,8 +363,7 @@ def test_the_planted_rank_is_found_by_the_score_and_by_learning(planted):
         search = GridSearchCV(GradientMF(max_iter=10, tol=1e-3), ranks, cv=3).fit(X)
         by_score += search.best_params_["rank"] == 3
         by_learning += MaskedGradientMF(10).fit(X).rank_ == 3
-    assert by_score >= 19
-    assert by_learning >= 19
+    assert min(by_score, by_learning) >= 19
 
 
 @pytest.mark.parametrize("solver", ["als", "scaled", "gd", "sgd"])

@@ -1,6 +1,5 @@
 """What the displays draw, read off the artists."""
 
-import builtins
 import subprocess
 import sys
 
@@ -65,10 +64,6 @@ def panels(display):
     return {name: values(image) for name, image in display.images_.items()}
 
 
-def frame(X):
-    return pd.DataFrame(X, columns=[f"c{j}" for j in range(X.shape[1])])
-
-
 def stored(X):
     """Store the observed entries of X."""
     rows, columns = np.nonzero(~np.isnan(X))
@@ -78,25 +73,17 @@ def stored(X):
 # Matrices
 
 
-def test_the_panels_hold_the_matrices_and_hatch_what_is_missing(model, table):
+def test_the_panels_show_the_matrices_in_shared_colours_on_a_grid(model, table):
     display = MatrixDisplay.from_estimator(model, table.X, truth=table.signal)
+    names = ["mask", "observed", "reconstruction", "truth", "residual"]
     filled = model.inverse_transform(model.transform(table.X))
-    expected = {
-        "mask": ~np.isnan(table.X),
-        "observed": table.X,
-        "reconstruction": filled,
-        "truth": table.signal,
-        "residual": table.X - filled,
-    }
-    assert [ax.get_title() for ax in display.axes_] == list(expected)
-    for name, shown in panels(display).items():
-        assert_allclose(shown, expected[name], err_msg=name)
+    expected = ~np.isnan(table.X), table.X, filled, table.signal, table.X - filled
+    assert [ax.get_title() for ax in display.axes_] == names
+    for name, matrix in zip(names, expected, strict=True):
+        assert_allclose(panels(display)[name], matrix, err_msg=name)
     hatched = [bool(ax.patch.get_hatch()) for ax in display.axes_]
     assert hatched == [False, True, False, False, True]
-
-
-def test_data_share_a_scale_and_the_residual_is_symmetric(model, table):
-    display = MatrixDisplay.from_estimator(model, table.X, truth=table.signal)
+    # Data share a scale, and that of the residual is symmetric.
     of_data = ["observed", "reconstruction", "truth"]
     ((low, high),) = {display.images_[name].get_clim() for name in of_data}
     shown = np.concatenate([panels(display)[name].ravel() for name in of_data])
@@ -106,6 +93,13 @@ def test_data_share_a_scale_and_the_residual_is_symmetric(model, table):
     assert 0 < np.mean(shown > high) <= 0.005
     low, high = display.images_["residual"].get_clim()
     assert low == -high < 0
+    # Five panels take two rows, with the colours below the last.
+    assert [ax.get_ylabel() for ax in display.axes_] == ["row", "", "", "row", ""]
+    assert len(display.figure_.axes) == 5 + 2
+    display.figure_.canvas.draw()
+    bar, truth = display.images_["truth"].colorbar.ax, display.images_["truth"].axes
+    width = truth.get_position().width
+    assert bar.get_position().width == pytest.approx(width, rel=0.1)
 
 
 def test_outliers_leave_the_colours_to_the_rest_and_the_scale_has_an_arrow(table):
@@ -122,34 +116,19 @@ def test_the_only_values_that_differ_are_no_outliers(shape):
     X = np.zeros(shape)
     X[0, :2] = 1.0, 1000.0
     image = MatrixDisplay(X, X).plot(panels=["observed"]).images_["observed"]
-    assert image.get_clim() == (0.0, 1000.0)
-    assert image.colorbar.extend == "neither"
-
-
-def test_five_panels_take_two_rows_with_the_colours_below_the_last(model, table):
-    display = MatrixDisplay.from_estimator(model, table.X, truth=table.signal)
-    assert [ax.get_ylabel() for ax in display.axes_] == ["row", "", "", "row", ""]
-    assert len(display.figure_.axes) == 5 + 2
-    display.figure_.canvas.draw()
-    bar, truth = display.images_["truth"].colorbar.ax, display.images_["truth"].axes
-    assert bar.get_position().width == pytest.approx(
-        truth.get_position().width, rel=0.1
-    )
+    assert (image.get_clim(), image.colorbar.extend) == ((0.0, 1000.0), "neither")
 
 
 @pytest.mark.parametrize("value", [1.0, np.nan])
 def test_a_matrix_of_one_value_has_a_scale(value):
     display = MatrixDisplay(np.full((3, 2), value), np.ones((3, 2))).plot()
-    for image in display.images_.values():
-        low, high = image.get_clim()
-        assert low < high
+    limits = [image.get_clim() for image in display.images_.values()]
+    assert all(low < high for low, high in limits)
 
 
 def test_signs_differ_in_greyscale_and_no_value_is_white(model, table):
-    for image in (
-        MatrixDisplay.from_estimator(model, table.X).images_["residual"],
-        FactorDisplay.from_estimator(model, table.X).image_,
-    ):
+    residual = MatrixDisplay.from_estimator(model, table.X).images_["residual"]
+    for image in (residual, FactorDisplay.from_estimator(model, table.X).image_):
         red, green, blue, _ = image.cmap(np.linspace(0, 1, 64)).T
         grey = 0.299 * red + 0.587 * green + 0.114 * blue
         assert (np.diff(grey) > 0).all()
@@ -158,7 +137,7 @@ def test_signs_differ_in_greyscale_and_no_value_is_white(model, table):
 
 @pytest.mark.filterwarnings("error::UserWarning")
 def test_every_container_shows_the_same(model, table):
-    with_na = frame(table.X).convert_dtypes()  # pd.NA
+    with_na = pd.DataFrame(table.X).add_prefix("c").convert_dtypes()  # pd.NA
     of_frames = MaskedGradientMF(5).set_output(transform="pandas").fit(with_na)
     expected = panels(MatrixDisplay.from_estimator(model, table.X))
     for display in (
@@ -171,26 +150,22 @@ def test_every_container_shows_the_same(model, table):
 
 
 @pytest.mark.parametrize(
-    "estimator, zero",
-    [
-        (GradientMF(2), True),
-        (make_pipeline(MaxAbsScaler(), GradientMF(2)), True),
-        (MaskedGradientMF(2), False),
-    ],
+    "estimator",
+    [GradientMF(2), make_pipeline(MaxAbsScaler(), GradientMF(2)), MaskedGradientMF(2)],
     ids=["complete", "pipeline", "masked"],
 )
-def test_the_estimator_decides_what_is_not_stored(table, estimator, zero):
+def test_the_estimator_decides_what_is_not_stored(table, estimator):
     S = sparse.csr_array(np.where(table.mask, table.complete, 0))
     shown = panels(MatrixDisplay.from_estimator(estimator.fit(S), S))
-    assert_array_equal(np.isnan(shown["observed"]), ~table.mask & (not zero))
+    missing = ~table.mask & isinstance(estimator, MaskedGradientMF)
+    assert_array_equal(np.isnan(shown["observed"]), missing)
     filled = estimator.inverse_transform(estimator.transform(S))
     filled = filled.toarray() if sparse.issparse(filled) else filled
     assert_allclose(shown["reconstruction"], filled)
 
 
 def test_factors_as_many_as_columns_are_not_taken_for_a_filled_table(table):
-    n = table.X.shape[1]
-    pipeline = make_pipeline(StandardScaler(), MaskedGradientMF(n - 1, reg=1.0))
+    pipeline = make_pipeline(StandardScaler(), MaskedGradientMF(11, reg=1.0))
     Z = pipeline.fit_transform(table.X)
     assert Z.shape == table.X.shape
     shown = panels(MatrixDisplay.from_estimator(pipeline, table.X))
@@ -203,12 +178,8 @@ def test_factors_as_many_as_columns_are_not_taken_for_a_filled_table(table):
 def test_of_mfimputer_the_model_is_drawn(table, missing_values, add_indicator, low):
     X = np.where(table.mask, table.complete, missing_values)
     X[:, 3] = missing_values
-    imputer = MFImputer(
-        missing_values=missing_values,
-        add_indicator=add_indicator,
-        keep_empty_features=True,
-        min_value=low,
-    ).fit(X)
+    imputer = MFImputer(missing_values=missing_values, add_indicator=add_indicator)
+    imputer.set_params(keep_empty_features=True, min_value=low).fit(X)
     shown = panels(MatrixDisplay.from_estimator(imputer, X))
     missing = (X == -99) | np.isnan(X)
     assert_array_equal(shown["mask"], ~missing)
@@ -231,9 +202,8 @@ def test_other_imputers_are_drawn_as_they_fill(table):
 def test_chosen_panels_are_drawn_on_given_axes(model, table):
     figure, axes = plt.subplots(1, 2)
     chosen = ["residual", "reconstruction"]
-    display = MatrixDisplay.from_estimator(
-        model, table.X, panels=chosen, ax=axes, name="speed (km/h)"
-    )
+    options = {"panels": chosen, "ax": axes, "name": "speed (km/h)"}
+    display = MatrixDisplay.from_estimator(model, table.X, **options)
     assert display.figure_ is figure
     assert list(display.axes_) == list(axes)
     assert [ax.get_title() for ax in axes] == chosen
@@ -242,20 +212,20 @@ def test_chosen_panels_are_drawn_on_given_axes(model, table):
 
 
 @pytest.mark.parametrize(
-    "X, options, message",
+    "options, message",
     [
-        (None, {"panels": ["mosk"]}, "panels must be some of"),
-        (None, {"panels": ["truth"]}, "'truth' needs truth"),
-        (None, {"panels": []}, "panels must be some of"),
-        (None, {"truth": np.zeros((3, 3))}, r"must have one shape; .* \(3, 3\)"),
-        (None, {"ax": [None, None]}, "ax must hold 4 axes"),
-        (sparse.csr_array((100_000, 1000)), {}, "too large for a picture"),
+        ({"panels": ["mosk"]}, "panels must be some of"),
+        ({"panels": ["truth"]}, "'truth' needs truth"),
+        ({"panels": []}, "panels must be some of"),
+        ({"truth": np.zeros((3, 3))}, r"must have one shape; .* \(3, 3\)"),
+        ({"ax": [None, None]}, "ax must hold 4 axes"),
+        ({"X": sparse.csr_array((100_000, 1000))}, "too large for a picture"),
     ],
     ids=["unknown", "without truth", "no panel", "shape", "few axes", "large"],
 )
-def test_matrices_that_are_refused(model, table, X, options, message):
+def test_matrices_that_are_refused(model, table, options, message):
     with pytest.raises(ValueError, match=message):
-        MatrixDisplay.from_estimator(model, table.X if X is None else X, **options)
+        MatrixDisplay.from_estimator(model, **{"X": table.X} | options)
 
 
 # Curves
@@ -277,10 +247,8 @@ def test_curves_are_those_of_the_fits(table):
 def test_the_elbo_is_called_so_and_held_out_errors_have_their_own_axes(table):
     model = MaskedGradientMF(4, early_stopping=True, random_state=0).fit(table.X)
     display = LossCurveDisplay.from_estimator(model)
-    assert [ax.get_ylabel() for ax in display.axes_] == [
-        "ELBO (nats)",
-        "RMSE of held-out entries (units of X)",
-    ]
+    labels = ["ELBO (nats)", "RMSE of held-out entries (units of X)"]
+    assert [ax.get_ylabel() for ax in display.axes_] == labels
     (line,) = display.validation_lines_.values()
     assert_array_equal(line.get_ydata(), model.validation_curve_)
     assert line.axes is display.axes_[1]
@@ -301,17 +269,16 @@ def test_a_fit_looks_the_same_on_both_axes_and_unlike_other_fits():
 def test_seconds_and_names_may_be_given(table):
     fits = [GradientMF(2, reg=1.0, max_iter=3, tol=0).fit(table.X) for _ in range(2)]
     seconds, ax = [[0.1, 0.2, 0.3], [1, 2, 3]], plt.figure().gca()
-    display = LossCurveDisplay.from_estimator(
-        fits, names=["one", "two"], seconds=seconds, ax=ax
-    )
+    options = {"names": ["one", "two"], "seconds": seconds, "ax": ax}
+    display = LossCurveDisplay.from_estimator(fits, **options)
     assert_array_equal(display.lines_["two"].get_xdata(), seconds[1])
     assert ax.get_xlabel() == "time (s)"
 
 
 def test_fits_of_one_solver_are_numbered_and_imputers_have_curves(table):
     fits = [MFImputer(rank).fit(table.X) for rank in (2, 4)]
-    display = LossCurveDisplay.from_estimator(fits)
-    assert list(display.lines_) == ["learned 1", "learned 2"]
+    lines = LossCurveDisplay.from_estimator(fits).lines_
+    assert list(lines) == ["learned 1", "learned 2"]
 
 
 @pytest.mark.parametrize(
@@ -336,11 +303,8 @@ def test_curves_that_are_refused(table, regs, options, message):
 
 def test_factors_are_sorted_by_the_size_of_their_part(model, table):
     display = FactorDisplay.from_estimator(model, table.X)
-    W = model.transform(table.X)
-    sizes = [
-        np.sqrt(np.mean(np.outer(W[:, k], model.components_[k]) ** 2))
-        for k in range(model.rank_)
-    ]
+    factors = zip(model.transform(table.X).T, model.components_, strict=False)
+    sizes = [np.sqrt(np.mean(np.outer(w, h) ** 2)) for w, h in factors]
     heights = [bar.get_height() for bar in display.bars_]
     assert_allclose(heights, np.sort(sizes)[::-1])
     assert display.axes_[0].get_title() == f"{model.rank_} of 5 factors left"
@@ -348,28 +312,21 @@ def test_factors_are_sorted_by_the_size_of_their_part(model, table):
     strongest = model.components_[np.argmax(sizes)]
     assert_allclose(values(display.image_)[0], strongest / np.abs(strongest).max())
     assert [text.get_text() for text in display.axes_[0].texts] == ["dropped"]
-
-
-def test_where_no_factor_was_dropped_none_is_drawn_as_dropped(table):
-    model = GradientMF(3, reg=0.1).fit(table.X)
-    display = FactorDisplay.from_estimator(model, table.X)
+    all_left = GradientMF(3, reg=0.1).fit(table.X)
+    display = FactorDisplay.from_estimator(all_left, table.X)
     assert display.axes_[0].get_title() == "3 factors"
     assert not display.axes_[0].texts
 
 
-@pytest.mark.parametrize(
-    "scale, unit",
-    [(True, "standard deviations"), (False, "pooled standard deviations")],
-)
-def test_factors_of_an_imputer_are_those_of_its_standardized_columns(
-    table, scale, unit
-):
-    X = frame(table.X)
+@pytest.mark.parametrize("scale", [True, False])
+def test_factors_of_an_imputer_are_those_of_its_standardized_columns(table, scale):
+    X = pd.DataFrame(table.X).add_prefix("c")
     X["c3"] = np.nan
     X["c4"] = np.where(table.mask[:, 4], 3.0, np.nan)
     imputer = MFImputer(6, scale=scale).fit(X)
     display = FactorDisplay.from_estimator(imputer, X)
     assert display.axes_[0].get_title() == f"{imputer.rank_} of 6 factors left"
+    unit = "standard deviations" if scale else "pooled standard deviations"
     assert display.axes_[0].get_ylabel() == f"RMS of its part ({unit})"
     kept = [name for name in X if name not in ("c3", "c4")]
     names = display.axes_[1].get_xticklabels()
@@ -379,9 +336,8 @@ def test_factors_of_an_imputer_are_those_of_its_standardized_columns(
     n_observed = X.count() if scale else X.count().sum()
     std = np.sqrt(np.nansum(centred**2, axis=0 if scale else None))
     std /= np.sqrt(n_observed[kept] if scale else n_observed)
-    same = FactorDisplay.from_estimator(
-        imputer.factorization_, centred / np.asarray(std)
-    )
+    standardized = centred / np.asarray(std)
+    same = FactorDisplay.from_estimator(imputer.factorization_, standardized)
     assert_allclose(display.sizes, same.sizes)
 
 
@@ -397,17 +353,14 @@ def test_factors_of_draws_are_refused(table):
 def test_the_share_covered_is_counted():
     rng = np.random.RandomState(0)
     truth, std = rng.standard_normal(400), rng.uniform(0.5, 2, 400)
-    display = CalibrationDisplay.from_predictions(
-        truth, np.zeros(400), std, levels=[0.5, 0.9], name="normal"
-    )
+    options = {"levels": [0.5, 0.9], "name": "normal"}
+    display = CalibrationDisplay.from_predictions(truth, 0 * truth, std, **options)
     for level, covered in zip([0.5, 0.9], display.covered, strict=True):
         low, high = norm.interval(level, scale=std)
         assert covered == np.mean((low <= truth) & (truth <= high))
     assert_array_equal(display.line_.get_ydata(), display.covered)
     assert display.line_.get_label() == "normal"
-
-
-def test_a_value_that_is_certain_and_right_is_covered():
+    # What is certain and right is covered.
     display = CalibrationDisplay.from_predictions([1, 2], [1, 0], [0, 0], levels=[0.5])
     assert_array_equal(display.covered, [0.5])
 
@@ -435,29 +388,22 @@ def test_only_entries_that_x_hides_count(split, estimator):
     )
     assert 0 < one.covered[-1] <= 1
     assert_array_equal(one.covered, two.covered)
-    for X, test, message in (
-        (everything, hidden, "no entry that is hidden in X"),
-        (seen, hidden[:5], "must have the shape of X"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            CalibrationDisplay.from_estimator(estimator, X, test)
+    if isinstance(estimator, MaskedGradientMF):
+        same = CalibrationDisplay.from_estimator(estimator, *map(stored, split))
+        assert_allclose(same.covered, one.covered)
+    with pytest.raises(ValueError, match="no entry that is hidden in X"):
+        CalibrationDisplay.from_estimator(estimator, everything, hidden)
+    with pytest.raises(ValueError, match="must have the shape of X"):
+        CalibrationDisplay.from_estimator(estimator, seen, hidden[:5])
 
 
-def test_sparse_and_dense_are_covered_alike(split):
-    model = MaskedGradientMF(4).fit(split[0])
-    expected = CalibrationDisplay.from_estimator(model, *split).covered
-    display = CalibrationDisplay.from_estimator(model, *map(stored, split))
-    assert_allclose(display.covered, expected)
-
-
-@pytest.mark.parametrize("keep_empty_features", [False, True])
-def test_columns_that_an_imputer_never_saw_move_no_others(split, keep_empty_features):
+@pytest.mark.parametrize("keep", [False, True])
+def test_columns_that_an_imputer_never_saw_move_no_others(split, keep):
     seen, hidden = split
     empty, test = np.insert(seen, 3, np.nan, axis=1), np.insert(hidden, 3, 1.0, axis=1)
+    imputer = MFImputer(keep_empty_features=keep)
     one, two = (
-        CalibrationDisplay.from_estimator(
-            MFImputer(keep_empty_features=keep_empty_features).fit(X), X, X_test
-        ).covered
+        CalibrationDisplay.from_estimator(imputer.fit(X), X, X_test).covered
         for X, X_test in ((seen, hidden), (empty, test))
     )
     assert_allclose(one, two)
@@ -485,9 +431,6 @@ def test_predictions_that_are_refused(std, levels, message):
         CalibrationDisplay.from_predictions([0], [0], std, levels=levels)
 
 
-# matplotlib
-
-
 @pytest.mark.slow
 def test_importing_the_package_does_not_import_matplotlib():
     code = "import sys, sklearn_mfgd.plotting; sys.exit('matplotlib' in sys.modules)"
@@ -495,13 +438,6 @@ def test_importing_the_package_does_not_import_matplotlib():
 
 
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch, model, table):
-    real = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r'pip install "sklearn_mfgd\[plot\]"'):
         MatrixDisplay.from_estimator(model, table.X)

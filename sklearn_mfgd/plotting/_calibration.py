@@ -88,13 +88,27 @@ class CalibrationDisplay(BaseDisplay):
         ValueError
             When X shows all of X_test, or the fit does not know how uncertain it is.
         """
-        rows, columns, truth = _hidden_entries(estimator, X, X_test)
+        missing_values = getattr(estimator, "missing_values", np.nan)
+        shown = Entries.of(X, "CalibrationDisplay", missing_values)
+        test = Entries.of(X_test, "CalibrationDisplay")
+        shape, found = shown.X.shape, test.X.shape
+        if found != shape:
+            raise ValueError(f"X_test must have the shape of X, {shape}; got {found}.")
+        shown_places = np.ravel_multi_index((shown.rows, shown.columns), shape)
+        test_places = np.ravel_multi_index((test.rows, test.columns), shape)
+        hidden = ~np.isin(test_places, shown_places)
+        if not hidden.any():
+            raise ValueError(
+                "X_test has no entry that is hidden in X. X must be what the estimator "
+                "may see, with NaN, or nothing stored, where X_test has values."
+            )
+        rows, columns, truth = (part[hidden] for part in test[1:])
         if hasattr(estimator, "impute"):
             filled = np.flatnonzero(~np.isnan(estimator.mean_))
             # A constant column has no interval.
             has_factors = hasattr(estimator, "factorization_")
-            with_interval = varying_columns(estimator) if has_factors else filled
-            known = np.isin(columns, with_interval)
+            known = varying_columns(estimator) if has_factors else filled
+            known = np.isin(columns, known)
             rows, columns, truth = rows[known], columns[known], truth[known]
             # Its output lacks empty columns, unless they are kept.
             every = np.arange(estimator.n_features_in_)
@@ -107,10 +121,8 @@ class CalibrationDisplay(BaseDisplay):
             predicted, std = estimator.predict_entries(
                 Z, rows, columns, covariance=covariance, return_std=True
             )
-        name = type(estimator).__name__ if name is None else name
-        return cls.from_predictions(
-            truth, predicted, std, levels=levels, name=name, ax=ax
-        )
+        options = {"name": type(estimator).__name__ if name is None else name, "ax": ax}
+        return cls.from_predictions(truth, predicted, std, levels=levels, **options)
 
     @classmethod
     def from_predictions(cls, y_true, y_pred, std, *, levels=None, name=None, ax=None):
@@ -158,43 +170,13 @@ class CalibrationDisplay(BaseDisplay):
         if not any(line.get_label() == "exact" for line in self.ax_.lines):
             self.ax_.plot([0, 1], [0, 1], ":", color="black", label="exact")
         n_curves = len(self.ax_.lines) - 1  # those of earlier displays
-        (self.line_,) = self.ax_.plot(
-            self.nominal,
-            self.covered,
-            ("-", "--", "-.")[n_curves % 3],
-            marker="osD^v"[n_curves % 5],
-            markersize=4,
-            label=self.name or "intervals",
-        )
+        look = {"marker": "osD^v"[n_curves % 5], "markersize": 4}
+        look |= {"linestyle": ("-", "--", "-.")[n_curves % 3]}
+        label = self.name or "intervals"
+        (self.line_,) = self.ax_.plot(self.nominal, self.covered, label=label, **look)
         self.ax_.set(
-            xlabel="nominal coverage",
-            ylabel="share of hidden entries covered",
-            xlim=(0, 1),
-            ylim=(0, 1.02),
+            xlabel="nominal coverage", ylabel="share of hidden entries covered"
         )
-        self.ax_.set_aspect("equal")
+        self.ax_.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
         self.ax_.legend(frameon=False, loc="best")
         self._hide_frame(self.ax_)
-
-
-def _hidden_entries(estimator, X, X_test) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return rows, columns and values of the entries of X_test that X does not show."""
-    missing_values = getattr(estimator, "missing_values", np.nan)
-    shown = Entries.of(X, "CalibrationDisplay", missing_values)
-    test = Entries.of(X_test, "CalibrationDisplay")
-    shape = shown.X.shape
-    if test.X.shape != shape:
-        raise ValueError(
-            f"X_test must have the shape of X, {shape}; got {test.X.shape}."
-        )
-    shown_places, test_places = (
-        np.ravel_multi_index((entries.rows, entries.columns), shape)
-        for entries in (shown, test)
-    )
-    hidden = ~np.isin(test_places, shown_places)
-    if not hidden.any():
-        raise ValueError(
-            "X_test has no entry that is hidden in X. X must be what the estimator "
-            "may see, with NaN, or nothing stored, where X_test has values."
-        )
-    return test.rows[hidden], test.columns[hidden], test.values[hidden]

@@ -2,6 +2,16 @@
 
 import numpy as np
 
+# Blue below, grey at and yellow above zero. Its brightness increases, so that signs
+# differ in greyscale, too; and no value is white, as missing entries are.
+SIGNED_COLOURS = "cividis"
+
+
+def show_matrix(ax, values: np.ndarray, colours: str, low, high, **options):
+    """Draw a matrix as an image of one colour for each entry."""
+    options |= {"aspect": "auto", "interpolation": "nearest", "cmap": colours}
+    return ax.imshow(values, vmin=low, vmax=high, **options)
+
 
 class BaseDisplay:
     """Base class of the displays, which say in `_draw` what is on their axes."""
@@ -22,19 +32,8 @@ class BaseDisplay:
         self._draw(ax)
         return self
 
-    def _open_axes(
-        self,
-        ax,
-        count: int = 1,
-        *,
-        columns: int | None = None,
-        width: float,
-        height: float = 3.6,
-    ) -> np.ndarray:
-        """Return `count` axes, and note their figure: the given ones, or a new figure.
-
-        A new figure has them in rows of `columns`, each of this width and height.
-        """
+    def _open_axes(self, ax, count=1, *, columns=None, width, height=3.6) -> np.ndarray:
+        """Return `count` axes, the given ones or new ones, and note their figure."""
         try:
             import matplotlib.pyplot as plt
         except ImportError as error:
@@ -44,22 +43,16 @@ class BaseDisplay:
         if ax is None:
             columns = columns or count
             rows = -(-count // columns)
-            _, grid = plt.subplots(
-                rows,
-                columns,
-                figsize=(width * columns, height * rows),
-                layout="constrained",
-                squeeze=False,
-            )
-            axes = grid.ravel()[:count]
-            for unused in grid.ravel()[count:]:
+            size = width * columns, height * rows
+            figure = plt.figure(figsize=size, layout="constrained")
+            ax = figure.subplots(rows, columns, squeeze=False).ravel()
+            for unused in ax[count:]:
                 unused.remove()
-        else:
-            axes = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
+            ax = ax[:count]
+        axes = np.asarray(ax, dtype=object).ravel()
         if axes.size != count:
-            raise ValueError(
-                f"ax must hold {count} axes for what is drawn; got {axes.size}."
-            )
+            message = f"ax must hold {count} axes for what is drawn; got {axes.size}."
+            raise ValueError(message)
         self.figure_ = axes[0].figure
         return axes
 

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ._display import BaseDisplay
+from ._display import SIGNED_COLOURS, BaseDisplay, show_matrix
 from ._models import factorization_of, factors_of, varying_columns
 
 # Columns beyond which their names would overlap.
@@ -102,21 +102,17 @@ class FactorDisplay(BaseDisplay):
         sizes = np.sqrt(np.mean(W**2, axis=0) * np.mean(H**2, axis=1))
         order = np.argsort(sizes)[::-1]
         names = getattr(estimator, "feature_names_in_", None)
-        unit = "units of X"
+        options = {"rank": model.rank, "feature_names": names}
         if model is not estimator:
-            names = None if names is None else names[varying_columns(estimator)]
             unit = f"{'' if estimator.scale else 'pooled '}standard deviations"
-        return cls(
-            sizes[order], H[order], rank=model.rank, feature_names=names, unit=unit
-        ).plot(ax)
+            names = None if names is None else names[varying_columns(estimator)]
+            options |= {"feature_names": names, "unit": unit}
+        return cls(sizes[order], H[order], **options).plot(ax)
 
     def _draw(self, ax):
         self.axes_ = self._open_axes(ax, 2, width=3.8, height=3.3)
-        self._draw_sizes(self.axes_[0])
-        self._draw_loadings(self.axes_[1])
-
-    def _draw_sizes(self, ax):
-        count = len(self.sizes)
+        ax = self.axes_[0]
+        count, n_columns = self.components.shape
         n_dropped = max(self.rank - count, 0)
         self.bars_ = ax.bar(np.arange(1, count + 1), self.sizes, color="C0")
         title = f"{count} factor{'s' * (count != 1)}"
@@ -124,36 +120,19 @@ class FactorDisplay(BaseDisplay):
             title = f"{count} of {self.rank} factors left"
             look = {"facecolor": "0.9", "hatch": "//", "edgecolor": "0.7"}
             ax.axvspan(count + 0.5, self.rank + 0.5, **look)
-            ax.text(
-                (count + self.rank + 1) / 2,
-                0.5 * (np.max(self.sizes) or 1.0),
-                "dropped",
-                ha="center",
-                va="center",
-                rotation=0 if n_dropped > 0.3 * self.rank else 90,
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
-            )
-        ax.set(
-            title=title,
-            xlabel="factor",
-            ylabel=f"RMS of its part ({self.unit})",
-            xlim=(0.5, count + n_dropped + 0.5),
-        )
+            place = (count + self.rank + 1) / 2, 0.5 * (np.max(self.sizes) or 1.0)
+            look = {"rotation": 0 if n_dropped > 0.3 * self.rank else 90}
+            look["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 2}
+            ax.text(*place, "dropped", ha="center", va="center", **look)
+        ax.set(title=title, xlabel="factor", ylabel=f"RMS of its part ({self.unit})")
+        ax.set_xlim(0.5, count + n_dropped + 0.5)
         self._count_in_integers(ax.xaxis)
         self._hide_frame(ax)
-
-    def _draw_loadings(self, ax):
-        count, n_columns = self.components.shape
+        ax = self.axes_[1]
         largest = np.abs(self.components).max(axis=1, keepdims=True, initial=0.0)
-        self.image_ = ax.imshow(
-            self.components / np.where(largest > 0, largest, 1.0),
-            aspect="auto",
-            interpolation="nearest",
-            cmap="cividis",
-            vmin=-1,
-            vmax=1,
-            extent=(-0.5, n_columns - 0.5, count + 0.5, 0.5),  # factors from 1
-        )
+        loadings = self.components / np.where(largest > 0, largest, 1.0)
+        extent = (-0.5, n_columns - 0.5, count + 0.5, 0.5)  # factors from 1
+        self.image_ = show_matrix(ax, loadings, SIGNED_COLOURS, -1, 1, extent=extent)
         ax.set(title="loadings", xlabel="column", ylabel="factor")
         self._count_in_integers(ax.xaxis, ax.yaxis)
         if self.feature_names is not None and len(self.feature_names) <= MAX_NAMES:

@@ -91,16 +91,19 @@ class LossCurveDisplay(BaseDisplay):
         for model in models:
             check_is_fitted(model)
         models = [factorization_of(model) for model in models]
-        label = "objective (squared units of X)"
-        if learned := [model for model in models if model.reg == "auto"]:
-            label = "ELBO (nats)"
-        if 0 < len(learned) < len(models):
+        n_learned = sum(model.reg == "auto" for model in models)
+        label = "ELBO (nats)" if n_learned else "objective (squared units of X)"
+        if 0 < n_learned < len(models):
             raise ValueError(
                 "Fits with reg='auto' have an ELBO, those with a number for reg an "
                 "objective: draw them on axes of their own."
             )
-        if names is None:
-            names = _default_names(models)
+        if names is None:  # the solvers, numbered where they occur more than once
+            names = ["learned" if m.reg == "auto" else m.solver for m in models]
+            names = [
+                name if names.count(name) == 1 else f"{name} {names[:k].count(name)}"
+                for k, name in enumerate(names, 1)
+            ]
         for given, what in ((names, "names"), (seconds, "seconds")):
             if given is not None and len(given) != len(models):
                 raise ValueError(
@@ -109,15 +112,13 @@ class LossCurveDisplay(BaseDisplay):
                 )
         if len(set(names)) < len(names):
             raise ValueError(f"names must differ from each other; got {names}.")
-        named = dict(zip(names, models, strict=True))
-        curves = {name: model.loss_curve_ for name, model in named.items()}
-        errors = {name: model.validation_curve_ for name, model in named.items()}
-        errors = {name: curve for name, curve in errors.items() if curve is not None}
+        curves = {name: m.loss_curve_ for name, m in zip(names, models, strict=True)}
+        errors = zip(names, (m.validation_curve_ for m in models), strict=True)
+        errors = {name: curve for name, curve in errors if curve is not None}
         if seconds is not None:
             seconds = dict(zip(names, seconds, strict=True))
-        return cls(
-            curves, validation=errors or None, seconds=seconds, label=label
-        ).plot(ax)
+        options = {"validation": errors or None, "seconds": seconds, "label": label}
+        return cls(curves, **options).plot(ax)
 
     def _draw(self, ax):
         panels = [(self.curves, self.label)]
@@ -125,11 +126,8 @@ class LossCurveDisplay(BaseDisplay):
             panels.append((self.validation, "RMSE of held-out entries (units of X)"))
         width = 4.5 if len(panels) == 1 else 3.7
         self.axes_ = self._open_axes(ax, len(panels), width=width)
-        self.lines_, self.validation_lines_ = {}, {}
-        line_dicts = [self.lines_, self.validation_lines_][: len(panels)]
-        for ax, (curves, label), lines in zip(
-            self.axes_, panels, line_dicts, strict=True
-        ):
+        self.lines_, self.validation_lines_ = drawn = {}, {}
+        for ax, (curves, label), lines in zip(self.axes_, panels, drawn, strict=False):
             for name, curve in curves.items():
                 lines[name] = self._draw_line(ax, name, curve)
             values = np.concatenate([np.asarray(curve) for curve in curves.values()])
@@ -144,25 +142,10 @@ class LossCurveDisplay(BaseDisplay):
 
     def _draw_line(self, ax, name, curve):
         k = list(self.curves).index(name)  # a fit looks the same on both axes
-        (line,) = ax.plot(
-            self.seconds[name] if self.seconds else np.arange(1, len(curve) + 1),
-            curve,
-            STYLES[k % len(STYLES)],
-            color=f"C{k}",
-            marker=MARKERS[k % len(MARKERS)],
-            # Along the line as it is drawn, whatever the scale and the part in view.
-            # Markers of lines that lie on each other alternate.
-            markevery=(MARKER_SPACING * k / len(self.curves), MARKER_SPACING),
-            markersize=4,
-            label=name,
-        )
-        return line
-
-
-def _default_names(models: list) -> list[str]:
-    """Name each fit by its solver, and number names that occur more than once."""
-    names = ["learned" if model.reg == "auto" else model.solver for model in models]
-    return [
-        name if names.count(name) == 1 else f"{name} {names[: k + 1].count(name)}"
-        for k, name in enumerate(names)
-    ]
+        x = self.seconds[name] if self.seconds else np.arange(1, len(curve) + 1)
+        look = {"color": f"C{k}", "linestyle": STYLES[k % len(STYLES)]}
+        look |= {"marker": MARKERS[k % len(MARKERS)], "markersize": 4}
+        # Along the line as it is drawn, whatever the scale and the part in view.
+        # Markers of lines that lie on each other alternate.
+        look["markevery"] = MARKER_SPACING * k / len(self.curves), MARKER_SPACING
+        return ax.plot(x, curve, label=name, **look)[0]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._display import BaseDisplay
+from ._display import SIGNED_COLOURS, BaseDisplay, show_matrix
 from ._models import dense, reconstruction_of
 
 # Beyond this nothing could be seen, and memory would run short.
@@ -11,17 +11,8 @@ MAX_ENTRIES = 10_000_000
 # Share of entries at either end that may lie beyond the colours.
 OUTLIER_SHARE = 0.005
 
-# Blue below, grey at and yellow above zero. Its brightness increases, so that signs
-# differ in greyscale, too; and no value is white, as missing entries are.
-SIGNED_COLOURS = "cividis"
-
-# Ends of a scale that get an arrow, for values below and above it.
-EXTEND = {
-    (False, False): "neither",
-    (True, False): "min",
-    (False, True): "max",
-    (True, True): "both",
-}
+# Ends of a scale that get an arrow, by whether there are values below and above it.
+EXTEND = (("neither", "max"), ("min", "both"))
 
 PANELS = ("mask", "observed", "reconstruction", "truth", "residual")
 MAX_PANELS_IN_ROW = 3
@@ -115,11 +106,8 @@ class MatrixDisplay(BaseDisplay):
                 f"X of shape {tuple(shape)} is too large for a picture of all of its "
                 "entries. Draw some of its rows and columns."
             )
-        display = cls(
-            dense(estimator, X, mask),
-            reconstruction_of(estimator, X, mask),
-            truth=truth,
-        )
+        reconstruction = reconstruction_of(estimator, X, mask)
+        display = cls(dense(estimator, X, mask), reconstruction, truth=truth)
         return display.plot(ax, panels=panels, name=name)
 
     def plot(self, ax=None, *, panels=None, name="value"):
@@ -153,12 +141,17 @@ class MatrixDisplay(BaseDisplay):
                 f"panels must be some of {', '.join(PANELS)}, and 'truth' needs truth; "
                 f"got {sorted(unknown)}."
             )
-        data = self._matrices()
+        data = {"observed": self.X, "reconstruction": self.reconstruction}
+        data |= {} if self.truth is None else {"truth": self.truth}
+        data = {panel: np.asarray(values, np.float64) for panel, values in data.items()}
+        if len({values.shape for values in data.values()}) > 1:
+            raise ValueError(
+                "X, reconstruction and truth must have one shape; got "
+                f"{', '.join(f'{k}: {v.shape}' for k, v in data.items())}."
+            )
         n_rows = -(-len(panels) // MAX_PANELS_IN_ROW)
-        columns = -(-len(panels) // n_rows)
-        self.axes_ = self._open_axes(
-            ax, len(panels), columns=columns, width=2.8, height=2.8
-        )
+        size = {"columns": -(-len(panels) // n_rows), "width": 2.8, "height": 2.8}
+        self.axes_ = self._open_axes(ax, len(panels), **size)
         of_data = {panel: data[panel] for panel in panels if panel in data}
         limits = _colour_limits(list(of_data.values()))
         self.images_, last_row = {}, None
@@ -174,8 +167,7 @@ class MatrixDisplay(BaseDisplay):
             elif panel == "residual":
                 residual = data["observed"] - data["reconstruction"]
                 _, end = _colour_limits([np.abs(residual)])
-                image = _show(axes, residual, SIGNED_COLOURS, -end, end)
-                self.images_[panel] = image
+                self.images_[panel] = _show(axes, residual, SIGNED_COLOURS, -end, end)
             else:
                 self.images_[panel] = _show(axes, data[panel], "viridis", *limits)
         if of_data:
@@ -184,34 +176,17 @@ class MatrixDisplay(BaseDisplay):
             self._add_colorbar({"residual": residual}, f"residual: {name}")
         return self
 
-    def _matrices(self) -> dict[str, np.ndarray]:
-        """Return the panels of data as arrays, and check their shapes."""
-        data = {"observed": self.X, "reconstruction": self.reconstruction}
-        if self.truth is not None:
-            data["truth"] = self.truth
-        data = {panel: np.asarray(values, np.float64) for panel, values in data.items()}
-        if len({values.shape for values in data.values()}) > 1:
-            raise ValueError(
-                "X, reconstruction and truth must have one shape; got "
-                f"{', '.join(f'{k}: {v.shape}' for k, v in data.items())}."
-            )
-        return data
-
     def _add_colorbar(self, drawn: dict[str, np.ndarray], label: str):
         """Add the colours that some panels share, below those in the last row."""
         axes = {panel: self.images_[panel].axes for panel in drawn}
         last_row = _row_in_grid(list(axes.values())[-1])
         image = self.images_[list(drawn)[-1]]
         low, high = image.get_clim()
-        below = any(np.nanmin(values, initial=low) < low for values in drawn.values())
-        above = any(np.nanmax(values, initial=high) > high for values in drawn.values())
-        self.figure_.colorbar(
-            image,
-            ax=[each for each in axes.values() if _row_in_grid(each) == last_row],
-            label=label,
-            location="bottom",
-            extend=EXTEND[below, above],
-        )
+        below = any((values < low).any() for values in drawn.values())
+        above = any((values > high).any() for values in drawn.values())
+        options = {"label": label, "location": "bottom", "extend": EXTEND[below][above]}
+        ax = [each for each in axes.values() if _row_in_grid(each) == last_row]
+        self.figure_.colorbar(image, ax=ax, **options)
 
 
 def _row_in_grid(axes) -> int | None:
@@ -221,10 +196,7 @@ def _row_in_grid(axes) -> int | None:
 
 
 def _colour_limits(matrices: list[np.ndarray]) -> tuple[float, float]:
-    """Return the range of the values without the outliers, which would dim the rest.
-
-    Of fewer entries than 1 / OUTLIER_SHARE none is left out.
-    """
+    """Return the range of the values without the outliers, which would dim the rest."""
     values = np.concatenate([matrix[~np.isnan(matrix)] for matrix in matrices] or [[]])
     if not values.size:
         return 0.0, 1.0
@@ -240,5 +212,4 @@ def _show(axes, values: np.ndarray, colours: str, low: float, high: float):
     if np.isnan(values).any():
         axes.set_facecolor("white")
         axes.patch.set(hatch="//////", edgecolor="0.5")
-    options = {"aspect": "auto", "interpolation": "nearest"}
-    return axes.imshow(values, cmap=colours, vmin=low, vmax=high, **options)
+    return show_matrix(axes, values, colours, low, high)
