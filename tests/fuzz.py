@@ -22,6 +22,8 @@ from fuzzing.strategies import cases
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 CHUNK = 1000  # hypothesis remembers all cases of a run
+QUICKLY = settings(database=None, deadline=None, phases=[Phase.generate])
+QUICKLY = settings(QUICKLY, suppress_health_check=list(HealthCheck))
 
 
 class Finding(NamedTuple):
@@ -30,73 +32,58 @@ class Finding(NamedTuple):
     rule: str
     case: Case
     message: str
-    count: int
-
-
-class Report(NamedTuple):
-    """What came of a run."""
-
-    findings: dict  # kind: Finding
-    verdicts: Counter  # (rule, verdict): number
-
-    def add(self, rule, case, found, message):
-        """Take note of a verdict."""
-        self.verdicts[rule, found] += 1
-        if found != "broken":
-            return
-        kind = kind_of(rule, case, message)
-        known = self.findings.get(kind, Finding(rule, case, message, 0))
-        if size_of(case) < size_of(known.case):
-            known = known._replace(case=case, message=message)
-        self.findings[kind] = known._replace(count=known.count + 1)
+    count: int = 0
 
 
 def kind_of(rule, case, message):
     """Failures of one kind are printed once: the rule, who broke it, roughly how."""
     words = re.sub(r"\[?[-+\d][\w.+\-]*\]?|array\(.*|:.*| inf| nan", "#", message)
     numbers = [value for value in case.params.values() if isinstance(value, float)]
-    if isinstance(case.params.get("init"), tuple):
-        numbers += [np.abs(case.params["init"][0]).max(initial=0)]
+    if case.given_factors:
+        numbers += [np.abs(case.given_factors[0]).max(initial=0)]
     with np.errstate(all="ignore"):
         numbers = np.append(case.X[np.isfinite(case.X)].astype(np.float64), numbers)
         limit = 1e15 if case.X.dtype == np.float32 else 1e60
         extreme = np.abs(np.log(np.abs(numbers[numbers != 0]))) > np.log(limit)
     dense = case.container in DENSE and case.container != "masked array"
-    return (
-        rule,
-        case.estimator,
-        words[:60],
-        "auto" if case.learns else "number",
-        case.X.dtype.name,
-        "dense" if dense else case.container.split("_")[-1],
-        "extreme" if extreme.any() else "everyday",
-    )
+    kind = "dense" if dense else case.container.split("_")[-1]
+    reg = "auto" if case.learns else "number"
+    size = "extreme" if extreme.any() else "everyday"
+    return rule, case.estimator, words[:60], reg, case.X.dtype.name, kind, size
 
 
 def run(n_cases, number=0, names=tuple(ESTIMATORS), watch=None):
-    """Put random cases of a seed to the rules; call ``watch(report, n_done)``."""
-    report = Report({}, Counter())
+    """Put random cases of a seed to the rules; call ``watch(findings, n_done)``.
+
+    Return findings by kind, and how often each rule had each verdict.
+    """
+    findings, verdicts = {}, Counter()
     for start in range(0, n_cases, CHUNK):
         n = min(CHUNK, n_cases - start)
 
         @seed(1000 * number + start // CHUNK)
-        @settings(
-            max_examples=n,
-            database=None,
-            deadline=None,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )
+        @settings(QUICKLY, max_examples=n)
         @given(case=cases(names))
         def put(case):
             study = Study(case)
             for rule in chosen(case):
-                report.add(rule, case, *verdict(rule, study))
+                found, message = verdict(rule, study)
+                verdicts[rule, found] += 1
+                if found == "broken":
+                    kind, new = (
+                        kind_of(rule, case, message),
+                        Finding(rule, case, message),
+                    )
+                    known = findings.get(kind, new)
+                    smallest = min(
+                        known, new, key=lambda finding: size_of(finding.case)
+                    )
+                    findings[kind] = smallest._replace(count=known.count + 1)
 
         put()
         if watch is not None:
-            watch(report, start + n)
-    return report
+            watch(findings, start + n)
+    return findings, verdicts
 
 
 def described(kind, finding, seconds=10):
@@ -108,20 +95,8 @@ def described(kind, finding, seconds=10):
         return message if same else None
 
     case, message = shrink(finding.case, finding.message, fails, seconds)
-    return (
-        f"{finding.count} x {finding.rule}: {' | '.join(kind[1:])}\n"
-        f"    {message[:300]}\n\n{written(case, finding.rule)}\n"
-    )
-
-
-def table_of(report):
-    """Return how every rule fared, as lines."""
-    heads = "held", "broken", "excused", "idle"
-    lines = [f"{'':34s}" + "".join(f"{head:>9s}" for head in heads)]
-    for rule in INVARIANTS:
-        numbers = (report.verdicts[rule, head] for head in heads)
-        lines.append(f"{rule:34s}" + "".join(f"{number:9d}" for number in numbers))
-    return "\n".join(lines)
+    title = f"{finding.count} x {finding.rule}: {' | '.join(kind[1:])}"
+    return f"{title}\n    {message[:300]}\n\n{written(case, finding.rule)}\n"
 
 
 def main():
@@ -135,18 +110,21 @@ def main():
     arguments = parser.parse_args()
     start = time.perf_counter()
 
-    def watch(report, done):
-        seconds, kinds = time.perf_counter() - start, len(report.findings)
-        progress = f"{done} cases, {seconds:.0f} s, {kinds} kinds of failures"
+    def watch(findings, done):
+        seconds = time.perf_counter() - start
+        progress = f"{done} cases, {seconds:.0f} s, {len(findings)} kinds of failures"
         print(progress, file=sys.stderr, flush=True)
 
     names = tuple(arguments.estimators)
-    report = run(arguments.cases, arguments.seed, names, watch)
-    for kind, finding in sorted(report.findings.items()):
+    findings, verdicts = run(arguments.cases, arguments.seed, names, watch)
+    for kind, finding in sorted(findings.items()):
         print(described(kind, finding, arguments.patience), flush=True)
-    print(table_of(report))
-    print(f"\n{arguments.cases} cases, {len(report.findings)} kinds of failures.")
-    sys.exit(bool(report.findings))
+    heads = "held", "broken", "excused", "idle"
+    print(" " * 34 + "".join(f"{head:>9s}" for head in heads))
+    for rule in INVARIANTS:
+        print(f"{rule:34s}" + "".join(f"{verdicts[rule, head]:9d}" for head in heads))
+    print(f"\n{arguments.cases} cases, {len(findings)} kinds of failures.")
+    sys.exit(bool(findings))
 
 
 if __name__ == "__main__":

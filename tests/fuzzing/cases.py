@@ -1,6 +1,5 @@
 """A case: an estimator, its parameters, and a table in a container."""
 
-import inspect
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +9,7 @@ from scipy import sparse
 from sklearn_mfgd import GradientMF, MaskedGradientMF, MFImputer
 
 ESTIMATORS = {E.__name__: E for E in (GradientMF, MaskedGradientMF, MFImputer)}
+DEFAULTS = {name: E().get_params() for name, E in ESTIMATORS.items()}
 FORMATS = ("csr", "csc", "coo")
 DENSE = ("ndarray", "Fortran order", "read-only", "list", "frame", "masked array")
 SPARSE = tuple(f"{form}_{kind}" for kind in ("array", "matrix") for form in FORMATS)
@@ -28,12 +28,10 @@ class Case(NamedTuple):
 
     @property
     def fills(self):
-        """Whether this is an imputer."""
         return self.estimator == "MFImputer"
 
     @property
     def learns(self):
-        """Whether the regularization is learned."""
         return self.param("reg") == "auto"
 
     @property
@@ -50,21 +48,17 @@ class Case(NamedTuple):
 
     @property
     def rng(self):
-        """Of what an invariant compares with."""
         return np.random.RandomState(self.seed)
 
     def param(self, name):
-        """Return the value of a parameter."""
-        given = self.params.get(name, self)
-        return default_of(self.estimator, name) if given is self else given
+        """Return the value of a parameter, None of one that the estimator lacks."""
+        return self.params.get(name, DEFAULTS[self.estimator].get(name))
 
     def set(self, **params):
-        """Return the case with other parameters."""
         return self._replace(params={**self.params, **params})
 
     @property
     def is_dense(self):
-        """Whether X is given in a container that is not sparse."""
         return self.container not in SPARSE
 
     @property
@@ -73,15 +67,18 @@ class Case(NamedTuple):
         return self.estimator == "GradientMF" and not self.is_dense
 
     @property
+    def is_sampled(self):
+        return self.param("sample_posterior") or self.param("n_draws")
+
+    @property
     def is_random(self):
         """Whether a fit or its answers depend on `random_state`, by position in X."""
-        names = "sample_posterior", "n_draws", "early_stopping"
         random = self.param("init") == "random" or self.param("solver") == "sgd"
-        return random or any(self.param(name) for name in names)
+        return random or self.is_sampled or self.param("early_stopping")
 
-    def transform_options(self, options):
-        """Return what `transform` and `score` take of the options of `fit`."""
-        return {} if self.fills else options
+    @property
+    def given_factors(self):
+        return self.params["init"] if type(self.params.get("init")) is tuple else None
 
     def make(self):
         """Return the estimator, not fitted."""
@@ -92,8 +89,8 @@ class Case(NamedTuple):
         case = self._replace(X=self.X[rows][:, columns])
         if self.weight is not None:
             case = case._replace(weight=self.weight[rows][:, columns])
-        if isinstance(self.params.get("init"), tuple):
-            W, H = self.params["init"]
+        if self.given_factors:
+            W, H = self.given_factors
             case = case.set(init=(W[rows], H[columns]))
         for name in ("min_value", "max_value"):
             if isinstance(self.params.get(name), np.ndarray):
@@ -122,24 +119,11 @@ class Case(NamedTuple):
         if self.container == "list":
             return X.tolist(), options
         if self.container == "frame":
-            columns = [f"c{j}" for j in range(X.shape[1])]
-            return pd.DataFrame(X, columns=columns), options
+            return pd.DataFrame(X).add_prefix("c"), options
         X = np.array(X, order="F" if self.container == "Fortran order" else "C")
         X.flags.writeable = self.container != "read-only"
         return X, options
 
 
-def default_of(estimator, name):
-    """Return the default of a parameter; None for one that the estimator lacks."""
-    signature = inspect.signature(ESTIMATORS[estimator]).parameters
-    return signature[name].default if name in signature else None
-
-
 def containers_of(estimator):
-    """Return the names of the containers that an estimator takes."""
     return DENSE if estimator == "MFImputer" else (*DENSE, "mask", *SPARSE)
-
-
-def takes_weights(estimator):
-    """Return whether `fit` takes weights of entries."""
-    return "entry_weight" in inspect.signature(ESTIMATORS[estimator].fit).parameters

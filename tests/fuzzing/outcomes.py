@@ -4,22 +4,22 @@ import pickle
 import re
 import traceback
 import warnings
-from functools import cached_property
 
 import numpy as np
-from scipy import sparse
+
+BITS = "data", "coords", "indices", "indptr"  # of arrays, dense and sparse
 
 
 class Study:
     """A fit of a case and its answers; after an error `stage` is the method."""
 
     def __init__(self, case):
-        self.case, self.error = case, None
+        self.case, self.error, self.stage = case, None, "fit"
         self.X, self.options = case.data()
+        self.transform_options = {} if case.fills else self.options
         self.answers = {}
         self.before = fingerprint(self.X, self.options)
-        with warnings.catch_warnings(record=True) as self.warnings:
-            warnings.simplefilter("always")
+        with warnings.catch_warnings(record=True, action="always") as self.warnings:
             try:
                 self._answer()
             except Exception as error:
@@ -28,36 +28,36 @@ class Study:
 
     def _answer(self):
         """Call every method; names of answers say what they are answers to."""
-        case, X, options, answers = self.case, self.X, self.options, self.answers
-        self.stage, self.model = "fit", case.make()
-        model = self.model.fit(X, **options)
-        options = case.transform_options(options)
-        self.stage = "transform"
-        answers["transform"] = Z = model.transform(X, **options)
-        samples = case.param("sample_posterior") or case.param("n_draws")
-        if case.fills and case.learns and not samples:
-            self.stage = "impute"
-            answers["impute"], answers["std"] = model.impute(X, return_std=True)
-        elif not case.fills:
-            self.stage = "inverse_transform"
-            answers["inverse_transform"] = model.inverse_transform(Z)
-            if case.learns and not samples:
-                self.stage = "predict_entries"
-                Z, covariance = model.transform(X, return_cov=True, **options)
-                places = np.indices(case.X.shape).reshape(2, -1)
-                predicted = model.predict_entries(
-                    Z, *places, covariance=covariance, return_std=True
-                )
-                shaped = [part.reshape(case.X.shape) for part in predicted]
-                answers["predict_entries"], answers["std"] = shaped
-                answers["covariance"] = covariance
-        self.stage = "score"
-        answers["score"] = np.asarray(model.score(X, **options))
+        case, X, options, answers = (
+            self.case,
+            self.X,
+            self.transform_options,
+            self.answers,
+        )
+        self.model = case.make().fit(X, **self.options)
+        # The factorization itself, or the one within an imputer.
+        self.factorization = getattr(self.model, "factorization_", self.model)
 
-    @cached_property
-    def factorization(self):
-        """The factorization itself, or the one within an imputer."""
-        return self.model.factorization_ if self.case.fills else self.model
+        def ask(method, *args, **more):
+            self.stage = method
+            return getattr(self.model, method)(*args, **more)
+
+        answers["transform"] = Z = ask("transform", X, **options)
+        knows_std = case.learns and not case.is_sampled
+        if case.fills and knows_std:
+            answers["impute"], answers["std"] = ask("impute", X, return_std=True)
+        elif not case.fills:
+            answers["inverse_transform"] = ask("inverse_transform", Z)
+            if knows_std:
+                Z, covariance = ask("transform", X, return_cov=True, **options)
+                given = Z, *np.indices(case.X.shape).reshape(2, -1)
+                std = {"covariance": covariance, "return_std": True}
+                predicted = np.reshape(
+                    ask("predict_entries", *given, **std), (2, *case.X.shape)
+                )
+                answers["predict_entries"], answers["std"] = predicted
+                answers["covariance"] = covariance
+        answers["score"] = np.asarray(ask("score", X, **options))
 
     def attributes(self):
         """Return the numbers that the fit has left, by name."""
@@ -71,7 +71,6 @@ class Study:
         return {name: value for name, value in found.items() if value.dtype.kind == "f"}
 
     def pickled(self):
-        """Return the fitted model after a trip through a file."""
         return pickle.loads(pickle.dumps(self.model))
 
 
@@ -82,7 +81,7 @@ def complete(case, probe=None):
     """
     X, options = case.data()
     model = case.make().fit(X, **options)
-    X, options = (case if probe is None else probe).data()
+    X, options = (probe or case).data()
     if not case.fills:
         return model.inverse_transform(model.transform(X, **options))
     predicted = np.full(np.shape(X), np.nan)
@@ -92,17 +91,11 @@ def complete(case, probe=None):
 
 def fingerprint(X, options):
     """Return all bits of what is given, to tell whether they change."""
-    return [part for given in (X, *options.values()) for part in _bits(given)]
-
-
-def _bits(given):
-    if sparse.issparse(given):
-        names = ["coords"] if given.format == "coo" else ["indices", "indptr"]
-        parts = [given.data, *(getattr(given, name) for name in names)]
-        return [repr(given), *(np.asarray(part).tobytes() for part in parts)]
-    if isinstance(given, np.ma.MaskedArray):
-        return [given.data.tobytes(), given.mask.tobytes()]
-    return [np.asarray(given).tobytes()]
+    parts = []
+    for given in (X, *options.values()):
+        arrays = [getattr(given, name) for name in BITS if hasattr(given, name)]
+        parts += [np.ma.getmask(given), *(arrays or [given])]
+    return [np.asarray(part).tobytes() for part in parts]
 
 
 def place_of(error):

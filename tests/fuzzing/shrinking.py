@@ -1,5 +1,7 @@
 """Make a failing case small, and write it down as a few lines of Python."""
 
+import sys
+import textwrap
 import time
 
 import numpy as np
@@ -9,8 +11,8 @@ def size_of(case):
     """Return how much there is to read."""
     extras = len(case.params) + (case.container != "ndarray")
     extras += case.weight is not None
-    given = isinstance(case.params.get("init"), tuple)
-    return case.X.size + 3 * extras + 20 * given + (case.X.dtype == np.float32)
+    given = 20 * bool(case.given_factors)
+    return case.X.size + 3 * extras + given + (case.X.dtype == np.float32)
 
 
 def shrink(case, message, fails, seconds):
@@ -51,8 +53,10 @@ def _simpler(case):
         if type(value) is int and value > 1:
             yield case.set(**{name: 1})
             yield case.set(**{name: value // 2})
-    yield from (case._replace(weight=None),) if case.weight is not None else ()
-    yield from (case._replace(container="ndarray"),) * (case.container != "ndarray")
+    if case.weight is not None:
+        yield case._replace(weight=None)
+    if case.container != "ndarray":
+        yield case._replace(container="ndarray")
     for digits in (1, 2, 3):
         shorter = [[float(f"{x:.{digits}g}") for x in row] for row in case.X.tolist()]
         shorter = np.array(shorter, case.X.dtype)
@@ -62,27 +66,9 @@ def _simpler(case):
 
 def written(case, rule):
     """Return lines of Python, to be run in the folder of the tests."""
-    parts = [f'"{case.estimator}"', _literal(case.params), "X"]
-    if case.container != "ndarray":
-        parts.append(f'container="{case.container}"')
-    if case.weight is not None:
-        parts.append(f"weight={_literal(case.weight)}")
-    parts.append(f"seed={case.seed}")
-    lines = (
-        "from numpy import array, nan, float32, float64",
-        "from fuzzing.invariants import Case, check",
-        f"X = {_literal(case.X)}",
-        f'check(Case({", ".join(parts)}), "{rule}")',
-    )
-    return "\n".join("    " + line for line in lines)
-
-
-def _literal(value):
-    if isinstance(value, np.ndarray):
-        return f"array({value.tolist()}, {value.dtype})"
-    if isinstance(value, tuple):
-        return f"({', '.join(_literal(part) for part in value)})"
-    if isinstance(value, dict):
-        inner = ", ".join(f'"{name}": {_literal(part)}' for name, part in value.items())
-        return "{" + inner + "}"
-    return repr(value.item() if isinstance(value, np.generic) else value)
+    with np.printoptions(threshold=sys.maxsize, floatmode="unique"):
+        lines = f"""import numpy as np
+from numpy import array, nan, float32, float64
+from fuzzing.invariants import Case, check
+check({case!r}, "{rule}")"""
+    return textwrap.indent(lines, "    ")
