@@ -225,6 +225,7 @@ def test_a_weight_of_zero_is_missing(
     assert_same(model, given, (without, {"entry_weight": weights}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [
@@ -308,6 +309,7 @@ def test_a_factor_on_all_weights_is_one_on_the_ridge(
     assert found == pytest.approx(score, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [0.01, 100.0])
 def test_the_learned_noise_takes_up_a_factor_on_all_weights(planted, weights, factor):
     X = planted(share_missing=0.3).X

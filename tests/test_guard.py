@@ -41,6 +41,7 @@ def call_during(fit, act):
     return n_calls
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize(
     "Estimator, reg, method",

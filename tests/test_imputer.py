@@ -375,6 +375,7 @@ def test_samples_have_the_mean_and_the_spread_of_the_posterior(planted):
 # Searches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "grid",
     [

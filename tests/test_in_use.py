@@ -28,6 +28,7 @@ def labelled(planted):
     return data.X * units + 5 * units, data.W @ [1, -1, 0.5] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.accuracy
 def test_factors_and_imputed_values_classify_better_than_column_means(labelled):
     X, y = labelled

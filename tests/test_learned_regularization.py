@@ -213,6 +213,7 @@ def test_the_elbo_rises(X, Estimator, noise, fit_bias):
     assert (np.diff(curve) > -1e-9 * np.abs(curve).max()).all()
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.pairwise(Estimator=ESTIMATORS, fit_bias=FIT_BIAS, noise=NOISE)
 def test_fit_transform_returns_what_transform_does(X, Estimator, fit_bias, noise):
     model = Estimator(3, reg="auto", fit_bias=fit_bias, noise=noise, max_iter=20)
@@ -229,6 +230,7 @@ def test_it_does_not_depend_on_random_state(X):
         assert_array_equal(getattr(first, name), getattr(other, name))
 
 
+@pytest.mark.slow
 def test_it_does_not_depend_on_the_container(planted):
     """NaN, a mask, sparse formats, and weights of zero."""
     data = planted(share_missing=0.4)
@@ -387,6 +389,7 @@ def test_constant_data_are_fitted_to_the_constant(Estimator, noise, value):
     assert found == pytest.approx(np.full((6, 5), value), rel=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.pairwise(Estimator=ESTIMATORS, fit_bias=FIT_BIAS)
 def test_rows_and_columns_without_entries_get_the_prior(X, Estimator, fit_bias):
     X[7], X[:, 4] = np.nan, np.nan

@@ -187,6 +187,7 @@ def test_scores_are_those_of_a_loop_over_the_folds(table):
     assert_array_equal(scores["train_r2"], 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("container", [sparse.csr_array, sparse.csc_matrix])
 def test_sparse_data_have_the_scores_of_dense_ones(table, container):
     table[table > 1] = 0.0
@@ -341,6 +342,7 @@ def test_a_scorer_hides_what_the_method_score_hides(table, Estimator):
     assert 1 + squares / total == pytest.approx(model.score(table), rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [MaskedGradientMF(3), make_pipeline(StandardScaler(), MFImputer()), KNNImputer()],
@@ -354,6 +356,7 @@ def test_cross_val_score_takes_a_scorer_without_y(table, model):
     assert_allclose(scaled, 4 * scores, rtol=0.02)  # in units of X
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "estimator, n_jobs", [(GradientMF(), None), (MFImputer(), 2)], ids=str
 )

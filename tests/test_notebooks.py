@@ -58,6 +58,7 @@ class TestTraffic:
         assert (np.diff(model.loss_curve_) < 0).all()
         assert model.reconstruction_err_ < np.linalg.norm(speeds)
 
+    @pytest.mark.slow
     @pytest.mark.accuracy
     def test_eta_auto_ends_within_a_thousandth_of_the_truncated_svd(self, speeds):
         eigenvalues = np.linalg.eigvalsh(speeds @ speeds.T)[::-1]

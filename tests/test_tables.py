@@ -96,6 +96,7 @@ def test_an_imputer_that_looks_for_another_value_respects_the_mask(table, dtype)
     assert_array_equal(found, MFImputer(max_iter=20).fit_transform(X))
 
 
+@pytest.mark.slow
 def test_model_selection_respects_the_mask(model, table):
     given = masked(table, -999)
     for found, expected in zip(
