@@ -13,15 +13,11 @@ from functools import partial
 import numpy as np
 from sklearn.utils import check_random_state
 
-from .cases import Case  # noqa: F401  reproducers take it from here
-from .outcomes import Study, complete, place_of
+from .cases import Study, complete, place_of
 from .relations import RELATIONS, Moot, idle_if
 
 TOLERANCE = {8: 1e-6, 4: 1e-3}  # in deviations of a column, by bytes of a number
 PLACES = "X|columns?|rows?|features?|samples?|mask|entry_weight|entry|entries"
-
-
-# Of what a fit says
 
 
 def errors_are_clear(study):
@@ -50,7 +46,6 @@ def _text(error):
 
 
 def numpy_does_not_warn(study):
-    """No RuntimeWarning of NumPy comes through."""
     for warning in study.warnings:
         where = f"{warning.filename.rsplit('/', 1)[-1]}:{warning.lineno}"
         of_numpy = RuntimeWarning, np.exceptions.ComplexWarning
@@ -60,15 +55,10 @@ def numpy_does_not_warn(study):
 
 
 def nothing_given_is_changed(study):
-    """X, mask and weights keep every bit."""
     assert study.before == study.after, "X, mask or weights are changed"
 
 
-# Of the numbers
-
-
 def answers_are_finite(study):
-    """What is predicted is finite, as are the score and the deviations."""
     for name, value in study.answers.items():
         finite = np.isfinite(value)
         by_column = study.case.fills or study.case.param("fit_bias") == "columns"
@@ -130,7 +120,6 @@ def _sum_of_squares(case):
 
 
 def single_precision_is_kept(study):
-    """float32 in, float32 out; float64 otherwise."""
     for name in {"transform", "std"} & set(study.answers):
         kind = study.answers[name].dtype
         same = kind == study.case.X.dtype or study.case.container == "list"
@@ -138,7 +127,6 @@ def single_precision_is_kept(study):
 
 
 def observed_entries_come_back(study):
-    """What an imputer is given comes back bit by bit."""
     case = study.case
     idle_if(not case.fills)
     X = case.X[:, case.kept]
@@ -148,9 +136,8 @@ def observed_entries_come_back(study):
 
 
 def imputed_values_keep_limits(study):
-    """What is imputed lies between `min_value` and `max_value`."""
     case = study.case
-    idle_if(not {"min_value", "max_value"} & set(case.params))
+    idle_if(not case.limits)
     filled = study.answers["transform"][:, : case.kept.sum()]
     missing = np.isnan(case.X[:, case.kept])
     for name, sign in (("min_value", 1), ("max_value", -1)):
@@ -159,17 +146,12 @@ def imputed_values_keep_limits(study):
         assert not beyond.any(), f"{filled[beyond][:1]} is beyond {name}"
 
 
-# Of one fit and another
-
-
 def fit_transform_is_transform(study):
-    """`fit_transform` returns what `fit` and then `transform` return."""
     idle_if(study.case.params.get("warm_start"))
     _require_same(study, study.case.make().fit_transform(study.X, **study.options))
 
 
 def pickling_keeps_results(study):
-    """A model that was pickled answers with the same bits."""
     again = study.pickled().transform(study.X, **study.transform_options)
     same = np.array_equal(again, study.answers["transform"], equal_nan=True)
     seeded = study.case.param("random_state") is not None
@@ -192,7 +174,6 @@ def warm_starts_go_on(study):
 
 
 def rows_are_folded_in_one_by_one(study):
-    """What a row gets does not depend on the others."""
     idle_if(study.case.param("sample_posterior"))
     rows = np.flatnonzero(study.case.rng.uniform(size=len(study.case.X)) < 0.5)
     idle_if(rows.size == 0 or not np.isfinite(study.answers["transform"]).all())
@@ -221,9 +202,6 @@ def _require_same(study, found, rows=slice(None)):
     worst = _distance(found, expected, size)
     same = worst <= TOLERANCE[expected.dtype.itemsize]
     assert same, f"differs by {worst:.2g} deviations of a column"
-
-
-# Of a case and what it is changed to
 
 
 def related(name, study):

@@ -25,10 +25,6 @@ def _change(case, there=lambda X: X, back=lambda predicted: predicted, **params)
     return case._replace(X=there(case.X)).set(**params), there, back
 
 
-def _has_limits(case):
-    return {"min_value", "max_value"} & set(case.params)
-
-
 def _as_complete(case):
     """Whether a solver of complete data is chosen, which takes another way."""
     complete = not np.isnan(case.X).any() and case.weight is None
@@ -50,18 +46,18 @@ def unit(case):
     """All of X is multiplied by a number; so are the predictions."""
     _idle_unless_numbers_can_change(case)
     factor, reg = case.rng.choice(FACTORS), case.param("reg")
-    plain, limits = case.param("fit_bias") is False, _has_limits(case)
+    plain = case.param("fit_bias") is False
     if case.is_sampled:
         factor = abs(factor)  # what is sampled has the sign of its random numbers
     if reg == 0.0 and not plain:
         # Of the solutions that fit as well the smallest is taken, in units that are
         # powers of four, and biases are measured by another power than factors.
         factor = case.rng.choice([4.0, 1 / 16])
-    idle_if(factor < 0 and (case.given_factors or limits))
+    idle_if(factor < 0 and (case.given_factors or case.limits))
     idle_if(
         factor < 0 and (case.param("init") == "random" or case.param("solver") == "sgd")
     )
-    params = {name: factor * case.params[name] for name in limits}
+    params = {name: factor * limit for name, limit in case.limits.items()}
     if reg not in ("auto", 0.0) and not (case.fills and case.param("scale")):
         # The ridge of biases and that of factors have two units.
         idle_if(case.fills or not plain or factor < 0)
@@ -82,7 +78,7 @@ def unit_of_columns(case):
     idle_if(not (case.fills and case.param("scale")))
     _idle_unless_numbers_can_change(case)
     factors = case.rng.choice(np.abs(FACTORS), case.X.shape[1])
-    params = {name: factors * case.params[name] for name in _has_limits(case)}
+    params = {name: factors * limit for name, limit in case.limits.items()}
     # Of the type of X: so are the products.
     factors = factors.astype(case.X.dtype)
     return _change(case, lambda X: X * factors, lambda found: found / factors, **params)
@@ -104,7 +100,7 @@ def shift(case):
         sizes[:] = sizes.max()
     n_shifts = sizes.size if case.fills else 1
     shifts = sizes * case.rng.choice([-1.0, 1.0, 10.0, 1000.0], n_shifts)
-    params = {name: shifts + case.params[name] for name in _has_limits(case)}
+    params = {name: shifts + limit for name, limit in case.limits.items()}
     return _change(case, lambda X: X + shifts, lambda found: found - shifts, **params)
 
 
@@ -154,8 +150,8 @@ def dtype(case):
 
 def empty_lines(case):
     """Rows and columns without an entry are added somewhere."""
-    idle_if(case.is_random or case.unstored_is_zero or case.given_factors)
-    idle_if(_has_limits(case))
+    idle_if(case.is_random or case.unstored_is_zero)
+    idle_if(case.given_factors or case.limits)
     rng, shape = case.rng, np.array(case.X.shape)
     more = rng.randint(0, 4, 2) * rng.choice([1, 10])
     rows, columns = (

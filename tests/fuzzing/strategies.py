@@ -13,18 +13,11 @@ EVERYDAY = (1.0, 1.0, 1.0, 0.01, 7.0, 1e3, 1e6)
 EXTREME = (1e-300, 1e-160, 1e-100, 1e-30, 1e30, 1e76, 1e100, 1e154, 1e160, 1e300)
 
 
-def _low_rank(rng, m, n):
-    X = rng.standard_normal((m, 2)) @ rng.standard_normal((2, n))
-    return X + 0.1 * rng.standard_normal((m, n))
-
-
-def _with_an_outlier(rng, m, n):
-    place = rng.randint(m * n)
-    return np.where(np.arange(m * n).reshape(m, n) == place, 1e4, rng.randn(m, n))
-
-
 TABLES = {
-    "low rank": _low_rank,
+    "low rank": lambda rng, m, n: (
+        rng.standard_normal((m, 2)) @ rng.standard_normal((2, n))
+        + 0.1 * rng.standard_normal((m, n))
+    ),
     "exactly low rank": lambda rng, m, n: np.outer(rng.randn(m), rng.randn(n)),
     "noise": lambda rng, m, n: rng.standard_normal((m, n)),
     "ratings": lambda rng, m, n: rng.randint(1, 6, (m, n)).astype(float),
@@ -32,57 +25,49 @@ TABLES = {
     "ones": lambda rng, m, n: np.ones((m, n)),
     "zeros": lambda rng, m, n: np.zeros((m, n)),
     "heavy tails": lambda rng, m, n: np.exp(2 * rng.standard_normal((m, n))),
-    "outlier": _with_an_outlier,
+    "outlier": lambda rng, m, n: np.where(
+        np.arange(m * n).reshape(m, n) == rng.randint(m * n), 1e4, rng.randn(m, n)
+    ),
     "same columns": lambda rng, m, n: np.repeat(rng.randn(m, 1), n, axis=1),
     "same rows": lambda rng, m, n: np.repeat(rng.randn(1, n), m, axis=0),
     "ramp": lambda rng, m, n: np.arange(m * n, dtype=float).reshape(m, n),
 }
 
 
-def _column(change):
-    """Change a column at random; ``change(rng, X, j)`` returns its values."""
-
-    def flaw(rng, X):
-        j = rng.randint(X.shape[1])
-        X[:, j] = change(rng, X, j)
-
-    return flaw
-
-
-def _row(change):
-    return lambda rng, X: _column(change)(rng, X.T)
-
-
 def _keep_one(rng, X, j):
     return np.where(np.arange(len(X)) == rng.randint(len(X)), X[:, j], np.nan)
-
-
-def _hide(pattern):
-    """Make entries missing; ``pattern(rng, shape)`` is True for those."""
-
-    def flaw(rng, X):
-        X[pattern(rng, X.shape)] = np.nan
-
-    return flaw
 
 
 def _block(rng, shape):
     return np.outer(*(rng.uniform(size=size) < 0.5 for size in shape))
 
 
-FLAWS = {
-    "empty column": _column(lambda rng, X, j: np.nan),
-    "empty row": _row(lambda rng, X, j: np.nan),
-    "constant column": _column(lambda rng, X, j: rng.choice([0.0, 1e-6, 0.3, 1e6])),
-    "one value in a column": _column(_keep_one),
-    "one value in a row": _row(_keep_one),
-    "copy of a column": _column(lambda rng, X, j: X[:, rng.randint(X.shape[1])]),
-    "a tenth missing": _hide(lambda rng, shape: rng.uniform(size=shape) < 0.1),
-    "a third missing": _hide(lambda rng, shape: rng.uniform(size=shape) < 0.3),
-    "nine tenths missing": _hide(lambda rng, shape: rng.uniform(size=shape) < 0.9),
-    "a block missing": _hide(_block),
-    "a triangle missing": _hide(lambda rng, shape: np.triu(np.ones(shape, bool), 1)),
+# What a column or row at random becomes, and what is made missing.
+LINES = {
+    "empty column": lambda rng, X, j: np.nan,
+    "empty row": lambda rng, X, j: np.nan,
+    "constant column": lambda rng, X, j: rng.choice([0.0, 1e-6, 0.3, 1e6]),
+    "one value in a column": _keep_one,
+    "one value in a row": _keep_one,
+    "copy of a column": lambda rng, X, j: X[:, rng.randint(X.shape[1])],
 }
+HOLES = {
+    "a tenth": lambda rng, shape: rng.uniform(size=shape) < 0.1,
+    "a third": lambda rng, shape: rng.uniform(size=shape) < 0.3,
+    "nine tenths": lambda rng, shape: rng.uniform(size=shape) < 0.9,
+    "a block": _block,
+    "a triangle": lambda rng, shape: np.triu(np.ones(shape, bool), 1),
+}
+
+
+def _spoil(X, flaw, rng):
+    if flaw in HOLES:
+        X[HOLES[flaw](rng, X.shape)] = np.nan
+        return
+    X = X.T if flaw.endswith("row") else X
+    j = rng.randint(X.shape[1])
+    X[:, j] = LINES[flaw](rng, X, j)
+
 
 OFFSETS = {
     "none": lambda rng, n: np.zeros(n),
@@ -112,8 +97,8 @@ def tables(draw):
     kind = draw(rarely(["low rank", "noise", "ratings"], list(TABLES), 2))
     X = TABLES[kind](rng, m, n)
     X = X + OFFSETS[draw(rarely(["none"], list(OFFSETS), 3))](rng, n)
-    for flaw in draw(st.lists(st.sampled_from(list(FLAWS)), max_size=3)):
-        FLAWS[flaw](rng, X)
+    for flaw in draw(st.lists(st.sampled_from([*LINES, *HOLES]), max_size=3)):
+        _spoil(X, flaw, rng)
     X = X * draw(rarely(EVERYDAY, EXTREME, 20))
     dtype = draw(rarely([np.float64], [np.float32], 4))
     too_large = np.nanmax(np.abs(X), initial=0) > np.finfo(dtype).max / 1e3
@@ -159,14 +144,6 @@ def ways_of_fitting(draw, estimator, X):
 
 
 @st.composite
-def weights(draw, shape):
-    """Weights of entries, of which some are zero."""
-    rng = np.random.RandomState(draw(st.integers(0, 1000)))
-    weight = rng.choice(draw(rarely([(1, 2)], [(0, 1), (0.1, 10)], 2)), shape)
-    return weight * draw(rarely([1.0], [1e-30, 1e-10, 1e10, 1e30], 6))
-
-
-@st.composite
 def cases(draw, estimators=tuple(ESTIMATORS)):
     """A case for any invariant."""
     estimator = draw(st.sampled_from(estimators))
@@ -179,7 +156,10 @@ def cases(draw, estimators=tuple(ESTIMATORS)):
     elif container not in DENSE[:1]:
         params.pop("missing_values", None)
     if not zeros and draw(rarely([False], [True], 6)):
-        weight = draw(weights(X.shape)).astype(X.dtype)
+        rng = np.random.RandomState(draw(st.integers(0, 1000)))
+        weight = rng.choice(draw(rarely([(1, 2)], [(0, 1), (0.1, 10)], 2)), X.shape)
+        unit = draw(rarely([1.0], [1e-30, 1e-10, 1e10, 1e30], 6))
+        weight = (weight * unit).astype(X.dtype)
     if container == "list":
         X = X.astype(np.float64)
     return Case(estimator, params, X, container, weight, draw(st.integers(0, 10**6)))
