@@ -51,12 +51,9 @@ def kind_of(rule, case, message):
     return rule, case.estimator, words[:60], reg, case.X.dtype.name, kind, size
 
 
-def run(n_cases, number=0, names=tuple(ESTIMATORS), watch=None):
-    """Put random cases of a seed to the rules; call ``watch(findings, n_done)``.
-
-    Return findings by kind, and how often each rule had each verdict.
-    """
-    findings, verdicts = {}, Counter()
+def run(n_cases, number=0, names=tuple(ESTIMATORS)):
+    """Return findings by kind, and how often each rule had each verdict."""
+    findings, verdicts, begin = {}, Counter(), time.perf_counter()
     for start in range(0, n_cases, CHUNK):
         n = min(CHUNK, n_cases - start)
 
@@ -80,17 +77,19 @@ def run(n_cases, number=0, names=tuple(ESTIMATORS), watch=None):
                     findings[kind] = smallest._replace(count=known.count + 1)
 
         put()
-        if watch is not None:
-            watch(findings, start + n)
+        seconds, kinds = time.perf_counter() - begin, len(findings)
+        progress = f"{start + n} cases, {seconds:.0f} s, {kinds} kinds of failures"
+        print(progress, file=sys.stderr, flush=True)
     return findings, verdicts
 
 
 def size_of(case):
     """Return how much there is to read."""
-    extras = len(case.params) + (case.container != "ndarray")
-    extras += case.weight is not None
-    given = 20 * bool(case.given_factors)
-    return case.X.size + 3 * extras + given + (case.X.dtype == np.float32)
+    extras = (
+        len(case.params) + (case.container != "ndarray") + (case.weight is not None)
+    )
+    extras = 3 * extras + 20 * bool(case.given_factors)
+    return case.X.size + extras + (case.X.dtype == np.float32)
 
 
 def shrink(case, message, fails, seconds):
@@ -98,19 +97,14 @@ def shrink(case, message, fails, seconds):
 
     ``fails(case)`` returns the message of a failure of the same kind, or None.
     """
-    end, smaller = time.perf_counter() + seconds, True
-    while smaller:
-        smaller = False
-        for candidate in _simpler(case):
-            if time.perf_counter() > end:
-                break
-            try:
-                found = fails(candidate)
-            except Exception:  # not a case any more
-                continue
-            if found is not None:
-                case, message, smaller = candidate, found, True
-                break
+    end, candidates = time.perf_counter() + seconds, _simpler(case)
+    while time.perf_counter() < end and (candidate := next(candidates, None)):
+        try:
+            found = fails(candidate)
+        except Exception:  # not a case any more
+            continue
+        if found is not None:
+            case, message, candidates = candidate, found, _simpler(candidate)
     return case, message
 
 
@@ -153,7 +147,7 @@ check({case!r}, "{rule}")"""
     return textwrap.indent(lines, "    ")
 
 
-def described(kind, finding, seconds=10):
+def described(kind, finding, seconds):
     """Return the lines to print of a kind of failure."""
 
     def fails(case):
@@ -175,15 +169,8 @@ def main():
     )
     parser.add_argument("--patience", type=float, default=10, help="to shrink, seconds")
     arguments = parser.parse_args()
-    start = time.perf_counter()
-
-    def watch(findings, done):
-        seconds = time.perf_counter() - start
-        progress = f"{done} cases, {seconds:.0f} s, {len(findings)} kinds of failures"
-        print(progress, file=sys.stderr, flush=True)
-
     names = tuple(arguments.estimators)
-    findings, verdicts = run(arguments.cases, arguments.seed, names, watch)
+    findings, verdicts = run(arguments.cases, arguments.seed, names)
     for kind, finding in sorted(findings.items()):
         print(described(kind, finding, arguments.patience), flush=True)
     heads = "held", "broken", "excused", "idle"

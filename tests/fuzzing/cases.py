@@ -83,6 +83,10 @@ class Case(NamedTuple):
         return random or self.is_sampled or self.param("early_stopping")
 
     @property
+    def is_unseeded(self):
+        return self.is_random and self.param("random_state") is None
+
+    @property
     def given_factors(self):
         return self.params["init"] if type(self.params.get("init")) is tuple else None
 

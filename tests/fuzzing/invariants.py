@@ -104,19 +104,14 @@ def objective_goes_one_way(study):
         limit = (1e-3 if single else 1e-6) * size
     else:
         name, worst = "objective rises", np.diff(curve).max(initial=0)
+        X, weight = case.X, 1.0 if case.weight is None else case.weight
+        if case.fills:  # the objective counts in these units
+            X = X * 0 + (1.0 if case.param("scale") else deviations(case))
         # Where the fit is exact, F is what rounding leaves of the squares of X.
-        size = curve.max(initial=0) + 1e-3 * _sum_of_squares(case)
+        squares = (weight * X.astype(np.float64) ** 2)[case.observed]
+        size = curve.max(initial=0) + 1e-3 * 0.5 * squares.sum()
         limit = (1e-4 if single else 1e-9) * size
     assert worst <= limit, f"{name} by {worst:.3g}; it is about {size:.3g}"
-
-
-def _sum_of_squares(case):
-    """In the units in which the objective is counted."""
-    X = case.X.astype(np.float64)
-    if case.fills:
-        X = X * 0 + (1.0 if case.param("scale") else deviations(case))
-    squares = X**2 if case.weight is None else case.weight * X**2
-    return 0.5 * squares[case.observed].sum()
 
 
 def single_precision_is_kept(study):
@@ -160,7 +155,7 @@ def pickling_keeps_results(study):
 
 def a_second_fit_is_the_same(study):
     """A fit leaves nothing behind that the next one could see."""
-    idle_if(study.case.params.get("warm_start") or _is_unseeded(study.case))
+    idle_if(study.case.params.get("warm_start") or study.case.is_unseeded)
     model = study.pickled().fit(study.X, **study.options)
     _require_same(study, model.transform(study.X, **study.transform_options))
 
@@ -182,15 +177,10 @@ def rows_are_folded_in_one_by_one(study):
     _require_same(study, study.model.transform(X, **options), rows)
 
 
-def _is_unseeded(case):
-    """Whether a fit takes numbers from the generator of NumPy, without a seed."""
-    return case.is_random and case.param("random_state") is None
-
-
 def _require_same(study, found, rows=slice(None)):
     """Compare with what `transform` has returned, in deviations of columns."""
     case, expected = study.case, study.answers["transform"][rows]
-    idle_if(_is_unseeded(case))
+    idle_if(case.is_unseeded)
     assert found.shape == expected.shape, f"shape {found.shape}, not {expected.shape}"
     idle_if(not np.isfinite(expected).all())  # another rule's
     size = deviations(case)
@@ -225,9 +215,12 @@ def related(name, study):
         return
     rounded = np.abs(case.X) + (np.abs(other.X) if name == "shift" else 0)
     rounding = 4 * np.finfo(f"f{n_bytes}").eps * rounded
-    jittered = [complete(_jittered(case, rounding, k), probe) for k in range(4)]
-    if worst <= 100 * max(_distance(moved, expected, size) for moved in jittered):
-        raise Moot("excused")
+    for k in range(4):
+        noise = np.random.RandomState(k).choice([-1.0, 0.0, 1.0], case.X.shape)
+        X = (case.X + rounding * noise).astype(case.X.dtype)
+        moved = complete(case._replace(X=X), probe)
+        if worst <= 100 * _distance(moved, expected, size):
+            raise Moot("excused")
     given = f" as {other.container}" if name == "container" else ""
     message = f"predictions{given} differ by {worst:.2g} deviations of a column"
     raise AssertionError(message)
@@ -235,7 +228,7 @@ def related(name, study):
 
 def _repeatable(case, name):
     """Let two fits of a case be the same; round what single precision is to hold."""
-    if _is_unseeded(case):
+    if case.is_unseeded:
         case = case.set(random_state=0)
     if case.params.get("warm_start"):
         case = case.set(warm_start=False)
@@ -264,12 +257,6 @@ def _hide_more(case):
     if case.unstored_is_zero:
         return case  # no sparse X of it has missing entries
     return case._replace(X=np.where(hidden, np.nan, case.X).astype(case.X.dtype))
-
-
-def _jittered(case, sizes, seed):
-    """Move every number by about its rounding."""
-    noise = np.random.RandomState(seed).choice([-1.0, 0.0, 1.0], case.X.shape)
-    return case._replace(X=(case.X + sizes * noise).astype(case.X.dtype))
 
 
 def deviations(case):
@@ -307,7 +294,6 @@ OTHERS = [fit_transform_is_transform, a_second_fit_is_the_same]
 OTHERS += [rows_are_folded_in_one_by_one]
 INVARIANTS = {rule.__name__: rule for rule in OF_ERRORS + OWN + OTHERS}
 INVARIANTS |= {f"same_up_to_{name}": partial(related, name) for name in RELATIONS}
-N_CHOSEN = 2
 
 
 def chosen(case):
@@ -316,7 +302,7 @@ def chosen(case):
     names = list(INVARIANTS)
     # Not by the seed alone: hypothesis likes small ones.
     rng = np.random.RandomState(zlib.crc32(case.X.tobytes()) ^ case.seed)
-    return names[:n_own] + list(rng.choice(names[n_own:], N_CHOSEN, replace=False))
+    return names[:n_own] + list(rng.choice(names[n_own:], 2, replace=False))
 
 
 def verdict(name, study):

@@ -74,7 +74,6 @@ def unit(case):
 
 
 def unit_of_columns(case):
-    """Each column is multiplied by a number of its own."""
     idle_if(not (case.fills and case.param("scale")))
     _idle_unless_numbers_can_change(case)
     factors = case.rng.choice(np.abs(FACTORS), case.X.shape[1])
@@ -105,7 +104,6 @@ def shift(case):
 
 
 def order(case):
-    """Rows and columns are permuted."""
     idle_if(case.is_random)
     rng = case.rng
     rows, columns = (rng.permutation(size) for size in case.X.shape)
@@ -115,7 +113,6 @@ def order(case):
 
 
 def container(case):
-    """The same numbers come in another container."""
     excluded = {case.container}
     if case.estimator == "GradientMF":  # what is not stored is zero, not missing
         excluded |= set((*DENSE, "mask") if case.unstored_is_zero else SPARSE)
@@ -171,7 +168,6 @@ def empty_lines(case):
 
 
 def unit_of_weights(case):
-    """All weights are multiplied by a number."""
     idle_if(case.weight is None or case.param("eta") != "auto")
     factor = case.rng.choice([3.0, 0.1, 1e-10, 1e10])
     idle_if(not _everyday(case.weight * factor))
