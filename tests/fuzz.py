@@ -66,15 +66,11 @@ def run(n_cases, number=0, names=tuple(ESTIMATORS)):
                 found, message = verdict(rule, study)
                 verdicts[rule, found] += 1
                 if found == "broken":
-                    kind, new = (
-                        kind_of(rule, case, message),
-                        Finding(rule, case, message),
-                    )
+                    new = Finding(rule, case, message)
+                    kind = kind_of(rule, case, message)
                     known = findings.get(kind, new)
-                    smallest = min(
-                        known, new, key=lambda finding: size_of(finding.case)
-                    )
-                    findings[kind] = smallest._replace(count=known.count + 1)
+                    smaller = new if size_of(case) < size_of(known.case) else known
+                    findings[kind] = smaller._replace(count=known.count + 1)
 
         put()
         seconds, kinds = time.perf_counter() - begin, len(findings)
@@ -85,11 +81,10 @@ def run(n_cases, number=0, names=tuple(ESTIMATORS)):
 
 def size_of(case):
     """Return how much there is to read."""
-    extras = (
-        len(case.params) + (case.container != "ndarray") + (case.weight is not None)
-    )
-    extras = 3 * extras + 20 * bool(case.given_factors)
-    return case.X.size + extras + (case.X.dtype == np.float32)
+    extras = len(case.params) + (case.container != "ndarray")
+    extras += case.weight is not None
+    given = 20 * bool(case.given_factors)
+    return case.X.size + 3 * extras + given + (case.X.dtype == np.float32)
 
 
 def shrink(case, message, fails, seconds):
