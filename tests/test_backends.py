@@ -349,6 +349,7 @@ adaptive_or_fixed = pytest.mark.parametrize(
 
 
 class TestStochasticSteps:
+    @pytest.mark.slow
     @adaptive_or_fixed
     def test_are_the_same_at_every_rank(self, compiled, dtype, adaptive):
         for flags in FLAGS:

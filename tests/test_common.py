@@ -37,6 +37,7 @@ def assert_conformant():
     return check
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("Estimator", [*ESTIMATORS, MFImputer])
 def test_the_defaults_are_conformant(Estimator, assert_conformant):
     # No convention is about the number of sweeps, of which there would be many.

@@ -282,6 +282,7 @@ def test_a_factor_on_all_weights_is_one_on_the_ridge(
     assert found == pytest.approx(score, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_learned_noise_takes_up_a_factor_on_all_weights(planted, weights):
     X, factor = planted(share_missing=0.3).X, 100.0
     model, scaled = MaskedGradientMF(5), MaskedGradientMF(5)

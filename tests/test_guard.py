@@ -40,6 +40,7 @@ def call_during(fit, act):
     return n_calls
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("reg", [0.1, "auto"])
 @pytest.mark.parametrize(

@@ -213,6 +213,7 @@ def test_the_elbo_rises(X, Estimator, noise, fit_bias):
     assert (np.diff(curve) > -1e-9 * np.abs(curve).max()).all()
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.pairwise(Estimator=ESTIMATORS, fit_bias=FIT_BIAS, noise=NOISE)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_fit_transform_returns_what_transform_does(X, Estimator, fit_bias, noise):
@@ -391,6 +392,7 @@ def test_constant_data_are_fitted_to_the_constant(Estimator, noise, value):
     assert found == pytest.approx(np.full((6, 5), value), rel=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.pairwise(Estimator=ESTIMATORS, fit_bias=FIT_BIAS)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_rows_and_columns_without_entries_get_the_prior(X, Estimator, fit_bias):

@@ -179,6 +179,7 @@ def test_scores_are_those_of_a_loop_over_the_folds(table):
     assert_array_equal(scores["train_r2"], 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("container", [sparse.csr_array, sparse.csc_matrix])
 def test_sparse_data_have_the_scores_of_dense_ones(table, container):
     table[table > 1] = 0.0
@@ -310,6 +311,7 @@ def test_cross_val_score_takes_a_scorer_without_y(table, model):
     assert_allclose(scaled, 4 * scores, rtol=0.02)  # in units of X
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator, n_jobs", [(GradientMF(), None), (MFImputer(), 2)])
 def test_a_grid_search_finds_the_rank_by_a_scorer(planted, estimator, n_jobs):
     X = planted(m=150, n=15, rank=2, noise=0.3, share_missing=0.1).X

@@ -1,6 +1,10 @@
-"""A case: an estimator, its parameters, and a table in a container."""
+"""A case: an estimator, parameters, a table in a container; and what comes of it."""
 
-import inspect
+import pickle
+import re
+import traceback
+import warnings
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,9 +14,11 @@ from scipy import sparse
 from sklearn_mfgd import GradientMF, MaskedGradientMF, MFImputer
 
 ESTIMATORS = {E.__name__: E for E in (GradientMF, MaskedGradientMF, MFImputer)}
+DEFAULTS = {name: E().get_params() for name, E in ESTIMATORS.items()}
 FORMATS = ("csr", "csc", "coo")
 DENSE = ("ndarray", "Fortran order", "read-only", "list", "frame", "masked array")
 SPARSE = tuple(f"{form}_{kind}" for kind in ("array", "matrix") for form in FORMATS)
+BITS = "data", "coords", "indices", "indptr"  # of arrays, dense and sparse
 MASKED = -987.0  # what stands where a mask says that nothing is observed
 
 
@@ -28,12 +34,10 @@ class Case(NamedTuple):
 
     @property
     def fills(self):
-        """Whether this is an imputer."""
         return self.estimator == "MFImputer"
 
     @property
     def learns(self):
-        """Whether the regularization is learned."""
         return self.param("reg") == "auto"
 
     @property
@@ -50,21 +54,17 @@ class Case(NamedTuple):
 
     @property
     def rng(self):
-        """Of what an invariant compares with."""
         return np.random.RandomState(self.seed)
 
     def param(self, name):
-        """Return the value of a parameter."""
-        given = self.params.get(name, self)
-        return default_of(self.estimator, name) if given is self else given
+        """Return the value of a parameter, None of one that the estimator lacks."""
+        return self.params.get(name, DEFAULTS[self.estimator].get(name))
 
     def set(self, **params):
-        """Return the case with other parameters."""
         return self._replace(params={**self.params, **params})
 
     @property
     def is_dense(self):
-        """Whether X is given in a container that is not sparse."""
         return self.container not in SPARSE
 
     @property
@@ -73,18 +73,29 @@ class Case(NamedTuple):
         return self.estimator == "GradientMF" and not self.is_dense
 
     @property
+    def is_sampled(self):
+        return self.param("sample_posterior") or self.param("n_draws")
+
+    @property
     def is_random(self):
         """Whether a fit or its answers depend on `random_state`, by position in X."""
-        names = "sample_posterior", "n_draws", "early_stopping"
         random = self.param("init") == "random" or self.param("solver") == "sgd"
-        return random or any(self.param(name) for name in names)
+        return random or self.is_sampled or self.param("early_stopping")
 
-    def transform_options(self, options):
-        """Return what `transform` and `score` take of the options of `fit`."""
-        return {} if self.fills else options
+    @property
+    def is_unseeded(self):
+        return self.is_random and self.param("random_state") is None
+
+    @property
+    def given_factors(self):
+        return self.params["init"] if type(self.params.get("init")) is tuple else None
+
+    @property
+    def limits(self):
+        names = {"min_value", "max_value"} & set(self.params)
+        return {name: self.params[name] for name in names}
 
     def make(self):
-        """Return the estimator, not fitted."""
         return ESTIMATORS[self.estimator](**self.params)
 
     def take(self, rows=slice(None), columns=slice(None)):
@@ -92,12 +103,12 @@ class Case(NamedTuple):
         case = self._replace(X=self.X[rows][:, columns])
         if self.weight is not None:
             case = case._replace(weight=self.weight[rows][:, columns])
-        if isinstance(self.params.get("init"), tuple):
-            W, H = self.params["init"]
+        if self.given_factors:
+            W, H = self.given_factors
             case = case.set(init=(W[rows], H[columns]))
-        for name in ("min_value", "max_value"):
-            if isinstance(self.params.get(name), np.ndarray):
-                case = case.set(**{name: self.params[name][columns]})
+        for name, limit in self.limits.items():
+            if isinstance(limit, np.ndarray):
+                case = case.set(**{name: limit[columns]})
         return case
 
     def data(self):
@@ -122,24 +133,108 @@ class Case(NamedTuple):
         if self.container == "list":
             return X.tolist(), options
         if self.container == "frame":
-            columns = [f"c{j}" for j in range(X.shape[1])]
-            return pd.DataFrame(X, columns=columns), options
+            return pd.DataFrame(X).add_prefix("c"), options
         X = np.array(X, order="F" if self.container == "Fortran order" else "C")
         X.flags.writeable = self.container != "read-only"
         return X, options
 
 
-def default_of(estimator, name):
-    """Return the default of a parameter; None for one that the estimator lacks."""
-    signature = inspect.signature(ESTIMATORS[estimator]).parameters
-    return signature[name].default if name in signature else None
-
-
 def containers_of(estimator):
-    """Return the names of the containers that an estimator takes."""
     return DENSE if estimator == "MFImputer" else (*DENSE, "mask", *SPARSE)
 
 
-def takes_weights(estimator):
-    """Return whether `fit` takes weights of entries."""
-    return "entry_weight" in inspect.signature(ESTIMATORS[estimator].fit).parameters
+class Study:
+    """A fit of a case and its answers; after an error `stage` is the method."""
+
+    def __init__(self, case):
+        self.case, self.error, self.stage = case, None, "fit"
+        self.X, self.options = case.data()
+        self.transform_options = {} if case.fills else self.options
+        self.answers = {}
+        self.before = fingerprint(self.X, self.options)
+        with warnings.catch_warnings(record=True, action="always") as self.warnings:
+            try:
+                self._answer()
+            except Exception as error:
+                self.error = error
+        self.after = fingerprint(self.X, self.options)
+
+    def _answer(self):
+        """Call every method; names of answers say what they are answers to."""
+        case, X, options, answers = (
+            self.case,
+            self.X,
+            self.transform_options,
+            self.answers,
+        )
+        self.model = case.make().fit(X, **self.options)
+        # The factorization itself, or the one within an imputer.
+        self.factorization = getattr(self.model, "factorization_", self.model)
+
+        def ask(method, *args, **more):
+            self.stage = method
+            return getattr(self.model, method)(*args, **more)
+
+        answers["transform"] = Z = ask("transform", X, **options)
+        knows_std = case.learns and not case.is_sampled
+        if case.fills and knows_std:
+            answers["impute"], answers["std"] = ask("impute", X, return_std=True)
+        elif not case.fills:
+            answers["inverse_transform"] = ask("inverse_transform", Z)
+            if knows_std:
+                Z, covariance = ask("transform", X, return_cov=True, **options)
+                given = Z, *np.indices(case.X.shape).reshape(2, -1)
+                std = {"covariance": covariance, "return_std": True}
+                predicted = np.reshape(
+                    ask("predict_entries", *given, **std), (2, *case.X.shape)
+                )
+                answers["predict_entries"], answers["std"] = predicted
+                answers["covariance"] = covariance
+        answers["score"] = np.asarray(ask("score", X, **options))
+
+    def attributes(self):
+        """Return the numbers that the fit has left, by name."""
+        found = {}
+        for model in (self.factorization, self.model):
+            for name in filter(re.compile(r"[a-z]\w*_").fullmatch, dir(model)):
+                value = getattr(model, name, None)
+                if isinstance(value, (float, list, np.ndarray)):
+                    found[f"{type(model).__name__}.{name}"] = np.asarray(value)
+        return {name: value for name, value in found.items() if value.dtype.kind == "f"}
+
+    def pickled(self):
+        return pickle.loads(pickle.dumps(self.model))
+
+
+def complete(case, probe=None):
+    """Fit to a case, and predict every entry of a probe; NaN in a dropped column.
+
+    An imputer returns what is observed: there only the rest is predicted.
+    """
+    X, options = case.data()
+    model = case.make().fit(X, **options)
+    X, options = (probe or case).data()
+    if not case.fills:
+        return model.inverse_transform(model.transform(X, **options))
+    predicted = np.full(np.shape(X), np.nan)
+    predicted[:, case.kept] = model.impute(X)
+    return predicted
+
+
+def fingerprint(X, options):
+    """Return all bits of what is given, to tell whether they change."""
+    parts = []
+    for given in (X, *options.values()):
+        arrays = [getattr(given, name) for name in BITS if hasattr(given, name)]
+        parts += [np.ma.getmask(given), *(arrays or [given])]
+    return [np.asarray(part).tobytes() for part in parts]
+
+
+def place_of(error):
+    """Return where the package raised: module and function, without the line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [(frame.filename, frame.name) for frame in frames]
+    inside = [
+        f"{Path(file).name}:{name}" for file, name in places if "sklearn_mfgd" in file
+    ]
+    return inside[-1] if inside else "outside"

@@ -1,32 +1,28 @@
 """Changes of a case that change its predictions in a known way, or not at all.
 
-Each takes a case and returns a `Change`, or None where the rule does not apply.
+Each takes a case and returns another one, and how tables go there and predictions come
+back. It raises `Moot` where the rule does not apply.
 """
-
-from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
-from .cases import DENSE, SPARSE, Case, containers_of, takes_weights
+from .cases import DENSE, SPARSE, containers_of
 
 FACTORS = (3.0, 10.0, 0.1, 7e-3, 640.0, -1.0)
 
 
-class Change(NamedTuple):
-    """Another case, and how tables go there and predictions come back."""
+class Moot(Exception):
+    """Nothing can be said of a rule, which is "idle" or "excused"."""
 
-    case: Case
-    there: Callable
-    back: Callable
+
+def idle_if(does_not_apply):
+    """Leave a rule that does not apply."""
+    if does_not_apply:
+        raise Moot("idle")
 
 
 def _change(case, there=lambda X: X, back=lambda predicted: predicted, **params):
-    return Change(case._replace(X=there(case.X)).set(**params), there, back)
-
-
-def _has_limits(case):
-    return {"min_value", "max_value"} & set(case.params)
+    return case._replace(X=there(case.X)).set(**params), there, back
 
 
 def _as_complete(case):
@@ -42,92 +38,81 @@ def _everyday(X, dtype=None):
     return not sizes.size or 1 / limit < sizes.min() <= sizes.max() < limit
 
 
+def _idle_unless_numbers_can_change(case):
+    idle_if(case.param("missing_values") == -99.9 or not _everyday(case.X))
+
+
 def unit(case):
     """All of X is multiplied by a number; so are the predictions."""
-    factor = case.rng.choice(FACTORS)
-    if case.param("n_draws") or case.param("sample_posterior"):
+    _idle_unless_numbers_can_change(case)
+    factor, reg = case.rng.choice(FACTORS), case.param("reg")
+    plain = case.param("fit_bias") is False
+    if case.is_sampled:
         factor = abs(factor)  # what is sampled has the sign of its random numbers
-    if case.param("reg") == 0.0 and case.param("fit_bias") is not False:
+    if reg == 0.0 and not plain:
         # Of the solutions that fit as well the smallest is taken, in units that are
         # powers of four, and biases are measured by another power than factors.
         factor = case.rng.choice([4.0, 1 / 16])
-    if case.param("missing_values") == -99.9 or not _everyday(case.X):
-        return None
-    params, reg = {}, case.param("reg")
-    plain = case.param("fit_bias") is False
+    idle_if(factor < 0 and (case.given_factors or case.limits))
+    idle_if(
+        factor < 0 and (case.param("init") == "random" or case.param("solver") == "sgd")
+    )
+    params = {name: factor * limit for name, limit in case.limits.items()}
     if reg not in ("auto", 0.0) and not (case.fills and case.param("scale")):
-        if case.fills or not plain or factor < 0:
-            return None  # the ridge of biases and that of factors have two units
+        # The ridge of biases and that of factors have two units.
+        idle_if(case.fills or not plain or factor < 0)
         params["reg"] = reg * factor
-    if case.param("eta") != "auto" and case.param("solver") in ("gd", "sgd", "auto"):
-        return None  # so does a step
-    if isinstance(case.params.get("init"), tuple):
-        if factor < 0:
-            return None
-        root = np.sqrt(factor)
-        params["init"] = tuple(root * given for given in case.params["init"])
-    if _has_limits(case):
-        if factor < 0:
-            return None
-        params |= {name: factor * case.params[name] for name in _has_limits(case)}
-    if factor < 0 and (case.param("init") == "random" or case.param("solver") == "sgd"):
-        return None
+    # So does a step.
+    idle_if(
+        case.param("eta") != "auto" and case.param("solver") in ("gd", "sgd", "auto")
+    )
+    if case.given_factors:
+        params["init"] = tuple(np.sqrt(factor) * given for given in case.given_factors)
     return _change(
-        case, lambda X: X * X.dtype.type(factor), lambda found: found / factor, **params
+        case, lambda X: X * X.dtype.type(factor), lambda X: X / factor, **params
     )
 
 
 def unit_of_columns(case):
-    """Each column is multiplied by a number of its own."""
-    if not (case.fills and case.param("scale")) or not _everyday(case.X):
-        return None
-    if case.param("missing_values") == -99.9:
-        return None
+    idle_if(not (case.fills and case.param("scale")))
+    _idle_unless_numbers_can_change(case)
     factors = case.rng.choice(np.abs(FACTORS), case.X.shape[1])
-    params = {name: factors * case.params[name] for name in _has_limits(case)}
-    return _change(
-        case,
-        lambda X: (X * factors).astype(X.dtype),
-        lambda found: found / factors,
-        **params,
-    )
+    params = {name: factors * limit for name, limit in case.limits.items()}
+    # Of the type of X: so are the products.
+    factors = factors.astype(case.X.dtype)
+    return _change(case, lambda X: X * factors, lambda found: found / factors, **params)
 
 
 def shift(case):
     """A number is added to each column, or to all of X where columns have a prior."""
-    if not _everyday(case.X) or case.param("missing_values") == -99.9:
-        return None
-    if case.param("fit_bias") is False or case.X.dtype != np.float64:
-        return None
-    if case.param("reg") == 0.0 and not case.fills:
-        return None  # the smallest solution, in units of X with its mean
-    if case.param("solver") == "gd" and not case.fills:
-        return None  # its way, not its end, depends on the unit, and that on max |X|
-    n = case.X.shape[1]
+    _idle_unless_numbers_can_change(case)
+    idle_if(case.param("fit_bias") is False or case.X.dtype != np.float64)
     sizes = np.nanmax(np.abs(case.X), axis=0, initial=0)
     sizes[sizes == 0] = 1
     if not case.fills:
+        idle_if(
+            case.param("reg") == 0.0
+        )  # the smallest one, in units of X with its mean
+        # Its way, not its end, depends on the unit, and that on max |X|.
+        idle_if(case.param("solver") == "gd")
+        idle_if(case.weight is not None or case.unstored_is_zero)
         sizes[:] = sizes.max()
-        if case.weight is not None or case.unstored_is_zero:
-            return None
-    shifts = sizes * case.rng.choice([-1.0, 1.0, 10.0, 1000.0], n if case.fills else 1)
-    params = {name: shifts + case.params[name] for name in _has_limits(case)}
+    n_shifts = sizes.size if case.fills else 1
+    shifts = sizes * case.rng.choice([-1.0, 1.0, 10.0, 1000.0], n_shifts)
+    params = {name: shifts + limit for name, limit in case.limits.items()}
     return _change(case, lambda X: X + shifts, lambda found: found - shifts, **params)
 
 
 def order(case):
-    """Rows and columns are permuted."""
-    if case.is_random:
-        return None
+    idle_if(case.is_random)
     rng = case.rng
     rows, columns = (rng.permutation(size) for size in case.X.shape)
     back = np.ix_(np.argsort(rows), np.argsort(columns))
     other = case.take(rows, columns)
-    return Change(other, lambda X: X[rows][:, columns], lambda found: found[back])
+    return other, lambda X: X[rows][:, columns], lambda found: found[back]
 
 
 def container(case):
-    """The same numbers come in another container."""
     excluded = {case.container}
     if case.estimator == "GradientMF":  # what is not stored is zero, not missing
         excluded |= set((*DENSE, "mask") if case.unstored_is_zero else SPARSE)
@@ -143,49 +128,37 @@ def container(case):
 
 def dtype(case):
     """Numbers that single precision holds come in single precision."""
-    with np.errstate(over="ignore"):
-        X = case.X.astype(np.float32)
-    if case.param("missing_values") == -99.9 or case.container == "list":
-        return None
-    if case.param("sample_posterior") or case.param("n_draws"):
-        return None  # there are other numbers for every precision
-    if case.learns and case.param("tol") > 1e-2:
-        return None  # rounding decides which sweep is the last
-    if not case.learns and case.param("reg") < 1e-4:
-        return None  # rounding decides which systems of equations are singular
-    given = case.params.get("init")
-    numbers = np.concatenate(given) if isinstance(given, tuple) else np.ones(1)
-    if not case.learns:
-        numbers = np.append(numbers, case.param("reg"))
-    if not (_everyday(case.X, np.float32) and _everyday(numbers, np.float32)):
-        return None
-    if case.weight is not None and not _everyday(case.weight, np.float32):
-        return None
-    if not np.array_equal(X, case.X, equal_nan=True):
+    idle_if(case.param("missing_values") == -99.9 or case.container == "list")
+    idle_if(case.is_sampled)  # there are other numbers for every precision
+    numbers = [np.ravel(given) for given in case.given_factors or ()]
+    if case.learns:
+        idle_if(case.param("tol") > 1e-2)  # rounding decides which sweep is the last
+    else:
+        # Rounding decides which systems of equations are singular.
+        idle_if(case.param("reg") < 1e-4)
+        numbers.append([case.param("reg")])
+    if case.weight is not None:
+        numbers.append(case.weight.ravel())
+    idle_if(not _everyday(np.concatenate([case.X.ravel(), *numbers]), np.float32))
+    if not np.array_equal(case.X.astype(np.float32), case.X, equal_nan=True):
         raise ValueError("X has numbers that single precision does not hold")
     return _change(case, lambda X: X.astype(np.float32))
 
 
 def empty_lines(case):
     """Rows and columns without an entry are added somewhere."""
-    if (
-        case.is_random
-        or case.unstored_is_zero
-        or isinstance(case.params.get("init"), tuple)
-    ):
-        return None
-    if case.fills and _has_limits(case):
-        return None
-    rng, (m, n) = case.rng, case.X.shape
+    idle_if(case.is_random or case.unstored_is_zero)
+    idle_if(case.given_factors or case.limits)
+    rng, shape = case.rng, np.array(case.X.shape)
     more = rng.randint(0, 4, 2) * rng.choice([1, 10])
     rows, columns = (
-        np.sort(rng.choice(size + extra, size, replace=False))
-        for size, extra in zip((m, n), more, strict=True)
+        np.sort(rng.choice(new, old, replace=False))
+        for old, new in zip(shape, shape + more, strict=True)
     )
     places = np.ix_(rows, columns)
 
     def wider(X, filling=np.nan):
-        result = np.full((m + more[0], n + more[1]), filling, X.dtype)
+        result = np.full(shape + more, filling, X.dtype)
         result[places] = X
         return result
 
@@ -195,29 +168,22 @@ def empty_lines(case):
 
 
 def unit_of_weights(case):
-    """All weights are multiplied by a number."""
-    if case.weight is None or case.param("eta") != "auto":
-        return None
+    idle_if(case.weight is None or case.param("eta") != "auto")
     factor = case.rng.choice([3.0, 0.1, 1e-10, 1e10])
-    params = {}
+    idle_if(not _everyday(case.weight * factor))
     if not case.learns and not case.fills:  # an imputer takes weights by their mean
-        params["reg"] = case.param("reg") * factor
-    if not _everyday(case.weight * factor):
-        return None
+        case = case.set(reg=case.param("reg") * factor)
     weight = (factor * case.weight).astype(case.weight.dtype)
-    return _change(case._replace(weight=weight), **params)
+    return _change(case._replace(weight=weight))
 
 
 def weights_of_one(case):
     """Every entry gets the weight of one, which is that of an entry without."""
-    if case.weight is not None or not takes_weights(case.estimator):
-        return None
-    if case.is_random or _as_complete(case) or case.unstored_is_zero:
-        return None
-    weight = np.ones_like(case.X)
-    return _change(case._replace(weight=weight))
+    idle_if(case.weight is not None or case.is_random)
+    idle_if(_as_complete(case) or case.unstored_is_zero)
+    return _change(case._replace(weight=np.ones_like(case.X)))
 
 
-_ALL = (unit, unit_of_columns, shift, order, container, dtype, empty_lines)
-_ALL += (unit_of_weights, weights_of_one)
+_ALL = [unit, unit_of_columns, shift, order, container, dtype, empty_lines]
+_ALL += [unit_of_weights, weights_of_one]
 RELATIONS = {relation.__name__: relation for relation in _ALL}

@@ -7,10 +7,11 @@ about a table can be changed without the rest.
 import numpy as np
 from hypothesis import strategies as st
 
-from .cases import DENSE, ESTIMATORS, SPARSE, Case, containers_of, takes_weights
+from .cases import DENSE, ESTIMATORS, SPARSE, Case, containers_of
 
 EVERYDAY = (1.0, 1.0, 1.0, 0.01, 7.0, 1e3, 1e6)
 EXTREME = (1e-300, 1e-160, 1e-100, 1e-30, 1e30, 1e76, 1e100, 1e154, 1e160, 1e300)
+
 
 TABLES = {
     "low rank": lambda rng, m, n: (
@@ -33,53 +34,40 @@ TABLES = {
 }
 
 
-def _column(change):
-    """Change a column at random; ``change(rng, column)`` returns its values."""
-
-    def flaw(rng, X):
-        j = rng.randint(X.shape[1])
-        X[:, j] = change(rng, X[:, j])
-
-    return flaw
-
-
-def _row(change):
-    return lambda rng, X: _column(change)(rng, X.T)
-
-
-def _keep_one(rng, line):
-    return np.where(np.arange(line.size) == rng.randint(line.size), line, np.nan)
-
-
-def _hide(pattern):
-    """Make entries missing; ``pattern(rng, shape)`` is True for those."""
-
-    def flaw(rng, X):
-        X[pattern(rng, X.shape)] = np.nan
-
-    return flaw
+def _keep_one(rng, X, j):
+    return np.where(np.arange(len(X)) == rng.randint(len(X)), X[:, j], np.nan)
 
 
 def _block(rng, shape):
-    rows, columns = (rng.uniform(size=size) < 0.5 for size in shape)
-    return np.outer(rows, columns)
+    return np.outer(*(rng.uniform(size=size) < 0.5 for size in shape))
 
 
-FLAWS = {
-    "empty column": _column(lambda rng, x: np.nan),
-    "empty row": _row(lambda rng, x: np.nan),
-    "constant column": _column(lambda rng, x: rng.choice([0.0, 1e-6, 0.3, 1e6])),
-    "one value in a column": _column(_keep_one),
-    "one value in a row": _row(_keep_one),
-    "copy of a column": lambda rng, X: _column(
-        lambda rng, x: X[:, rng.randint(X.shape[1])]
-    )(rng, X),
-    "a tenth missing": _hide(lambda rng, shape: rng.uniform(size=shape) < 0.1),
-    "a third missing": _hide(lambda rng, shape: rng.uniform(size=shape) < 0.3),
-    "nine tenths missing": _hide(lambda rng, shape: rng.uniform(size=shape) < 0.9),
-    "a block missing": _hide(_block),
-    "a triangle missing": _hide(lambda rng, shape: np.triu(np.ones(shape, bool), 1)),
+# What a column or row at random becomes, and what is made missing.
+LINES = {
+    "empty column": lambda rng, X, j: np.nan,
+    "empty row": lambda rng, X, j: np.nan,
+    "constant column": lambda rng, X, j: rng.choice([0.0, 1e-6, 0.3, 1e6]),
+    "one value in a column": _keep_one,
+    "one value in a row": _keep_one,
+    "copy of a column": lambda rng, X, j: X[:, rng.randint(X.shape[1])],
 }
+HOLES = {
+    "a tenth": lambda rng, shape: rng.uniform(size=shape) < 0.1,
+    "a third": lambda rng, shape: rng.uniform(size=shape) < 0.3,
+    "nine tenths": lambda rng, shape: rng.uniform(size=shape) < 0.9,
+    "a block": _block,
+    "a triangle": lambda rng, shape: np.triu(np.ones(shape, bool), 1),
+}
+
+
+def _spoil(X, flaw, rng):
+    if flaw in HOLES:
+        X[HOLES[flaw](rng, X.shape)] = np.nan
+        return
+    X = X.T if flaw.endswith("row") else X
+    j = rng.randint(X.shape[1])
+    X[:, j] = LINES[flaw](rng, X, j)
+
 
 OFFSETS = {
     "none": lambda rng, n: np.zeros(n),
@@ -90,8 +78,8 @@ OFFSETS = {
 
 def rarely(usual, unusual, share=10):
     """One of `usual`, and once in `share` times one of `unusual`."""
-    picks = st.integers(0, share - 1)
     few, many = st.sampled_from(unusual), st.sampled_from(usual)
+    picks = st.integers(0, share - 1)
     return picks.flatmap(lambda pick: few if pick == share - 1 else many)
 
 
@@ -106,17 +94,15 @@ def tables(draw):
     """A float64 or float32 table; NaN means missing."""
     rng = np.random.RandomState(draw(st.integers(0, 2**31)))
     m, n = draw(shapes)
-    X = TABLES[draw(rarely(["low rank", "noise", "ratings"], list(TABLES), 2))](
-        rng, m, n
-    )
+    kind = draw(rarely(["low rank", "noise", "ratings"], list(TABLES), 2))
+    X = TABLES[kind](rng, m, n)
     X = X + OFFSETS[draw(rarely(["none"], list(OFFSETS), 3))](rng, n)
-    for flaw in draw(st.lists(st.sampled_from(list(FLAWS)), max_size=3)):
-        FLAWS[flaw](rng, X)
+    for flaw in draw(st.lists(st.sampled_from([*LINES, *HOLES]), max_size=3)):
+        _spoil(X, flaw, rng)
     X = X * draw(rarely(EVERYDAY, EXTREME, 20))
     dtype = draw(rarely([np.float64], [np.float32], 4))
-    if np.nanmax(np.abs(X), initial=0) > np.finfo(dtype).max / 1e3:
-        dtype = np.float64
-    return X.astype(dtype)
+    too_large = np.nanmax(np.abs(X), initial=0) > np.finfo(dtype).max / 1e3
+    return X.astype(np.float64 if too_large else dtype)
 
 
 @st.composite
@@ -125,12 +111,11 @@ def ways_of_fitting(draw, estimator, X):
     params = {"max_iter": draw(rarely([1, 3, 10], [200], 4))}
     names = {"noise": ["shared"], "tol": [0.0, 1e-6, 0.1, 1.0, 10.0]}
     names |= {"random_state": [0, 1]}
-    learns = draw(st.booleans())
-    if learns:
+    if draw(st.booleans()):
         params["reg"] = "auto"
         names |= {"solver": ["als"]}
-        sampling = "sample_posterior" if estimator == "MFImputer" else "n_draws"
-        names[sampling] = [True] if estimator == "MFImputer" else [1, 3]
+        samples = {"n_draws": [1, 3]}
+        names |= {"sample_posterior": [True]} if estimator == "MFImputer" else samples
     else:
         params["reg"] = draw(rarely([0.0, 0.1, 1.0], [1e-200, 1e-9, 1e3, 1e100], 8))
         names |= {"solver": ["gd", "scaled", "als", "sgd"]}
@@ -151,29 +136,18 @@ def ways_of_fitting(draw, estimator, X):
     for name in draw(st.lists(st.sampled_from(sorted(names)), max_size=3, unique=True)):
         params[name] = draw(st.sampled_from(names[name]))
     if params.get("init") == "given":
-        params["init"] = _given_factors(draw, X, params["rank"])
+        rng = np.random.RandomState(draw(st.integers(0, 1000)))
+        size = draw(rarely([0.1, 1.0], [0.0, 1e-100, 1e77, 1e100], 4))
+        W, H = (size * rng.standard_normal((n, params["rank"])) for n in X.shape)
+        params["init"] = W, H
     return params
-
-
-def _given_factors(draw, X, rank):
-    rng = np.random.RandomState(draw(st.integers(0, 1000)))
-    size = draw(rarely([0.1, 1.0], [0.0, 1e-100, 1e77, 1e100], 4))
-    return tuple(size * rng.standard_normal((length, rank)) for length in X.shape)
-
-
-@st.composite
-def weights(draw, shape):
-    """Weights of entries, of which some are zero."""
-    rng = np.random.RandomState(draw(st.integers(0, 1000)))
-    weight = rng.choice(draw(rarely([(1, 2)], [(0, 1), (0.1, 10)], 2)), shape)
-    return weight * draw(rarely([1.0], [1e-30, 1e-10, 1e10, 1e30], 6))
 
 
 @st.composite
 def cases(draw, estimators=tuple(ESTIMATORS)):
     """A case for any invariant."""
     estimator = draw(st.sampled_from(estimators))
-    X = draw(tables())
+    X, weight = draw(tables()), None
     params = draw(ways_of_fitting(estimator, X))
     container = draw(rarely(["ndarray"], containers_of(estimator), 2))
     zeros = estimator == "GradientMF" and container in SPARSE
@@ -181,9 +155,11 @@ def cases(draw, estimators=tuple(ESTIMATORS)):
         X = np.nan_to_num(X, nan=0.0)
     elif container not in DENSE[:1]:
         params.pop("missing_values", None)
-    weight = None
-    if takes_weights(estimator) and not zeros and draw(rarely([False], [True], 6)):
-        weight = draw(weights(X.shape)).astype(X.dtype)
+    if not zeros and draw(rarely([False], [True], 6)):
+        rng = np.random.RandomState(draw(st.integers(0, 1000)))
+        weight = rng.choice(draw(rarely([(1, 2)], [(0, 1), (0.1, 10)], 2)), X.shape)
+        unit = draw(rarely([1.0], [1e-30, 1e-10, 1e10, 1e30], 6))
+        weight = (weight * unit).astype(X.dtype)
     if container == "list":
         X = X.astype(np.float64)
     return Case(estimator, params, X, container, weight, draw(st.integers(0, 10**6)))
