@@ -20,11 +20,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from .model import State
-from .side import SweepStatistics
 
-
-def centre(state: State, statistics: SweepStatistics) -> tuple[State, SweepStatistics]:
+def centre(state, statistics):
     """Move the mean of the row factors of a model with column biases, no features.
 
     The statistics are those of the moved factors, except for `systems` and `targets`.
@@ -34,24 +31,20 @@ def centre(state: State, statistics: SweepStatistics) -> tuple[State, SweepStati
     column_moments = statistics.columns.second_moments
     precision = state.row_prior.precision_matrix[:rank, :rank]
     bias_precision = state.column_prior.precision[-1]
-    # (m Lambda_w + lambda_c E[h h']) delta = Lambda_w E[w] - lambda_c E[h c]
     system = statistics.rows.count * precision
-    system = system + bias_precision * column_moments[:rank, :rank]
+    system += bias_precision * column_moments[:rank, :rank]
     right = precision @ row_moments[:rank, rank]
-    right = right - bias_precision * column_moments[-1, :rank]
+    right -= bias_precision * column_moments[-1, :rank]
     delta = np.linalg.solve(system, right)
     # Of v = [w, 1, b] and of [h, 1, c].
     row_shift, column_shift = np.eye(len(row_moments)), np.eye(len(column_moments))
     row_shift[:rank, rank] = -delta
     column_shift[-1, :rank] = delta
+    row_moments = row_shift @ row_moments @ row_shift.T
+    column_moments = column_shift @ column_moments @ column_shift.T
     statistics = statistics._replace(
-        rows=replace(
-            statistics.rows, second_moments=row_shift @ row_moments @ row_shift.T
-        ),
-        columns=replace(
-            statistics.columns,
-            second_moments=column_shift @ column_moments @ column_shift.T,
-        ),
+        rows=replace(statistics.rows, second_moments=row_moments),
+        columns=replace(statistics.columns, second_moments=column_moments),
     )
     W = state.W.copy()
     W[:, :rank] -= delta.astype(W.dtype)

@@ -35,23 +35,9 @@ MIN_ALPHA = 1e-6
 
 
 def draw(rows, state, biases, features, n_draws, rng):
-    """Sample `n_draws` times, starting from a variational fit.
+    """Make a list of samples, starting from the state of a variational fit.
 
-    Parameters
-    ----------
-    rows : Rows
-        Centred entries of about unit variance.
-    state : State
-        Factors and noise to start from.
-    biases : Biases
-    features : pair of Features
-        Of rows and of columns.
-    n_draws : int
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    samples : list of Sample
+    The entries are centred and of about unit variance; features are of both sides.
     """
     row_features, column_features = features
     sampler = _ColumnSampler(rows.transpose(), state.noise, biases, column_features)
@@ -77,7 +63,7 @@ class _ColumnSampler:
     def __init__(self, columns, noise, biases, features):
         self.columns, self.dof, self.features = columns, noise.dof, features
         self.counts = np.diff(columns.indptr)
-        self.row_bias, self.column_bias = biases
+        self.given = biases.column, features
         self.biases = Biases(*biases[::-1])  # as the columns see them
         self.flat_bias = biases.column and not biases.row
         self.has_unit = self.flat_bias and noise.dof > 0
@@ -85,13 +71,8 @@ class _ColumnSampler:
     def sample(self, W, H, alpha, squared_unit, rng):
         """Sample H, the noise precision and the squared unit of each column."""
         columns, dtype = self.columns, H.dtype
-        prior = _sample_prior(
-            H / np.sqrt(squared_unit)[:, None],
-            self.column_bias,
-            self.features,
-            rng,
-            flat_bias=self.flat_bias,
-        )
+        H = H / np.sqrt(squared_unit)[:, None]
+        prior = _sample_prior(H, *self.given, rng, flat_bias=self.flat_bias)
         # The ridge of a column is in units of its noise.
         ridge = prior.precision / alpha[:, None]
         means = prior.means(self.features.values, dtype)
@@ -99,9 +80,8 @@ class _ColumnSampler:
             mode = rows_around_means(columns, W, self.biases, means, ridge, None)
             squares = dispatch.squares(columns, mode, W, self.biases)
             squares += np.sum(ridge[:, :-1] * np.square(mode[:, :-1]), axis=1)
-            squared_unit = _sample_squared_unit(
-                alpha * squares, self.counts, dtype, rng
-            )
+            given = alpha * squares, self.counts, dtype, rng
+            squared_unit = _sample_squared_unit(*given)
         normal = rng.standard_normal(H.shape, dtype=dtype)
         normal *= np.sqrt(squared_unit / alpha).astype(dtype)[:, None]
         H = rows_around_means(columns, W, self.biases, means, ridge, normal)

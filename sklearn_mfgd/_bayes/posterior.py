@@ -42,15 +42,12 @@ class VariationalModel(NamedTuple):
         `weight` is the weight of an entry that counted as one.
         """
         scale = 1 / state.alpha[0] if model.noise == "shared" else state.noise.scale
-        unseen = type(state.columns).of_variances(
-            np.zeros_like(state.H[:1]),
-            1 / state.column_prior.precision[None],
-            model.biases.column,
-        )
         predictive = state.noise.mean_variance(model.counts)
+        prior = np.zeros_like(state.H[:1]), 1 / state.column_prior.precision[None]
+        unseen = type(state.columns).of_variances(*prior, model.biases.column)
         return cls(
             means=np.vstack([state.H, unseen.means]),
-            covariances=np.vstack([state.covariances, unseen.covariances]),
+            covariances=np.vstack([state.columns.covariances, unseen.covariances]),
             noise_precision=np.append(state.alpha, 1 / scale) / weight,
             predictive_noise=weight * np.append(predictive, scale),
             row_precision=state.row_prior.precision,
@@ -103,22 +100,14 @@ class VariationalModel(NamedTuple):
         yield W, objective_of(matrix, self.biases).value(W, H)
 
     def row_posteriors(self, matrix, *, with_covariances=False):
-        """Return means of new rows, each by itself, and packed covariances or None.
-
-        If the data or the fit are in double precision, so is all that is solved.
-        """
+        """Return means of new rows, each by itself, and packed covariances or None."""
         rows = matrix.listed().rows
         if self.columns is not None:
             rows = rows.renumber(self.columns, len(self.means) - 1)
         columns = posterior_of(self.means, self.covariances, self.biases.column)
-        return columns.fold_in(
-            rows,
-            self.feature_map,
-            Prior.with_slopes(self.row_precision, self.slopes, self.biases.row),
-            self.biases,
-            noise_precision=self.noise_precision,
-            with_covariances=with_covariances,
-        )
+        prior = Prior.with_slopes(self.row_precision, self.slopes, self.biases.row)
+        given = self.feature_map, prior, self.biases, self.noise_precision
+        return columns.fold_in(rows, *given, with_covariances)
 
     def variances(self, W, covariances, rows, columns):
         """Variance of entries, due to noise, row and column, (n_entries,) float64.
@@ -143,13 +132,12 @@ class VariationalModel(NamedTuple):
         row_covariances = covariances[rows[:, None], a, b].astype(np.float64)
         row_spread = _weighted(row_covariances, rank + row_bias)
         column_spread = _weighted(posterior.covariances, rank + column_bias)
-        result = self.predictive_noise[columns][of_columns]
-        result += dispatch.entry_products(
-            row_spread, column_moments, of_rows, of_columns
+        result, places = (
+            self.predictive_noise[columns][of_columns],
+            (of_rows, of_columns),
         )
-        result += dispatch.entry_products(
-            row_squares, column_spread, of_rows, of_columns
-        )
+        result += dispatch.entry_products(row_spread, column_moments, *places)
+        result += dispatch.entry_products(row_squares, column_spread, *places)
         if self.dof is not None:
             result *= np.square(student_over_normal(self.dof[columns]))[of_columns]
         return result
@@ -169,10 +157,9 @@ def _degrees_of_freedom(model, state):
 
 
 def student_over_normal(dof):
-    """How much wider an interval for 95 % is where the variance is an estimate.
+    """Ratio of the quantiles of an interval for 95 % if the variance is an estimate.
 
-    The ratio of the quantiles of Student's t distribution and of the normal one,
-    infinite without degrees of freedom.
+    Infinite without degrees of freedom.
     """
     dof = np.asarray(dof, np.float64)
     quantiles = stdtrit(np.maximum(dof, 1), 0.975) / ndtri(0.975)

@@ -1,4 +1,4 @@
-"""The rotation of the factors that maximizes the evidence lower bound (ELBO).
+"""The priors, and the rotation of the factors, of largest evidence lower bound (ELBO).
 
 Factors are determined up to a rotation Q, any invertible matrix: W Q' and H inv(Q)
 predict the same. The ELBO depends on Q by the priors alone, which take the factors to
@@ -7,17 +7,30 @@ Instead of rotating all factors after every sweep only the priors are rotated th
 way; see `State`.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
-from .elbo import elbo, maximize_priors
-from .model import Model, State
 from .priors import GAMMA_RATE
-from .side import SweepStatistics
 
 
-def optimize_rotation(
-    model: Model, state: State, statistics: SweepStatistics
-) -> tuple[State, float]:
+def elbo(model, state, statistics) -> float:
+    """The ELBO after a sweep, up to constants of the priors."""
+    return (
+        state.noise.elbo(model.counts, statistics.squares)
+        + state.row_prior.elbo(statistics.rows)
+        + state.column_prior.elbo(statistics.columns)
+    )
+
+
+def maximize_priors(state, statistics):
+    """The same state with the priors of largest ELBO in its rotation."""
+    row_prior = state.row_prior.update(statistics.rows)
+    column_prior = state.column_prior.update(statistics.columns)
+    return replace(state, row_prior=row_prior, column_prior=column_prior)
+
+
+def optimize_rotation(model, state, statistics):
     """Maximize the ELBO in the rotation and the priors; return its value, too."""
     best = maximize_priors(state, statistics)
     value = elbo(model, best, statistics)
@@ -52,10 +65,6 @@ def diagonalizing_rotation(row_moments, column_moments, m: int, n: int):
     sizes, U = np.linalg.eigh(L.T @ column_moments @ L)
     sizes, U = np.maximum(sizes[::-1], np.finfo(float).tiny), U[:, ::-1]
     # a u^2 + 2 b u + c = 0
-    a, b, c = (
-        n + 2 * GAMMA_RATE,
-        GAMMA_RATE * (n - m),
-        -(m + 2 * GAMMA_RATE) * sizes,
-    )
+    a, b, c = (n + 2 * GAMMA_RATE, GAMMA_RATE * (n - m), -(m + 2 * GAMMA_RATE) * sizes)
     u = (np.sqrt(b**2 - a * c) - b) / a
     return np.sqrt(u)[:, None] * np.linalg.solve(L.T, U).T
