@@ -311,6 +311,7 @@ def test_predictions_stay_in_single_precision(model, X):
     assert model.transform(X.astype(np.float32)).dtype == np.float32
 
 
+@pytest.mark.slow
 @pytest.mark.pairwise(noise=["column", "shared"], fit_bias=[True, "columns", False])
 def test_any_number_of_threads_gives_the_same_bits(monkeypatch, X, fit_bias, noise):
     found = []

@@ -390,6 +390,7 @@ def maximum(request):
     return case, *case.update(state), state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1e-2, 1e-3])
 def test_after_many_sweeps_no_state_nearby_has_a_larger_elbo(maximum, size):
     case, rows, columns, state = maximum
@@ -408,6 +409,7 @@ def test_after_many_sweeps_no_state_nearby_has_a_larger_elbo(maximum, size):
         assert case.elbo(rows, moved, other) < best
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["means", *PARAMETERS])
 def test_after_many_sweeps_the_elbo_has_no_slope(maximum, name):
     """By central differences, in units of what a coordinate is known to."""
@@ -466,6 +468,7 @@ def climb(case, tol, max_iter=40):
     return np.array(history.descent().loss_curve), ranks
 
 
+@pytest.mark.slow
 @given(
     case=st.one_of(cases(), cases(np.float32)), tol=st.sampled_from([0.1, 0.01, 1e-3])
 )
