@@ -13,7 +13,6 @@ from scipy.special import digamma
 from scipy.stats import gamma
 
 from sklearn_mfgd._bayes import covariance
-from sklearn_mfgd._bayes.centring import centre
 from sklearn_mfgd._bayes.coordinate_ascent import ascend, sweep
 from sklearn_mfgd._bayes.missingness import Features
 from sklearn_mfgd._bayes.model import first_state, model_of
@@ -21,6 +20,7 @@ from sklearn_mfgd._bayes.moments import pack, unpack
 from sklearn_mfgd._bayes.priors import GAMMA_RATE
 from sklearn_mfgd._bayes.pruning import prune
 from sklearn_mfgd._bayes.rotation import (
+    centre,
     diagonalizing_rotation,
     elbo,
     maximize_priors,

@@ -15,11 +15,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from .centring import centre
 from .model import Model, State
 from .noise import MIN_VARIANCE
 from .pruning import SMALL_TABLE, candidates, prune
-from .rotation import maximize_priors, optimize_rotation
+from .rotation import centre, maximize_priors, optimize_rotation
 from .side import SweepStatistics
 from .stopping import StoppingRule, remaining_rise
 
@@ -178,10 +177,9 @@ def _extrapolate(model, state, before, n_accelerated):
     H = state.H + state.H.dtype.type(share) * (state.H - before.H)
     alpha = state.alpha * (state.alpha / before.alpha) ** share
     alpha = np.minimum(alpha, 1 / MIN_VARIANCE[model.dtype])
-    columns = state.columns.with_means(H)
     return replace(
         state,
-        columns=columns,
+        columns=state.columns.with_means(H),
         row_prior=state.row_prior.extrapolated(before.row_prior, share),
         column_prior=state.column_prior.extrapolated(before.column_prior, share),
         noise=state.noise._replace(alpha=alpha),

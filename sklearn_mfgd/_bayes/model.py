@@ -188,10 +188,9 @@ def first_state(model: Model, W, H, rows) -> State:
     row_squares, column_squares = (np.square(F, dtype=np.float64) for F in (W, H))
     of_rows = FIRST_PRECISION_RATIO * best_precision(row_squares.sum(axis=0), len(W))
     of_columns = best_precision(column_squares.sum(axis=0), len(H))
+    scales, flat_bias = model.column_features.scales, model.flat_bias
     row_prior = Prior.of_mean_zero(of_rows, model.row_features.scales, rank)
-    column_prior = Prior.of_mean_zero(
-        of_columns, model.column_features.scales, rank, flat_bias=model.flat_bias
-    )
+    column_prior = Prior.of_mean_zero(of_columns, scales, rank, flat_bias=flat_bias)
     # One over the precision of each coefficient, its entries taken for average ones.
     regressor_squares = with_bias(row_squares[:, :rank].mean(axis=0), column_bias)
     weights = mean_weight * noise.alpha * model.counts

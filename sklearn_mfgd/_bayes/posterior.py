@@ -66,17 +66,19 @@ class VariationalModel(NamedTuple):
     n_factors = rank
 
     @property
+    def numbers(self):
+        """Row of `means` for each column."""
+        return np.arange(len(self.means) - 1) if self.columns is None else self.columns
+
+    @property
     def H(self):
         """Means of [h, c] of all columns, (n, rank) or (n, rank + 1)."""
-        return self._of_columns(self.means)
+        return self.means[self.numbers]
 
     @property
     def noise_variance(self):
         """Variance of the noise of an entry of weight one, of all columns."""
-        return self._of_columns(1 / self.noise_precision)
-
-    def _of_columns(self, values):
-        return values[:-1] if self.columns is None else values[self.columns]
+        return 1 / self.noise_precision[self.numbers]
 
     def over(self, columns):
         """Make the same model of columns with these rows of `means`; None: all."""
@@ -84,10 +86,7 @@ class VariationalModel(NamedTuple):
 
     def take(self, columns):
         """Make the same model of some of the columns."""
-        numbers = self.columns
-        if numbers is None:
-            numbers = np.arange(len(self.means) - 1)
-        return self._replace(columns=numbers[columns])
+        return self._replace(columns=self.numbers[columns])
 
     def fold_in(self, matrix):
         """Posterior means [w, b] of new rows, each by itself, (m, q)."""
@@ -116,9 +115,8 @@ class VariationalModel(NamedTuple):
         """
         row_bias, column_bias = self.biases
         rank = W.shape[1] - row_bias
-        columns = columns if self.columns is None else self.columns[columns]
         rows, of_rows = np.unique(rows, return_inverse=True)
-        columns, of_columns = np.unique(columns, return_inverse=True)
+        columns, of_columns = np.unique(self.numbers[columns], return_inverse=True)
         means = self.means[columns].astype(np.float64)
         column_covariances = self.covariances[columns].astype(np.float64)
         posterior = posterior_of(means, column_covariances, column_bias).as_full()

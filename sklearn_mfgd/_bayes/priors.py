@@ -111,10 +111,7 @@ class Prior:
         return 0.5 * value + GAMMA_RATE * (log_precision - self.precision)
 
     def expected_squares(self, statistics) -> np.ndarray:
-        """Expected squared distance from the prior mean, summed over the side, (q,).
-
-        That of the slopes from zero is included.
-        """
+        """Expected squared distance from the prior means, of slopes from zero, (q,)."""
         slopes = rotate(self.slopes, self.rotation)
         products = rotate(statistics.feature_products, self.rotation)
         shares = shrinkage(self.signal_variance, self.feature_scales)
