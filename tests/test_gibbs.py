@@ -7,15 +7,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_mfgd import GradientMF, MaskedGradientMF
-from sklearn_mfgd._bayes import covariance, draws
+from sklearn_mfgd._bayes import covariance, draws, gibbs
 from sklearn_mfgd._bayes.draws import Sample, SidePrior
-from sklearn_mfgd._bayes.gibbs import (
-    GAMMA_SHAPE,
-    MEAN_PRIOR_COUNT,
-    _sample_noise,
-    _sample_prior,
-    _sample_squared_unit,
-)
+from sklearn_mfgd._bayes.gibbs import GAMMA_SHAPE, MEAN_PRIOR_COUNT, _sample_prior
 from sklearn_mfgd._bayes.missingness import Features
 from sklearn_mfgd._bayes.noise import MIN_VARIANCE
 from sklearn_mfgd._bayes.priors import FLAT_PRECISION, GAMMA_RATE, SIGNAL_VARIANCES
@@ -62,9 +56,8 @@ class Row:
         self.mean = self.covariance @ (self.design.T * weights) @ self.x
 
     def sample(self, normal):
-        return dispatch.least_squares(
-            self.rows, self.H, self.biases, self.ridge, normal
-        )
+        given = self.rows, self.H, self.biases, self.ridge, normal
+        return dispatch.least_squares(*given)
 
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
@@ -81,7 +74,6 @@ def test_normal_numbers_move_a_row_by_a_root_of_its_covariance(
 
 @pytest.mark.parametrize("biases", BIASES, ids=str)
 def test_rows_are_solved_around_the_means_of_their_prior(biases):
-    """Which count for as much as the precision of the prior says."""
     row, rng = Row(biases, 3, weighted=False), np.random.RandomState(1)
     q = 3 + biases.row
     mean, noise = rng.standard_normal(q), rng.uniform(0.5, 2, 12)
@@ -120,9 +112,8 @@ def two_features(dtype=np.float64):
 
 def sample_priors(F, biased, features, **options):
     rng = np.random.default_rng(1)
-    found = [
-        _sample_prior(F, biased, features, rng, **options) for _ in range(N_SAMPLES)
-    ]
+    given = F, biased, features, rng
+    found = [_sample_prior(*given, **options) for _ in range(N_SAMPLES)]
     return [np.array(field) for field in zip(*found, strict=True)]
 
 
@@ -150,9 +141,8 @@ def test_mean_and_precision_of_a_factor_have_a_normal_gamma_posterior(biased):
 
 def test_a_flat_bias_leaves_means_at_zero_and_has_no_precision():
     F = np.random.RandomState(0).standard_normal((COUNT, 3)) + 5
-    prior = _sample_prior(
-        F, True, two_features(), np.random.default_rng(0), flat_bias=True
-    )
+    given = F, True, two_features(), np.random.default_rng(0)
+    prior = _sample_prior(*given, flat_bias=True)
     assert prior.precision[-1] == FLAT_PRECISION
     assert (prior.mean == 0).all()
     assert (prior.slopes == 0).all()
@@ -198,11 +188,10 @@ SQUARES, COUNTS = np.array([3.0, 40.0, 0.0]), np.array([10.0, 20.0, 0.0])
 def sample_noise(alpha, dof, squares=SQUARES, dtype=np.float64):
     rng = np.random.default_rng(0)
     given = squares, COUNTS, alpha, dof, np.dtype(dtype)
-    return np.array([_sample_noise(*given, rng) for _ in range(N_SAMPLES)])
+    return np.array([gibbs._sample_noise(*given, rng) for _ in range(N_SAMPLES)])
 
 
 def test_noise_of_a_column_is_sampled_around_that_of_all():
-    """It counts for some entries, all that a column has that has none."""
     alpha = np.array([1.0, 2.0, 4.0])
     shapes, rates = (COUNTS + 2.5) / 2, (SQUARES + 2.5 * 3 / alpha.sum()) / 2
     assert_mean_is(sample_noise(alpha, 2.5), shapes / rates)
@@ -214,8 +203,7 @@ def test_shared_noise_is_sampled_from_all_columns():
     assert_mean_is(found[:, 0], (GAMMA_RATE + 15) / (GAMMA_RATE + 21.5))
 
 
-@pytest.mark.parametrize("dof", [4.0, 0.0])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.pairwise(dof=[4.0, 0.0], dtype=[np.float32, np.float64])
 def test_noise_is_never_less_than_rounding(dof, dtype):
     found = sample_noise(np.full(3, 1e12), dof, 0 * SQUARES, dtype)
     assert found.max() <= 1 / MIN_VARIANCE[np.dtype(dtype)]
@@ -224,7 +212,7 @@ def test_noise_is_never_less_than_rounding(dof, dtype):
 def test_the_unit_of_a_column_is_sampled_from_an_inverse_chi_square():
     counts, rng = np.array([11, 1]), np.random.default_rng(0)
     given = np.array([5.0, 5.0]), counts, np.dtype(float), rng
-    found = np.array([_sample_squared_unit(*given) for _ in range(N_SAMPLES)])
+    found = np.array([gibbs._sample_squared_unit(*given) for _ in range(N_SAMPLES)])
     assert_mean_is(found[:, 0], 5 / (10 - 2))
     assert (found[:, 1] == 1).all()  # of one value
 
@@ -242,15 +230,17 @@ def X(planted):
     return planted(share_missing=0.3).X
 
 
+def make(rank=4, **options):
+    """Make an estimator that samples."""
+    return MaskedGradientMF(rank, **{"n_draws": 5, "random_state": 0, **options})
+
+
 @pytest.fixture(scope="module", params=[True, "columns", False])
 def model(request, X):
-    """Return a fit with five samples."""
-    options = {"fit_bias": request.param, "n_draws": 5, "tol": 1e-2}
-    return MaskedGradientMF(4, **options, random_state=0).fit(X)
+    return make(fit_bias=request.param, tol=1e-2).fit(X)
 
 
 def test_factors_of_all_samples_stand_side_by_side(model, X):
-    """Of all factors: none is dropped."""
     biased = model.fit_bias is True
     assert model.transform(X).shape == (40, 5 * 4 + biased)
     assert model.components_.shape == (20, 15)
@@ -261,8 +251,7 @@ def predictions_of(model, X, k):
     """Predictions of one sample, with the mean of the data."""
     unit, biases = 4.0**model._units.exponent, model._model.biases
     rows = rows_of(np.nan_to_num(X - model.mean_) / unit, ~np.isnan(X))
-    sample = model._model.samples[k]
-    features = model._model.feature_map.transform(rows)
+    sample, features = model._model.samples[k], model._model.feature_map.transform(rows)
     W, H = sample.row_factors(rows, biases, features), sample.H
     rank = H.shape[1] - biases.column
     x = W[:, :rank] @ H[:, :rank].T
@@ -329,19 +318,14 @@ def test_any_number_of_threads_gives_the_same_bits(monkeypatch, X, fit_bias, noi
     monkeypatch.setattr(dispatch, "OPERATIONS", 3e4)
     for n_threads in (1, 2, 3):
         monkeypatch.setenv("OMP_NUM_THREADS", str(n_threads))
-        model = MaskedGradientMF(
-            4, n_draws=3, random_state=0, fit_bias=fit_bias, noise=noise, tol=1e-2
-        )
+        model = make(n_draws=3, fit_bias=fit_bias, noise=noise, tol=1e-2)
         found.append(model.fit_transform(X))
-    assert_array_equal(found[0], found[1])
-    assert_array_equal(found[0], found[2])
+    assert_array_equal(found[1:], [found[0]] * 2)
 
 
 def test_the_seed_says_what_is_sampled(X):
-    seeded = MaskedGradientMF(4, n_draws=3, tol=1e-2)
-    first, same, other = (
-        seeded.set_params(random_state=seed).fit_transform(X) for seed in (0, 0, 1)
-    )
+    models = [make(n_draws=3, tol=1e-2, random_state=seed) for seed in (0, 0, 1)]
+    first, same, other = (model.fit_transform(X) for model in models)
     assert_array_equal(first, same)
     assert not np.isclose(first[:, :-1], other[:, :-1]).any()
 
@@ -350,9 +334,8 @@ def test_the_seed_says_what_is_sampled(X):
 @pytest.mark.parametrize("share_missing, noise", [(0.4, 0.5), (0.7, 1.0)])
 def test_the_average_predicts_as_well_as_one_fit(planted, share_missing, noise):
     data = planted(100, 60, 3, noise, share_missing)
-    one = MaskedGradientMF(6).fit(data.X)
-    model = MaskedGradientMF(6, n_draws=30, random_state=0).fit(data.X)
-    assert hidden_error(model, data) < 1.05 * hidden_error(one, data)
+    one, average = make(6, n_draws=0).fit(data.X), make(6, n_draws=30).fit(data.X)
+    assert hidden_error(average, data) < 1.05 * hidden_error(one, data)
 
 
 @pytest.mark.parametrize("Estimator", [MaskedGradientMF, GradientMF])
@@ -371,7 +354,7 @@ def test_an_entry_counts_by_its_weight(planted):
     i, j = np.indices(X.shape)
     heavy, none = (i + j) % 10 == 0, (i + j) % 10 == 5
     weights = np.where(heavy, 100.0, 1.0) * ~none
-    model = MaskedGradientMF(6, n_draws=5, random_state=0)
+    model = make(6)
     Z = model.fit_transform(X, entry_weight=weights)
     errors = np.abs(model.inverse_transform(Z) - X)
     assert errors[heavy].mean() < 0.3 * errors[~heavy & ~none].mean()
@@ -381,8 +364,7 @@ def test_an_entry_counts_by_its_weight(planted):
 
 @pytest.mark.pairwise(dtype=[np.float32, np.float64], share_missing=[0.0, 0.4])
 def test_exact_data_are_sampled_from_without_failing(planted, share_missing, dtype):
-    data = planted(share_missing=share_missing, noise=0.0)
-    model = MaskedGradientMF(8, n_draws=5, random_state=0)
+    data, model = planted(share_missing=share_missing, noise=0.0), make(8)
     filled = model.inverse_transform(model.fit_transform(data.X.astype(dtype)))
     assert_allclose(filled, data.signal, atol=0.02)
 
@@ -390,13 +372,12 @@ def test_exact_data_are_sampled_from_without_failing(planted, share_missing, dty
 def test_sampling_starts_where_covariances_are_diagonal(monkeypatch, planted):
     monkeypatch.setattr(covariance, "MAX_MOMENTS", 0)
     data = planted(100, 60, 3, 0.5, 0.4)
-    model = MaskedGradientMF(6, n_draws=20, random_state=0).fit(data.X)
-    assert hidden_error(model, data) < 0.6
+    assert hidden_error(make(6, n_draws=20).fit(data.X), data) < 0.6
 
 
 @pytest.mark.parametrize("unit", [4.0**10, 4.0**-10])
 def test_units_do_not_matter(X, unit):
-    model = MaskedGradientMF(4, n_draws=3, random_state=0, tol=1e-2)
+    model = make(n_draws=3, tol=1e-2)
     filled = model.inverse_transform(model.fit_transform(X))
     scaled = model.inverse_transform(model.fit_transform(unit * X))
     assert_allclose(scaled, unit * filled, rtol=1e-7, atol=1e-9 * unit)
@@ -405,18 +386,15 @@ def test_units_do_not_matter(X, unit):
 # Refusals
 
 
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        ({"reg": 1.0, "n_draws": 3}, r"with reg=1\.0 use n_draws=0"),
-        ({"warm_start": True, "n_draws": 3}, "use n_draws=0"),
+def test_what_cannot_be_sampled_is_refused(X):
+    refused = [
+        ({"reg": 1.0}, r"with reg=1\.0 use n_draws=0"),
+        ({"warm_start": True}, "use n_draws=0"),
         *(({"n_draws": number}, "n_draws") for number in (-1, 2.5, None)),
-    ],
-    ids=str,
-)
-def test_what_cannot_be_sampled_is_refused(X, options, message):
-    with pytest.raises(ValueError, match=message):
-        MaskedGradientMF(4, **options).fit(X)
+    ]
+    for options, message in refused:
+        with pytest.raises(ValueError, match=message):
+            make(**options).fit(X)
 
 
 def test_covariances_of_samples_are_refused(model, X):

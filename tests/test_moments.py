@@ -7,20 +7,12 @@ import pytest
 from naive import row_posterior
 from numpy.testing import assert_allclose, assert_array_equal
 
+from sklearn_mfgd._bayes import moments as layout
 from sklearn_mfgd._bayes.moments import (
-    bias_products,
-    bias_squares,
-    diagonal,
     expectations,
-    factor_means,
     moments_of,
     n_pairs,
     pack,
-    packed_diagonal,
-    packed_size,
-    packed_submatrix,
-    packed_trace_weights,
-    pair_moments,
     total,
     unpack,
 )
@@ -49,8 +41,7 @@ class Side(NamedTuple):
 
 
 def make_side(n, rank, biased, seed=0, dtype=float):
-    rng = np.random.RandomState(seed)
-    q = rank + biased
+    rng, q = np.random.RandomState(seed), rank + biased
     roots = 0.5 * rng.standard_normal((n, q, q))
     covariances = roots @ roots.transpose(0, 2, 1) + 0.1 * np.eye(q)
     means = rng.standard_normal((n, q))
@@ -63,10 +54,10 @@ def make_side(n, rank, biased, seed=0, dtype=float):
 def test_a_triangle_is_packed_row_by_row():
     matrix = np.array([[1, 2, 4], [2, 3, 5], [4, 5, 6]])
     assert_array_equal(pack(matrix), [1, 2, 3, 4, 5, 6])
-    assert_array_equal(pack(matrix)[diagonal(3)], [1, 3, 6])
-    assert_array_equal(packed_diagonal(np.array([[7, 8]])), [[7, 0, 8]])
+    assert_array_equal(pack(matrix)[layout.diagonal(3)], [1, 3, 6])
+    assert_array_equal(layout.packed_diagonal(np.array([[7, 8]])), [[7, 0, 8]])
     kept = np.array([True, False, True])
-    assert_array_equal(packed_submatrix(pack(matrix), kept), [1, 4, 6])
+    assert_array_equal(layout.packed_submatrix(pack(matrix), kept), [1, 4, 6])
     assert n_pairs(3) == 6
 
 
@@ -82,7 +73,7 @@ def test_unpacking_gives_back_what_was_packed_or_its_leading_rows(length):
     assert_array_equal(unpack(packed, leading), matrices[..., :leading, :leading])
     if length:
         A = matrices[0, 0]
-        traces = packed @ packed_trace_weights(A)
+        traces = packed @ layout.packed_trace_weights(A)
         assert_allclose(traces, np.trace(A @ matrices, axis1=-2, axis2=-1), atol=1e-12)
 
 
@@ -91,23 +82,21 @@ def test_unpacking_gives_back_what_was_packed_or_its_leading_rows(length):
 def test_moments_are_those_of_factors_one_and_bias(rank, biased):
     side = make_side(50, rank, biased)
     moments = side.moments
-    assert moments.shape == (50, packed_size(rank, biased))
+    assert moments.shape == (50, layout.packed_size(rank, biased))
     means = np.insert(side.means, rank, 1.0, axis=1)
     spread = np.insert(side.covariances, rank, 0.0, axis=1)
     second = np.insert(spread, rank, 0.0, axis=2) + means[:, :, None] * means[:, None]
     assert_allclose(moments, pack(second), rtol=1e-12, atol=1e-12)
     assert_array_equal(expectations(moments, rank), means)
-    assert_array_equal(factor_means(moments, rank), side.means[:, :rank])
-    assert_allclose(pair_moments(moments, rank), pack(second[:, :rank, :rank]))
+    assert_array_equal(layout.factor_means(moments, rank), side.means[:, :rank])
+    pairs = layout.pair_moments(moments, rank)
+    assert_allclose(pairs, pack(second[:, :rank, :rank]))
     if biased:
-        assert_allclose(bias_products(moments, rank), second[:, -1, :rank])
-        assert_allclose(bias_squares(moments), second[:, -1, -1])
+        assert_allclose(layout.bias_products(moments, rank), second[:, -1, :rank])
+        assert_allclose(layout.bias_squares(moments), second[:, -1, -1])
     assert_allclose(total(moments), moments.sum(axis=0), rtol=1e-12)
-
-
-def test_moments_stay_in_their_precision_and_totals_are_double():
-    moments = make_side(5, 3, True, dtype=np.float32).moments
-    assert moments.dtype == expectations(moments, 3).dtype == np.float32
+    moments = make_side(5, rank, biased, dtype=np.float32).moments
+    assert moments.dtype == expectations(moments, rank).dtype == np.float32
     assert total(moments).dtype == np.float64
 
 
@@ -177,20 +166,18 @@ def test_rows_that_miss_the_same_entries_share_their_sums():
     (block,) = row_blocks_of(entries(make_mask("all"))[0], 15)
     assert block.row_entries.shape[0] == 1
     assert block.row_entries.indices.size == block.column_entries.indices.size == 0
-
-
-def test_rows_of_which_few_miss_the_same_entries_share_nothing():
+    # Of which few miss the same entries, they share nothing.
     mask = np.random.RandomState(0).uniform(size=(30, 40)) < 0.7
     mask[1] = mask[0]
     (block,) = row_blocks_of(entries(mask)[0], 15)
     assert_array_equal(block.system_index, np.arange(30))
 
 
-@pytest.mark.parametrize("share, counts_missing", [(0.49, False), (0.51, True)])
-def test_missing_entries_are_counted_where_they_are_fewer(share, counts_missing):
-    mask = np.arange(1000) < 1000 * share
-    mask = np.random.RandomState(0).permutation(mask).reshape(50, 20)
-    assert row_blocks_of(entries(mask)[0], 15)[0].counts_missing == counts_missing
+def test_missing_entries_are_counted_where_they_are_fewer():
+    order = np.random.RandomState(0).permutation(1000).reshape(50, 20)
+    for share, counts_missing in ((0.49, False), (0.51, True)):
+        (block,) = row_blocks_of(entries(order < 1000 * share)[0], 15)
+        assert block.counts_missing == counts_missing
 
 
 def test_single_precision_sums_agree_to_its_last_digits(kernels):
@@ -218,14 +205,16 @@ class Given(NamedTuple):
 
     def arguments(self, dtype=float):
         moments = self.columns.moments
-        linear = expectations(moments, self.columns.rank)
+        systems, index = (self.S @ moments).astype(dtype), np.arange(len(self.X))
+        targets = (self.S * self.X) @ expectations(moments, self.columns.rank)
+        biases = self.row_bias, self.columns.biased
         return (
-            (self.S @ moments).astype(dtype),
-            np.arange(len(self.X)),
-            ((self.S * self.X) @ linear).astype(dtype),
+            systems,
+            index,
+            targets.astype(dtype),
             self.scale,
             pack(self.prior),
-            (self.row_bias, self.columns.biased),
+            biases,
         )
 
     def posterior(self, dtype=float):
@@ -239,19 +228,13 @@ class Given(NamedTuple):
 
 
 def make_given(m=12, n=9, rank=3, biases=(True, True)):
-    rng = np.random.RandomState(0)
-    q = rank + biases[0]
+    rng, q = np.random.RandomState(0), rank + biases[0]
     root = rng.standard_normal((q, q))
     S = (rng.uniform(size=(m, n)) < 0.6) * rng.choice([0.5, 1, 2], size=(m, n))
     S[:: m // 2] = 0
-    return Given(
-        make_side(n, rank, biases[1]),
-        np.where(S > 0, rng.standard_normal((m, n)), 0),
-        S,
-        rng.uniform(0.5, 4, m),
-        root @ root.T + np.eye(q),
-        biases[0],
-    )
+    X, scale = np.where(S > 0, rng.standard_normal((m, n)), 0), rng.uniform(0.5, 4, m)
+    prior = root @ root.T + np.eye(q)
+    return Given(make_side(n, rank, biases[1]), X, S, scale, prior, biases[0])
 
 
 @pytest.mark.parametrize("biases", BIASES)
@@ -278,7 +261,6 @@ def test_the_posterior_of_a_row_is_gaussian(kernels, rank, biases):
 
 
 def test_rows_may_share_a_system(kernels):
-    """One after the other or not, with a noise of their own."""
     given, index = make_given(), np.array([0, 3, 3, 3, 1, 3, 0, 0])
     sums = given.S @ given.columns.moments
     targets = np.random.RandomState(0).standard_normal((8, 5))
@@ -320,14 +302,9 @@ def test_posteriors_do_not_depend_on_threads_or_blocks(
     monkeypatch.setenv("OMP_NUM_THREADS", str(n_threads))
     monkeypatch.setattr(dispatch, "OPERATIONS", operations)
     monkeypatch.setattr(linalg, "BLOCK", block)
-    compare = assert_array_equal
-    if block < 500_000:
-
-        def compare(ours, theirs):
-            assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
-
+    tolerance = {"rtol": 1e-12, "atol": 1e-14} if block < 500_000 else {"rtol": 0}
     for ours, theirs in zip(given.posterior(), expected, strict=True):
-        compare(ours, theirs)
+        assert_allclose(ours, theirs, **tolerance)
 
 
 def test_there_may_be_no_rows_and_arguments_may_be_read_only(kernels):

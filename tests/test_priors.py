@@ -9,14 +9,9 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize_scalar
 
+from sklearn_mfgd._bayes import priors
 from sklearn_mfgd._bayes.noise import DOF_RANGE, MIN_VARIANCE, Noise
-from sklearn_mfgd._bayes.priors import (
-    FLAT_PRECISION,
-    GAMMA_RATE,
-    SIGNAL_VARIANCES,
-    Prior,
-    rotate,
-)
+from sklearn_mfgd._bayes.priors import GAMMA_RATE, SIGNAL_VARIANCES, Prior, rotate
 from sklearn_mfgd._bayes.side import SideStatistics
 from sklearn_mfgd._bayes.stopping import FINAL_PATIENCE, StoppingRule
 
@@ -37,26 +32,20 @@ class Side:
         self.covariance = 0.05 * (roots @ roots.swapaxes(1, 2)).mean(axis=0)
         self.covariance[3, :3] = self.covariance[:3, 3] = 0
         second = self.means.T @ self.means + COUNT * self.covariance
-        self.statistics = SideStatistics(
-            count=COUNT,
-            second_moments=np.insert(np.insert(second, 3, 0, axis=0), 3, 0, axis=1),
-            feature_products=self.F.T @ self.means,
-            log_det=-7.0,
-        )
-        self.prior = Prior.of_mean_zero(np.ones(4), SCALES, 3)
-        self.prior = self.prior.with_rotation(self.rotation)
-
-    @property
-    def rotated(self):
-        """Rotated means and variances."""
-        whole = np.eye(4)
-        whole[:3, :3] = self.rotation
-        return self.means @ whole.T, np.diag(whole @ self.covariance @ whole.T)
+        second = np.insert(np.insert(second, 3, 0, axis=0), 3, 0, axis=1)
+        self.statistics = SideStatistics(COUNT, second, self.F.T @ self.means, -7.0)
+        start = Prior.of_mean_zero(np.ones(4), SCALES, 3)
+        self.start = replace(start, rotation=self.rotation)
+        self.prior = self.start.update(self.statistics)
+        self.whole = np.eye(4)
+        self.whole[:3, :3] = self.rotation
+        self.rotated_means = self.means @ self.whole.T
+        self.slopes = rotate(self.prior.slopes, self.rotation)
 
     def elbo_of(self, k, theta, precision, slopes):
         """What the ELBO has of a factor, except for determinants."""
-        means, variances = self.rotated
-        around = ((means[:, k] - self.F @ slopes) ** 2).sum() + COUNT * variances[k]
+        around = ((self.rotated_means[:, k] - self.F @ slopes) ** 2).sum()
+        around += COUNT * (self.whole @ self.covariance @ self.whole.T)[k, k]
         value = COUNT * (1 + np.log(precision)) - precision * around
         value += 2 * GAMMA_RATE * (np.log(precision) - precision)
         if theta:
@@ -72,14 +61,12 @@ def side():
 
 
 def test_the_prior_is_the_best_of_all_signal_variances_precisions_and_slopes(side):
-    prior = side.prior.update(side.statistics)
-    slopes = rotate(prior.slopes, side.rotation)
-    means, _ = side.rotated
+    prior = side.prior
     for k in range(4):
         results, best_slopes = [], []
         for theta in SIGNAL_VARIANCES:
             share = theta * SCALES**2 / (1 + theta * SCALES**2)
-            best_slopes.append(share * (side.F.T @ means[:, k]))
+            best_slopes.append(share * (side.F.T @ side.rotated_means[:, k]))
 
             def minus_elbo(log_precision, k=k, theta=theta, a=best_slopes[-1]):
                 return -side.elbo_of(k, theta, np.exp(log_precision), a)
@@ -90,19 +77,15 @@ def test_the_prior_is_the_best_of_all_signal_variances_precisions_and_slopes(sid
         assert prior.signal_variance[k] == SIGNAL_VARIANCES[chosen]
         precision = np.exp(results[chosen].x)
         assert prior.precision[k] == pytest.approx(precision, rel=1e-4)
-        assert_allclose(slopes[:, k], best_slopes[chosen], atol=1e-12)
+        assert_allclose(side.slopes[:, k], best_slopes[chosen], atol=1e-12)
     assert prior.signal_variance[3] > 0
 
 
 def test_the_elbo_of_a_prior_sums_over_coefficients_and_determinants(side):
-    prior = side.prior.update(side.statistics)
-    slopes = rotate(prior.slopes, side.rotation)
-    found = prior.elbo_of_coefficients(side.statistics)
-    given = prior.signal_variance, prior.precision, slopes.T
-    expected = [
-        side.elbo_of(k, *of_k) for k, of_k in enumerate(zip(*given, strict=True))
-    ]
-    assert_allclose(found, expected)
+    prior = side.prior
+    given = range(4), prior.signal_variance, prior.precision, side.slopes.T
+    expected = list(map(side.elbo_of, *given))
+    assert_allclose(prior.elbo_of_coefficients(side.statistics), expected)
     log_det = np.linalg.slogdet(side.rotation)[1]
     total = sum(expected) - 7 / 2 + COUNT * log_det
     assert prior.elbo(side.statistics) == pytest.approx(total)
@@ -110,9 +93,7 @@ def test_the_elbo_of_a_prior_sums_over_coefficients_and_determinants(side):
 
 def test_a_prior_pulls_rows_to_its_means(side):
     """By its precision along its axes; its rotation is that of the factors."""
-    prior = side.prior.update(side.statistics)
-    whole = np.eye(4)
-    whole[:3, :3] = side.rotation
+    prior, whole = side.prior, side.whole
     matrix = whole.T @ np.diag(prior.precision) @ whole
     assert_allclose(prior.precision_matrix, matrix)
     means = side.F @ prior.slopes
@@ -126,7 +107,7 @@ def test_a_prior_pulls_rows_to_its_means(side):
 
 
 def test_a_prior_without_some_factors_keeps_the_bias(side):
-    prior = side.prior.update(side.statistics).rotated()
+    prior = side.prior.rotated()
     fewer = prior.with_factors(np.array([True, False, True]))
     assert fewer.rank == 2
     assert_array_equal(fewer.precision, prior.precision[[0, 2, 3]])
@@ -136,17 +117,16 @@ def test_a_prior_without_some_factors_keeps_the_bias(side):
 def test_a_flat_bias_stays_flat(side):
     prior = Prior.of_mean_zero(np.ones(4), SCALES, 3, flat_bias=True)
     for each in (prior, prior.update(side.statistics)):
-        assert each.precision[3] == FLAT_PRECISION
+        assert each.precision[3] == priors.FLAT_PRECISION
         assert each.signal_variance[3] == 0
         assert (each.slopes[:, 3] == 0).all()
     assert prior.update(side.statistics).precision[0] != 1
 
 
 def test_a_prior_moves_its_means_on(side):
-    after = side.prior.update(side.statistics)
-    moved = after.extrapolated(side.prior, 0.5)
-    assert_allclose(moved.slopes, 1.5 * after.slopes)  # they were zero
-    assert replace(moved, slopes=after.slopes) == after
+    moved = side.prior.extrapolated(side.start, 0.5)
+    assert_allclose(moved.slopes, 1.5 * side.prior.slopes)  # they were zero
+    assert replace(moved, slopes=side.prior.slopes) == side.prior
 
 
 def test_features_say_nothing_of_noise():
@@ -192,8 +172,7 @@ def test_shared_noise_is_that_of_all_entries():
 def test_noise_of_columns_is_shrunk_as_far_as_it_is_alike(spread, low, high):
     rng = np.random.RandomState(0)
     variances = np.exp(spread * rng.standard_normal(200))
-    counts = np.full(200, 30.0)
-    squares = variances * rng.chisquare(30, 200)
+    counts, squares = np.full(200, 30.0), variances * rng.chisquare(30, 200)
     noise = Noise(np.ones(200), 1.0, 4.0)
     for _ in range(20):
         noise = noise.update(counts, squares, float)
@@ -214,10 +193,8 @@ def test_the_mean_variance_is_that_of_the_posterior_of_the_precision():
 
 def ends(gains, *, has_features=False, extrapolates=None, tol=100.0):
     """Return whether factors are rotated after each sweep, and which is the last."""
-    if extrapolates is None:
-        extrapolates = not has_features
-    rule = StoppingRule(tol, has_features=has_features, extrapolates=extrapolates)
-    rotates = []
+    extrapolates = not has_features if extrapolates is None else extrapolates
+    rule, rotates = StoppingRule(tol, has_features, extrapolates), []
     for k, gain in enumerate(gains):
         if rule.add(gain, same_rank=True):
             return rotates, k
@@ -225,18 +202,16 @@ def ends(gains, *, has_features=False, extrapolates=None, tol=100.0):
     return rotates, None
 
 
-def test_a_fit_ends_when_what_is_left_to_rise_has_been_little_twice():
-    assert ends([900, 80, 8, 0.8]) == ([False, True], 2)
-
-
 def test_a_fit_ends_on_a_plateau_only_where_sweeps_cost_much():
+    """Else when what is left to rise has been little twice."""
+    assert ends([900, 80, 8, 0.8]) == ([False, True], 2)
     gains = [900, 90, *np.linspace(9, 8, 20)]
     assert ends(gains)[1] is None
     assert ends([900, 9, 8.9], extrapolates=False)[1] == 2
 
 
 def test_a_fit_does_not_end_where_a_factor_was_dropped():
-    rule = StoppingRule(100.0, has_features=False, extrapolates=True)
+    rule = StoppingRule(100.0, False, True)
     assert not rule.add(50, same_rank=True)
     assert not rule.add(5, same_rank=False)
     assert rule.add(0.5, same_rank=True)
@@ -247,12 +222,9 @@ def test_with_features_a_fit_ends_at_smaller_gains():
     assert last == 3 + FINAL_PATIENCE - 1
     assert rotates == [False, True, False, False, True]
     assert ends([500, 90, 80, 70, 60], has_features=True)[1] is None
+    # Not made smaller than what is nothing.
+    assert ends([2, 0.5, 0.19, 0.18, 0.17], has_features=True, tol=1)[1] == 4
 
 
 def test_a_fit_does_not_end_where_gains_grow():
     assert ends([500, 90, 80, *range(1, 9)], has_features=True)[1] is None
-
-
-def test_a_small_tolerance_is_not_made_smaller_than_what_is_nothing():
-    gains = [2, 0.5, 0.19, 0.18, 0.17]
-    assert ends(gains, has_features=True, tol=1)[1] == 4

@@ -1,5 +1,8 @@
 """How uncertain factors and predictions are, as far as a fit knows."""
 
+import re
+from itertools import product
+
 import numpy as np
 import pytest
 from naive import row_posterior
@@ -29,9 +32,8 @@ class Fitted:
         self.row_units = np.append(np.full(self.rank, unit), self.row_bias * [unit**2])
         units = np.append(np.full(self.rank, unit), self.column_bias * [unit**2])
         self.H = self.learned.means * units
-        posterior = posterior_of(
-            self.learned.means, self.learned.covariances, self.column_bias
-        )
+        given = self.learned.means, self.learned.covariances
+        posterior = posterior_of(*given, self.column_bias)
         self.is_diagonal = not posterior.can_rotate
         covariances = unpack(posterior.as_full().covariances, len(units))
         self.H_cov = covariances * np.outer(units, units)
@@ -44,16 +46,10 @@ class Fitted:
         features = self.learned.feature_map.transform(observed)
         mean = (features @ self.learned.slopes)[0] * self.row_units
         precisions = (np.ones_like(x) if weights is None else weights) / self.noise
-        mean, system, _ = row_posterior(
-            np.nan_to_num(x - self.model.mean_),
-            np.where(np.isnan(x), 0, precisions),
-            (self.H, self.H_cov),
-            self.prior,
-            self.learned.biases,
-            mean,
-        )
-        if self.is_diagonal:
-            return mean, np.diag(1 / np.diag(system))
+        x, precisions = x - self.model.mean_, np.where(np.isnan(x), 0, precisions)
+        given = (self.H, self.H_cov), self.prior, self.learned.biases, mean
+        mean, system, _ = row_posterior(np.nan_to_num(x), precisions, *given)
+        system = np.diag(np.diag(system)) if self.is_diagonal else system
         return mean, np.linalg.inv(system)
 
     def deviation(self, i, j):
@@ -75,8 +71,7 @@ class Fitted:
 
 @pytest.fixture(
     scope="module",
-    params=[(bias, kind) for bias in FIT_BIAS for kind in ("column", "diagonal")]
-    + [(True, "shared")],
+    params=[*product(FIT_BIAS, ("column", "diagonal")), (True, "shared")],
     ids=str,
 )
 def fitted(request, planted):
@@ -136,7 +131,6 @@ def test_predictions_have_the_deviation_of_noise_row_and_column(fitted):
 
 @pytest.mark.pairwise(fit_bias=FIT_BIAS, unit=[4.0**3, 4.0**-5])
 def test_units_are_those_of_the_data(planted, fit_bias, unit):
-    """Factors are in roots of them, biases in them."""
     data = planted(share_missing=0.4)
     fitted = Fitted(data, fit_bias=fit_bias)
     scaled = Fitted(data._replace(X=unit * data.X), fit_bias=fit_bias)
@@ -154,8 +148,7 @@ def test_deviations_of_values_of_any_size_are_finite(planted):
     for unit in (1e150, 1e-150):
         fitted = Fitted(data._replace(X=unit * data.X))
         deviations = fitted.predict([0, 1], [2, 3])[1] / unit
-        assert (deviations > 0.03).all()
-        assert (deviations < 3).all()
+        assert ((deviations > 0.03) & (deviations < 3)).all()
 
 
 # What it is worth
@@ -165,9 +158,8 @@ def share_within(model, X, complete, mask):
     """Share of the hidden entries that lie within 1.96 standard deviations."""
     Z, covariances = model.transform(X, return_cov=True)
     i, j = np.nonzero(~mask)
-    x, deviations = model.predict_entries(
-        Z, i, j, covariance=covariances, return_std=True
-    )
+    options = {"covariance": covariances, "return_std": True}
+    x, deviations = model.predict_entries(Z, i, j, **options)
     return np.mean(np.abs(complete[i, j] - x) < 1.96 * deviations)
 
 
@@ -180,7 +172,6 @@ def share_within(model, X, complete, mask):
     ids=["table", "matrix"],
 )
 def test_intervals_hold_what_they_promise(planted, shape, n_seeds, fit_bias):
-    """95 % of what was not seen."""
     shares = []
     for seed in range(n_seeds):
         data = planted(*shape, seed)
@@ -215,8 +206,7 @@ def test_rows_with_fewer_entries_are_less_certain(planted):
 
 def test_single_precision_stays_single(planted):
     data = planted(60, 20, 3, 0.3, 0.4)
-    double = Fitted(data)
-    single = Fitted(data._replace(X=data.X.astype(np.float32)))
+    double, single = Fitted(data), Fitted(data._replace(X=data.X.astype(np.float32)))
     i, j = np.nonzero(~data.mask)
     found, expected = single.predict(i, j), double.predict(i, j)
     assert {ours.dtype for ours in found} == {np.dtype(np.float32)}
@@ -233,8 +223,7 @@ def test_all_complete_rows_have_the_same_covariance(planted, estimator):
     X = planted(noise=0.3).X
     model = estimator(4, reg="auto", tol=1e-2).fit(X)
     Z, covariances = model.transform(X, return_cov=True)
-    expected = np.tile(covariances[0], (len(X), 1, 1))
-    assert_allclose(covariances, expected, rtol=1e-8)
+    assert_allclose(covariances, [covariances[0]] * len(X), rtol=1e-8)
     assert Z.shape == covariances.shape[:2]
 
 
@@ -274,7 +263,7 @@ def test_covariances_of_another_shape_or_that_are_no_numbers_are_refused(planted
     with pytest.raises(ValueError, match=r"shape \(40, 4, 4\) .* got None"):
         fitted.predict([0], [0], covariance=None)
     for wrong in (right[:-1], right[:, :-1], right[0]):
-        told = str(wrong.shape).replace("(", r"\(").replace(")", r"\)")
+        told = re.escape(str(wrong.shape))
         with pytest.raises(ValueError, match=f"return_cov=True.* got {told}"):
             fitted.predict([0], [0], covariance=wrong)
     for value in (np.nan, np.inf):

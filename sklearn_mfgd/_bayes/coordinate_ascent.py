@@ -15,12 +15,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from .centring import centre
-from .elbo import maximize_priors
 from .model import Model, State
 from .noise import MIN_VARIANCE
 from .pruning import SMALL_TABLE, candidates, prune
-from .rotation import optimize_rotation
+from .rotation import centre, maximize_priors, optimize_rotation
 from .side import SweepStatistics
 from .stopping import StoppingRule, remaining_rise
 
@@ -51,45 +49,24 @@ def sweep(model: Model, state: State) -> tuple[State, SweepStatistics]:
     explained = columns.means.shape[1] - prior_terms - update.quadratic_forms
     squares = model.squares + explained / state.alpha + update.bias_terms
     squares = np.maximum(squares, 0.0)  # not below by rounding
-    state = replace(
-        state,
-        W=update.W,
-        columns=columns,
-        noise=state.noise.update(model.counts, squares, model.dtype),
-    )
-    statistics = update.row_statistics, update.column_statistics, squares
-    return state, SweepStatistics(*statistics)
+    noise = state.noise.update(model.counts, squares, model.dtype)
+    state = replace(state, W=update.W, columns=columns, noise=noise)
+    return state, SweepStatistics(update.of_rows, update.of_columns, squares)
 
 
 def ascend(model: Model, state: State, history, *, max_iter, tol, start_of=None):
     """Sweep until the ELBO rises by less than `tol` for each entry.
 
     Then factors are rotated, and dropped where the ELBO is better without; the ascent
-    ends when there are no more of these, or where single precision will not do.
-
-    Parameters
-    ----------
-    model : Model
-    state : State
-        Where to start.
-    history : History
-        Told of every sweep; it knows where this ended.
-    max_iter : int
-    tol : float
-    start_of : callable (rank) -> State, optional
-        Where to start with fewer factors. If the smaller side is short, that is tried.
-
-    Returns
-    -------
-    unpruned : State
-        Before any factor was dropped.
+    ends when there are no more of these, or where single precision will not do. The
+    history is told of every sweep and knows where this ended. If the smaller side is
+    short, fewer factors are tried from where `start_of(rank)` starts. Returns the state
+    before any factor was dropped.
     """
     has_features = model.has_features
     is_small = min(model.shape) <= SHORT_SIDE or model.n_observed <= SMALL_TABLE
     stopping = StoppingRule(
-        tol * model.n_observed,
-        has_features=has_features,
-        extrapolates=is_small and not has_features,
+        tol * model.n_observed, has_features, is_small and not has_features
     )
     trials = _Trials(model, start_of, max_iter, tol)
     best = start = unpruned = state
@@ -116,18 +93,18 @@ def ascend(model: Model, state: State, history, *, max_iter, tol, start_of=None)
             if better is not None:
                 (state, value), ended, same_rank = better, False, False
         best, best_value, n_sweeps = state, value, n_sweeps + 1
-        history.add(state.W, state.H, value, _no_steps, ended, state)
+        history.add(state.W, state.H, value, _full_step, ended, state)
         if history.converged or state.needs_float64:
             break
         start, n_accelerated = state, n_accelerated + 1 if same_rank else 0
         if n_accelerated > 1:
-            start = _extrapolate(model, state, before, _momentum(n_accelerated))
+            start = _extrapolate(model, state, before, n_accelerated)
     return unpruned
 
 
 def _maximize_others(model, state, statistics):
     """Maximize the ELBO in all but the posteriors; return its value, too."""
-    if model.moves_means:
+    if model.biases.column and not model.has_features and model.can_rotate:
         state, statistics = centre(state, statistics)
     state, value = optimize_rotation(model, state, statistics)
     if not np.isfinite(value):
@@ -147,10 +124,7 @@ class _Trials:
         self.max_iter, self.tol = max_iter, tol
 
     def better(self, swept, state, value):
-        """A state of larger ELBO than `value`, and its own; None if none was found.
-
-        `swept` are state and statistics before pruning.
-        """
+        """A state of larger ELBO than `value`, and its own; None if none was found."""
         model, start_of = self.model, self.start_of
         better = _first_better(model, candidates(model, *swept), value)
         if better is not None or start_of is None:
@@ -161,10 +135,9 @@ class _Trials:
             gain = MIN_GAIN_PER_ENTRY * model.n_observed
             better = _first_better(model, starts, value + gain)
         if better is None and model.has_features and state.rank <= FEW_FACTORS:
-            self.start_of = None  # once is enough
-            last = _LastSweep()
-            options = {"max_iter": self.max_iter, "tol": self.tol}
-            ascend(model, start_of(RESTART_RANK), last, **options)
+            self.start_of, last = None, _LastSweep()  # once is enough
+            start = start_of(RESTART_RANK)
+            ascend(model, start, last, max_iter=self.max_iter, tol=self.tol)
             better = (last.state, last.value) if last.value > value else None
         return better
 
@@ -183,8 +156,7 @@ def _first_better(model, starts, value):
                 break
             start = state.rotated()
             if n > 0:
-                share = _momentum(n + 1)
-                start = _extrapolate(model, start, before.rotated(), share)
+                start = _extrapolate(model, start, before.rotated(), n + 1)
     return None
 
 
@@ -199,13 +171,9 @@ class _LastSweep:
         self.state, self.value, self.converged = state, value, converged
 
 
-def _momentum(n_accelerated):
-    """Share of the last change by which a sweep's start is extrapolated (Nesterov)."""
-    return (n_accelerated - 1) / (n_accelerated + 2)
-
-
-def _extrapolate(model, state, before, share):
-    """Move on by a share of the change from the state before; alpha geometrically."""
+def _extrapolate(model, state, before, n_accelerated):
+    """Move on by a share of the last change (Nesterov); alpha geometrically."""
+    share = (n_accelerated - 1) / (n_accelerated + 2)
     H = state.H + state.H.dtype.type(share) * (state.H - before.H)
     alpha = state.alpha * (state.alpha / before.alpha) ** share
     alpha = np.minimum(alpha, 1 / MIN_VARIANCE[model.dtype])
@@ -218,6 +186,6 @@ def _extrapolate(model, state, before, share):
     )
 
 
-def _no_steps():
-    """Lengths of the steps: those of least squares, the full ones."""
+def _full_step():
+    """Lengths of the steps: those of least squares."""
     return np.ones(1)

@@ -1,13 +1,10 @@
 """Posterior of the columns: with full covariances, or with diagonal ones.
 
-Both types answer the same calls: `update_sides` makes the posteriors of all rows and
-then of all columns, `fold_in` those of new rows. In diagonal ones every coefficient is
-independent of the others, with the same ELBO; there is no rotation that could separate
-factors, so none are dropped.
+In diagonal ones every coefficient is independent of the others, with the same ELBO;
+there is no rotation that could separate factors, so none are dropped.
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +27,7 @@ from .moments import (
     total,
     unpack,
 )
-from .side import EntrySums, SideStatistics, solve_side, update_side
+from .side import SideStatistics, update_side
 
 # Numbers that the moments of all columns may take; there are three such arrays.
 MAX_MOMENTS = 2**27
@@ -41,18 +38,10 @@ class SidesUpdate(NamedTuple):
 
     W: np.ndarray
     columns: "FullCovariance | DiagonalCovariance"
-    row_statistics: SideStatistics
-    column_statistics: SideStatistics
+    of_rows: SideStatistics
+    of_columns: SideStatistics
     quadratic_forms: np.ndarray  # (n,), mean times right-hand side of each column
     bias_terms: np.ndarray | float  # (n,), sum of E[b^2] - 2 x E[b] over the entries
-
-
-class Regressors(NamedTuple):
-    """What rows need to know of the columns."""
-
-    moments: np.ndarray  # packed E[v v'] times the noise precision
-    linear: np.ndarray  # E[v] times the noise precision
-    total: np.ndarray  # sum of the moments
 
 
 @dataclass(frozen=True)
@@ -95,102 +84,71 @@ class FullCovariance:
     def update_sides(self, model, state) -> SidesUpdate:
         """Update rows block by block, then the columns by the sums of the blocks."""
         regressors = self.regressors(state.alpha, model.dtype)
-        update_block = partial(
-            _update_block,
-            regressors=regressors,
-            prior=state.row_prior,
-            biases=model.biases,
-        )
+        given = regressors, state.row_prior, model.biases
         W = np.empty((model.shape[0], len(state.row_prior.precision)), model.dtype)
-        blocks, features = model.data, model.row_features.values
-        block_features = (features[block.rows] for block in blocks)
-        statistics = None
-        # The map needs no order; the sum has one, as rounding depends on it.
-        for block, (means, of_block) in zip(
-            blocks, map(update_block, blocks, block_features), strict=True
-        ):
+        features, statistics = model.row_features.values, None
+        # Updates need no order; the sum has one, as rounding depends on it.
+        for block in model.data:
+            means, of_block = _update_block(block, features[block.rows], *given)
             W[block.rows] = means
             if statistics is None:
                 statistics = of_block
             else:
                 statistics += of_block
         systems, targets = statistics.systems, statistics.targets
+        sums = systems, np.arange(len(systems)), targets
+        given = model.column_features.values, state.column_prior, model.biases[::-1]
         found, column_statistics = update_side(
-            EntrySums(systems, np.arange(len(systems)), targets),
-            model.column_features.values,
-            state.column_prior,
-            model.biases[::-1],
-            noise_precision=state.alpha,
-            with_covariances=True,
+            sums, *given, scale=state.alpha, covariances=True
+        )
+        columns = replace(
+            self,
+            means=found.means,
+            covariances=found.covariances,
+            moments=found.moments,
         )
         bias_terms = 0.0
         if model.biases.row:
             row_bias_squares = bias_squares(systems).astype(np.float64)
             bias_terms = row_bias_squares - 2.0 * targets[:, -1]
-        columns = FullCovariance(
-            found.means, found.covariances, found.moments, self.biased
-        )
         return SidesUpdate(
             W, columns, statistics, column_statistics, found.gains, bias_terms
         )
 
     def fold_in(
-        self, rows, feature_map, prior, biases, *, noise_precision, with_covariances
+        self, rows, feature_map, prior, biases, noise_precision, with_covariances
     ):
-        """Posterior of new rows given the columns, block by block.
+        """Means of new rows given the columns, and packed covariances or None.
 
-        Parameters
-        ----------
-        rows : Rows
-            Centred entries. If these or the columns are in double precision, so is all
-            that is solved.
-        feature_map : FeatureMap
-            Of rows.
-        prior : Prior
-            Of rows, not rotated.
-        biases : Biases
-        noise_precision : ndarray of shape (n,)
-            Of the columns.
-        with_covariances : bool
-
-        Returns
-        -------
-        W : ndarray of shape (m, q)
-            Means of [w, b], in the precision of `rows`.
-        covariances : ndarray of shape (m, q * (q + 1) / 2) or None
-            Packed.
+        The rows are centred, their prior is not rotated. What is found has their
+        precision; if they or the columns are double, so is all that is solved.
         """
         m, q = rows.shape[0], len(prior.precision)
         W = np.empty((m, q), rows.values.dtype)
         dtype = np.result_type(W, self.means)
         covariances = np.empty((m, n_pairs(q)), W.dtype) if with_covariances else None
-        regressors = self.regressors(noise_precision, dtype)
+        moments, linear, _ = self.regressors(noise_precision, dtype)
         size = packed_size(prior.rank, True) + len(prior.slopes)
         for place in block_slices(m, size):
             block = rows.between(place.start, place.stop).astype(dtype)
-            sums = EntrySums(
-                dispatch.product(block.weights_matrix, regressors.moments),
-                np.arange(block.shape[0]),
-                dispatch.product(block.weighted_values, regressors.linear),
-            )
-            found = solve_side(
-                sums,
-                feature_map.transform(block),
-                prior,
-                biases,
-                with_covariances=with_covariances,
+            systems = dispatch.product(block.weights_matrix, moments)
+            targets = dispatch.product(block.weighted_values, linear)
+            sums = systems, np.arange(block.shape[0]), targets
+            given = feature_map.transform(block), prior, biases
+            found, _ = update_side(
+                sums, *given, covariances=with_covariances, statistics=False
             )
             W[place] = found.means
             if with_covariances:
                 covariances[place] = found.covariances
         return W, covariances
 
-    def regressors(self, noise_precision, dtype) -> Regressors:
-        """What rows need to know, the noise of the columns included."""
+    def regressors(self, noise_precision, dtype):
+        """What rows need: packed E[v v'] and E[v] over the noise, the former's sum."""
         moments = self.moments.astype(dtype, copy=False)
         moments = moments * noise_precision.astype(dtype)[:, None]
         rank = self.means.shape[1] - self.biased
-        return Regressors(moments, expectations(moments, rank), total(moments))
+        return moments, expectations(moments, rank), total(moments)
 
     def quadratic_form(self, matrix) -> np.ndarray:
         """E[z' A z] of each column; A has no entry between a factor and the bias."""
@@ -226,22 +184,18 @@ class FullCovariance:
         return FullCovariance(*(a.astype(dtype) for a in arrays), self.biased)
 
 
-def _update_block(block, features, *, regressors, prior, biases):
+def _update_block(block, features, regressors, prior, biases):
     """Means of a block of rows, and its statistics with what it adds to the columns.
 
-    It reads the block and what is broadcast, and writes nothing: blocks may run in any
-    order and anywhere.
+    It writes nothing: blocks may run in any order and anywhere.
     """
-    sums = EntrySums(
-        block.sum_over_columns(regressors.moments, regressors.total),
-        block.system_index,
-        dispatch.product(block.by_rows, regressors.linear),
-    )
+    moments, linear, sum_of_moments = regressors
+    systems = block.sum_over_columns(moments, sum_of_moments)
+    sums = systems, block.system_index, dispatch.product(block.by_rows, linear)
     posteriors, statistics = update_side(sums, features, prior, biases)
     moments = posteriors.moments
     systems = block.sum_over_rows(moments, pack(statistics.second_moments))
-    linear = expectations(moments, prior.rank)
-    targets = dispatch.product(block.by_columns, linear)
+    targets = dispatch.product(block.by_columns, expectations(moments, prior.rank))
     return posteriors.means, replace(statistics, systems=systems, targets=targets)
 
 
@@ -249,8 +203,7 @@ def _update_block(block, features, *, regressors, prior, biases):
 class DiagonalCovariance:
     """Gaussian posterior of every column or row, its coefficients independent.
 
-    The means still solve the whole system of a column; the variances are one over its
-    diagonal.
+    The means still solve the whole system; the variances are one over its diagonal.
     """
 
     means: np.ndarray  # (n, q), of [h, c]
@@ -281,36 +234,27 @@ class DiagonalCovariance:
     def update_sides(self, model, state) -> SidesUpdate:
         """Update all rows, then all columns."""
         rows, columns = model.data
+        given = np.ones(rows.shape[0]), state.row_prior, model.biases
         of_rows, row_log_det, _ = self._update_other_side(
-            rows.scale_weights(state.alpha),
-            np.ones(rows.shape[0]),
-            state.row_prior,
-            model.biases,
+            rows.scale_weights(state.alpha), *given
         )
-        of_columns, column_log_det, quadratic_forms = of_rows._update_other_side(
-            columns, state.alpha, state.column_prior, model.biases[::-1]
-        )
+        given = state.alpha, state.column_prior, model.biases[::-1]
+        of_columns, column_log_det, gains = of_rows._update_other_side(columns, *given)
         bias_terms = of_rows._bias_terms(columns) if model.biases.row else 0.0
-        return SidesUpdate(
-            of_rows.means,
-            of_columns,
+        statistics = (
             of_rows._statistics(model.row_features.values, row_log_det),
             of_columns._statistics(model.column_features.values, column_log_det),
-            quadratic_forms,
-            bias_terms,
         )
+        return SidesUpdate(of_rows.means, of_columns, *statistics, gains, bias_terms)
 
     def fold_in(
-        self, rows, feature_map, prior, biases, *, noise_precision, with_covariances
+        self, rows, feature_map, prior, biases, noise_precision, with_covariances
     ):
         """Posterior of new rows, see `FullCovariance.fold_in`."""
         dtype = np.result_type(rows.values, self.means)
-        of_rows, _, _ = self.astype(dtype)._update_other_side(
-            rows.astype(dtype).scale_weights(noise_precision),
-            np.ones(rows.shape[0]),
-            prior,
-            biases,
-        )
+        weighted = rows.astype(dtype).scale_weights(noise_precision)
+        given = np.ones(rows.shape[0]), prior, biases
+        of_rows, _, _ = self.astype(dtype)._update_other_side(weighted, *given)
         of_rows = of_rows.astype(rows.values.dtype)
         covariances = packed_diagonal(of_rows.variances) if with_covariances else None
         return of_rows.means, covariances
@@ -326,10 +270,10 @@ class DiagonalCovariance:
 
     def astype(self, dtype) -> "DiagonalCovariance":
         """The same in another precision."""
-        means, variances = (
-            array.astype(dtype, copy=False) for array in (self.means, self.variances)
+        arrays = self.means, self.variances
+        return DiagonalCovariance(
+            *(a.astype(dtype, copy=False) for a in arrays), self.biased
         )
-        return DiagonalCovariance(means, variances, self.biased)
 
     def _update_other_side(self, rows, scale, prior, biases):
         """Posterior of the rows that have this one as their columns.
@@ -340,10 +284,8 @@ class DiagonalCovariance:
         """
         rank, H = prior.rank, self.means
         squares = np.square(H[:, :rank])
-        sums = dispatch.product(
-            rows.weights_matrix, np.column_stack([self.variances[:, :rank], squares])
-        )
-        sums = sums.astype(np.float64)
+        summed = np.column_stack([self.variances[:, :rank], squares])
+        sums = dispatch.product(rows.weights_matrix, summed).astype(np.float64)
         # Variances of the columns act on the rows as a ridge does.
         ridge = prior.precision / scale[:, None]
         ridge[:, :rank] += sums[:, :rank]

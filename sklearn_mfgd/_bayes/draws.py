@@ -34,10 +34,6 @@ class Sample(NamedTuple):
     noise_precision: np.ndarray  # (n,)
     row_prior: SidePrior
 
-    def of_weight(self, weight):
-        """The same for data in which entries that counted as one have this weight."""
-        return self._replace(noise_precision=self.noise_precision / weight)
-
     def astype(self, dtype):
         """The same with column factors in another precision."""
         return self._replace(H=self.H.astype(dtype, copy=False))
@@ -58,9 +54,8 @@ def rows_around_means(rows, H, biases, means, precision, normal):
     residuals = -dispatch.residuals(rows, means, H, biases)
     H = np.ascontiguousarray(H[:, : H.shape[1] - biases.column])
     rows = rows._replace(values=residuals)
-    return means + dispatch.least_squares(
-        rows, H, (biases.row, False), precision, normal
-    )
+    given = rows, H, (biases.row, False), precision, normal
+    return means + dispatch.least_squares(*given)
 
 
 class DrawsModel(NamedTuple):
@@ -78,39 +73,28 @@ class DrawsModel(NamedTuple):
 
     has_variances = False
 
-    @classmethod
-    def of(cls, samples, model):
-        """Make one of samples, and of the variational model that they began with."""
-        return cls(
-            samples,
-            model.biases,
-            model.feature_map,
-            model.rank,
-            1 / model.noise_precision,
-            model.row_precision,
-            model.column_precision,
-        )
-
     @property
     def n_factors(self):
         """Number of factors of all samples, side by side."""
         return sum(sample.H.shape[1] - self.biases.column for sample in self.samples)
 
     @property
+    def numbers(self):
+        """Numbers of columns among those with entries; the last is an empty one."""
+        n_known = len(self.samples[0].H)
+        return np.arange(n_known) if self.columns is None else self.columns
+
+    @property
     def H(self):
         """Column factors of all samples side by side, over their number; mean bias."""
         factors = [sample.H for sample in self.samples]
         H = _side_by_side(factors, self.biases.column, 1 / len(factors))
-        if self.columns is None:
-            return H
-        return np.vstack([H, np.zeros_like(H[:1])])[self.columns]
+        return np.vstack([H, np.zeros_like(H[:1])])[self.numbers]
 
     @property
     def noise_variance(self):
         """Variance of the noise of an entry of weight one, of all columns."""
-        if self.columns is None:
-            return self.noise_variances[:-1]
-        return self.noise_variances[self.columns]
+        return self.noise_variances[self.numbers]
 
     def over(self, columns):
         """Make the same model of columns with these numbers; None: all."""
@@ -118,19 +102,14 @@ class DrawsModel(NamedTuple):
 
     def take(self, columns):
         """Make the same model of some of the columns."""
-        numbers = self.columns
-        if numbers is None:
-            numbers = np.arange(len(self.samples[0].H))
-        return self._replace(columns=numbers[columns])
+        return self._replace(columns=self.numbers[columns])
 
     def fold_in(self, matrix):
         """Mean of the row factors given each sample, side by side, (m, .)."""
         rows = self._known_rows(matrix.listed().rows)
         features = self.feature_map.transform(rows)
-        factors = [
-            sample.row_factors(rows, self.biases, features)
-            for sample in (each.astype(rows.values.dtype) for each in self.samples)
-        ]
+        samples = [sample.astype(rows.values.dtype) for sample in self.samples]
+        factors = [each.row_factors(rows, self.biases, features) for each in samples]
         return _side_by_side(factors, self.biases.row, 1)
 
     def reconstruct(self, matrix):
@@ -152,7 +131,7 @@ class DrawsModel(NamedTuple):
         """
         known = self._known_rows(matrix.listed().rows)
         rows, columns = places
-        columns = columns if self.columns is None else self.columns[columns]
+        columns = self.numbers[columns]
         sample = self.samples[number].astype(known.values.dtype)
         rank = sample.H.shape[1] - self.biases.column
         normal = rng.standard_normal((known.shape[0], rank + self.biases.row))

@@ -57,14 +57,9 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor):
         )
         state, n_left = begin.state(model), parameters.max_iter
         while n_left > 0:  # again where single precision turns out not to do
-            unpruned = ascend(
-                model,
-                state,
-                history,
-                max_iter=n_left,
-                tol=parameters.tol,
-                start_of=partial(begin.state, model),
-            )
+            options = {"max_iter": n_left, "tol": parameters.tol}
+            start_of = partial(begin.state, model)
+            unpruned = ascend(model, state, history, **options, start_of=start_of)
             descent = history.descent()
             if not descent.state.needs_float64:
                 break
@@ -85,8 +80,13 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor):
             parameters.n_draws,
             np.random.default_rng(rng.randint(2**31)),
         )
-        samples = [sample.of_weight(weight).astype(matrix.dtype) for sample in samples]
-        return DrawsModel.of(samples, fitted), descent
+        samples = [
+            each._replace(noise_precision=each.noise_precision / weight)
+            for each in (sample.astype(matrix.dtype) for sample in samples)
+        ]
+        learned = fitted.rank, 1 / fitted.noise_precision
+        learned = *learned, fitted.row_precision, fitted.column_precision
+        return DrawsModel(samples, biases, begin.feature_map, *learned), descent
 
 
 def curve_in_units(curve, units, n_observed):
@@ -99,7 +99,8 @@ class Beginning(NamedTuple):
 
     rows: Rows
     factors: tuple[np.ndarray, np.ndarray]
-    features: tuple[Features, Features]  # of rows and of columns
+    row_features: Features
+    column_features: Features
     feature_map: FeatureMap
     biases: Biases
     noise: str
@@ -115,36 +116,28 @@ class Beginning(NamedTuple):
             parameters = parameters._replace(rank=start.shape[1] - biases.column)
         objective = objective_of(training, biases)
         penalties = penalties_of(parameters.rank, biases, FIRST_RIDGE)
-        factors = starting_factors(
-            training, objective, penalties, parameters, rng, start
-        )
-        *features, feature_map = _features(training, objective, parameters, biases)
-        noise = parameters.noise
-        return cls(training.rows, factors, features, feature_map, biases, noise)
+        given = penalties, parameters, rng, start
+        factors = starting_factors(training, objective, *given)
+        complete = training.n_observed == np.prod(training.shape)
+        diagonal = covariances_are_diagonal(training.shape, parameters.rank, biases)
+        if not parameters.pattern or complete or diagonal:
+            found = missingness.no_features(*training.shape, training.dtype)
+        else:
+            found = missingness.fit_features(objective.rows, objective.T.rows)
+        return cls(training.rows, factors, *found, biases, parameters.noise)
 
     def model(self, dtype):
         """Make the model in this precision."""
         rank = self.factors[0].shape[1] - self.biases.row
-        features = [each.astype(dtype) for each in self.features]
-        return model_of(
-            self.rows.astype(dtype), rank, self.biases, self.noise, features
-        )
+        sides = self.row_features, self.column_features
+        given = self.biases, self.noise, [side.astype(dtype) for side in sides]
+        return model_of(self.rows.astype(dtype), rank, *given)
 
     def state(self, model, rank=None):
         """Make the state to start from, with the leading factors alone if so asked."""
-        leading = slice(rank)
         factors = []
         for F, biased in zip(self.factors, self.biases, strict=True):
             n_factors = F.shape[1] - biased
-            kept = [F[:, :n_factors][:, leading], F[:, n_factors:]]
+            kept = [F[:, :n_factors][:, :rank], F[:, n_factors:]]
             factors.append(np.column_stack(kept).astype(model.dtype))
         return first_state(model, *factors, self.rows.astype(model.dtype))
-
-
-def _features(training, objective, parameters, biases):
-    """Features of rows and of columns, and the map from rows to features."""
-    complete = training.n_observed == np.prod(training.shape)
-    diagonal = covariances_are_diagonal(training.shape, parameters.rank, biases)
-    if not parameters.pattern or complete or diagonal:
-        return missingness.no_features(*training.shape, training.dtype)
-    return missingness.fit_features(objective.rows, objective.T.rows)

@@ -35,23 +35,9 @@ MIN_ALPHA = 1e-6
 
 
 def draw(rows, state, biases, features, n_draws, rng):
-    """Sample `n_draws` times, starting from a variational fit.
+    """Make a list of samples, starting from the state of a variational fit.
 
-    Parameters
-    ----------
-    rows : Rows
-        Centred entries of about unit variance.
-    state : State
-        Factors and noise to start from.
-    biases : Biases
-    features : pair of Features
-        Of rows and of columns.
-    n_draws : int
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    samples : list of Sample
+    The entries are centred and of about unit variance; features are of both sides.
     """
     row_features, column_features = features
     sampler = _ColumnSampler(rows.transpose(), state.noise, biases, column_features)
@@ -75,9 +61,8 @@ class _ColumnSampler:
     """
 
     def __init__(self, columns, noise, biases, features):
-        self.columns, self.dof, self.features = columns, noise.dof, features
-        self.counts = np.diff(columns.indptr)
-        self.row_bias, self.column_bias = biases
+        self.columns, self.counts = columns, np.diff(columns.indptr)
+        self.dof, self.features = noise.dof, features
         self.biases = Biases(*biases[::-1])  # as the columns see them
         self.flat_bias = biases.column and not biases.row
         self.has_unit = self.flat_bias and noise.dof > 0
@@ -85,13 +70,9 @@ class _ColumnSampler:
     def sample(self, W, H, alpha, squared_unit, rng):
         """Sample H, the noise precision and the squared unit of each column."""
         columns, dtype = self.columns, H.dtype
-        prior = _sample_prior(
-            H / np.sqrt(squared_unit)[:, None],
-            self.column_bias,
-            self.features,
-            rng,
-            flat_bias=self.flat_bias,
-        )
+        H = H / np.sqrt(squared_unit)[:, None]
+        given = self.biases.row, self.features, rng
+        prior = _sample_prior(H, *given, flat_bias=self.flat_bias)
         # The ridge of a column is in units of its noise.
         ridge = prior.precision / alpha[:, None]
         means = prior.means(self.features.values, dtype)
@@ -99,9 +80,8 @@ class _ColumnSampler:
             mode = rows_around_means(columns, W, self.biases, means, ridge, None)
             squares = dispatch.squares(columns, mode, W, self.biases)
             squares += np.sum(ridge[:, :-1] * np.square(mode[:, :-1]), axis=1)
-            squared_unit = _sample_squared_unit(
-                alpha * squares, self.counts, dtype, rng
-            )
+            given = alpha * squares, self.counts, dtype, rng
+            squared_unit = _sample_squared_unit(*given)
         normal = rng.standard_normal(H.shape, dtype=dtype)
         normal *= np.sqrt(squared_unit / alpha).astype(dtype)[:, None]
         H = rows_around_means(columns, W, self.biases, means, ridge, normal)
@@ -153,9 +133,7 @@ def _sample_mean(F, has_zero_mean, rng):
     count = len(F)
     means = np.where(has_zero_mean, 0.0, F.mean(axis=0))
     prior_count = np.where(has_zero_mean, np.inf, MEAN_PRIOR_COUNT)
-    with np.errstate(invalid="ignore"):
-        shrunk = prior_count / (prior_count + count)
-    shrunk = np.where(has_zero_mean, 1.0, shrunk)
+    shrunk = MEAN_PRIOR_COUNT / (MEAN_PRIOR_COUNT + count)
     squares = ((F - means) ** 2).sum(axis=0) + count * shrunk * means**2
     shape = GAMMA_SHAPE + 0.5 * count
     precision = rng.gamma(shape, 1 / (GAMMA_SHAPE + 0.5 * squares))
@@ -179,11 +157,10 @@ def _sample_squared_unit(squares, counts, dtype, rng):
 def _sample_noise(squares, counts, alpha, dof, dtype, rng):
     """Sample the precision of the noise of each column; with no `dof`, of all."""
     if dof == 0:
-        shape = GAMMA_RATE + 0.5 * counts.sum()
         rate = GAMMA_RATE + 0.5 * squares.sum()
-        alpha = np.full(len(squares), rng.gamma(shape, 1 / rate))
+        shared = rng.gamma(GAMMA_RATE + 0.5 * counts.sum(), 1 / rate)
+        alpha = np.full(len(squares), shared)
     else:
         scale = len(alpha) / alpha.sum()
-        shape = 0.5 * (counts + dof)
-        alpha = rng.gamma(shape, 2 / (squares + dof * scale))
+        alpha = rng.gamma(0.5 * (counts + dof), 2 / (squares + dof * scale))
     return np.clip(alpha, MIN_ALPHA, 1 / MIN_VARIANCE[dtype])

@@ -70,8 +70,7 @@ class FeatureMap(NamedTuple):
         Raw features beyond all that were seen are clipped: a straight line says nothing
         about what is far away.
         """
-        raw = _raw_features(rows, self.loadings)
-        raw = _clipped(raw, rows, self.low, self.high)
+        raw = _clipped(_raw_features(rows, self.loadings), rows, self.low, self.high)
         return (raw @ self.basis).astype(rows.values.dtype, copy=False)
 
 
@@ -97,11 +96,8 @@ def fit_features(rows: Rows, columns: Rows) -> tuple[Features, Features, Feature
     singular = singular[kept].astype(np.float64)
     # Row features are N V / singular values: products with loadings V of columns. The
     # expected part of N is a constant of the loadings and goes off beforehand.
-    found = []
-    for side, vectors, other_counts in (
-        (rows, V, column_counts),
-        (columns, U, row_counts),
-    ):
+    found, sides = [], ((rows, V, column_counts), (columns, U, row_counts))
+    for side, vectors, other_counts in sides:
         loadings = vectors[:, kept] / singular / np.sqrt(other_counts + TAU)[:, None]
         loadings -= other_counts @ loadings / other_counts.sum()
         found.append(_orthonormal_features(side, loadings, singular))
@@ -138,10 +134,9 @@ def _clipped(raw, rows, low, high):
 def _orthonormal_features(rows, loadings, singular):
     """Features of rows that are orthonormal, and the map that makes them."""
     raw = _raw_features(rows, loadings)
-    observed = np.diff(rows.indptr) > 0
-    low, high = np.quantile(raw[observed], [0, 1], axis=0)
-    quantiles = [RARE_QUANTILE, 1 - RARE_QUANTILE]
-    low[1], high[1] = np.quantile(raw[observed, 1], quantiles)
+    seen = raw[np.diff(rows.indptr) > 0]
+    low, high = np.quantile(seen, [0, 1], axis=0)
+    low[1], high[1] = np.quantile(seen[:, 1], [RARE_QUANTILE, 1 - RARE_QUANTILE])
     raw = _clipped(raw, rows, low, high)
     gram = raw.T @ raw
     sizes = np.sqrt(np.diag(gram))

@@ -78,11 +78,6 @@ class Model:
         return self.covariance_type.can_rotate
 
     @property
-    def moves_means(self) -> bool:
-        """Whether the mean of row factors may move into the column biases."""
-        return self.biases.column and not self.has_features and self.can_rotate
-
-    @property
     def flat_bias(self) -> bool:
         """Whether column biases have no prior: columns are different quantities."""
         return self.biases.column and not self.biases.row
@@ -110,19 +105,9 @@ class State:
         return self.columns.means
 
     @property
-    def covariances(self) -> np.ndarray:
-        """Covariances of [h, c], packed, or variances."""
-        return self.columns.covariances
-
-    @property
     def rank(self) -> int:
         """Number of factors."""
         return self.row_prior.rank
-
-    @property
-    def rotation(self) -> np.ndarray:
-        """Q, along whose axes the priors are independent."""
-        return self.row_prior.rotation
 
     @property
     def alpha(self) -> np.ndarray:
@@ -144,15 +129,13 @@ class State:
 
         W Q' and H inv(Q) predict the same, so columns have the inverse transpose.
         """
-        return replace(
-            self,
-            row_prior=self.row_prior.with_rotation(rotation),
-            column_prior=self.column_prior.with_rotation(np.linalg.inv(rotation).T),
-        )
+        row_prior = replace(self.row_prior, rotation=rotation)
+        column_prior = replace(self.column_prior, rotation=np.linalg.inv(rotation).T)
+        return replace(self, row_prior=row_prior, column_prior=column_prior)
 
     def rotated(self) -> "State":
         """The same state with the factors themselves along the axes of the priors."""
-        Q, rank = self.rotation, self.rank
+        Q, rank = self.row_prior.rotation, self.rank
         if np.array_equal(Q, np.eye(rank)):
             return self
         T = np.eye(self.H.shape[1])  # of [h, c]: the bias stays
@@ -167,8 +150,9 @@ class State:
 
     def with_factors(self, kept) -> "State":
         """The same state with some of its factors, not rotated; `kept` is a mask."""
-        of_rows = with_bias(kept, self.W.shape[1] > self.rank)
-        of_columns = with_bias(kept, self.H.shape[1] > self.rank)
+        of_rows, of_columns = (
+            with_bias(kept, F.shape[1] > self.rank) for F in (self.W, self.H)
+        )
         return replace(
             self,
             W=self.W[:, of_rows],
@@ -180,9 +164,8 @@ class State:
 
 def model_of(rows, rank: int, biases: Biases, noise: str, features) -> Model:
     """Prepare centred entries of about unit variance, and features of both sides."""
-    covariance_type = FullCovariance
-    if covariances_are_diagonal(rows.shape, rank, biases):
-        covariance_type = DiagonalCovariance
+    diagonal = covariances_are_diagonal(rows.shape, rank, biases)
+    covariance_type = DiagonalCovariance if diagonal else FullCovariance
     counts, squares = np.zeros((2, rows.shape[1]))
     for start in range(0, rows.indices.size, BLOCK):
         chunk = slice(start, start + BLOCK)
@@ -190,49 +173,30 @@ def model_of(rows, rank: int, biases: Biases, noise: str, features) -> Model:
         weights = np.ones_like(values) if rows.weights is None else rows.weights[chunk]
         counts += np.bincount(columns, minlength=len(counts))
         squares += np.bincount(columns, weights * values**2, minlength=len(counts))
-    return Model(
-        data=covariance_type.data_of(rows, rank, biases.row),
-        covariance_type=covariance_type,
-        shape=rows.shape,
-        biases=biases,
-        noise=noise,
-        counts=counts,
-        squares=squares,
-        row_features=features[0],
-        column_features=features[1],
-        dtype=rows.values.dtype,
-    )
+    data, of_data = covariance_type.data_of(rows, rank, biases.row), (counts, squares)
+    given = data, covariance_type, rows.shape, biases, noise, *of_data, *features
+    return Model(*given, rows.values.dtype)
 
 
 def first_state(model: Model, W, H, rows) -> State:
     """Start from factors and biases."""
-    m, n = model.shape
-    rank = H.shape[1] - model.biases.column
-    mean_weight = 1.0
+    column_bias, mean_weight = model.biases.column, 1.0
+    rank = H.shape[1] - column_bias
     if rows.weights is not None:
         mean_weight = float(rows.weights.mean(dtype=np.float64))
     noise = _first_noise(model, W, H, rows, mean_weight)
     row_squares, column_squares = (np.square(F, dtype=np.float64) for F in (W, H))
-    row_precision = FIRST_PRECISION_RATIO * best_precision(row_squares.sum(axis=0), m)
-    column_precision = best_precision(column_squares.sum(axis=0), n)
+    of_rows = FIRST_PRECISION_RATIO * best_precision(row_squares.sum(axis=0), len(W))
+    of_columns = best_precision(column_squares.sum(axis=0), len(H))
+    scales, flat_bias = model.column_features.scales, model.flat_bias
+    row_prior = Prior.of_mean_zero(of_rows, model.row_features.scales, rank)
+    column_prior = Prior.of_mean_zero(of_columns, scales, rank, flat_bias=flat_bias)
     # One over the precision of each coefficient, its entries taken for average ones.
-    regressor_squares = np.append(
-        row_squares[:, :rank].mean(axis=0), np.ones(int(model.biases.column))
-    )
+    regressor_squares = with_bias(row_squares[:, :rank].mean(axis=0), column_bias)
     weights = mean_weight * noise.alpha * model.counts
-    variances = 1 / (column_precision + np.outer(weights, regressor_squares))
-    return State(
-        W=W,
-        columns=model.covariance_type.of_variances(H, variances, model.biases.column),
-        row_prior=Prior.of_mean_zero(row_precision, model.row_features.scales, rank),
-        column_prior=Prior.of_mean_zero(
-            column_precision,
-            model.column_features.scales,
-            rank,
-            flat_bias=model.flat_bias,
-        ),
-        noise=noise,
-    )
+    variances = 1 / (of_columns + np.outer(weights, regressor_squares))
+    columns = model.covariance_type.of_variances(H, variances, column_bias)
+    return State(W, columns, row_prior, column_prior, noise)
 
 
 def _first_noise(model, W, H, rows, mean_weight):

@@ -65,9 +65,7 @@ class Noise(NamedTuple):
                 dof = np.clip(noise.dof * factor, *DOF_RANGE)
                 alpha = (counts + dof) / (squares + dof * scale)
                 candidates.append(Noise(np.minimum(alpha, largest), scale, dof))
-            noise = max(
-                candidates, key=lambda candidate: candidate.elbo(counts, squares)
-            )
+            noise = max(candidates, key=lambda each: each.elbo(counts, squares))
         return noise
 
     def elbo(self, counts, squares) -> float:

@@ -42,15 +42,12 @@ class VariationalModel(NamedTuple):
         `weight` is the weight of an entry that counted as one.
         """
         scale = 1 / state.alpha[0] if model.noise == "shared" else state.noise.scale
-        unseen = type(state.columns).of_variances(
-            np.zeros_like(state.H[:1]),
-            1 / state.column_prior.precision[None],
-            model.biases.column,
-        )
         predictive = state.noise.mean_variance(model.counts)
+        prior = np.zeros_like(state.H[:1]), 1 / state.column_prior.precision[None]
+        unseen = type(state.columns).of_variances(*prior, model.biases.column)
         return cls(
             means=np.vstack([state.H, unseen.means]),
-            covariances=np.vstack([state.covariances, unseen.covariances]),
+            covariances=np.vstack([state.columns.covariances, unseen.covariances]),
             noise_precision=np.append(state.alpha, 1 / scale) / weight,
             predictive_noise=weight * np.append(predictive, scale),
             row_precision=state.row_prior.precision,
@@ -69,17 +66,19 @@ class VariationalModel(NamedTuple):
     n_factors = rank
 
     @property
+    def numbers(self):
+        """Row of `means` for each column."""
+        return np.arange(len(self.means) - 1) if self.columns is None else self.columns
+
+    @property
     def H(self):
         """Means of [h, c] of all columns, (n, rank) or (n, rank + 1)."""
-        return self._of_columns(self.means)
+        return self.means[self.numbers]
 
     @property
     def noise_variance(self):
         """Variance of the noise of an entry of weight one, of all columns."""
-        return self._of_columns(1 / self.noise_precision)
-
-    def _of_columns(self, values):
-        return values[:-1] if self.columns is None else values[self.columns]
+        return 1 / self.noise_precision[self.numbers]
 
     def over(self, columns):
         """Make the same model of columns with these rows of `means`; None: all."""
@@ -87,10 +86,7 @@ class VariationalModel(NamedTuple):
 
     def take(self, columns):
         """Make the same model of some of the columns."""
-        numbers = self.columns
-        if numbers is None:
-            numbers = np.arange(len(self.means) - 1)
-        return self._replace(columns=numbers[columns])
+        return self._replace(columns=self.numbers[columns])
 
     def fold_in(self, matrix):
         """Posterior means [w, b] of new rows, each by itself, (m, q)."""
@@ -103,22 +99,14 @@ class VariationalModel(NamedTuple):
         yield W, objective_of(matrix, self.biases).value(W, H)
 
     def row_posteriors(self, matrix, *, with_covariances=False):
-        """Return means of new rows, each by itself, and packed covariances or None.
-
-        If the data or the fit are in double precision, so is all that is solved.
-        """
+        """Return means of new rows, each by itself, and packed covariances or None."""
         rows = matrix.listed().rows
         if self.columns is not None:
             rows = rows.renumber(self.columns, len(self.means) - 1)
         columns = posterior_of(self.means, self.covariances, self.biases.column)
-        return columns.fold_in(
-            rows,
-            self.feature_map,
-            Prior.with_slopes(self.row_precision, self.slopes, self.biases.row),
-            self.biases,
-            noise_precision=self.noise_precision,
-            with_covariances=with_covariances,
-        )
+        prior = Prior.with_slopes(self.row_precision, self.slopes, self.biases.row)
+        given = self.feature_map, prior, self.biases, self.noise_precision
+        return columns.fold_in(rows, *given, with_covariances)
 
     def variances(self, W, covariances, rows, columns):
         """Variance of entries, due to noise, row and column, (n_entries,) float64.
@@ -127,9 +115,8 @@ class VariationalModel(NamedTuple):
         """
         row_bias, column_bias = self.biases
         rank = W.shape[1] - row_bias
-        columns = columns if self.columns is None else self.columns[columns]
         rows, of_rows = np.unique(rows, return_inverse=True)
-        columns, of_columns = np.unique(columns, return_inverse=True)
+        columns, of_columns = np.unique(self.numbers[columns], return_inverse=True)
         means = self.means[columns].astype(np.float64)
         column_covariances = self.covariances[columns].astype(np.float64)
         posterior = posterior_of(means, column_covariances, column_bias).as_full()
@@ -143,13 +130,12 @@ class VariationalModel(NamedTuple):
         row_covariances = covariances[rows[:, None], a, b].astype(np.float64)
         row_spread = _weighted(row_covariances, rank + row_bias)
         column_spread = _weighted(posterior.covariances, rank + column_bias)
-        result = self.predictive_noise[columns][of_columns]
-        result += dispatch.entry_products(
-            row_spread, column_moments, of_rows, of_columns
+        result, places = (
+            self.predictive_noise[columns][of_columns],
+            (of_rows, of_columns),
         )
-        result += dispatch.entry_products(
-            row_squares, column_spread, of_rows, of_columns
-        )
+        result += dispatch.entry_products(row_spread, column_moments, *places)
+        result += dispatch.entry_products(row_squares, column_spread, *places)
         if self.dof is not None:
             result *= np.square(student_over_normal(self.dof[columns]))[of_columns]
         return result
@@ -169,10 +155,9 @@ def _degrees_of_freedom(model, state):
 
 
 def student_over_normal(dof):
-    """How much wider an interval for 95 % is where the variance is an estimate.
+    """Ratio of the quantiles of an interval for 95 % if the variance is an estimate.
 
-    The ratio of the quantiles of Student's t distribution and of the normal one,
-    infinite without degrees of freedom.
+    Infinite without degrees of freedom.
     """
     dof = np.asarray(dof, np.float64)
     quantiles = stdtrit(np.maximum(dof, 1), 0.975) / ndtri(0.975)

@@ -55,10 +55,9 @@ class Prior:
     @classmethod
     def of_mean_zero(cls, precision, feature_scales, rank: int, *, flat_bias=False):
         """Prior that does not use its features yet, along the axes of the factors."""
-        q = len(precision)
-        slopes = np.zeros((len(feature_scales), q))
-        prior = cls(precision, np.zeros(q), slopes, feature_scales, np.eye(rank))
-        return prior._with_flat_bias() if flat_bias else prior
+        given = precision, np.zeros_like(precision)
+        given = *given, np.zeros((len(feature_scales), len(precision)))
+        return cls(*given, feature_scales, np.eye(rank), flat_bias)._with(*given)
 
     @classmethod
     def with_slopes(cls, precision, slopes, biased: bool) -> "Prior":
@@ -95,13 +94,7 @@ class Prior:
         slopes = rotate(shares[:, best] * products, np.linalg.inv(self.rotation))
         remaining = remaining[best, np.arange(len(best))]
         precision = best_precision(remaining, statistics.count)
-        prior = replace(
-            self,
-            precision=precision,
-            signal_variance=SIGNAL_VARIANCES[best],
-            slopes=slopes,
-        )
-        return prior._with_flat_bias() if self.flat_bias else prior
+        return self._with(precision, SIGNAL_VARIANCES[best], slopes)
 
     def elbo(self, statistics) -> float:
         """What the ELBO has of this side: minus its divergence, and the priors' own."""
@@ -118,10 +111,7 @@ class Prior:
         return 0.5 * value + GAMMA_RATE * (log_precision - self.precision)
 
     def expected_squares(self, statistics) -> np.ndarray:
-        """Expected squared distance from the prior mean, summed over the side, (q,).
-
-        That of the slopes from zero is included.
-        """
+        """Expected squared distance from the prior means, of slopes from zero, (q,)."""
         slopes = rotate(self.slopes, self.rotation)
         products = rotate(statistics.feature_products, self.rotation)
         shares = shrinkage(self.signal_variance, self.feature_scales)
@@ -137,10 +127,6 @@ class Prior:
         cross = slopes.T @ products
         moments = statistics.second_moments[: self.rank, : self.rank]
         return moments - cross - cross.T + slopes.T @ slopes
-
-    def with_rotation(self, rotation) -> "Prior":
-        """Prior with other axes, to be updated along these."""
-        return replace(self, rotation=rotation)
 
     def rotated(self) -> "Prior":
         """Prior of the factors Q w: its axes are theirs."""
@@ -169,19 +155,11 @@ class Prior:
         squares = np.einsum("ka,ab,kb->k", Q, factors, Q)
         return np.append(squares, np.diag(moments)[self.rank + 1 :])
 
-    def _with_flat_bias(self):
-        precision, theta, slopes = (
-            array.copy()
-            for array in (self.precision, self.signal_variance, self.slopes)
-        )
-        precision[-1], theta[-1], slopes[:, -1] = FLAT_PRECISION, 0.0, 0.0
-        return replace(
-            self,
-            precision=precision,
-            signal_variance=theta,
-            slopes=slopes,
-            flat_bias=True,
-        )
+    def _with(self, precision, theta, slopes):
+        if self.flat_bias:
+            precision, theta, slopes = precision.copy(), theta.copy(), slopes.copy()
+            precision[-1], theta[-1], slopes[:, -1] = FLAT_PRECISION, 0.0, 0.0
+        return replace(self, precision=precision, signal_variance=theta, slopes=slopes)
 
 
 def best_precision(squares, count: int) -> np.ndarray:
@@ -208,5 +186,5 @@ def rotate(coefficients, rotation) -> np.ndarray:
 
 
 def with_bias(factors, biased: bool) -> np.ndarray:
-    """Mask of coefficients from one of factors: the bias, if any, is kept."""
-    return np.append(factors, np.ones(int(biased), bool))
+    """Factors, and one for the bias if there is any: in a mask, it is kept."""
+    return np.append(factors, np.ones(int(biased), factors.dtype))

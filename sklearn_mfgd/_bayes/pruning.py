@@ -14,7 +14,6 @@ from dataclasses import replace
 import numpy as np
 
 from .._kernels.linalg import row_slices
-from .model import Model, State
 from .moments import bias_products, diagonal, factor_means, pair_moments, unpack
 from .priors import with_bias
 from .side import SweepStatistics
@@ -28,15 +27,12 @@ SMALL_TABLE = 50_000
 MAX_LOSS_PER_ENTRY = 0.05
 
 
-def prune(
-    model: Model, state: State, statistics: SweepStatistics
-) -> tuple[State, SweepStatistics]:
+def prune(model, state, statistics):
     """Drop factors as long as the ELBO rises; the sweep was made without rotation."""
-    explained_by_column, shared = _explained(model, state, statistics)
-    explained = explained_by_column.sum(axis=0)
+    explained, shared = _explained(model, state, statistics)
+    explained = explained.sum(axis=0)
     delta_elbo = _delta_elbo_of_priors(state, statistics) - 0.5 * explained
-    kept = np.ones(state.rank, bool)
-    added_error = 0.0
+    kept, added_error = np.ones(state.rank, bool), 0.0
     while kept.sum() > 1:
         k = np.argmax(np.where(kept, delta_elbo, -np.inf))
         if delta_elbo[k] <= 0:
@@ -48,17 +44,16 @@ def prune(
         delta_elbo = delta_elbo - shared[k]
     if kept.all():
         return state, statistics
-    rows, columns, squares = statistics
-    row_bias, column_bias = model.biases
+    of_rows, of_columns = (with_bias(kept, biased) for biased in model.biases)
     return state.with_factors(kept), SweepStatistics(
-        rows.with_factors(kept, with_bias(kept, row_bias)),
-        columns.with_factors(kept, with_bias(kept, column_bias)),
+        statistics.rows.with_factors(kept, of_rows),
+        statistics.columns.with_factors(kept, of_columns),
         # Of the errors only the sum weighted by the noise counts from here on.
-        squares + added_error / state.alpha.sum(),
+        statistics.squares + added_error / state.alpha.sum(),
     )
 
 
-def candidates(model: Model, state: State, statistics: SweepStatistics) -> list[State]:
+def candidates(model, state, statistics):
     """States without one factor that may lead to a larger ELBO, most promising first.
 
     A factor that explains the noise of one column alone is not dropped by `prune`, as
@@ -92,10 +87,8 @@ def candidates(model: Model, state: State, statistics: SweepStatistics) -> list[
 def _delta_elbo_of_priors(state, statistics):
     """What the ELBO gains without each factor, except for the error, (rank,)."""
     delta_elbo = np.zeros(state.rank)
-    for prior, side in (
-        (state.row_prior, statistics.rows),
-        (state.column_prior, statistics.columns),
-    ):
+    priors = state.row_prior, state.column_prior
+    for prior, side in zip(priors, statistics[:2], strict=True):
         # The determinants lose the factor's variance given all other factors.
         delta_elbo += 0.5 * side.log_conditional_precision
         delta_elbo -= prior.elbo_of_coefficients(side)[: state.rank]
@@ -103,13 +96,9 @@ def _delta_elbo_of_priors(state, statistics):
 
 
 def _explained(model, state, statistics):
-    """Squared error, weighted by the noise, that each factor explains.
+    """Squared error, weighted by the noise, that each factor explains of each column.
 
-    Returns
-    -------
-    explained : ndarray of shape (n_columns, rank)
-    shared : ndarray of shape (rank, rank)
-        Half of what two factors lose together less than one by one.
+    And, (rank, rank), half of what two factors lose together less than one by one.
     """
     rank, (row_bias, column_bias) = state.rank, model.biases
     explained, shared = np.empty((len(state.H), rank)), np.zeros((rank, rank))

@@ -12,26 +12,17 @@ sums over their entries. With v = [h, 1, c] of a column, g = [h, 1] and the prec
 
 where :math:`s_i` is the noise precision of the row, or 1 if that is in the moments of
 the columns. A sweep maps `update_side` over blocks of rows, adds up the statistics, and
-calls it once for the columns; to fold in new rows is the same call without the sum.
+calls it once for the columns; to fold in new rows is the same call without these.
 """
 
 import operator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from .._kernels import dispatch
 from .moments import diagonal, pack, total, unpack
-from .priors import Prior
-
-
-class EntrySums(NamedTuple):
-    """What the entries of each row add up to; rows may share a system."""
-
-    systems: np.ndarray  # (n_systems, size), sums of packed E[v v']
-    system_index: np.ndarray  # (n_rows,), which of them is that of each row
-    targets: np.ndarray  # (n_rows, rank + 1 or + 2), sums of x E[v]
 
 
 @dataclass(frozen=True)
@@ -56,13 +47,9 @@ class SideStatistics:
         return self._combined(other, operator.iadd)
 
     def _combined(self, other, add):
-        pairs = {
-            field.name: (getattr(self, field.name), getattr(other, field.name))
-            for field in fields(self)
-        }
-        return SideStatistics(
-            **{name: None if a is None else add(a, b) for name, (a, b) in pairs.items()}
-        )
+        values = vars(other)
+        sums = {n: v if v is None else add(v, values[n]) for n, v in vars(self).items()}
+        return SideStatistics(**sums)
 
     def with_factors(self, kept, kept_coefficients) -> "SideStatistics":
         """Statistics of some of the factors; determinants as if others were known."""
@@ -88,58 +75,43 @@ class SweepStatistics(NamedTuple):
     squares: np.ndarray  # (n,), expected squared error of each column
 
 
-def solve_side(
-    sums: EntrySums,
-    features,
-    prior: Prior,
-    biases,
-    *,
-    noise_precision=None,
-    with_covariances: bool = False,
-) -> dispatch.Posteriors:
-    """Gaussian posteriors of the rows of a side; the formula stands above.
+def update_side(
+    sums, features, prior, biases, *, scale=None, covariances=False, statistics=True
+):
+    """Gaussian posteriors of the rows of a side, and what they add up to, or None.
 
-    `noise_precision` is of each row, None if the systems have it already.
+    `sums` are what the entries add up to: systems (n_systems, size) of packed E[v v'],
+    which of them is that of each row, and targets (n_rows, .) of x E[v]. `scale` is the
+    noise precision of rows that share no system, None if the systems have it already.
     """
-    scale = noise_precision
-    if scale is None:
-        scale = np.ones(len(sums.system_index))
+    (systems, system_index, targets), rank = sums, prior.rank
+    own_scale = np.ones(len(system_index)) if scale is None else scale
     precision = prior.precision_matrix
-    targets = sums.targets
     if features.shape[1]:
         # Lambda m goes to the sums of x E[g], which the kernel multiplies by s.
         targets = targets.copy()
-        targets[:, : len(precision)] += prior.pull(features) / scale[:, None]
-    return dispatch.posterior(
-        sums.systems,
-        sums.system_index,
+        targets[:, : len(precision)] += prior.pull(features) / own_scale[:, None]
+    posteriors = dispatch.posterior(
+        systems,
+        system_index,
         targets,
-        scale,
+        own_scale,
         pack(precision),
         biases,
-        with_covariances=with_covariances,
+        with_covariances=covariances,
     )
-
-
-def update_side(
-    sums: EntrySums, features, prior: Prior, biases, *, noise_precision=None, **options
-) -> tuple[dispatch.Posteriors, SideStatistics]:
-    """Posteriors of the rows of a block or of a whole side, and what they add up to."""
-    posteriors = solve_side(
-        sums, features, prior, biases, noise_precision=noise_precision, **options
-    )
+    if not statistics:
+        return posteriors, None
     # Given all others, the precision of factor k is lambda_k + s S_kk.
-    rank, scale = prior.rank, 1.0
-    if noise_precision is not None:
-        scale = noise_precision[:, None]
-    precisions = scale * sums.systems[:, diagonal(rank)]
-    precisions = precisions + np.diag(prior.precision_matrix)[:rank]
-    rows_of_system = np.bincount(sums.system_index, minlength=len(sums.systems))
-    statistics = SideStatistics(
+    precisions = systems[:, diagonal(rank)]
+    if scale is not None:
+        precisions = scale[:, None] * precisions
+    precisions = precisions + np.diag(precision)[:rank]
+    rows_of_system = np.bincount(system_index, minlength=len(systems))
+    return posteriors, SideStatistics(
         count=len(posteriors.means),
         second_moments=unpack(total(posteriors.moments), rank + 1 + biases[0]),
         feature_products=(features.T @ posteriors.means).astype(np.float64),
         log_det=float(posteriors.logdets.sum()),
         log_conditional_precision=rows_of_system @ np.log(precisions),
     )
-    return posteriors, statistics

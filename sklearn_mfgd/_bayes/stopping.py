@@ -31,35 +31,19 @@ class StoppingRule:
     """When factors are rotated to be separated, and when the fit ends.
 
     The ELBO has settled when it rises by less than `tol` and no more than before: slow
-    rises that grow are the way out of a saddle. Where sweeps cost little it has settled
-    when less than `tol` is still to come, extrapolated geometrically: a plateau may be
-    long.
-
-    Parameters
-    ----------
-    tol : float
-        A rise of the ELBO.
-    has_features : bool
-        Whether the model has missingness features.
-    extrapolates : bool
-        Whether sweeps cost little.
+    rises that grow are the way out of a saddle. If it `extrapolates`, as sweeps cost
+    little, less than `tol` has to be still to come: a plateau may be long.
     """
 
-    def __init__(self, tol, *, has_features, extrapolates):
-        self.tol, self.has_features = tol, has_features
-        self.extrapolates = extrapolates
+    def __init__(self, tol, has_features, extrapolates):
+        self.tol, self.has_features, self.extrapolates = tol, has_features, extrapolates
         self.gain, self.ratio, self.n_settled, self.patience = np.inf, 0.0, 0, 1
         self.rotates = self.has_rotated = False
 
     def add(self, gain, same_rank):
-        """Take note of a sweep; return whether it was the last.
+        """Take note of the ELBO's rise by a sweep; return whether that was the last.
 
-        Parameters
-        ----------
-        gain : float
-            Rise of the ELBO.
-        same_rank : bool
-            Whether no factor was dropped.
+        It is not where a factor was dropped.
         """
         last_gain, to_come = max(self.gain, 0), gain
         if self.extrapolates:
