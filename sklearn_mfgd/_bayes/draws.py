@@ -34,6 +34,10 @@ class Sample(NamedTuple):
     noise_precision: np.ndarray  # (n,)
     row_prior: SidePrior
 
+    def of_weight(self, weight):
+        """The same for data in which entries that counted as one have this weight."""
+        return self._replace(noise_precision=self.noise_precision / weight)
+
     def astype(self, dtype):
         """The same with column factors in another precision."""
         return self._replace(H=self.H.astype(dtype, copy=False))
@@ -72,6 +76,13 @@ class DrawsModel(NamedTuple):
     columns: np.ndarray | None = None
 
     has_variances = False
+
+    @classmethod
+    def of(cls, samples, model):
+        """Make one of samples, and of the variational model that they began with."""
+        learned = model.rank, 1 / model.noise_precision
+        learned = *learned, model.row_precision, model.column_precision
+        return cls(samples, model.biases, model.feature_map, *learned)
 
     @property
     def n_factors(self):

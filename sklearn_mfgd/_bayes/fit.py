@@ -70,8 +70,10 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor):
         fitted = fitted_at(descent)
         if parameters.n_draws == 0:
             return fitted, descent
-        if validate is not None:  # samples are of all entries
-            training = matrix.with_unit_weights()[0]
+        if (
+            validate is not None
+        ):  # samples are of all entries, with weights of their own
+            training, weight = matrix.with_unit_weights()
         samples = draw(
             training.rows.astype(unpruned.H.dtype),
             unpruned.rotated(),
@@ -80,13 +82,8 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor):
             parameters.n_draws,
             np.random.default_rng(rng.randint(2**31)),
         )
-        samples = [
-            each._replace(noise_precision=each.noise_precision / weight)
-            for each in (sample.astype(matrix.dtype) for sample in samples)
-        ]
-        learned = fitted.rank, 1 / fitted.noise_precision
-        learned = *learned, fitted.row_precision, fitted.column_precision
-        return DrawsModel(samples, biases, begin.feature_map, *learned), descent
+        samples = [sample.of_weight(weight).astype(matrix.dtype) for sample in samples]
+        return DrawsModel.of(samples, fitted), descent
 
 
 def curve_in_units(curve, units, n_observed):
