@@ -52,11 +52,7 @@ def _limit(value: str) -> int | None:
     return None
 
 
-def share_out(
-    work: Callable[[int, int], None],
-    ranges: Sequence[tuple[int, int]],
-    limit: int | None = None,
-):
+def share_out(work: Callable, ranges: Sequence, limit: int | None = None):
     """Call ``work(start, stop)`` for every range, on `limit` threads, or `n_threads`.
 
     After an error or Ctrl-C no thread begins another range, and the error is raised.
@@ -89,9 +85,8 @@ def share_out(
         finally:
             done.release()
 
-    threads = [
-        threading.Thread(target=run_in_thread, daemon=True) for _ in range(count - 1)
-    ]
+    options = {"target": run_in_thread, "daemon": True}
+    threads = [threading.Thread(**options) for _ in range(count - 1)]
     try:
         with suppress(RuntimeError):  # no thread can be started
             for thread in threads:
