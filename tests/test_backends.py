@@ -297,12 +297,10 @@ def stochastic_case(rank, row_bias, column_bias, weighted, dtype, adaptive, size
     squares = None, None
     if adaptive:
         squares = tuple(guarded(A.shape, dtype, A) for A in sums)
-    factors, numbers = (
-        (W, H, row_bias, column_bias),
-        ((0.3, 0.7), (0.05, 0.1), (2, 0.5)),
+    problem = (*pair, values, weights), W, H, row_bias, column_bias, shares, squares
+    return StochasticProblem(
+        *problem, ridges=(0.3, 0.7), etas=(0.05, 0.1), scales=(2, 0.5)
     )
-    entries = *pair, values, weights
-    return StochasticProblem(entries, *factors, shares, squares, *numbers)
 
 
 def changed_by(kernels, problem, start=0, stop=None):
@@ -312,35 +310,32 @@ def changed_by(kernels, problem, start=0, stop=None):
     return [array for array in changed if array is not None]
 
 
-adaptive_or_fixed = pytest.mark.parametrize(
-    "adaptive", [False, True], ids=["fixed", "adaptive"]
-)
+@cache
+def steps_at_every_rank(dtype, adaptive):
+    """Return what the kernels in NumPy make of every rank, biases and weights."""
+    few = RANKS[:18]
+    kinds = [(r, *f) for f in FLAGS for r in (few if f in FLAGS[1:-1] else RANKS)]
+    cases = {kind: stochastic_case(*kind, dtype, adaptive) for kind in kinds}
+    return {kind: changed_by(numpy_kernels, case) for kind, case in cases.items()}
+
+
+adaptive_or_fixed = pytest.mark.parametrize("adaptive", [False, True])
 
 
 class TestStochasticSteps:
     @adaptive_or_fixed
     def test_are_the_same_at_every_rank(self, compiled, dtype, adaptive):
-        for flags in FLAGS:
-            for rank in RANKS[:18] if flags in FLAGS[1:-1] else RANKS:
-                found, expected = (
-                    changed_by(kernels, stochastic_case(rank, *flags, dtype, adaptive))
-                    for kernels in (compiled, numpy_kernels)
-                )
-                for pair in zip(found, expected, strict=True):
-                    assert_near(*pair, TOLERANCE[dtype], f"rank {rank}, {flags}")
+        for kind, expected in steps_at_every_rank(dtype, adaptive).items():
+            found = changed_by(compiled, stochastic_case(*kind, dtype, adaptive))
+            for pair in zip(found, expected, strict=True):
+                assert_near(*pair, TOLERANCE[dtype], str(kind))
 
     @adaptive_or_fixed
     def test_are_made_from_start_to_stop_only(self, compiled, dtype, adaptive):
+        kind = 5, True, True, True, dtype, adaptive
         for start, stop, tolerance in ((7, 7, 0), (7, 19, TOLERANCE[dtype])):
-            found, expected = (
-                changed_by(
-                    kernels,
-                    stochastic_case(5, True, True, True, dtype, adaptive),
-                    start,
-                    stop,
-                )
-                for kernels in (compiled, numpy_kernels)
-            )
+            found = changed_by(compiled, stochastic_case(*kind), start, stop)
+            expected = changed_by(numpy_kernels, stochastic_case(*kind), start, stop)
             for pair in zip(found, expected, strict=True):
                 assert_near(*pair, tolerance)
 
@@ -567,18 +562,11 @@ def test_no_rows_and_no_entries_write_nothing(compiled_kernels, dtype):
         assert_guards_stand(out)
 
 
-MALFORMED = {  # name of the array, index, value or what is added to all
-    "index too large": ("indices", -3, 35),
-    "index far too large": ("indices", -3, 2**31 - 1),
-    "negative index": ("indices", 0, -1),
-    "smallest index": ("indices", 5, -(2**31)),
-    "decreasing pointers": ("indptr", 2, 0),
-    "negative pointer": ("indptr", 0, -1),
-    "negative pointers": ("indptr", ..., -(2**40)),
-    "pointer beyond the entries": ("indptr", -1, 50),
-    "pointers beyond the entries": ("indptr", ..., 2**40),
-    "largest pointer": ("indptr", -1, 2**63 - 1),
-}
+# Index, value or what is added to all.
+MALFORMED = [("indices", -3, 35), ("indices", -3, 2**31 - 1)]
+MALFORMED += [("indices", 0, -1), ("indices", 5, -(2**31))]
+MALFORMED += [("indptr", 2, 0), ("indptr", 0, -1), ("indptr", ..., -(2**40))]
+MALFORMED += [("indptr", -1, 50), ("indptr", ..., 2**40), ("indptr", -1, 2**63 - 1)]
 
 
 @pytest.fixture
@@ -594,7 +582,7 @@ def broken(case, name, index, value):
 
 
 class TestMalformedRows:
-    @pytest.mark.parametrize("name, index, value", MALFORMED.values(), ids=MALFORMED)
+    @pytest.mark.parametrize("name, index, value", MALFORMED)
     def test_are_refused(self, compiled_kernels, small, name, index, value):
         """Even where the memory beyond the entries looks like more of them."""
         broken(small, name, index, value)
@@ -620,25 +608,22 @@ class TestMalformedRows:
             with pytest.raises(ValueError, match="malformed"):
                 case.run(compiled_kernels, call)
 
-    @pytest.mark.parametrize(
-        "changes, told",
-        [
-            ({"values": np.zeros(48)}, "values has 48 entries"),
-            ({"weights": np.zeros(50)}, "weights has 50 entries"),
-            ({"weights": np.zeros(0)}, "weights has 0 entries"),
-            ({"indptr": np.zeros(0, int)}, "indptr must not be empty"),
-            ({"H": np.zeros((35, 0))}, "H must hold the column biases"),
-            ({"H": np.zeros((35, 6), order="F")}, "contiguous"),
-            ({"H": np.zeros((35, 12))[:, ::2]}, "contiguous"),
-            ({"values": np.zeros(49, np.float32)}, "mismatch"),
-        ],
-        ids=str,
-    )
-    def test_have_arrays_that_fit(self, compiled_kernels, small, changes, told):
-        small.change(**changes)
-        for call in CALLS:
+    @pytest.mark.parametrize("call", CALLS)
+    def test_have_arrays_that_fit_together(self, compiled_kernels, small, call):
+        problem = small.problem
+        for name, array, told in (
+            ("values", np.zeros(48), "values has 48 entries"),
+            ("weights", np.zeros(50), "weights has 50 entries"),
+            ("weights", np.zeros(0), "weights has 0 entries"),
+            ("indptr", np.zeros(0, int), "indptr must not be empty"),
+            ("H", np.zeros((35, 0)), "H must hold the column biases"),
+            ("H", np.zeros((35, 6), order="F"), "contiguous"),
+            ("H", np.zeros((35, 12))[:, ::2], "contiguous"),
+            ("values", np.zeros(49, np.float32), "mismatch"),
+        ):
+            small.problem = problem
             with pytest.raises(ValueError, match=told):
-                small.run(compiled_kernels, call)
+                small.change(**{name: array}).run(compiled_kernels, call)
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -713,8 +698,6 @@ class TestEntriesOutside:
 
 
 class TestChoiceOfBackend:
-    """``SKLEARN_MFGD_KERNELS`` and ``SKLEARN_MFGD_REQUIRE_COMPILED`` settle it."""
-
     @pytest.fixture
     def load(self, monkeypatch, compiled_kernels):
         """Return ``load(wanted, required)``, which leaves everything as it was."""
@@ -758,8 +741,7 @@ class TestChoiceOfBackend:
                 load(wanted, required)
 
     def test_is_told(self, monkeypatch, compiled_kernels):
-        monkeypatch.setattr(backend, "kernels", numpy_kernels)
-        assert backend.kernels_in_use() == "NumPy"
-        monkeypatch.setattr(backend, "kernels", compiled_kernels)
-        told = f"compiled, {compiled_kernels.instructions()}"
-        assert backend.kernels_in_use() == told
+        compiled = f"compiled, {compiled_kernels.instructions()}"
+        for kernels, told in ((numpy_kernels, "NumPy"), (compiled_kernels, compiled)):
+            monkeypatch.setattr(backend, "kernels", kernels)
+            assert backend.kernels_in_use() == told
