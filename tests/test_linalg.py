@@ -172,14 +172,12 @@ class TestOneBlasThread:
         assert blas_threads() == before
 
     def test_lets_other_threads_set_the_number_afterwards(self):
-        with one_blas_thread():
-            pass
-        seen = []
-
         def limit():
             with threadpool_limits(1, user_api="blas"):
                 seen.extend(blas_threads())
 
+        with one_blas_thread():
+            seen = []
         run_in_threads(limit)
         assert set(seen) <= {1}
 

@@ -36,7 +36,7 @@ def least_squares(rows: Rows, H, biases, ridge, draws=None) -> np.ndarray:
         problem = problem._replace(rows=rows.take(chosen))
         ridge = ridge if len(ridge) == 1 else ridge[chosen]
         draws = None if draws is None else draws[chosen]
-        arrays = ridge, draws, np.empty_like(W[chosen]), needs_fallback[chosen]
+        arrays = ridge, draws, W[chosen], needs_fallback[chosen]
         numpy_kernels.least_squares(problem, *arrays, 0, chosen.size)
         W[chosen] = arrays[2]
     return W
@@ -45,9 +45,8 @@ def least_squares(rows: Rows, H, biases, ridge, draws=None) -> np.ndarray:
 def loss_and_gradient(rows: Rows, W, H, biases) -> tuple[float, np.ndarray]:
     """Half the sum of squared residuals, and its gradient in W."""
     problem = _row_problem(rows, H, biases)
+    W, sums = np.ascontiguousarray(W), np.empty(rows.shape[0])
     gradient = np.empty((rows.shape[0], problem.width), H.dtype)
-    sums = np.empty(len(gradient))
-    W = np.ascontiguousarray(W)
     work = partial(backend.kernels.gradient, problem, W, gradient, sums)
     share_out(work, _row_ranges(rows, *_linear_cost(H)), _thread_limit())
     return 0.5 * float(sums.sum()), gradient
@@ -145,10 +144,8 @@ def stochastic_steps(
 
     All but the ranges are the fields of a `StochasticProblem`.
     """
-    factors = W, H, *map(bool, biases)
-    problem = StochasticProblem(
-        entries, *factors, shares, squares, ridges, etas, scales
-    )
+    given = entries, W, H, *map(bool, biases), shares, squares
+    problem = StochasticProblem(*given, ridges, etas, scales)
     step = max(1, int(OPERATIONS / (40 + 8 * H.shape[1])))
 
     def work(start, stop):

@@ -71,9 +71,8 @@ def gradient(problem, W, out, sums, start, stop):
 def product(problem, out, start, stop):
     """Sum ``x_ij h_j`` over each row, without biases and weights; no values are 1."""
     entries = _entries(problem, start, stop)
-    values = np.ones(entries.stop - entries.start, out.dtype)
-    if problem.rows.values is not None:
-        values = problem.rows.values[entries]
+    values, n_entries = problem.rows.values, entries.stop - entries.start
+    values = np.ones(n_entries, out.dtype) if values is None else values[entries]
     out[start:stop] = _matrix(problem, values, start, stop) @ problem.H
 
 

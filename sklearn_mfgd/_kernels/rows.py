@@ -6,16 +6,15 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+# Entries that one call of SciPy transposes, at most.
+LONGEST_TRANSPOSE = 30_000_000
+
 
 class Biases(NamedTuple):
     """Which biases a model has."""
 
     row: bool
     column: bool
-
-
-# Entries that one call of SciPy transposes, at most.
-LONGEST_TRANSPOSE = 30_000_000
 
 
 class Rows(NamedTuple):
@@ -80,7 +79,6 @@ class Rows(NamedTuple):
         indptr = self.indptr
         if indptr[-1] <= np.iinfo(np.int32).max:
             indptr = indptr.astype(np.int32)
-
         transposed, matrix = [], None
         for data in (self.values, self.weights):
             if data is not None:
