@@ -81,8 +81,8 @@ def test_badly_conditioned_systems_are_solved_and_not_cut(condition):
 
 
 def test_scales_of_rows_do_not_mix():
-    systems = np.array([1e-100, 1.0, 1e100])[:, None, None] * np.diag([2.0, 1.0])
-    targets = np.array([1e-100, 1.0, 1e100])[:, None] * [[2.0, 3.0]]
+    scales = np.array([1e-100, 1.0, 1e100])[:, None]
+    systems, targets = scales[..., None] * np.diag([2.0, 1.0]), scales * [2.0, 3.0]
     assert_allclose(solve_each(systems, targets, 2), [[1, 3]] * 3, rtol=1e-12)
 
 

@@ -213,7 +213,6 @@ def _regressors(problem, dtype=None):
 
 
 def _entries(problem, start, stop):
-    """Slice of the entries of these rows."""
     return slice(problem.rows.indptr[start], problem.rows.indptr[stop])
 
 
@@ -223,7 +222,6 @@ def _weights(problem, start, stop):
 
 
 def _matrix(problem, values, start, stop):
-    """Sparse matrix of these rows with a value of each entry."""
     indptr = problem.rows.indptr[start : stop + 1] - problem.rows.indptr[start]
     indices = problem.rows.indices[_entries(problem, start, stop)]
     shape = (stop - start, len(problem.H))

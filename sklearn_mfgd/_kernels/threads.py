@@ -19,7 +19,7 @@ import joblib
 # which waits for its end, is prompt.
 OPERATIONS = 3e7
 
-# Numbers of threads as OpenMP writes them: of this level and of those within it.
+# Numbers of threads as OpenMP reads them: of this level and of those within it.
 THREAD_NUMBERS = re.compile(r"\s*[0-9]+\s*(,\s*[0-9]+\s*)*")
 
 
@@ -33,10 +33,7 @@ def n_threads() -> int:
 
 @cache  # so that each value is warned of once
 def _limit(value: str) -> int | None:
-    """The number that OpenMP reads: the first of a list, None if it is empty.
-
-    OpenMP allows for blanks around numbers, and for positive numbers only.
-    """
+    """The number that OpenMP reads: the first of a list, None if it is empty."""
     if not value.strip():
         return None
     if THREAD_NUMBERS.fullmatch(value):
