@@ -70,9 +70,10 @@ def dtype(request):
     return request.param
 
 
-@pytest.fixture
-def either(kernels):
-    return kernels
+@pytest.fixture(params=["NumPy", "compiled"])
+def either(request):
+    is_numpy = request.param == "NumPy"
+    return numpy_kernels if is_numpy else request.getfixturevalue("compiled_kernels")
 
 
 def shifted(array):
