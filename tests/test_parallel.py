@@ -31,14 +31,12 @@ def run(tmp_path):
         path.write_text(script)
         unset = {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "JOBLIB_START_METHOD"}
         kept = {name: os.environ[name] for name in os.environ.keys() - unset}
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", str(path)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE,
-            env={**kept, **environment},
+        command, environment = (
+            [sys.executable, "-W", "ignore", path],
+            kept | environment,
         )
+        options = {"env": environment, "timeout": PATIENCE, "check": False}
+        done = subprocess.run(command, capture_output=True, text=True, **options)
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
 
@@ -51,15 +49,12 @@ def run(tmp_path):
 @pytest.fixture
 def tasks(planted):
     """Fits of every solver to complete and incomplete data, none like another."""
-    tasks = []
+    tasks, options = [], {"reg": 0.5, "max_iter": 10, "random_state": 0}
     for seed, solver in enumerate(["als", "scaled", "gd", "sgd"]):
+        model = MaskedGradientMF(4 + seed, solver=solver, **options)
         for share_missing in (0.0, 0.3):
             X = planted(m=90, n=40, share_missing=share_missing, seed=seed).X
-            model = MaskedGradientMF(
-                4 + seed, solver=solver, reg=0.5, max_iter=10, random_state=0
-            )
-            tasks.append((model, X))
-            tasks.append((model, sparse.csr_array(np.nan_to_num(X))))
+            tasks += [(model, X), (model, sparse.csr_array(np.nan_to_num(X)))]
     large = planted(m=1000, n=800, rank=20).X  # products for several threads of BLAS
     tasks.append((GradientMF(64, init="random", max_iter=2, random_state=0), large))
     tasks.append((MaskedGradientMF(5), planted(m=90, n=40, share_missing=0.3).X))
@@ -85,11 +80,8 @@ def assert_same(task, array, other):
 
 
 def blas_threads():
-    return [
-        (library["filepath"], library["num_threads"])
-        for library in threadpool_info()
-        if library["user_api"] == "blas"
-    ]
+    libraries = threadpool_info()
+    return [one["num_threads"] for one in libraries if one["user_api"] == "blas"]
 
 
 @pytest.mark.slow
@@ -158,26 +150,21 @@ def fit(solver):
     return fitted.fit_transform(X)
 """
 
-GRID_SEARCH = (
-    DATA
-    + """
+GRID_SEARCH = f"""{DATA}
 import joblib
 from sklearn.model_selection import GridSearchCV
 
 if __name__ == "__main__":
-    grid = {"rank": [1, 4], "solver": ["als", "sgd"]}
+    grid = dict(rank=[1, 4], solver=["als", "sgd"])
     fit("als")  # threads were used before the workers began
     serial = GridSearchCV(model, grid, cv=3).fit(X)
     for backend in BACKENDS:
         with joblib.parallel_config(backend, n_jobs=2):
             parallel = GridSearchCV(model, grid, cv=3).fit(X)
-        scores = (
-            search.cv_results_["mean_test_score"] for search in (serial, parallel)
-        )
+        scores = [each.cv_results_["mean_test_score"] for each in (serial, parallel)]
         print(backend, np.array_equal(*scores))
         print(backend, np.array_equal(serial.transform(X), parallel.transform(X)))
 """
-)
 
 
 @pytest.mark.slow
@@ -188,9 +175,7 @@ def test_a_grid_search_in_workers_equals_one_without(run, start):
     assert lines == 2 * ["multiprocessing True"] + 2 * ["threading True"]
 
 
-CHILDREN = (
-    DATA
-    + """
+CHILDREN = f"""{DATA}
 import multiprocessing
 import threading
 
@@ -215,7 +200,6 @@ if __name__ == "__main__":
     print(np.array_equal(found, expected), n_threads, child.exitcode)
     print(np.array_equal(fits(), expected))
 """
-)
 
 
 @pytest.mark.slow
@@ -227,9 +211,7 @@ def test_a_child_fits_after_its_parent_did(run, context):
     assert lines == ["1", "True 1 0", "True"]
 
 
-FORK_DURING_A_FIT = (
-    DATA
-    + """
+FORK_DURING_A_FIT = f"""{DATA}
 import multiprocessing
 import threading
 import time
@@ -269,7 +251,6 @@ if __name__ == "__main__":
     done.set()
     busy.join()
 """
-)
 
 
 @pytest.mark.slow
@@ -278,18 +259,15 @@ def test_a_child_forked_while_another_thread_fits_does_not_hang(run):
     assert lines == 4 * ["True"]
 
 
-SHARES = (
-    GRID_SEARCH
-    + """
+SHARES = f"""{GRID_SEARCH}
     from sklearn_mfgd._kernels.threads import n_threads
 
     print(n_threads() == joblib.cpu_count())
     shares = joblib.Parallel(2)(joblib.delayed(n_threads)() for _ in range(4))
-    print(set(shares) == {max(1, joblib.cpu_count() // 2)})
+    print(set(shares) == set([max(1, joblib.cpu_count() // 2)]))
     with joblib.parallel_config("loky", inner_max_num_threads=5):
         print(joblib.Parallel(2)(joblib.delayed(n_threads)() for _ in range(4)))
 """
-)
 
 
 @pytest.mark.slow
@@ -331,23 +309,16 @@ except KeyboardInterrupt:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
-    [
-        {"rank": 64, "reg": 1.0, "solver": "als"},
-        {"rank": 64, "reg": 1.0, "solver": "scaled"},
-        {"rank": 64, "reg": 1.0, "solver": "sgd"},
-        {"rank": 16, "reg": "auto"},
-    ],
+    [{"rank": 64, "reg": 1.0, "solver": solver} for solver in ("als", "scaled", "sgd")]
+    + [{"rank": 16, "reg": "auto"}],
     ids=str,
 )
 def test_ctrl_c_ends_a_large_fit_soon_and_leaves_the_model_unfitted(parameters):
     script = LARGE_FIT.replace("PARAMETERS", repr(parameters))
-    fitting = subprocess.Popen(
-        [sys.executable, "-u", "-c", script],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "2"},
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    command = [sys.executable, "-u", "-c", script]
+    fitting = subprocess.Popen(command, env=environment, **pipes)
     try:
         line = fitting.stdout.readline()
         assert line.startswith("Sweep 1"), fitting.stderr.read()
@@ -359,6 +330,5 @@ def test_ctrl_c_ends_a_large_fit_soon_and_leaves_the_model_unfitted(parameters):
         fitting.kill()
     last = output.splitlines()[-1].split()
     assert last[0] == "unfitted", errors
-    delay = float(last[1]) - pressed
-    assert delay < 3
+    assert float(last[1]) - pressed < 3
     assert fitting.returncode == 0

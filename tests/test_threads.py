@@ -6,9 +6,7 @@ from time import sleep
 
 import joblib
 import pytest
-from numpy.testing import assert_array_equal
 
-from sklearn_mfgd import MaskedGradientMF
 from sklearn_mfgd._kernels import threads
 from sklearn_mfgd._kernels.threads import n_threads, share_out
 
@@ -27,19 +25,14 @@ class TestNumberOfThreads:
     def nothing_said_before(self):
         threads._limit.cache_clear()
 
-    @pytest.mark.parametrize(
-        "limit, expected",
-        [("3", 3), ("1", 1), ("2,1", 2), ("7,3,1", 7), (" 2 ", 2), ("4 , 2", 4)],
-    )
-    def test_is_the_limit_of_openmp(self, monkeypatch, limit, expected, recwarn):
+    @pytest.mark.parametrize("limit", ["3", "1", "2,1", "7,3,1", " 2 ", "4 , 2"])
+    def test_is_the_limit_of_openmp(self, monkeypatch, limit, recwarn):
         monkeypatch.setenv("OMP_NUM_THREADS", limit)
-        assert n_threads() == expected
+        assert n_threads() == int(limit.strip()[0])
         assert not recwarn.list
 
     @pytest.mark.parametrize("limit", NONSENSE)
-    def test_is_that_of_the_processors_where_the_limit_is_nonsense(
-        self, monkeypatch, limit
-    ):
+    def test_is_that_of_the_processors_after_nonsense(self, monkeypatch, limit):
         """Which is told once."""
         monkeypatch.setenv("OMP_NUM_THREADS", limit)
         with pytest.warns(UserWarning) as caught:
@@ -48,9 +41,7 @@ class TestNumberOfThreads:
         assert len(caught) == 1
 
     @pytest.mark.parametrize("limit", [None, "", " "])
-    def test_is_that_of_the_processors_without_a_limit(
-        self, monkeypatch, limit, recwarn
-    ):
+    def test_is_that_of_the_processors_by_default(self, monkeypatch, limit, recwarn):
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         if limit is not None:
             monkeypatch.setenv("OMP_NUM_THREADS", limit)
@@ -64,17 +55,15 @@ def limit(request):
 
 
 class TestRanges:
-    def test_are_done_once_each_and_leave_no_thread_behind(self, limit):
+    def test_are_done_once_each_in_order_and_leave_no_thread_behind(self, limit):
         before = threading.active_count()
         for ranges in ([], RANGES[:1], RANGES[:2], RANGES):
             done = []
             share_out(lambda *bounds, done=done: done.append(bounds), ranges, limit)
-            assert sorted(done) == ranges
+            assert (done if limit == 1 else sorted(done)) == ranges
         assert threading.active_count() == before
 
-    def test_are_shared_by_as_many_threads_as_the_environment_says(
-        self, monkeypatch, limit
-    ):
+    def test_are_shared_by_as_many_threads_as_are_set(self, monkeypatch, limit):
         """Every thread waits until all of them have a range."""
         monkeypatch.setenv("OMP_NUM_THREADS", str(limit))
         all_at_work, done = threading.Barrier(limit, timeout=60), []
@@ -86,11 +75,6 @@ class TestRanges:
         share_out(work, RANGES[: 3 * limit])
         assert sorted(bounds for bounds, _ in done) == RANGES[: 3 * limit]
         assert len({thread for _, thread in done}) == limit
-
-    def test_are_begun_in_their_order(self):
-        begun = []
-        share_out(lambda *bounds: begun.append(bounds), RANGES, 1)
-        assert begun == RANGES
 
 
 class TestWhereThreadsCannotBeStarted:
@@ -128,14 +112,6 @@ class TestWhereThreadsCannotBeStarted:
 
         with pytest.raises(RuntimeError, match="of the work itself"):
             share_out(work, RANGES, 4)
-
-    def test_a_fit_finds_the_same(self, startable, planted, monkeypatch):
-        monkeypatch.setattr("sklearn_mfgd._kernels.dispatch.OPERATIONS", 1e4)
-        X = planted(share_missing=0.2).X
-        monkeypatch.setenv("OMP_NUM_THREADS", "1")
-        expected = MaskedGradientMF(3).fit_transform(X)
-        monkeypatch.setenv("OMP_NUM_THREADS", "4")
-        assert_array_equal(MaskedGradientMF(3).fit_transform(X), expected)
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, Interruption])
@@ -212,8 +188,7 @@ class TestControlC:
 
     def test_waits_for_the_ranges_at_hand(self):
         """It comes while the first thread has nothing left but to wait for another."""
-        main, done = threading.main_thread(), []
-        other_at_work = threading.Event()
+        main, done, other_at_work = threading.main_thread(), [], threading.Event()
 
         def work(*bounds):
             if threading.current_thread() is main:
@@ -231,8 +206,7 @@ class TestControlC:
 
     def test_ends_the_work_of_all_threads(self, limit):
         """It comes while the first thread is at work."""
-        main, done = threading.main_thread(), []
-        main_at_work = threading.Event()
+        main, done, main_at_work = threading.main_thread(), [], threading.Event()
 
         def work(*bounds):
             if threading.current_thread() is main:

@@ -9,6 +9,7 @@ affair. Problems hold the arrays that a struct points to until a kernel is done.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uintptr_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
 ctypedef fused real:
     float
@@ -21,71 +22,48 @@ cdef extern from "vector_widths.h" nogil:
         int64_t n_rows, n_columns, n_entries
         const int64_t *indptr
         const int32_t *indices
-        const void *values
-        const void *weights
+        const void *values, *weights, *columns, *rows, *draws
         int64_t rank, row_stride, column_stride, ridge_stride
         bint row_bias, column_bias
-        const void *columns
-        const void *rows
         const double *ridge
-        const void *draws
         void *out
         double *sums
         uint8_t *needs_fallback
 
     ctypedef struct product_problem:
-        int64_t n_rows, n_columns
-        const int64_t *i
-        const int64_t *j
-        int64_t rank
-        const void *rows
-        const void *columns
+        int64_t n_rows, n_columns, rank
+        const int64_t *i, *j
+        const void *rows, *columns
         void *out
 
     ctypedef struct posterior_problem:
         const int64_t *system_index
         int64_t rank, size, out_size, target_stride
         bint row_bias, column_bias
-        const void *sums
-        const void *targets
-        const double *scale
-        const double *prior
+        const void *sums, *targets
+        const double *scale, *prior
         double least_eigenvalue
-        void *means
-        void *moments
-        void *covariances
-        double *logdets
-        double *gains
+        void *means, *moments, *covariances
+        double *logdets, *gains
         uint8_t *needs_fallback
 
     ctypedef struct stochastic_problem:
         int64_t n_rows, n_columns
-        const int32_t *i
-        const int32_t *j
-        const void *values
-        const void *weights
+        const int32_t *i, *j
+        const void *values, *weights, *row_share, *column_share
         int64_t rank, row_stride, column_stride
         bint row_bias, column_bias
-        void *rows
-        void *columns
-        const void *row_share
-        const void *column_share
-        void *row_squares
-        void *column_squares
+        void *rows, *columns, *row_squares, *column_squares
         double ridge, bias_ridge, eta, bias_eta, scale, bias_scale
 
     ctypedef int64_t (*row_function)(
-        int, const row_problem *, double *, int64_t, int64_t
-    ) noexcept nogil
+        int, const row_problem *, double *, int64_t, int64_t) noexcept nogil
     ctypedef int64_t (*product_function)(
-        const product_problem *, int64_t, int64_t
-    ) noexcept nogil
+        const product_problem *, int64_t, int64_t) noexcept nogil
     ctypedef int64_t (*sgd_function)(
-        const stochastic_problem *, int64_t, int64_t
-    ) noexcept nogil
+        const stochastic_problem *, int64_t, int64_t) noexcept nogil
     ctypedef void (*posterior_function)(
-        const posterior_problem *, int64_t, int64_t, double *
-    ) noexcept nogil
+        const posterior_problem *, int64_t, int64_t, double *) noexcept nogil
 
     # Each pair of functions is for single and for double precision.
     ctypedef struct instruction_set:
@@ -110,8 +88,7 @@ def choose(name=""):
         raise ImportError(
             f"SKLEARN_MFGD_KERNELS={name!r}: this processor or this build has no such "
             "instructions; use 'avx512', 'avx2', 'base', or 'numpy' for no compiled "
-            "kernels."
-        )
+            "kernels.")
     in_use = found
 
 
@@ -164,6 +141,7 @@ cdef const void *first_of(const real[:, ::1] array) noexcept:
 cdef row_problem unpack_rows(problem, const real[:, ::1] H) except *:
     """Struct of a `RowProblem`; NULL for what a kernel adds by itself."""
     cdef row_problem c
+    memset(&c, 0, sizeof(c))
     cdef const int64_t[::1] indptr = problem.rows.indptr
     cdef const int32_t[::1] indices = problem.rows.indices
     cdef const real[::1] values = problem.rows.values
@@ -174,23 +152,17 @@ cdef row_problem unpack_rows(problem, const real[:, ::1] H) except *:
     for name, array in (("values", values), ("weights", weights)):
         if array is not None and array.shape[0] != indices.shape[0]:
             raise ValueError(
-                f"{name} has {array.shape[0]} entries, indices has {indices.shape[0]}."
-            )
+                f"{name} has {array.shape[0]} entries, indices has {indices.shape[0]}.")
     c.n_rows, c.n_entries = indptr.shape[0] - 1, indices.shape[0]
     c.n_columns, c.rank = H.shape[0], H.shape[1] - c.column_bias
     c.column_stride, c.row_stride = H.shape[1], c.rank + c.row_bias
-    c.indptr, c.indices, c.values, c.weights = &indptr[0], NULL, NULL, NULL
+    c.indptr, c.columns = &indptr[0], first_of(H)
     if c.n_entries:
         c.indices = &indices[0]
         if values is not None:
             c.values = &values[0]
         if weights is not None:
             c.weights = &weights[0]
-    c.columns = first_of(H)
-    c.rows = c.draws = c.out = NULL
-    c.ridge = c.sums = NULL
-    c.ridge_stride = 0
-    c.needs_fallback = NULL
     return c
 
 
@@ -203,9 +175,8 @@ cdef row_problem unpack_factors(problem, const real[:, ::1] W) except *:
     return c
 
 
-cdef run_rows(
-    int kernel, row_problem *c, bint single, Py_ssize_t start, Py_ssize_t stop
-):
+cdef run_rows(int kernel, row_problem *c, bint single, Py_ssize_t start,
+              Py_ssize_t stop):
     """Run a kernel on rows start .. stop, without the GIL."""
     cdef int64_t malformed
     cdef double *work = NULL
@@ -218,19 +189,12 @@ cdef run_rows(
     if malformed >= 0:
         raise ValueError(
             f"Row {malformed} of the sparse matrix is malformed: its indptr decreases "
-            "or leads past the entries, or a column index lies outside the matrix."
-        )
+            "or leads past the entries, or a column index lies outside the matrix.")
 
 
 def least_squares(
-    problem,
-    const double[:, ::1] ridge,
-    draws,
-    real[:, ::1] out,
-    uint8_t[::1] needs_fallback,
-    Py_ssize_t start,
-    Py_ssize_t stop,
-):
+        problem, const double[:, ::1] ridge, draws, real[:, ::1] out,
+        uint8_t[::1] needs_fallback, Py_ssize_t start, Py_ssize_t stop):
     cdef const real[:, ::1] H = problem.H
     cdef const real[:, ::1] normal = draws
     cdef row_problem c = unpack_rows(problem, H)
@@ -250,14 +214,8 @@ def least_squares(
     run_rows(LEAST_SQUARES, &c, real is float, start, stop)
 
 
-def gradient(
-    problem,
-    const real[:, ::1] W,
-    real[:, ::1] out,
-    double[::1] sums,
-    Py_ssize_t start,
-    Py_ssize_t stop,
-):
+def gradient(problem, const real[:, ::1] W, real[:, ::1] out, double[::1] sums,
+             Py_ssize_t start, Py_ssize_t stop):
     cdef row_problem c = unpack_factors(problem, W)
     check_shape("out", out, (c.n_rows, c.row_stride))
     check_shape("sums", sums, (c.n_rows,))
@@ -277,9 +235,8 @@ def product(problem, real[:, ::1] out, Py_ssize_t start, Py_ssize_t stop):
     run_rows(PRODUCT, &c, real is float, start, stop)
 
 
-def squares(
-    problem, const real[:, ::1] W, double[::1] out, Py_ssize_t start, Py_ssize_t stop
-):
+def squares(problem, const real[:, ::1] W, double[::1] out, Py_ssize_t start,
+            Py_ssize_t stop):
     cdef row_problem c = unpack_factors(problem, W)
     check_shape("out", out, (c.n_rows,))
     if c.n_rows:
@@ -287,9 +244,8 @@ def squares(
         run_rows(SQUARES, &c, real is float, start, stop)
 
 
-def residuals(
-    problem, const real[:, ::1] W, real[::1] out, Py_ssize_t start, Py_ssize_t stop
-):
+def residuals(problem, const real[:, ::1] W, real[::1] out, Py_ssize_t start,
+              Py_ssize_t stop):
     cdef row_problem c = unpack_factors(problem, W)
     check_shape("out", out, (c.n_entries,))
     check_given(problem.rows.values)
@@ -299,14 +255,8 @@ def residuals(
 
 
 def entry_products(
-    const real[:, ::1] W,
-    const real[:, ::1] H,
-    const int64_t[::1] rows,
-    const int64_t[::1] columns,
-    real[::1] out,
-    Py_ssize_t start,
-    Py_ssize_t stop,
-):
+        const real[:, ::1] W, const real[:, ::1] H, const int64_t[::1] rows,
+        const int64_t[::1] columns, real[::1] out, Py_ssize_t start, Py_ssize_t stop):
     cdef product_problem c
     cdef int64_t outside
     check_shape("H", H, (H.shape[0], W.shape[1]))
@@ -330,16 +280,14 @@ def sgd(problem, Py_ssize_t start, Py_ssize_t stop):
 
 def _sgd(problem, real[:, ::1] W, Py_ssize_t start, Py_ssize_t stop):
     cdef stochastic_problem c
+    memset(&c, 0, sizeof(c))
     cdef int64_t outside
     cdef real[:, ::1] H = problem.H
-    cdef const int32_t[::1] rows = problem.entries[0]
-    cdef const int32_t[::1] columns = problem.entries[1]
-    cdef const real[::1] values = problem.entries[2]
-    cdef const real[::1] weights = problem.entries[3]
-    cdef const real[::1] row_share = problem.ridge_shares[0]
-    cdef const real[::1] column_share = problem.ridge_shares[1]
-    cdef real[:, ::1] row_squares = problem.squares[0]
-    cdef real[:, ::1] column_squares = problem.squares[1]
+    entries, shares, squares = problem.entries, problem.ridge_shares, problem.squares
+    cdef const int32_t[::1] rows = entries[0], columns = entries[1]
+    cdef const real[::1] values = entries[2], weights = entries[3]
+    cdef const real[::1] row_share = shares[0], column_share = shares[1]
+    cdef real[:, ::1] row_squares = squares[0], column_squares = squares[1]
     c.row_bias, c.column_bias = problem.row_bias, problem.column_bias
     c.ridge, c.bias_ridge = problem.ridges
     c.eta, c.bias_eta = problem.etas
@@ -361,12 +309,11 @@ def _sgd(problem, real[:, ::1] W, Py_ssize_t start, Py_ssize_t stop):
     check_range(start, stop, n_entries, "entries")
     if start == stop:
         return
-    c.i, c.j, c.values, c.weights = &rows[0], &columns[0], &values[0], NULL
+    c.i, c.j, c.values = &rows[0], &columns[0], &values[0]
     if weights is not None:
         c.weights = &weights[0]
     c.rows, c.columns = &W[0, 0], &H[0, 0]
     c.row_share, c.column_share = &row_share[0], &column_share[0]
-    c.row_squares = c.column_squares = NULL
     if row_squares is not None:
         c.row_squares, c.column_squares = &row_squares[0, 0], &column_squares[0, 0]
     with nogil:
@@ -374,31 +321,20 @@ def _sgd(problem, real[:, ::1] W, Py_ssize_t start, Py_ssize_t stop):
     check_inside(outside)
 
 
-def posterior(
-    problem, out, uint8_t[::1] needs_fallback, Py_ssize_t start, Py_ssize_t stop
-):
+def posterior(problem, out, uint8_t[::1] needs_fallback, Py_ssize_t start,
+              Py_ssize_t stop):
     """Leave the precision to the type of the means, see `sgd`."""
     _posterior(problem, out, out.means, needs_fallback, start, stop)
 
 
-def _posterior(
-    problem,
-    out,
-    real[:, ::1] means,
-    uint8_t[::1] needs_fallback,
-    Py_ssize_t start,
-    Py_ssize_t stop,
-):
+def _posterior(problem, out, real[:, ::1] means, uint8_t[::1] needs_fallback,
+               Py_ssize_t start, Py_ssize_t stop):
     cdef posterior_problem c
-    cdef const real[:, ::1] sums = problem.sums
+    cdef const real[:, ::1] sums = problem.sums, targets = problem.targets
     cdef const int64_t[::1] system_index = problem.system_index
-    cdef const real[:, ::1] targets = problem.targets
-    cdef const double[::1] scale = problem.scale
-    cdef const double[::1] prior = problem.prior
-    cdef real[:, ::1] moments = out.moments
-    cdef real[:, ::1] covariances = out.covariances
-    cdef double[::1] logdets = out.logdets
-    cdef double[::1] gains = out.gains
+    cdef const double[::1] scale = problem.scale, prior = problem.prior
+    cdef real[:, ::1] moments = out.moments, covariances = out.covariances
+    cdef double[::1] logdets = out.logdets, gains = out.gains
     cdef Py_ssize_t i, n_rows = system_index.shape[0], q = means.shape[1]
     c.row_bias, c.column_bias = problem.row_bias, problem.column_bias
     c.rank, c.least_eigenvalue = q - c.row_bias, problem.least_eigenvalue
@@ -413,10 +349,9 @@ def _posterior(
     check_shape("means", means, (n_rows, q))
     check_shape("moments", moments, (n_rows, c.out_size))
     check_shape("prior", prior, (q * (q + 1) // 2,))
-    check_shape("scale", scale, (n_rows,))
-    check_shape("logdets", logdets, (n_rows,))
-    check_shape("gains", gains, (n_rows,))
-    check_shape("needs_fallback", needs_fallback, (n_rows,))
+    for name, array in (("scale", scale), ("logdets", logdets), ("gains", gains),
+                        ("needs_fallback", needs_fallback)):
+        check_shape(name, array, (n_rows,))
     check_range(start, stop, n_rows, "rows")
     if covariances is not None:
         check_shape("covariances", covariances, (n_rows, q * (q + 1) // 2))

@@ -15,13 +15,7 @@ from .rows import Rows
 from .threads import OPERATIONS, share_out
 
 
-def least_squares(
-    rows: Rows,
-    H: np.ndarray,
-    biases: tuple[bool, bool],
-    ridge: np.ndarray,
-    draws: np.ndarray | None = None,
-) -> np.ndarray:
+def least_squares(rows: Rows, H, biases, ridge, draws=None) -> np.ndarray:
     """Minimize the penalized squared error of every row, (n_rows, width).
 
     The ridge has one number per coefficient, (width,), or one per row and coefficient,
@@ -33,36 +27,26 @@ def least_squares(
     W = np.empty((rows.shape[0], width), H.dtype)
     needs_fallback = np.zeros(len(W), np.uint8)
     ridge = np.atleast_2d(np.asarray(ridge, np.float64))
-    work = partial(
-        backend.kernels.least_squares, problem, ridge, draws, W, needs_fallback
-    )
-    share_out(
-        work,
-        _row_ranges(rows, width**2 + 20 * width, width**3 / 3 + 100),
-        _thread_limit(),
-    )
+    solve = backend.kernels.least_squares
+    work = partial(solve, problem, ridge, draws, W, needs_fallback)
+    ranges = _row_ranges(rows, width**2 + 20 * width, width**3 / 3 + 100)
+    share_out(work, ranges, _thread_limit())
     chosen = np.flatnonzero(needs_fallback)
     if chosen.size:  # in float64 and by eigenvalues
-        W_of_chosen = np.empty((chosen.size, width), H.dtype)
-        numpy_kernels.least_squares(
-            problem._replace(rows=rows.take(chosen)),
-            ridge if len(ridge) == 1 else ridge[chosen],
-            None if draws is None else draws[chosen],
-            W_of_chosen,
-            np.empty(chosen.size, np.uint8),
-            0,
-            chosen.size,
-        )
-        W[chosen] = W_of_chosen
+        problem = problem._replace(rows=rows.take(chosen))
+        ridge = ridge if len(ridge) == 1 else ridge[chosen]
+        draws = None if draws is None else draws[chosen]
+        arrays = ridge, draws, W[chosen], needs_fallback[chosen]
+        numpy_kernels.least_squares(problem, *arrays, 0, chosen.size)
+        W[chosen] = arrays[2]
     return W
 
 
 def loss_and_gradient(rows: Rows, W, H, biases) -> tuple[float, np.ndarray]:
     """Half the sum of squared residuals, and its gradient in W."""
     problem = _row_problem(rows, H, biases)
+    W, sums = np.ascontiguousarray(W), np.empty(rows.shape[0])
     gradient = np.empty((rows.shape[0], problem.width), H.dtype)
-    sums = np.empty(len(gradient))
-    W = np.ascontiguousarray(W)
     work = partial(backend.kernels.gradient, problem, W, gradient, sums)
     share_out(work, _row_ranges(rows, *_linear_cost(H)), _thread_limit())
     return 0.5 * float(sums.sum()), gradient
@@ -86,16 +70,9 @@ def posterior(
     n_rows, q = len(system_index), rank + row_bias
     prior_matrix = np.zeros((q, q))
     prior_matrix[np.tril_indices(q)] = prior
-    problem = PosteriorProblem(
-        sums=sums,
-        system_index=system_index,
-        targets=targets,
-        scale=scale,
-        prior=prior,
-        least_eigenvalue=np.linalg.eigvalsh(prior_matrix).min(initial=np.inf),
-        row_bias=row_bias,
-        column_bias=column_bias,
-    )
+    least = np.linalg.eigvalsh(prior_matrix).min(initial=np.inf)
+    given = sums, system_index, targets, scale, prior
+    problem = PosteriorProblem(*given, least, row_bias, column_bias)
     size = (rank + 1) * (rank + 2) // 2 + row_bias * (rank + 2)
     dtype = sums.dtype
     posteriors = Posteriors(
@@ -110,18 +87,14 @@ def posterior(
     share_out(work, _equal_ranges(n_rows, 2 * q**3 + 200), _thread_limit())
     chosen = np.flatnonzero(needs_fallback)
     if chosen.size:  # by eigenvalues
-        problem = problem._replace(
-            system_index=system_index[chosen],
-            targets=targets[chosen],
-            scale=scale[chosen],
-        )
-        of_chosen = [None if array is None else array[chosen] for array in posteriors]
-        numpy_kernels.posterior(
-            problem, Posteriors(*of_chosen), needs_fallback[chosen], 0, chosen.size
-        )
-        for array, array_of_chosen in zip(posteriors, of_chosen, strict=True):
+        given = sums, system_index[chosen], targets[chosen], scale[chosen], prior
+        problem = PosteriorProblem(*given, *problem[5:])
+        found = Posteriors(*(None if a is None else a[chosen] for a in posteriors))
+        marks = needs_fallback[chosen]
+        numpy_kernels.posterior(problem, found, marks, 0, chosen.size)
+        for array, of_chosen in zip(posteriors, found, strict=True):
             if array is not None:
-                array[chosen] = array_of_chosen
+                array[chosen] = of_chosen
     return posteriors
 
 
@@ -169,21 +142,10 @@ def stochastic_steps(
 ):
     """Make the steps of ranges of entries that have no row or column in common.
 
-    W, H and `squares` are changed in place; all but the ranges are the fields of a
-    `StochasticProblem`.
+    All but the ranges are the fields of a `StochasticProblem`.
     """
-    problem = StochasticProblem(
-        entries=entries,
-        W=W,
-        H=H,
-        row_bias=bool(biases[0]),
-        column_bias=bool(biases[1]),
-        ridge_shares=shares,
-        squares=squares,
-        ridges=ridges,
-        etas=etas,
-        scales=scales,
-    )
+    given = entries, W, H, *map(bool, biases), shares, squares
+    problem = StochasticProblem(*given, ridges, etas, scales)
     step = max(1, int(OPERATIONS / (40 + 8 * H.shape[1])))
 
     def work(start, stop):
@@ -195,8 +157,7 @@ def stochastic_steps(
 
 
 def _row_problem(rows, H, biases):
-    row_bias, column_bias = map(bool, biases)
-    return RowProblem(rows, np.ascontiguousarray(H), row_bias, column_bias)
+    return RowProblem(rows, np.ascontiguousarray(H), *map(bool, biases))
 
 
 def _linear_cost(H):
@@ -207,12 +168,10 @@ def _linear_cost(H):
 def _row_ranges(rows, cost_of_entry, cost_of_row):
     """Cut the rows into ranges of like cost."""
     n_rows = rows.shape[0]
-    cost = rows.indptr * float(cost_of_entry)
-    cost += np.arange(n_rows + 1) * float(cost_of_row)
+    cost = rows.indptr * float(cost_of_entry) + np.arange(n_rows + 1) * cost_of_row
     n_ranges = int(np.ceil(cost[-1] / OPERATIONS))
     cuts = np.searchsorted(cost, np.linspace(0, cost[-1], n_ranges + 1)[1:-1])
-    cuts = np.unique(np.concatenate([[0], cuts, [n_rows]])).tolist()
-    return list(pairwise(cuts))
+    return list(pairwise(np.unique([0, *cuts, n_rows]).tolist()))
 
 
 def _equal_ranges(length, cost):

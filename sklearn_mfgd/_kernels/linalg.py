@@ -15,8 +15,7 @@ BLOCK = 500_000
 LONGEST_CALL = {"BLAS": 2e9, "SciPy": 2e8}
 
 # A system whose eigenvalues are all above this share of its largest diagonal entry is
-# solved by elimination, any other by its eigenvalues. The value settles the method, not
-# the answer.
+# solved by elimination, any other by its eigenvalues, with the same answer.
 SAFE_EIGENVALUE = 1e-10
 
 # A system without any larger entry says nothing about its row: the products in it have
@@ -94,12 +93,7 @@ def qr(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(Q), R
 
 
-def solve_each(
-    systems: np.ndarray,
-    targets: np.ndarray,
-    n_terms: int,
-    least_eigenvalue: float = 0.0,
-) -> np.ndarray:
+def solve_each(systems, targets, n_terms: int, least_eigenvalue=0.0) -> np.ndarray:
     """Solve ``systems_i @ w_i = targets_i``, each row with a system of its own.
 
     As `solve_shared`, with systems of shape (n_rows, r, r); `least_eigenvalue` is a
@@ -109,9 +103,8 @@ def solve_each(
     finite = np.isfinite(systems).all(axis=(1, 2))
     if not finite.all():
         if finite.any():
-            solution[finite] = solve_each(
-                systems[finite], targets[finite], n_terms, least_eigenvalue
-            )
+            chosen = systems[finite], targets[finite]
+            solution[finite] = solve_each(*chosen, n_terms, least_eigenvalue)
         return solution
     definite = _safely_definite(systems, least_eigenvalue)
     if definite.any():
@@ -134,8 +127,7 @@ def row_slices(length: int, width: int) -> list[slice]:
 def _safely_definite(systems, least_eigenvalue):
     """Whether all eigenvalues of each system are well above rounding.
 
-    The trace of an inverse is at least the inverse of the smallest eigenvalue; a small
-    known shift keeps the inversion from failing on singular systems.
+    A small known shift keeps the inversion from failing on singular systems.
     """
     if systems.shape[-1] == 0:
         return np.ones(len(systems), bool)
@@ -151,7 +143,6 @@ def _safely_definite(systems, least_eigenvalue):
 
 def _inverse_or_zero(eigenvalues, n_terms):
     """Inverses of the eigenvalues that are above rounding, zero for the others."""
-    eps = np.finfo(np.float64).eps
-    share = max(n_terms, eigenvalues.shape[-1]) * eps
+    share = max(n_terms, eigenvalues.shape[-1]) * np.finfo(np.float64).eps
     kept = eigenvalues > np.maximum(share * eigenvalues[..., -1:], UNDERFLOW_LIMIT)
     return np.divide(1.0, eigenvalues, out=np.zeros_like(eigenvalues), where=kept)

@@ -18,15 +18,7 @@ from .problems import PosteriorProblem, Posteriors, RowProblem, StochasticProble
 DENSE_SHARE = 0.05
 
 
-def least_squares(
-    problem: RowProblem,
-    ridge: np.ndarray,
-    draws: np.ndarray | None,
-    out: np.ndarray,
-    needs_fallback: np.ndarray,
-    start: int,
-    stop: int,
-):
+def least_squares(problem: RowProblem, ridge, draws, out, needs_fallback, start, stop):
     """Minimize ``sum_j s_ij (x_ij - c_j - w_i.g_j)^2 + ridge_i.w_i^2`` of every row.
 
     The float64 `ridge` is one of all rows, (1, width), or one of each, (n_rows, width).
@@ -43,8 +35,7 @@ def least_squares(
     for block in row_slices(stop - start, width**2):
         block = slice(start + block.start, min(start + block.stop, stop))
         n_rows = block.stop - block.start
-        systems = np.zeros((n_rows, width, width))
-        targets = np.zeros((n_rows, width))
+        systems, targets = np.empty((n_rows, width, width)), np.empty((n_rows, width))
         with one_blas_thread():
             # (G'SG + ridge) w = G'S (x - c), with the g_j of the row as rows of G
             for k, i in enumerate(range(block.start, block.stop)):
@@ -78,24 +69,15 @@ def gradient(problem, W, out, sums, start, stop):
 
 
 def product(problem, out, start, stop):
-    """Sum ``x_ij h_j`` over each row, without biases and weights: X H.
-
-    Without values x is 1.
-    """
+    """Sum ``x_ij h_j`` over each row, without biases and weights; no values are 1."""
     entries = _entries(problem, start, stop)
-    values = problem.rows.values
-    if values is None:
-        values = np.ones(entries.stop - entries.start, out.dtype)
-    else:
-        values = values[entries]
+    values, n_entries = problem.rows.values, entries.stop - entries.start
+    values = np.ones(n_entries, out.dtype) if values is None else values[entries]
     out[start:stop] = _matrix(problem, values, start, stop) @ problem.H
 
 
 def squares(problem, W, out, start, stop):
-    """Sum ``s_ij e_ij^2`` over each row; without values ``s_ij (w_i.g_j)^2``.
-
-    `out` is float64, (n_rows,).
-    """
+    """Sum ``s_ij e_ij^2`` over each row in float64; no values: ``s_ij (w_i.g_j)^2``."""
     squares = np.square(_residuals(problem, W, start, stop), dtype=np.float64)
     squares *= _weights(problem, start, stop)
     out[start:stop] = _matrix(problem, squares, start, stop).sum(axis=1)
@@ -113,7 +95,7 @@ def entry_products(W, H, rows, columns, out, start, stop):
         out[block] = np.einsum("ij,ij->i", W[rows[block]], H[columns[block]])
 
 
-def sgd(problem: StochasticProblem, start: int, stop: int):
+def sgd(problem: StochasticProblem, start, stop):
     """Step against the gradient of one entry after the other, from `start` to `stop`.
 
     Entry (i, j) with the error e moves w_i by ``-eta (s_ij e h_j + ridge share_i w_i)``
@@ -127,9 +109,8 @@ def sgd(problem: StochasticProblem, start: int, stop: int):
     """
     rows, columns, values, weights = problem.entries
     W, H = problem.W, problem.H
-    row_bias, column_bias = problem.row_bias, problem.column_bias
-    rank = H.shape[1] - column_bias
-    ridge, bias_ridge = problem.ridges
+    biases = row_bias, column_bias = problem.row_bias, problem.column_bias
+    rank, (ridge, bias_ridge) = H.shape[1] - column_bias, problem.ridges
 
     def step_size(kind, squares, index, square):
         """Length of a step of factors (kind 0) or a bias (1); adds to the sum."""
@@ -147,28 +128,17 @@ def sgd(problem: StochasticProblem, start: int, stop: int):
         error += (w[rank] if row_bias else 0) + (h[rank] if column_bias else 0)
         change = error if weights is None else error * weights[k]
         # Both sides step from where they were: a copy of the factors of each other.
-        sides = (
-            (w, h[:rank].copy(), i, row_bias),
-            (h, w[:rank].copy(), j, column_bias),
-        )
-        for (factors, others, index, has_bias), shares, squares in zip(
-            sides, problem.ridge_shares, problem.squares, strict=True
-        ):
-            share = shares[index]
+        of_row, of_column = (w, h[:rank].copy(), i), (h, w[:rank].copy(), j)
+        for side, (factors, others, index) in enumerate((of_row, of_column)):
+            share, squares = problem.ridge_shares[side][index], problem.squares[side]
             size = step_size(0, squares, index, change**2 * (others @ others))
             factors[:rank] -= size * (change * others + ridge * share * factors[:rank])
-            if has_bias:
+            if biases[side]:
                 size = step_size(1, squares, index, change**2)
                 factors[rank] -= size * (change + bias_ridge * share * factors[rank])
 
 
-def posterior(
-    problem: PosteriorProblem,
-    out: Posteriors,
-    needs_fallback: np.ndarray,
-    start: int,
-    stop: int,
-):
+def posterior(problem: PosteriorProblem, out: Posteriors, needs_fallback, start, stop):
     """Gaussian posterior of the coefficients z = [w, b] of every row.
 
     With the moments of the other side summed over the entries of the row the precision
@@ -178,8 +148,7 @@ def posterior(
     """
     q = out.means.shape[1]
     rank = q - problem.row_bias
-    lower = np.tril_indices(q)
-    pairs = np.tril_indices(rank)
+    lower, pairs = np.tril_indices(q), np.tril_indices(rank)
     n_pairs = pairs[0].size
     needs_fallback[start:stop] = 0
     for block in row_slices(stop - start, 4 * q * q):
@@ -192,10 +161,8 @@ def posterior(
             right -= system[:, -(rank + 2) :][:, :q]
         right *= scale
         P = np.empty((len(right), q, q))
-        P[:, lower[0], lower[1]] = (
-            problem.prior + scale * system[:, : problem.prior.size]
-        )
-        P[:, lower[1], lower[0]] = P[:, lower[0], lower[1]]
+        packed = problem.prior + scale * system[:, : problem.prior.size]
+        P[:, lower[0], lower[1]] = P[:, lower[1], lower[0]] = packed
         S, out.logdets[block] = _invert(P, problem.least_eigenvalue)
         mean = np.einsum("kab,kb->ka", S, right)
         # E[z z'] = S + mean mean'
@@ -246,7 +213,6 @@ def _regressors(problem, dtype=None):
 
 
 def _entries(problem, start, stop):
-    """Slice of the entries of these rows."""
     return slice(problem.rows.indptr[start], problem.rows.indptr[stop])
 
 
@@ -256,7 +222,6 @@ def _weights(problem, start, stop):
 
 
 def _matrix(problem, values, start, stop):
-    """Sparse matrix of these rows with a value of each entry."""
     indptr = problem.rows.indptr[start : stop + 1] - problem.rows.indptr[start]
     indices = problem.rows.indices[_entries(problem, start, stop)]
     shape = (stop - start, len(problem.H))

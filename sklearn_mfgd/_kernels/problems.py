@@ -40,9 +40,7 @@ class StochasticProblem(NamedTuple):
     column_bias: bool
     # The pairs that follow are for rows and for columns.
     ridge_shares: tuple  # part of the ridge that one entry of each row or column bears
-    squares: (
-        tuple  # None, or summed squares of gradients (n, 2): of factors, of the bias
-    )
+    squares: tuple  # None, or sums of squared gradients (n, 2): of factors, the bias
     # And these for factors and for biases.
     ridges: tuple
     etas: tuple

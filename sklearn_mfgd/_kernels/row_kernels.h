@@ -1,23 +1,17 @@
 /* The kernels for one vector width and one pair of types. vector_widths.h includes this
  * file once for each, by way of data_types.h, with these macros set:
- *
  *   WIDTH       name of the vector width
  *   BYTES       of a vector register, 0 in plain C
  *   TILE_ROWS   rows of a register tile; a tile is up to three vectors wide
  *   TARGET      function attribute that allows the instructions, or nothing
  *   TYPES       name of the pair of types
- *   DATA_BYTES  of a number of the data and the factors, 4 or 8
+ *   DATA        type of the data and the factors, float or double
+ *   DATA_BYTES  of such a number, 4 or 8
  *   REAL_BYTES  of a number in the arithmetic, 4 or 8
  */
 
 #define NAME(x) JOIN(x, TYPES, WIDTH)
 #define LANES (BYTES ? BYTES / REAL_BYTES : 1) /* numbers in a register */
-
-#if DATA_BYTES == 4
-#define DATA float
-#else
-#define DATA double
-#endif
 
 /* LEAST_PIVOT: one below this share of the largest diagonal entry is not trusted.
  * UNDERFLOW_LIMIT: a system without any larger entry says nothing about its row. */
@@ -54,8 +48,6 @@ INLINE TARGET REAL NAME(sum)(VEC x)
             lane[c] += lane[c + half];
     return lane[0];
 }
-
-/* ---- Products of a panel with itself, in register tiles ---------------------------- */
 
 /* out[row + a, col + c] += sign * sum_j panel[j, row + a] * panel[j, col + c] */
 INLINE TARGET void NAME(tile)(const int rows, const int cols, const REAL sign, int64_t n,
@@ -106,8 +98,6 @@ TARGET static void NAME(add_products)(int64_t n, const REAL *panel, int64_t ld, 
     }
 }
 
-/* ---- Least squares of a row --------------------------------------------------------- */
-
 /* y += a x, on whole vectors */
 INLINE TARGET void NAME(add_scaled)(REAL a, const REAL *x, REAL *y, int64_t start, int64_t stop)
 {
@@ -156,8 +146,7 @@ TARGET static void NAME(back_substitute)(int64_t size, int64_t ld, const REAL *f
         const REAL *row = factor + block * ld;
         VEC sum[TILE_ROWS];
         REAL right[TILE_ROWS];
-        UNROLL for (int a = 0; a < TILE_ROWS; a++)
-        {
+        UNROLL for (int a = 0; a < TILE_ROWS; a++) {
             sum[a] = (VEC){0};
             right[a] = z[block + a];
             z[block + a] = 0;
@@ -186,8 +175,7 @@ INLINE TARGET void NAME(gather)(const row_problem *of, int64_t first, int64_t n,
         int64_t k = first + j;
         const DATA *h = columns + of->indices[k] * of->column_stride;
         if (j + AHEAD < n)
-            PREFETCH(columns + of->indices[k + AHEAD] * of->column_stride,
-                     of->rank * sizeof(DATA));
+            PREFETCH(columns + of->indices[k + AHEAD] * of->column_stride, of->rank * sizeof(DATA));
         REAL s = weights ? SQRT((REAL)weights[k]) : 1;
         int64_t c = 0;
         if (sizeof(DATA) == sizeof(REAL))
@@ -287,8 +275,6 @@ TARGET static int NAME(solve_row)(const row_problem *of, int64_t i, REAL *work)
     return 1;
 }
 
-/* ---- Posterior of a row ------------------------------------------------------------- */
-
 #if REAL_BYTES == 8 /* the posterior is computed in double */
 
 /* Y = inverse of U', for U as `cholesky` leaves it: row c of Y ends at column c. */
@@ -318,18 +304,16 @@ TARGET static int NAME(posterior)(const posterior_problem *of, int64_t i, int fr
     REAL scale = of->scale[i], *system = work, *covariance = system + ld * ld;
     REAL *inverse = covariance + ld * ld, *right = inverse + ld * ld;
     REAL *z = right + ld, *inverses = z + ld;
-    for (int64_t k = 0; k < ld; k++)
-        z[k] = right[k] = 0;
+    memset(right, 0, (size_t)(2 * ld) * sizeof(REAL)); /* and z */
     for (int64_t k = 0; k < q; k++)
         right[k] = z[k] = scale * ((REAL)target[k] - (cross ? (REAL)cross[k] : 0));
     if (fresh) {
         REAL logdet = 0;
         const double *prior = of->prior;
         memset(system, 0, (size_t)(2 * ld * ld) * sizeof(REAL));
-        for (int64_t a = 0; a < q; a++) {
+        for (int64_t a = 0; a < q; a++)
             for (int64_t b = 0; b <= a; b++)
                 system[b * ld + a] = *prior++ + scale * (REAL)*sums++;
-        }
         if (!NAME(cholesky)(q, ld, system, of->least_eigenvalue / 2, inverses, covariance, NULL))
             return 0;
         for (int64_t k = 0; k < q; k++)
@@ -380,8 +364,8 @@ TARGET static int NAME(posterior)(const posterior_problem *of, int64_t i, int fr
 TARGET static void NAME(posteriors)(const posterior_problem *of, int64_t start, int64_t stop, double *work)
 {
     for (int64_t i = start; i < stop; i++) {
-        int fresh = i == start || of->needs_fallback[i - 1] || of->system_index[i] != of->system_index[i - 1] ||
-                    of->scale[i] != of->scale[i - 1];
+        int fresh = i == start || of->needs_fallback[i - 1] ||
+                    of->system_index[i] != of->system_index[i - 1] || of->scale[i] != of->scale[i - 1];
         of->needs_fallback[i] = !NAME(posterior)(of, i, fresh, work);
     }
 }
@@ -389,8 +373,6 @@ TARGET static void NAME(posteriors)(const posterior_problem *of, int64_t start, 
 #endif
 
 #if DATA_BYTES == REAL_BYTES /* what needs no other precision than that of the data */
-
-/* ---- Residuals ---------------------------------------------------------------------- */
 
 /* w . h, without biases */
 INLINE TARGET REAL NAME(dot)(int64_t rank, const REAL *w, const REAL *h)
@@ -509,17 +491,13 @@ TARGET static void NAME(squares)(const row_problem *of, int64_t i)
         if (of->values)
             e = NAME(residual)(of, w, k);
         else {
-            e = NAME(dot)(of->rank, w,
-                          (const REAL *)of->columns + of->indices[k] * of->column_stride);
-            if (of->row_bias)
-                e += w[of->rank];
+            const REAL *h = (const REAL *)of->columns + of->indices[k] * of->column_stride;
+            e = NAME(dot)(of->rank, w, h) + (of->row_bias ? w[of->rank] : 0);
         }
         total += weights ? (double)weights[k] * e * e : (double)e * e;
     }
     of->sums[i] = total;
 }
-
-/* ---- Single entries ------------------------------------------------------------------ */
 
 /* Entries first .. stop of a product: -1, or the first that lies outside. */
 TARGET static int64_t NAME(products)(const product_problem *of, int64_t first, int64_t stop)
@@ -598,18 +576,12 @@ TARGET static int64_t NAME(sgd)(const stochastic_problem *of, int64_t first, int
 
 #endif
 
-#undef NAME
+/* The other macros read the same each time. */
 #undef TYPES
+#undef DATA
 #undef DATA_BYTES
 #undef REAL_BYTES
-#undef LANES
-#undef DATA
 #undef REAL
 #undef SQRT
 #undef LEAST_PIVOT
 #undef UNDERFLOW_LIMIT
-#undef VEC
-#undef LOAD
-#undef STORE
-#undef FLOOR
-#undef PADDING

@@ -6,16 +6,15 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+# Entries that one call of SciPy transposes, at most.
+LONGEST_TRANSPOSE = 30_000_000
+
 
 class Biases(NamedTuple):
     """Which biases a model has."""
 
     row: bool
     column: bool
-
-
-# Entries that one call of SciPy transposes, at most.
-LONGEST_TRANSPOSE = 30_000_000
 
 
 class Rows(NamedTuple):
@@ -61,8 +60,7 @@ class Rows(NamedTuple):
             indices = self.indices[start : start + LONGEST_TRANSPOSE]
             counts += np.bincount(indices, minlength=self.n_columns)
         indptr = np.concatenate([[0], np.cumsum(counts)])
-        arrays = self.indices, self.values, self.weights
-        results = [None if array is None else np.empty_like(array) for array in arrays]
+        results = [None if a is None else np.empty_like(a) for a in self[1:4]]
         next_place = indptr[:-1].copy()  # of each column
         for start, stop in pairwise(cuts.tolist()):
             block = self.between(start, stop)._transpose_at_once()
@@ -81,26 +79,17 @@ class Rows(NamedTuple):
         indptr = self.indptr
         if indptr[-1] <= np.iinfo(np.int32).max:
             indptr = indptr.astype(np.int32)
-
-        def by_columns(data):
-            return sparse.csr_array((data, self.indices, indptr), self.shape).tocsc()
-
-        matrix = values = weights = None
-        if self.values is not None:
-            matrix = by_columns(self.values)
-            values = matrix.data
-        if self.weights is not None:
-            matrix = by_columns(self.weights)
-            weights = matrix.data
+        transposed, matrix = [], None
+        for data in (self.values, self.weights):
+            if data is not None:
+                matrix = sparse.csr_array((data, self.indices, indptr), self.shape)
+                matrix = matrix.tocsc()
+            transposed.append(None if data is None else matrix.data)
         if matrix is None:
-            matrix = by_columns(np.ones(self.indices.size, np.int8))
-        return Rows(
-            matrix.indptr.astype(np.int64),
-            matrix.indices.astype(np.int32, copy=False),
-            values,
-            weights,
-            self.shape[0],
-        )
+            data = np.ones(self.indices.size, np.int8)
+            matrix = sparse.csr_array((data, self.indices, indptr), self.shape).tocsc()
+        indices = matrix.indices.astype(np.int32, copy=False)
+        return Rows(matrix.indptr.astype(np.int64), indices, *transposed, self.shape[0])
 
     def take(self, chosen):
         """Some of the rows."""
@@ -121,20 +110,14 @@ class Rows(NamedTuple):
 
     def _entries(self, chosen, indptr):
         """Some of the entries, with the pointers of their rows."""
-        return Rows(
-            indptr,
-            self.indices[chosen],
-            None if self.values is None else self.values[chosen],
-            None if self.weights is None else self.weights[chosen],
-            self.n_columns,
-        )
+        arrays = (None if a is None else a[chosen] for a in self[1:4])
+        return Rows(indptr, *arrays, self.n_columns)
 
     def astype(self, dtype):
         """The same entries in another precision."""
-        return self._replace(
-            values=self.values.astype(dtype, copy=False),
-            weights=None if self.weights is None else self.weights.astype(dtype),
-        )
+        weights = None if self.weights is None else self.weights.astype(dtype)
+        values = self.values.astype(dtype, copy=False)
+        return self._replace(values=values, weights=weights)
 
     @property
     def weights_matrix(self):
@@ -160,15 +143,15 @@ class Rows(NamedTuple):
 
         The numbers of the columns that are kept must increase.
         """
-        if len(numbers) and numbers.max() > n_columns:
+        largest = numbers.max(initial=0)
+        if largest > n_columns:
             raise ValueError(
-                f"A column has the number {numbers.max()}, but there are {n_columns}."
+                f"A column has the number {largest}, but there are {n_columns}."
             )
         indices = numbers[self.indices].astype(np.int32, copy=False)
         renumbered = self._replace(indices=indices, n_columns=n_columns)
         keep = indices < n_columns
         if keep.all():
             return renumbered
-        return renumbered.select(
-            keep, np.searchsorted(np.flatnonzero(~keep), self.indptr)
-        )
+        n_dropped = np.searchsorted(np.flatnonzero(~keep), self.indptr)
+        return renumbered.select(keep, n_dropped)

@@ -19,7 +19,7 @@ import joblib
 # which waits for its end, is prompt.
 OPERATIONS = 3e7
 
-# Numbers of threads as OpenMP writes them: of this level and of those within it.
+# Numbers of threads as OpenMP reads them: of this level and of those within it.
 THREAD_NUMBERS = re.compile(r"\s*[0-9]+\s*(,\s*[0-9]+\s*)*")
 
 
@@ -33,10 +33,7 @@ def n_threads() -> int:
 
 @cache  # so that each value is warned of once
 def _limit(value: str) -> int | None:
-    """The number that OpenMP reads: the first of a list, None if it is empty.
-
-    OpenMP allows for blanks around numbers, and for positive numbers only.
-    """
+    """The number that OpenMP reads: the first of a list, None if it is empty."""
     if not value.strip():
         return None
     if THREAD_NUMBERS.fullmatch(value):
@@ -52,11 +49,7 @@ def _limit(value: str) -> int | None:
     return None
 
 
-def share_out(
-    work: Callable[[int, int], None],
-    ranges: Sequence[tuple[int, int]],
-    limit: int | None = None,
-):
+def share_out(work: Callable, ranges: Sequence, limit: int | None = None):
     """Call ``work(start, stop)`` for every range, on `limit` threads, or `n_threads`.
 
     After an error or Ctrl-C no thread begins another range, and the error is raised.
@@ -89,9 +82,8 @@ def share_out(
         finally:
             done.release()
 
-    threads = [
-        threading.Thread(target=run_in_thread, daemon=True) for _ in range(count - 1)
-    ]
+    options = {"target": run_in_thread, "daemon": True}
+    threads = [threading.Thread(**options) for _ in range(count - 1)]
     try:
         with suppress(RuntimeError):  # no thread can be started
             for thread in threads:

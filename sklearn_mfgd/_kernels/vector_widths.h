@@ -44,8 +44,7 @@ typedef struct {
     const int64_t *indptr;
     const int32_t *indices;
     const void *values, *weights;
-    int64_t rank; /* without biases */
-    int64_t row_stride, column_stride, ridge_stride;
+    int64_t rank /* without biases */, row_stride, column_stride, ridge_stride;
     int row_bias, column_bias;
     const void *columns, *rows; /* factors */
     const double *ridge;        /* (rank + row_bias,), of row 0 */
@@ -56,9 +55,8 @@ typedef struct {
 } row_problem;
 
 typedef struct {
-    int64_t n_rows, n_columns;
+    int64_t n_rows, n_columns, rank;
     const int64_t *i, *j;
-    int64_t rank;
     const void *rows, *columns;
     void *out;
 } product_problem;
