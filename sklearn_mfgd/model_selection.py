@@ -7,6 +7,7 @@ entry that a sparse matrix does not store is missing.
 import time
 from collections.abc import Callable
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -22,7 +23,12 @@ from ._data.tables import is_frame
 __all__ = ["cross_validate_entries", "make_entries_scorer", "train_test_split_entries"]
 
 
-def train_test_split_entries(X, *, test_size=0.2, random_state=None):
+def train_test_split_entries(
+    X: Any,
+    *,
+    test_size: float = 0.2,
+    random_state: int | np.random.RandomState | None = None,
+) -> tuple[Any, Any]:
     """Split the observed entries of a matrix at random.
 
     Parameters
@@ -90,12 +96,12 @@ def train_test_split_entries(X, *, test_size=0.2, random_state=None):
 
 
 def cross_validate_entries(
-    estimator,
-    X,
+    estimator: Any,
+    X: Any,
     *,
-    cv=5,
-    scoring="neg_root_mean_squared_error",
-    random_state=None,
+    cv: int = 5,
+    scoring: Any = "neg_root_mean_squared_error",
+    random_state: int | np.random.RandomState | None = None,
     n_jobs=None,
     return_train_score=False,
     return_estimator=False,
@@ -172,7 +178,9 @@ def cross_validate_entries(
     return scores | ({"estimator": fitted} if return_estimator else {})
 
 
-def make_entries_scorer(scoring="neg_root_mean_squared_error", *, n_folds=5):
+def make_entries_scorer(
+    scoring: Any = "neg_root_mean_squared_error", *, n_folds: int = 5
+) -> Any:
     """Make a scorer of hidden entries, for `GridSearchCV` and `cross_val_score`.
 
     `GridSearchCV` and `cross_val_score` hold out rows. In these rows the scorer hides

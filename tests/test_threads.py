@@ -6,7 +6,9 @@ from time import sleep
 
 import joblib
 import pytest
+from numpy.testing import assert_array_equal
 
+from sklearn_mfgd import MaskedGradientMF
 from sklearn_mfgd._kernels import threads
 from sklearn_mfgd._kernels.threads import n_threads, share_out
 
@@ -112,6 +114,14 @@ class TestWhereThreadsCannotBeStarted:
 
         with pytest.raises(RuntimeError, match="of the work itself"):
             share_out(work, RANGES, 4)
+
+    def test_a_fit_finds_the_same(self, startable, planted, monkeypatch):
+        monkeypatch.setattr("sklearn_mfgd._kernels.dispatch.OPERATIONS", 1e4)
+        X, factors = planted(share_missing=0.2).X, []
+        for limit in ("1", "4"):
+            monkeypatch.setenv("OMP_NUM_THREADS", limit)
+            factors.append(MaskedGradientMF(3, max_iter=20).fit_transform(X))
+        assert_array_equal(*factors)
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, Interruption])

@@ -32,7 +32,7 @@ def _read_beijing_air():
 
 
 @validate_params({"as_frame": ["boolean"]}, prefer_skip_nested_validation=True)
-def load_beijing_air(*, as_frame=False):
+def load_beijing_air(*, as_frame: bool = False) -> Bunch:
     """Load the Beijing multi-site air quality data set (incomplete table).
 
     One year of hourly air pollutants and weather, from March 2013 to February 2014, at

@@ -1,5 +1,7 @@
 """Whether intervals cover as much as they promise."""
 
+from typing import Self
+
 import numpy as np
 from scipy.special import ndtri
 from sklearn.utils import check_array, check_consistent_length
@@ -57,7 +59,9 @@ class CalibrationDisplay(BaseDisplay):
         self.name = name
 
     @classmethod
-    def from_estimator(cls, estimator, X, X_test, *, levels=None, name=None, ax=None):
+    def from_estimator(
+        cls, estimator, X, X_test, *, levels=None, name: str | None = None, ax=None
+    ) -> Self:
         """Draw how often intervals of a fitted estimator cover hidden entries.
 
         Parameters
@@ -125,7 +129,9 @@ class CalibrationDisplay(BaseDisplay):
         return cls.from_predictions(truth, predicted, std, levels=levels, **options)
 
     @classmethod
-    def from_predictions(cls, y_true, y_pred, std, *, levels=None, name=None, ax=None):
+    def from_predictions(
+        cls, y_true, y_pred, std, *, levels=None, name: str | None = None, ax=None
+    ) -> Self:
         """Draw how often intervals around predictions cover the truth.
 
         Parameters

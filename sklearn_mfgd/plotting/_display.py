@@ -1,5 +1,7 @@
 """What the displays share: axes, and matplotlib only when something is drawn."""
 
+from typing import Self
+
 import numpy as np
 
 # Blue below, grey at and yellow above zero. Its brightness increases, so that signs
@@ -16,7 +18,10 @@ def show_matrix(ax, values: np.ndarray, colours: str, low, high, **options):
 class BaseDisplay:
     """Base class of the displays, which say in `_draw` what is on their axes."""
 
-    def plot(self, ax=None):
+    def _draw(self, ax) -> None:
+        raise NotImplementedError
+
+    def plot(self, ax=None) -> Self:
         """Draw the picture.
 
         Parameters

@@ -1,5 +1,7 @@
 """The factors of a fit: how large they are, and how many were dropped."""
 
+from typing import Self
+
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
@@ -65,7 +67,7 @@ class FactorDisplay(BaseDisplay):
         self.unit = unit
 
     @classmethod
-    def from_estimator(cls, estimator, X, *, mask=None, ax=None):
+    def from_estimator(cls, estimator, X, *, mask=None, ax=None) -> Self:
         """Draw the factors of a fitted estimator.
 
         Parameters

@@ -1,5 +1,7 @@
 """How the objective of a fit falls, or its ELBO rises."""
 
+from typing import Self
+
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
@@ -60,7 +62,7 @@ class LossCurveDisplay(BaseDisplay):
         self.label = label
 
     @classmethod
-    def from_estimator(cls, estimator, *, names=None, seconds=None, ax=None):
+    def from_estimator(cls, estimator, *, names=None, seconds=None, ax=None) -> Self:
         """Draw the curves of fitted estimators.
 
         Parameters
@@ -113,11 +115,14 @@ class LossCurveDisplay(BaseDisplay):
         if len(set(names)) < len(names):
             raise ValueError(f"names must differ from each other; got {names}.")
         curves = {name: m.loss_curve_ for name, m in zip(names, models, strict=True)}
-        errors = zip(names, (m.validation_curve_ for m in models), strict=True)
-        errors = {name: curve for name, curve in errors if curve is not None}
+        held_out = {
+            name: m.validation_curve_
+            for name, m in zip(names, models, strict=True)
+            if m.validation_curve_ is not None
+        }
         if seconds is not None:
             seconds = dict(zip(names, seconds, strict=True))
-        options = {"validation": errors or None, "seconds": seconds, "label": label}
+        options = {"validation": held_out or None, "seconds": seconds, "label": label}
         return cls(curves, **options).plot(ax)
 
     def _draw(self, ax):

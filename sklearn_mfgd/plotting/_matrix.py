@@ -1,5 +1,7 @@
 """A matrix, its observed entries, and what a fit predicts for all of them."""
 
+from typing import Self
+
 import numpy as np
 
 from ._display import SIGNED_COLOURS, BaseDisplay, show_matrix
@@ -65,7 +67,7 @@ class MatrixDisplay(BaseDisplay):
     @classmethod
     def from_estimator(
         cls, estimator, X, *, mask=None, truth=None, panels=None, ax=None, name="value"
-    ):
+    ) -> Self:
         """Draw a matrix and what a fitted estimator predicts for its entries.
 
         Parameters
@@ -110,7 +112,7 @@ class MatrixDisplay(BaseDisplay):
         display = cls(dense(estimator, X, mask), reconstruction, truth=truth)
         return display.plot(ax, panels=panels, name=name)
 
-    def plot(self, ax=None, *, panels=None, name="value"):
+    def plot(self, ax=None, *, panels=None, name: str = "value") -> Self:
         """Draw the panels.
 
         Parameters
