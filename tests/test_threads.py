@@ -120,7 +120,7 @@ class TestWhereThreadsCannotBeStarted:
         X, factors = planted(share_missing=0.2).X, []
         for limit in ("1", "4"):
             monkeypatch.setenv("OMP_NUM_THREADS", limit)
-            factors.append(MaskedGradientMF(3, max_iter=20).fit_transform(X))
+            factors.append(MaskedGradientMF(3).fit_transform(X))
         assert_array_equal(*factors)
 
 
