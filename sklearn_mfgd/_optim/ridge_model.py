@@ -54,11 +54,14 @@ class RidgeModel(NamedTuple):
 
     def fold_in(self, matrix) -> np.ndarray:
         """Row factors [w, b] of new rows, each by itself, (m, q)."""
-        return next(self.reconstruct(matrix))[0]
+        objective = objective_of(matrix, self.biases)
+        return objective.least_squares(self._factors_in(matrix), self.ridge)
 
     def reconstruct(self, matrix):
         """Yield row factors of blocks of rows, and half of their squared residuals."""
-        objective = objective_of(matrix, self.biases)
-        H = self.H.astype(matrix.dtype, copy=False)
+        objective, H = objective_of(matrix, self.biases), self._factors_in(matrix)
         W = objective.least_squares(H, self.ridge)
         yield W, objective.value(W, H)
+
+    def _factors_in(self, matrix):
+        return self.H.astype(matrix.dtype, copy=False)
