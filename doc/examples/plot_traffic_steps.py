@@ -96,7 +96,7 @@ print(f"RMSE of the default {default:.4f} mph, of the truncated SVD {least:.4f} 
 
 # %%
 # Random readings, and whole days
-# ----------------------------
+# -------------------------------
 #
 # Detectors fail in both ways. 40 % of the readings are hidden at random, then 40 % of
 # the days of single detectors. The second leaves no reading nearby in time, but the
