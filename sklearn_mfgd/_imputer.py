@@ -52,7 +52,7 @@ class MFImputer(
     :math:`s_j` of the observed entries of column j. Variational Bayes [1]_ learns from
     the data how many factors there are, how much each is regularized, and how noisy
     each column is. A missing value is replaced by its expectation given the other
-    entries of its row; observed values are returned bit by bit. Rows that `fit` has not
+    entries of its row; observed values are returned unchanged. Rows that `fit` has not
     seen are imputed in the same way and change nothing.
 
     Read more in the :ref:`user guide <imputation>`.

@@ -404,3 +404,19 @@ def test_covariances_of_samples_are_refused(model, X):
     covariances = np.zeros((40, Z.shape[1], Z.shape[1]))
     with pytest.raises(ValueError, match=r"return_std=True needs .* n_draws=0"):
         model.predict_entries(Z, none, none, covariance=covariances, return_std=True)
+
+
+def test_samples_after_early_stopping_count_the_weights_of_all_entries(X, monkeypatch):
+    raw = []
+
+    def draw(*arguments):
+        raw.extend(gibbs.draw(*arguments))
+        return raw
+
+    monkeypatch.setattr("sklearn_mfgd._bayes.fit.draw", draw)
+    weights = np.random.RandomState(3).uniform(0.1, 2, X.shape)
+    model = MaskedGradientMF(3, n_draws=3, early_stopping=True, random_state=0)
+    samples = model.fit(X, entry_weight=weights)._model.samples
+    mean_weight = weights[~np.isnan(X)].mean()
+    for sample, one in zip(samples, raw, strict=True):
+        assert_allclose(mean_weight * sample.noise_precision, one.noise_precision)

@@ -13,16 +13,16 @@ Two commands, each quoted as one argument::
 One command with two versions, each installed, kernels included, into a folder of its
 own that comes first on ``PYTHONPATH``::
 
-    git worktree add /tmp/main main
-    pip install --no-deps --target /tmp/before /tmp/main
-    pip install --no-deps --target /tmp/after .
-    python doc/benchmarks/compare.py --pythonpath /tmp/before /tmp/after \\
+    git worktree add ../main main
+    pip install --no-deps --target ../before ../main
+    pip install --no-deps --target ../after .
+    python doc/benchmarks/compare.py --pythonpath ../before ../after \\
         "python -c 'import sklearn_mfgd'"
 
 The time is that of the whole process, imports included. With ``--printed`` it is the
 last number that the command prints, so that the command decides what is timed::
 
-    python doc/benchmarks/compare.py --printed --pythonpath /tmp/before /tmp/after \\
+    python doc/benchmarks/compare.py --printed --pythonpath ../before ../after \\
         "python -c '
     import time
     from sklearn_mfgd import MFImputer

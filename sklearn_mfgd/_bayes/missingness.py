@@ -33,8 +33,8 @@ from .._kernels.linalg import row_slices
 from .._kernels.rows import Rows
 from .._kernels.svd import truncated_svd
 
-# Singular vectors, one for so many rows and columns at most: a table of few columns has
-# no room for them. Those below this share of the first are left out.
+# The largest number of singular vectors. A table needs at least SIDE_PER_DIRECTION rows
+# and as many columns for each. Vectors below this share of the first are left out.
 MAX_DIRECTIONS = 32
 SIDE_PER_DIRECTION = 16
 MIN_SINGULAR_RATIO = 1e-3

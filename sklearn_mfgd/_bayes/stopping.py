@@ -2,8 +2,8 @@
 
 import numpy as np
 
-# With features a fit goes on until the ELBO rises by less than this share of what is
-# asked for, for so many sweeps: they cost little once most factors are dropped.
+# With missingness features a fit ends after FINAL_PATIENCE sweeps in which the ELBO
+# rises by less than this share of the tolerance: with few factors sweeps are cheap.
 FINAL_TOL_RATIO = 0.15
 FINAL_PATIENCE = 3
 

@@ -1,6 +1,6 @@
 """What the displays share: axes, and matplotlib only when something is drawn."""
 
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -18,8 +18,7 @@ def show_matrix(ax, values: np.ndarray, colours: str, low, high, **options):
 class BaseDisplay:
     """Base class of the displays, which say in `_draw` what is on their axes."""
 
-    def _draw(self, ax) -> None:
-        raise NotImplementedError
+    _draw: Any
 
     def plot(self, ax=None) -> Self:
         """Draw the picture.
