@@ -209,7 +209,7 @@ def _convert_one(convert: Callable, row: int, value):
     except (ValueError, OverflowError) as error:
         raise ValueError(
             f"times must be numbers or dates, but row {row} has {value!r}, which "
-            "cannot be read. Write dates as 2024-03-31T12:00, and convert numbers to float."
+            "cannot be read. Write dates as 2024-03-31T12:00 and numbers as float."
         ) from error
 
 
