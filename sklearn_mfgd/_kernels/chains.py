@@ -37,8 +37,12 @@ def filter_states(problem: ChainProblem, message) -> Filtered:
     """Eliminate rows from the first on; `message` is updated to the row after them."""
     m, q = problem.targets.shape
     conditionals, targets = np.empty((m, q * (q + 1) // 2)), np.empty((m, q))
-    work = partial(_kernels().filter_states, problem, message, conditionals, targets)
-    log_det = sum(work(*stretch) for stretch in _stretches(m, q**3))
+    given, log_det = (problem, message, conditionals, targets), 0.0
+    for stretch in _stretches(m, q**3):
+        part = backend.chain_kernels().filter_states(*given, *stretch)
+        if part is None:  # indefinite by rounding, which NumPy's elimination bears
+            part = numpy_chains.filter_states(*given, *stretch)
+        log_det += part
     return Filtered(conditionals, targets, log_det)
 
 
@@ -53,7 +57,7 @@ def smooth_states(
         out = out._replace(covariances=np.empty((m, size)), lagged=np.empty((m, q)))
     given = problem, after, filtered.conditionals, filtered.targets, out
     for stretch in reversed(_stretches(m, 4 * q**3 if with_covariances else q**2)):
-        _kernels().smooth_states(*given, *stretch)
+        backend.chain_kernels().smooth_states(*given, *stretch)
     return out
 
 
@@ -63,7 +67,7 @@ def filter_means(problem: ChainProblem, filtered: Filtered, message) -> Filtered
     targets = np.empty((m, q))
     given = problem, message[1], filtered.conditionals, targets
     for stretch in _stretches(m, q**2):
-        _kernels().filter_means(*given, *stretch)
+        backend.chain_kernels().filter_means(*given, *stretch)
     return filtered._replace(targets=targets)
 
 
@@ -98,7 +102,7 @@ def _share_columns(name, given, cost_of_entry):
     n = len(problem.indptr) - 1
     cost = cost_of_entry * (len(problem.values) / max(1, n)) + 100
     share_out(
-        partial(getattr(_kernels(), name), *given),
+        partial(getattr(backend.chain_kernels(), name), *given),
         equal_ranges(n, cost),
         thread_limit(),
     )
@@ -106,8 +110,3 @@ def _share_columns(name, given, cost_of_entry):
 
 def _stretches(m, cost_of_row):
     return equal_ranges(m, cost_of_row + 1000)
-
-
-def _kernels():
-    compiled = hasattr(backend.kernels, "filter_states")
-    return backend.kernels if compiled else numpy_chains
