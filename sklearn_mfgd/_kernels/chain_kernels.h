@@ -281,7 +281,7 @@ TARGET static void NAME(whitened_products)(const process_problem *of, int64_t st
             NAME(gather_states)(of, first, n, ld, panel);
             for (int64_t k = 0; k < n; k++) {
                 double *row = panel + k * ld, weight = of->weights ? of->weights[first + k] : 1;
-                if (!(ratio > 0)) {
+                if (ratio == 0) {
                     double root = sqrt(weight);
                     for (int64_t c = 0; weight != 1 && c < ld; c += LANES)
                         STORE(row + c, root * LOAD(row + c));

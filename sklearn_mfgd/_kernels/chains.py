@@ -74,7 +74,7 @@ def filter_means(problem: ChainProblem, filtered: Filtered, message) -> Filtered
 def process_likelihoods(problem: ProcessProblem, timescales, ratios):
     """Log determinants and whitened squares of candidates, each (n, n_candidates)."""
     log_dets, squares = np.empty((2, *ratios.shape))
-    given = problem, timescales, ratios, log_dets, squares
+    given = problem, *_contiguous(timescales, ratios), log_dets, squares
     _share_columns("process_likelihoods", given, 30 * ratios.shape[1])
     return log_dets, squares
 
@@ -82,7 +82,7 @@ def process_likelihoods(problem: ProcessProblem, timescales, ratios):
 def process_means(problem: ProcessProblem, timescales, ratios):
     """Posterior means and variances of the processes at the entries, (n_entries,)."""
     means, variances = np.empty((2, len(problem.values)))
-    given = problem, timescales, ratios, means, variances
+    given = problem, *_contiguous(timescales, ratios), means, variances
     _share_columns("process_means", given, 50)
     return means, variances
 
@@ -91,8 +91,8 @@ def whitened_products(problem: ProcessProblem, W, biases, timescales, ratios):
     """Packed products of [g, y] of each column, whitened, (n, size)."""
     width = W.shape[1] - biases.row + biases.column + 1
     products = np.empty((len(problem.indptr) - 1, width * (width + 1) // 2))
-    W = np.ascontiguousarray(W, np.float64)
-    given = problem, W, *map(bool, biases), timescales, ratios, products
+    W, timescales, ratios = _contiguous(W, timescales, ratios)
+    given = problem, W, biases, timescales, ratios, products
     _share_columns("whitened_products", given, width**2 + 20 * width)
     return products
 
@@ -106,6 +106,10 @@ def _share_columns(name, given, cost_of_entry):
         equal_ranges(n, cost),
         thread_limit(),
     )
+
+
+def _contiguous(*arrays):
+    return [np.ascontiguousarray(array, np.float64) for array in arrays]
 
 
 def _stretches(m, cost_of_row):

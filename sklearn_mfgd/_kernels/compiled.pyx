@@ -2,9 +2,10 @@
 # cython: initializedcheck=False
 """The functions of `numpy_kernels` and `numpy_chains`, the references, compiled.
 
-Everything here checks shapes, fills the structs that the C in ``row_kernels.h`` and in
-``chain_kernels.h`` works on, releases the GIL and reports what C found to be malformed; threads are the caller's
-affair. Problems hold the arrays that a struct points to until a kernel is done.
+Everything here checks shapes, fills the structs that the C in ``row_kernels.h`` and
+``chain_kernels.h`` works on, releases the GIL and reports what C found to be malformed;
+threads are the caller's affair. Problems hold the arrays that a struct points to until
+a kernel is done.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uintptr_t

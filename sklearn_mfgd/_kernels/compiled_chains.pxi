@@ -163,25 +163,25 @@ def process_means(
 
 
 def whitened_products(
-        problem, const double[:, ::1] W, bint row_bias, bint column_bias, timescales,
-        ratios, double[:, ::1] products, Py_ssize_t start, Py_ssize_t stop):
+        problem, const double[:, ::1] W, biases, const double[::1] timescales,
+        const double[::1] ratios, double[:, ::1] products, Py_ssize_t start,
+        Py_ssize_t stop):
     cdef process_problem c = unpack_process(problem)
-    cdef const double[::1] of_time = timescales, of_noise = ratios
     n = problem.indptr.shape[0] - 1
-    c.row_bias, c.column_bias = row_bias, column_bias
-    c.n_rows, c.state_stride, c.rank = W.shape[0], W.shape[1], W.shape[1] - row_bias
+    c.row_bias, c.column_bias = biases
+    c.n_rows, c.state_stride, c.rank = W.shape[0], W.shape[1], W.shape[1] - c.row_bias
     if c.rank < 0:
         raise ValueError("W must hold the row biases.")
-    width = c.rank + column_bias + 1
-    check_shape("timescales", of_time, (n,))
-    check_shape("ratios", of_noise, (n,))
+    width = c.rank + c.column_bias + 1
+    check_shape("timescales", timescales, (n,))
+    check_shape("ratios", ratios, (n,))
     check_shape("products", products, (n, width * (width + 1) // 2))
     check_range(start, stop, n, "columns")
     check_columns(&c, start, stop)
     if start == stop:
         return
     c.states = <const double *> first_of(W)
-    c.timescales, c.ratios = &of_time[0], &of_noise[0]
+    c.timescales, c.ratios = &timescales[0], &ratios[0]
     c.products = &products[0, 0]
     memory = Aligned(whitening_work_size(width))
     cdef double *work = memory.start
