@@ -1,16 +1,17 @@
 """Kernels of processes in time against dense Gaussian algebra."""
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
-from sklearn_mfgd._kernels import chains
-from sklearn_mfgd._kernels.problems import ChainProblem, ProcessProblem
+from sklearn_mfgd._kernels import backend, chains, dispatch, numpy_chains, numpy_kernels
+from sklearn_mfgd._kernels.problems import ChainProblem, ProcessProblem, SmoothedStates
 from sklearn_mfgd._kernels.rows import Biases
 
 pytestmark = pytest.mark.filterwarnings("error")
+either_backend = pytest.mark.usefixtures("kernels")
 
 
 def packed(matrices):
@@ -82,6 +83,7 @@ def smoothed_in_blocks(problem, cuts):
     return states[::-1], sum(each.log_det for each in filtered)
 
 
+@either_backend
 @pytest.mark.parametrize("cuts", [(0, 7), (0, 1, 5, 7)])
 def test_states_have_their_dense_posterior_whatever_the_blocks(cuts):
     problem, systems = chain()
@@ -99,6 +101,7 @@ def test_states_have_their_dense_posterior_whatever_the_blocks(cuts):
     assert_allclose(found, log_det, rtol=1e-6)
 
 
+@either_backend
 def test_means_for_other_targets_need_no_new_covariances():
     problem, systems = chain()
     filtered = chains.filter_states(problem, chains.first_message(problem.precision))
@@ -151,6 +154,7 @@ def of_column(problem, j):
     return k, weights
 
 
+@either_backend
 @pytest.mark.parametrize("weighted", [True, False])
 def test_likelihoods_are_those_of_dense_covariances(weighted):
     problem = entries(weighted=weighted)
@@ -169,6 +173,7 @@ def test_likelihoods_are_those_of_dense_covariances(weighted):
             assert_allclose(squares[j, c], x @ np.linalg.solve(K, x), atol=1e-9)
 
 
+@either_backend
 @pytest.mark.parametrize("weighted", [True, False])
 def test_process_has_its_dense_posterior_at_missing_entries_too(weighted):
     problem = entries(weighted=weighted)
@@ -186,6 +191,7 @@ def test_process_has_its_dense_posterior_at_missing_entries_too(weighted):
         assert_allclose(variances[k], expected, atol=1e-9)
 
 
+@either_backend
 @pytest.mark.parametrize("row", [True, False])
 @pytest.mark.parametrize("column", [True, False])
 def test_products_are_whitened_by_dense_covariances(row, column):
@@ -205,3 +211,476 @@ def test_products_are_whitened_by_dense_covariances(row, column):
         y = problem.values[k] - (W[rows, 2] if row else 0)
         g = np.column_stack([W[rows, :2], *[np.ones(len(k))] * column, y])
         assert_allclose(products[j], packed(g.T @ np.linalg.solve(K, g)), atol=1e-9)
+
+
+# The compiled kernels against those in NumPy.
+
+GUARD = 77.0  # value of what no kernel may write to
+MARGIN = 33  # numbers on either side of an array: no multiple of a register
+# Around the widths of registers (2 to 8 numbers), of tiles (4, 8) and of three tiles.
+WIDTHS = [1, 2, 3, 4, 5, 8, 9, 16, 17, 25, 33, 50]
+
+
+@pytest.fixture
+def each_width(compiled_kernels):
+    """Return a generator that has the compiled kernels use one width after another."""
+    before = compiled_kernels.instructions()
+
+    def choose():
+        for name in ("base", "avx2", "avx512", "emulated"):
+            try:
+                compiled_kernels.choose(name)
+            except ImportError:  # not of this processor or build
+                continue
+            yield compiled_kernels
+
+    yield choose
+    compiled_kernels.choose(before)
+
+
+def guarded(*shape):
+    size = int(np.prod(shape))
+    whole = np.full(size + 2 * MARGIN, GUARD)
+    return whole[MARGIN : size + MARGIN].reshape(shape)
+
+
+def assert_same(found, expected, tolerance=1e-9):
+    """Compare lists of arrays, and what lies beside those found."""
+    for ours, theirs in zip(found, expected, strict=True):
+        atol = tolerance * max(1, np.abs(theirs).max(initial=0))
+        assert_allclose(ours, theirs, rtol=0, atol=atol)
+        whole = ours.base
+        assert whole.size == ours.size + 2 * MARGIN
+        assert_array_equal(whole[:MARGIN], GUARD)
+        assert_array_equal(whole[-MARGIN:], GUARD)
+
+
+def wide_chain(q, m=9):
+    """A chain of which the systems are the first columns of a wider table."""
+    rng = np.random.default_rng(q)
+    roots = rng.normal(size=(m, q, q)) / np.sqrt(q)
+    systems = packed(roots @ roots.transpose(0, 2, 1))
+    persistence = rng.uniform(0, 0.99, size=(m + 1, q))
+    persistence[[0, 4, m]] = 0
+    return ChainProblem(
+        np.hstack([systems, rng.normal(size=(m, 3))]),
+        rng.normal(size=(m, q)),
+        persistence,
+        rng.uniform(0.5, 2, size=q),
+    )
+
+
+def message_of(problem):
+    """What is known of the first row: not only its prior."""
+    q = len(problem.precision)
+    F, f = guarded(q, q), guarded(q)
+    F[...] = np.diag(problem.precision) + 0.1
+    f[...] = np.linspace(-1, 1, q)
+    return F, f
+
+
+def filtered_by(kernels, problem, start=0, stop=None):
+    m, q = problem.targets.shape
+    stop = m if stop is None else stop
+    message = message_of(problem)
+    conditionals, filtered = guarded(m, q * (q + 1) // 2), guarded(m, q)
+    given = problem, message, conditionals, filtered
+    log_det = kernels.filter_states(*given, start, stop)
+    return [conditionals, filtered, *message], log_det
+
+
+def smoothed_by(kernels, problem, known, *, covariances=True, start=0, stop=None):
+    """Go back from a state after the last row; `known` is what elimination left."""
+    m, q = problem.targets.shape
+    stop = m if stop is None else stop
+    mean, V = guarded(q), guarded(q, q)
+    mean[...], V[...] = 1, 0.1 + np.eye(q)
+    size = q * (q + 1) // 2
+    out = SmoothedStates(guarded(m, q), guarded(m, size), guarded(m, q))
+    if not covariances:
+        out = out._replace(covariances=None, lagged=None)
+    kernels.smooth_states(problem, (mean, V), *known[:2], out, start, stop)
+    return [array for array in (mean, V, *out) if array is not None]
+
+
+@pytest.mark.parametrize("q", WIDTHS)
+def test_states_are_filtered_alike_at_every_width(each_width, q):
+    problem = wide_chain(q)
+    # A state follows the last row.
+    problem.persistence[-1] = 0.7
+    expected, log_det = filtered_by(numpy_chains, problem)
+    for kernels in each_width():
+        found, found_log_det = filtered_by(kernels, problem)
+        assert_same(found, expected)
+        assert_allclose(found_log_det, log_det, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("q", WIDTHS)
+@pytest.mark.parametrize("covariances", [True, False])
+def test_states_are_smoothed_alike_at_every_width(each_width, q, covariances):
+    problem = wide_chain(q)
+    problem.persistence[-1] = 0.7
+    known, _ = filtered_by(numpy_chains, problem)
+    given, options = (problem, known), {"covariances": covariances}
+    expected = smoothed_by(numpy_chains, *given, **options)
+    for kernels in each_width():
+        assert_same(smoothed_by(kernels, *given, **options), expected)
+
+
+@pytest.mark.parametrize("q", WIDTHS)
+def test_means_are_filtered_alike_at_every_width(each_width, q):
+    problem = wide_chain(q)
+    problem.persistence[-1] = 0.7
+    known, _ = filtered_by(numpy_chains, problem)
+
+    def means_by(kernels):
+        f, filtered = message_of(problem)[1], guarded(*problem.targets.shape)
+        kernels.filter_means(problem, f, known[0], filtered, 0, len(filtered))
+        return f, filtered
+
+    for kernels in each_width():
+        assert_same(means_by(kernels), means_by(numpy_chains))
+
+
+def test_rows_outside_of_a_stretch_are_left_alone(each_width):
+    problem = wide_chain(9)
+    known, _ = filtered_by(numpy_chains, problem)
+    for kernels, (start, stop) in product(each_width(), [(0, 4), (3, 7), (9, 9)]):
+        stretch = {"start": start, "stop": stop}
+        filtered = filtered_by(kernels, problem, **stretch)[0][:2]
+        smoothed = smoothed_by(kernels, problem, known, **stretch)[2:]
+        assert_same(filtered, filtered_by(numpy_chains, problem, **stretch)[0][:2])
+        expected = smoothed_by(numpy_chains, problem, known, **stretch)[2:]
+        assert_same(smoothed, expected)
+        for array in [*filtered, *smoothed]:
+            assert_array_equal(np.delete(array, slice(start, stop), axis=0), GUARD)
+
+
+def test_log_determinants_beyond_the_range_of_a_product_are_summed(each_width):
+    problem = wide_chain(17, m=60)
+    problem = problem._replace(precision=1e9 * problem.precision)
+    expected = filtered_by(numpy_chains, problem)[1]
+    assert expected < -2000 * np.log(10)
+    for kernels in each_width():
+        assert_allclose(filtered_by(kernels, problem)[1], expected, rtol=1e-12)
+
+
+def test_rows_without_a_positive_definite_matrix_are_left_to_numpy(
+    each_width, monkeypatch
+):
+    """The compiled kernel says so and leaves the message as it was."""
+    problem = wide_chain(5)
+    problem.systems[6, :15] = packed(-5 * np.eye(5))
+    expected, log_det = filtered_by(numpy_chains, problem)
+    for kernels in each_width():
+        found, nothing = filtered_by(kernels, problem)
+        assert nothing is None
+        assert_same(found[2:], message_of(problem), 0)
+        monkeypatch.setattr(backend, "kernels", kernels)
+        message = message_of(problem)
+        filtered = chains.filter_states(problem, message)
+        assert_array_equal(filtered.conditionals, expected[0])
+        assert_array_equal(filtered.targets, expected[1])
+        assert_array_equal(message[0], expected[2])
+        assert filtered.log_det == log_det
+
+
+COUNTS = [0, 1, 5, 700, 0, 90]
+
+
+def columns(kind, weighted=True, counts=COUNTS, m=40):
+    """Columns some of which fill more than one panel, with gaps of a kind."""
+    rng = np.random.default_rng(len(kind))
+    indptr = np.cumsum([0, *counts])
+    gaps = rng.exponential(size=indptr[-1])
+    if kind == "regular":
+        gaps = rng.choice([1.0, 2.0, 3.0, 7.0], size=indptr[-1])
+    gaps[rng.random(indptr[-1]) < 0.05] = 0
+    gaps[rng.random(indptr[-1]) < 0.05] = np.inf
+    weights = rng.choice([0, 0.3, 1, 2.5], size=indptr[-1]) if weighted else None
+    indices = rng.integers(m, size=indptr[-1]).astype(np.int32)
+    values = rng.normal(size=indptr[-1])
+    return ProcessProblem(indptr, indices, values, weights, gaps)
+
+
+def candidates(n, n_candidates, seed=0):
+    """Timescales and ratios, some of them zero."""
+    rng = np.random.default_rng(seed)
+    timescales = rng.exponential(5, size=(n, n_candidates))
+    ratios = rng.exponential(size=(n, n_candidates))
+    timescales[rng.random(timescales.shape) < 0.1] = 0
+    ratios[rng.random(ratios.shape) < 0.1] = 0
+    ratios[-1, 0] = 0
+    return timescales, ratios
+
+
+kinds_of_columns = pytest.mark.parametrize(
+    "kind, weighted", [*product(["regular", "irregular"], [True, False])]
+)
+
+
+def likelihoods_by(kernels, problem, given, bounds=(0, 6)):
+    out = guarded(*given[1].shape), guarded(*given[1].shape)
+    kernels.process_likelihoods(problem, *given, *out, *bounds)
+    return out
+
+
+def means_by(kernels, problem, given, bounds=(0, 6)):
+    out = guarded(len(problem.values)), guarded(len(problem.values))
+    kernels.process_means(problem, *given, *out, *bounds)
+    return out
+
+
+def products_by(kernels, problem, given, bounds=(0, 6)):
+    W, (row, column) = given[:2]
+    width = W.shape[1] - row + column + 1
+    out = guarded(len(problem.indptr) - 1, width * (width + 1) // 2)
+    kernels.whitened_products(problem, *given, out, *bounds)
+    return [out]
+
+
+@kinds_of_columns
+def test_likelihoods_are_alike_at_every_width(each_width, kind, weighted):
+    problem = columns(kind, weighted)
+    for n_candidates in (1, 2, 3, 4, 5, 8, 9, 17):
+        given = problem, candidates(len(COUNTS), n_candidates)
+        expected = likelihoods_by(numpy_chains, *given)
+        for kernels in each_width():
+            assert_same(likelihoods_by(kernels, *given), expected)
+
+
+def test_likelihoods_are_found_where_a_product_of_spreads_is_not(each_width):
+    """The spread of each entry is far above one, and 700 of them overflow."""
+    problem = columns("regular", weighted=False)
+    given = problem, (np.full((6, 3), 2.0), np.full((6, 3), 1e30))
+    expected = likelihoods_by(numpy_chains, *given)
+    assert expected[0].max() > 1000 * np.log(10)
+    for kernels in each_width():
+        assert_same(likelihoods_by(kernels, *given), expected)
+
+
+@kinds_of_columns
+def test_means_of_processes_are_alike_at_every_width(each_width, kind, weighted):
+    problem = columns(kind, weighted)
+    timescales, ratios = candidates(len(COUNTS), 1)
+    given = problem, (timescales[:, 0], ratios[:, 0])
+    expected = means_by(numpy_chains, *given)
+    for kernels in each_width():
+        assert_same(means_by(kernels, *given), expected)
+
+
+@pytest.mark.parametrize("row, column", [*product([False, True], repeat=2)])
+@kinds_of_columns
+def test_whitened_products_are_alike_at_every_width(
+    each_width, kind, weighted, row, column
+):
+    counts = [0, 1, 5, 60, 0, 90]
+    timescales, ratios = (given[:, 0] for given in candidates(6, 1))
+    for rank in [0, *WIDTHS]:
+        # Columns of 700 entries fill several panels; at one rank they tell.
+        problem = columns(kind, weighted, COUNTS if rank in (3, 9) else counts)
+        W = np.random.default_rng(rank).normal(size=(40, rank + row))
+        given = problem, (W, (row, column), timescales, ratios)
+        expected = products_by(numpy_chains, *given)
+        for kernels in each_width():
+            assert_same(products_by(kernels, *given), expected)
+
+
+def process_calls():
+    """Each kernel of columns with a call of it and what is given to it."""
+    timescales, ratios = candidates(len(COUNTS), 3)
+    one = timescales[:, 1].copy(), ratios[:, 1].copy()
+    W = np.random.default_rng(3).normal(size=(40, 4))
+    return {
+        "likelihoods": (likelihoods_by, (timescales, ratios)),
+        "means": (means_by, one),
+        "products": (products_by, (W, (True, True), *one)),
+    }
+
+
+PROCESS_CALLS = ["likelihoods", "means", "products"]
+every_process_call = pytest.mark.parametrize("call", PROCESS_CALLS)
+
+
+@every_process_call
+def test_columns_outside_of_a_range_are_left_alone(each_width, call):
+    run, given = process_calls()[call]
+    problem = columns("regular")
+    for kernels, (start, stop) in product(each_width(), [(0, 3), (2, 4), (6, 6)]):
+        filled = slice(start, stop)
+        if call == "means":
+            filled = slice(problem.indptr[start], problem.indptr[stop])
+        whole = run(kernels, problem, given)
+        for array, all_of_it in zip(
+            run(kernels, problem, given, (start, stop)), whole, strict=True
+        ):
+            assert_array_equal(array[filled], all_of_it[filled])
+            assert_array_equal(np.delete(array, filled, axis=0), GUARD)
+
+
+@pytest.mark.parametrize("n_threads", ["1", "3"])
+def test_no_bit_depends_on_threads_or_stretches(
+    compiled_kernels, monkeypatch, n_threads
+):
+    monkeypatch.setattr(backend, "kernels", compiled_kernels)
+    problem, chain_problem = columns("irregular"), wide_chain(9)
+    (timescales, ratios), W = candidates(len(COUNTS), 3), np.ones((40, 4))
+    of_one = timescales[:, 1], ratios[:, 1]
+
+    def answers():
+        states, _ = smoothed_in_blocks(chain_problem, (0, 9))
+        return [
+            *states[0],
+            *chains.process_likelihoods(problem, timescales, ratios),
+            *chains.process_means(problem, *of_one),
+            chains.whitened_products(problem, W, Biases(True, True), *of_one),
+        ]
+
+    expected = answers()
+    monkeypatch.setattr(dispatch, "OPERATIONS", 3000)
+    monkeypatch.setenv("OMP_NUM_THREADS", n_threads)
+    for found, whole in zip(answers(), expected, strict=True):
+        assert_array_equal(found, whole)
+
+
+MALFORMED = [("indptr", 3, 0), ("indptr", 0, -1), ("indptr", -1, 797)]
+MALFORMED += [("indptr", -1, 2**62), ("indptr", 2, -(2**62))]
+MALFORMED_ROWS = [("indices", 20, 40), ("indices", 20, -1), ("indices", 20, 2**31 - 1)]
+
+
+def broken(name, index, value):
+    problem = columns("regular")
+    array = getattr(problem, name).copy()
+    array[index] = value
+    return problem._replace(**{name: array})
+
+
+@every_process_call
+@pytest.mark.parametrize("fault", MALFORMED, ids=str)
+def test_columns_that_lead_outside_of_the_entries_are_refused(
+    compiled_kernels, call, fault
+):
+    run, given = process_calls()[call]
+    with pytest.raises(ValueError, match=r"Column \d of the entries is malformed"):
+        run(compiled_kernels, broken(*fault), given)
+
+
+@pytest.mark.parametrize("fault", MALFORMED_ROWS, ids=str)
+def test_products_are_refused_where_a_row_has_no_state(compiled_kernels, fault):
+    run, given = process_calls()["products"]
+    with pytest.raises(ValueError, match=r"Column 3 of the entries is malformed"):
+        run(compiled_kernels, broken(*fault), given)
+    run(compiled_kernels, broken(*fault), given, (4, 6))  # no harm to others
+
+
+@every_process_call
+@pytest.mark.parametrize("bounds", [(-1, 2), (3, 2), (0, 7), (2**40, 2**41)])
+def test_columns_that_do_not_exist_are_refused(compiled_kernels, call, bounds):
+    run, given = process_calls()[call]
+    with pytest.raises(ValueError, match="There are 6 columns, not"):
+        run(compiled_kernels, columns("regular"), given, bounds)
+
+
+@pytest.mark.parametrize("bounds", [(-1, 2), (3, 2), (0, 10), (2**40, 2**41)])
+def test_rows_that_do_not_exist_are_refused(compiled_kernels, bounds):
+    problem = wide_chain(3)
+    known, _ = filtered_by(numpy_chains, problem)
+    start, stop = bounds
+    with pytest.raises(ValueError, match="There are 9 rows, not"):
+        filtered_by(compiled_kernels, problem, start, stop)
+    with pytest.raises(ValueError, match="There are 9 rows, not"):
+        smoothed_by(compiled_kernels, problem, known, start=start, stop=stop)
+    with pytest.raises(ValueError, match="There are 9 rows, not"):
+        given = problem, known[3], known[0], known[1]
+        compiled_kernels.filter_means(*given, start, stop)
+
+
+def wrong_shapes(array):
+    """Yield arrays that are shorter and longer along one axis."""
+    for axis, change in product(range(array.ndim), (-1, 1)):
+        shape = list(array.shape)
+        shape[axis] += change
+        yield np.zeros(shape, array.dtype)
+
+
+@pytest.mark.parametrize("name", ["systems", "targets", "persistence", "precision"])
+def test_chains_of_arrays_that_do_not_fit_are_refused(compiled_kernels, name):
+    problem = wide_chain(3)
+    problem = problem._replace(systems=problem.systems[:, :6].copy())
+    for wrong in wrong_shapes(getattr(problem, name)):
+        if name == "systems" and wrong.shape == (9, 7):
+            continue  # there may be more columns
+        bad = problem._replace(**{name: wrong})
+        arrays = [np.zeros((3, 3)), np.zeros(3)], np.zeros((9, 6)), np.zeros((9, 3))
+        with pytest.raises(ValueError, match="must have"):
+            compiled_kernels.filter_states(bad, *arrays, 0, 9)
+
+
+def test_arrays_for_columns_of_a_wrong_shape_are_refused(compiled_kernels):
+    problem, calls = columns("regular"), process_calls()
+    kernels_and_results = {
+        "process_likelihoods": ("likelihoods", ["log_dets", "squares"], (6, 3)),
+        "process_means": ("means", ["means", "variances"], (796,)),
+        "whitened_products": ("products", ["products"], (6, 15)),
+    }
+    for kernel, (call, names, shape) in kernels_and_results.items():
+        given, run = calls[call][1], getattr(compiled_kernels, kernel)
+        for k, name in enumerate(names):
+            for wrong in wrong_shapes(np.zeros(shape)):
+                results = [np.zeros(shape) for _ in names]
+                results[k] = wrong
+                with pytest.raises(ValueError, match=f"{name} must have shape"):
+                    run(problem, *given, *results, 0, 6)
+
+
+def test_arrays_for_states_of_a_wrong_shape_are_refused(compiled_kernels):
+    problem = wide_chain(3)
+    right = {
+        "matrix": np.zeros((3, 3)),
+        "vector": np.zeros(3),
+        "conditionals": np.zeros((9, 6)),
+        "filtered": np.zeros((9, 3)),
+        "means": np.zeros((9, 3)),
+        "covariances": np.zeros((9, 6)),
+        "lagged": np.zeros((9, 3)),
+    }
+
+    def run(matrix, vector, conditionals, filtered, **out):
+        given = conditionals, filtered
+        if all(out[key] is right[key] for key in out):
+            compiled_kernels.filter_states(problem, (matrix, vector), *given, 0, 9)
+        out = SmoothedStates(**out)
+        compiled_kernels.smooth_states(problem, (vector, matrix), *given, out, 0, 9)
+
+    run(**right)
+    for name, array in right.items():
+        for wrong in wrong_shapes(array):
+            with pytest.raises(ValueError, match=f"{name} must have shape"):
+                run(**{**right, name: wrong})
+
+
+@every_process_call
+def test_columns_of_arrays_that_do_not_fit_are_refused(compiled_kernels, call):
+    run, given = process_calls()[call]
+    problem = columns("regular")
+    for name in ("indices", "weights", "gaps"):
+        for wrong in wrong_shapes(getattr(problem, name)):
+            with pytest.raises(ValueError, match=f"{name} must have shape"):
+                run(compiled_kernels, problem._replace(**{name: wrong}), given)
+    with pytest.raises(ValueError, match="indptr must not be empty"):
+        run(compiled_kernels, problem._replace(indptr=np.zeros(0, int)), given)
+    for k in (-2, -1):  # timescales and ratios
+        for wrong in wrong_shapes(given[k]):
+            changed = [*given]
+            changed[k] = wrong
+            with pytest.raises(ValueError, match="must have shape"):
+                run(compiled_kernels, problem, changed)
+
+
+def test_kernels_of_numpy_go_together(monkeypatch, compiled_kernels):
+    for kernels, of_chains in (
+        (numpy_kernels, numpy_chains),
+        (compiled_kernels, compiled_kernels),
+    ):
+        monkeypatch.setattr(backend, "kernels", kernels)
+        assert backend.chain_kernels() is of_chains

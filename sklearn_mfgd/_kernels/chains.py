@@ -37,8 +37,12 @@ def filter_states(problem: ChainProblem, message) -> Filtered:
     """Eliminate rows from the first on; `message` is updated to the row after them."""
     m, q = problem.targets.shape
     conditionals, targets = np.empty((m, q * (q + 1) // 2)), np.empty((m, q))
-    work = partial(_kernels().filter_states, problem, message, conditionals, targets)
-    log_det = sum(work(*stretch) for stretch in _stretches(m, q**3))
+    given, log_det = (problem, message, conditionals, targets), 0.0
+    for stretch in _stretches(m, q**3):
+        part = backend.chain_kernels().filter_states(*given, *stretch)
+        if part is None:  # indefinite by rounding, which NumPy's elimination bears
+            part = numpy_chains.filter_states(*given, *stretch)
+        log_det += part
     return Filtered(conditionals, targets, log_det)
 
 
@@ -53,7 +57,7 @@ def smooth_states(
         out = out._replace(covariances=np.empty((m, size)), lagged=np.empty((m, q)))
     given = problem, after, filtered.conditionals, filtered.targets, out
     for stretch in reversed(_stretches(m, 4 * q**3 if with_covariances else q**2)):
-        _kernels().smooth_states(*given, *stretch)
+        backend.chain_kernels().smooth_states(*given, *stretch)
     return out
 
 
@@ -63,14 +67,14 @@ def filter_means(problem: ChainProblem, filtered: Filtered, message) -> Filtered
     targets = np.empty((m, q))
     given = problem, message[1], filtered.conditionals, targets
     for stretch in _stretches(m, q**2):
-        _kernels().filter_means(*given, *stretch)
+        backend.chain_kernels().filter_means(*given, *stretch)
     return filtered._replace(targets=targets)
 
 
 def process_likelihoods(problem: ProcessProblem, timescales, ratios):
     """Log determinants and whitened squares of candidates, each (n, n_candidates)."""
     log_dets, squares = np.empty((2, *ratios.shape))
-    given = problem, timescales, ratios, log_dets, squares
+    given = problem, *_contiguous(timescales, ratios), log_dets, squares
     _share_columns("process_likelihoods", given, 30 * ratios.shape[1])
     return log_dets, squares
 
@@ -78,7 +82,7 @@ def process_likelihoods(problem: ProcessProblem, timescales, ratios):
 def process_means(problem: ProcessProblem, timescales, ratios):
     """Posterior means and variances of the processes at the entries, (n_entries,)."""
     means, variances = np.empty((2, len(problem.values)))
-    given = problem, timescales, ratios, means, variances
+    given = problem, *_contiguous(timescales, ratios), means, variances
     _share_columns("process_means", given, 50)
     return means, variances
 
@@ -87,8 +91,8 @@ def whitened_products(problem: ProcessProblem, W, biases, timescales, ratios):
     """Packed products of [g, y] of each column, whitened, (n, size)."""
     width = W.shape[1] - biases.row + biases.column + 1
     products = np.empty((len(problem.indptr) - 1, width * (width + 1) // 2))
-    W = np.ascontiguousarray(W, np.float64)
-    given = problem, W, *map(bool, biases), timescales, ratios, products
+    W, timescales, ratios = _contiguous(W, timescales, ratios)
+    given = problem, W, biases, timescales, ratios, products
     _share_columns("whitened_products", given, width**2 + 20 * width)
     return products
 
@@ -98,16 +102,15 @@ def _share_columns(name, given, cost_of_entry):
     n = len(problem.indptr) - 1
     cost = cost_of_entry * (len(problem.values) / max(1, n)) + 100
     share_out(
-        partial(getattr(_kernels(), name), *given),
+        partial(getattr(backend.chain_kernels(), name), *given),
         equal_ranges(n, cost),
         thread_limit(),
     )
 
 
+def _contiguous(*arrays):
+    return [np.ascontiguousarray(array, np.float64) for array in arrays]
+
+
 def _stretches(m, cost_of_row):
     return equal_ranges(m, cost_of_row + 1000)
-
-
-def _kernels():
-    compiled = hasattr(backend.kernels, "filter_states")
-    return backend.kernels if compiled else numpy_chains

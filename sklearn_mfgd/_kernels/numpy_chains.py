@@ -103,9 +103,8 @@ def process_likelihoods(problem, timescales, ratios, log_dets, squares, start, s
         error = values[:, k, None] - mean
         log_det += np.log(spread)
         square += weight * error**2 / spread
-        gain = weight * variance / spread
-        mean = mean + gain * error
-        variance = variance * (1 - gain)
+        variance = variance / spread
+        mean = mean + weight * variance * error
     log_dets[start:stop], squares[start:stop] = log_det, square
 
 
@@ -123,9 +122,8 @@ def process_means(problem, timescales, ratios, means, variances, start, stop):
         predicted[:, k] = phi**2 * last + ratios * (1 - phi**2)
         last_mean = phi * last_mean
         weight = weights[:, k]
-        gain = weight * predicted[:, k] / (1 + weight * predicted[:, k])
-        last_mean = last_mean + gain * (values[:, k] - last_mean)
-        last = predicted[:, k] * (1 - gain)
+        last = predicted[:, k] / (1 + weight * predicted[:, k])
+        last_mean = last_mean + weight * last * (values[:, k] - last_mean)
         mean[:, k], filtered[:, k] = last_mean, last
     variance[:, -1:] = filtered[:, -1:]
     for k in range(n_steps - 2, -1, -1):
@@ -139,9 +137,7 @@ def process_means(problem, timescales, ratios, means, variances, start, stop):
     variances[first:last] = variance[is_entry]
 
 
-def whitened_products(
-    problem, W, row_bias, column_bias, timescales, ratios, products, start, stop
-):
+def whitened_products(problem, W, biases, timescales, ratios, products, start, stop):
     """Packed products of [g, y], whitened, summed over the entries of each column.
 
     For a row with the state [w, b] and an entry x, g is [w, 1], without the 1 if
@@ -149,6 +145,7 @@ def whitened_products(
     """
     values, weights, gaps = _padded(problem, start, stop)
     timescales, ratios = timescales[start:stop], ratios[start:stop]
+    row_bias, column_bias = biases
     rank = W.shape[1] - row_bias
     width = rank + column_bias + 1
     rows = np.zeros(values.shape, np.intp)
