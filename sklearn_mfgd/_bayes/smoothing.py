@@ -59,7 +59,7 @@ def filter_rows(
             systems, of_rows + pull[rows], persistence, prior.precision
         )
         found = chains.filter_states(problem, message)
-        problem = problem._replace(systems=systems[:0].copy())
+        problem = problem._replace(systems=None)
         filtered.append(FilteredBlock(rows, problem, found))
     return filtered
 
