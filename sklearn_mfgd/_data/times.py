@@ -111,8 +111,11 @@ def read_groups(groups: Any, n_rows: int, name: str = "groups") -> np.ndarray:
         labels = labels.astype(object)
         missing = np.fromiter(map(_is_missing, labels), bool, len(labels))
     _refuse_missing(missing, labels, name)
-    try:
+    if labels.dtype.kind != "O":
         return np.unique(labels, return_inverse=True)[1]
+    try:  # not by sorting all of them, which takes long for a million strings
+        numbers = {label: number for number, label in enumerate(sorted(set(labels)))}
+        return np.array([numbers[label] for label in labels], np.intp)
     except TypeError as error:
         raise TypeError(
             f"{name} must be labels that can be sorted, all of one type. Convert them, "
