@@ -201,11 +201,11 @@ def test_as_many_blocks_are_hidden_as_rows_and_columns_can_spare():
 @pytest.mark.parametrize("seed", range(10))
 def test_as_many_blocks_can_be_held_out_as_the_error_says(seed):
     options = {"blocks": [0, 0, 1, 1], "random_state": seed}
-    with pytest.raises(ValueError, match="only [12] can be") as refusal:
+    with pytest.raises(ValueError, match=r"only [12] can be") as refusal:
         train_test_split_entries(np.ones((4, 2)), test_size=3, **options)
     n_free = int(re.search("only ([12])", str(refusal.value))[1])
     train_test_split_entries(np.ones((4, 2)), test_size=n_free, **options)
-    with pytest.raises(ValueError, match="only [12] can be"):
+    with pytest.raises(ValueError, match=r"only [12] can be"):
         train_test_split_entries(np.ones((4, 2)), test_size=n_free + 1, **options)
 
 
