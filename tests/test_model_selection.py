@@ -245,6 +245,7 @@ def test_blocks_that_are_refused(call, blocks, message):
         call(np.ones((3, 3)), blocks=blocks)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(-100, 100), min_size=1, max_size=20),
     st.sampled_from(["D", "h", "30m", "m"]),
@@ -261,6 +262,7 @@ def test_blocks_of_dates_are_multiples_of_the_length(ticks, unit, length, length
     assert_array_equal(block_entries(times, length=length), expected)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(-30, 30), min_size=1, max_size=20),
     st.integers(1, 10),

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
@@ -54,6 +54,7 @@ def naive_gaps(times, groups, kept):
 # Order and gaps
 
 
+@settings(deadline=None)
 @given(rows_in_time())
 def test_gaps_are_times_since_the_row_before_in_the_same_series(rows):
     times, groups = rows
@@ -66,6 +67,7 @@ def test_gaps_are_times_since_the_row_before_in_the_same_series(rows):
     assert_array_equal(timeline.times, times[timeline.order])
 
 
+@settings(deadline=None)
 @given(rows_in_time())
 def test_rows_are_sorted_by_series_then_time_then_number(rows):
     times, groups = rows
@@ -77,6 +79,7 @@ def test_rows_are_sorted_by_series_then_time_then_number(rows):
         assert_array_equal(timeline.series, labels[timeline.order])
 
 
+@settings(deadline=None)
 @given(rows_in_time(), st.randoms(use_true_random=False))
 def test_the_order_of_the_rows_does_not_matter(rows, random):
     times, groups = rows
@@ -91,6 +94,7 @@ def test_the_order_of_the_rows_does_not_matter(rows, random):
         assert_array_equal(one.series, other.series)
 
 
+@settings(deadline=None)
 @given(rows_in_time(), st.data())
 def test_rows_left_out_lengthen_the_gaps_of_those_that_stay(rows, data):
     times, groups = rows
@@ -106,6 +110,7 @@ def test_rows_left_out_lengthen_the_gaps_of_those_that_stay(rows, data):
     assert_array_equal(np.diff([places[row] for row in kept[taken.order]]) > 0, True)
 
 
+@settings(deadline=None)
 @given(rows_in_time())
 def test_restore_undoes_the_sorting(rows):
     times, groups = rows

@@ -92,8 +92,8 @@ def _quotients_from_start(ticks: Ticks, series: np.ndarray, length) -> np.ndarra
     """How many whole lengths lie between the start of the series and each time."""
     numbers = ticks.numbers
     order = np.lexsort((numbers, series))
-    names, firsts = np.unique(series[order], return_index=True)
-    starts = numbers[order[firsts]][np.searchsorted(names, series)]
+    firsts = np.unique(series[order], return_index=True)[1]
+    starts = numbers[order[firsts]][series]
     if numbers.dtype.kind != "f":  # modulo 2**64, where differences fit
         elapsed = numbers.astype(np.uint64) - starts.astype(np.uint64)
         if ticks.is_duration:
