@@ -20,8 +20,7 @@ class Timeline(NamedTuple):
     def of(cls, times: Any, groups: Any, n_rows: int) -> Self | None:
         """Validate `times` and `groups` as a user passes them.
 
-        None if `times` is None, or if no series has two different times: then rows are
-        exchangeable.
+        None if `times` is None.
         """
         if times is None:
             if groups is not None:
@@ -37,9 +36,12 @@ class Timeline(NamedTuple):
         gaps = np.full(n_rows, np.inf)
         gaps[1:] = ticks.differences()
         gaps[starts] = np.inf
-        if not np.any((gaps > 0) & ~starts):
-            return None
         return cls(order, ticks.in_units(ticks.numbers), gaps, ticks.has_dates)
+
+    @property
+    def has_order(self) -> bool:
+        """Whether any series has two different times; else rows are exchangeable."""
+        return bool(np.any((self.gaps > 0) & np.isfinite(self.gaps)))
 
     @property
     def series(self) -> np.ndarray:
