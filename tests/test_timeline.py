@@ -60,9 +60,7 @@ def test_gaps_are_times_since_the_row_before_in_the_same_series(rows):
     times, groups = rows
     timeline = Timeline.of(times, groups, len(times))
     gaps = naive_gaps(times, groups, range(len(times)))
-    if timeline is None:
-        assert not any(0 < gap < np.inf for gap in gaps.values())
-        return
+    assert timeline.has_order == any(0 < gap < np.inf for gap in gaps.values())
     assert_array_equal(timeline.gaps, [gaps[row] for row in timeline.order])
     assert_array_equal(timeline.times, times[timeline.order])
 
@@ -72,11 +70,10 @@ def test_gaps_are_times_since_the_row_before_in_the_same_series(rows):
 def test_rows_are_sorted_by_series_then_time_then_number(rows):
     times, groups = rows
     timeline = Timeline.of(times, groups, len(times))
-    if timeline is not None:
-        keys = zip(groups, times, range(len(times)), strict=True)
-        assert_array_equal(timeline.order, [row for _, _, row in sorted(keys)])
-        labels = np.unique(groups, return_inverse=True)[1]
-        assert_array_equal(timeline.series, labels[timeline.order])
+    keys = zip(groups, times, range(len(times)), strict=True)
+    assert_array_equal(timeline.order, [row for _, _, row in sorted(keys)])
+    labels = np.unique(groups, return_inverse=True)[1]
+    assert_array_equal(timeline.series, labels[timeline.order])
 
 
 @settings(deadline=None)
@@ -87,11 +84,9 @@ def test_the_order_of_the_rows_does_not_matter(rows, random):
     random.shuffle(shuffled)
     one = Timeline.of(times, groups, len(times))
     other = Timeline.of(times[shuffled], groups[shuffled], len(times))
-    assert (one is None) == (other is None)
-    if one is not None:
-        assert_array_equal(one.times, other.times)
-        assert_array_equal(one.gaps, other.gaps)
-        assert_array_equal(one.series, other.series)
+    assert_array_equal(one.times, other.times)
+    assert_array_equal(one.gaps, other.gaps)
+    assert_array_equal(one.series, other.series)
 
 
 @settings(deadline=None)
@@ -99,8 +94,6 @@ def test_the_order_of_the_rows_does_not_matter(rows, random):
 def test_rows_left_out_lengthen_the_gaps_of_those_that_stay(rows, data):
     times, groups = rows
     timeline = Timeline.of(times, groups, len(times))
-    if timeline is None:
-        return
     kept = np.flatnonzero(data.draw(arrays(bool, len(times))))
     taken = timeline.take(kept)
     gaps = naive_gaps(times, groups, kept)
@@ -115,15 +108,13 @@ def test_rows_left_out_lengthen_the_gaps_of_those_that_stay(rows, data):
 def test_restore_undoes_the_sorting(rows):
     times, groups = rows
     timeline = Timeline.of(times, groups, len(times))
-    if timeline is not None:
-        X = np.arange(2.0 * len(times)).reshape(-1, 2)
-        assert_array_equal(timeline.restore(X[timeline.order]), X)
+    X = np.arange(2.0 * len(times)).reshape(-1, 2)
+    assert_array_equal(timeline.restore(X[timeline.order]), X)
 
 
 @pytest.mark.parametrize(
     ("times", "groups"),
     [
-        (None, None),
         ([3.0], None),
         ([], None),
         ([2, 2, 2], None),
@@ -131,8 +122,17 @@ def test_restore_undoes_the_sorting(rows):
         ([1, 2, 1], ["a", "b", "a"]),
     ],
 )
-def test_rows_are_exchangeable_where_no_series_has_two_times(times, groups):
-    assert Timeline.of(times, groups, 0 if times is None else len(times)) is None
+def test_rows_have_no_order_where_no_series_has_two_times(times, groups):
+    assert not Timeline.of(times, groups, len(times)).has_order
+
+
+@pytest.mark.parametrize("times", [[1, 2], [2.0, 1.0], ["2024-01-02", "2024-01-01"]])
+def test_rows_have_an_order_where_a_series_has_two_times(times):
+    assert Timeline.of([*times, times[0]], ["a", "a", "b"], 3).has_order
+
+
+def test_without_times_there_is_no_timeline():
+    assert Timeline.of(None, None, 3) is None
 
 
 # What times may be
