@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
@@ -54,29 +54,29 @@ def naive_gaps(times, groups, kept):
 # Order and gaps
 
 
+@settings(deadline=None)
 @given(rows_in_time())
 def test_gaps_are_times_since_the_row_before_in_the_same_series(rows):
     times, groups = rows
     timeline = Timeline.of(times, groups, len(times))
     gaps = naive_gaps(times, groups, range(len(times)))
-    if timeline is None:
-        assert not any(0 < gap < np.inf for gap in gaps.values())
-        return
+    assert timeline.has_order == any(0 < gap < np.inf for gap in gaps.values())
     assert_array_equal(timeline.gaps, [gaps[row] for row in timeline.order])
     assert_array_equal(timeline.times, times[timeline.order])
 
 
+@settings(deadline=None)
 @given(rows_in_time())
 def test_rows_are_sorted_by_series_then_time_then_number(rows):
     times, groups = rows
     timeline = Timeline.of(times, groups, len(times))
-    if timeline is not None:
-        keys = zip(groups, times, range(len(times)), strict=True)
-        assert_array_equal(timeline.order, [row for _, _, row in sorted(keys)])
-        labels = np.unique(groups, return_inverse=True)[1]
-        assert_array_equal(timeline.series, labels[timeline.order])
+    keys = zip(groups, times, range(len(times)), strict=True)
+    assert_array_equal(timeline.order, [row for _, _, row in sorted(keys)])
+    labels = np.unique(groups, return_inverse=True)[1]
+    assert_array_equal(timeline.series, labels[timeline.order])
 
 
+@settings(deadline=None)
 @given(rows_in_time(), st.randoms(use_true_random=False))
 def test_the_order_of_the_rows_does_not_matter(rows, random):
     times, groups = rows
@@ -84,19 +84,16 @@ def test_the_order_of_the_rows_does_not_matter(rows, random):
     random.shuffle(shuffled)
     one = Timeline.of(times, groups, len(times))
     other = Timeline.of(times[shuffled], groups[shuffled], len(times))
-    assert (one is None) == (other is None)
-    if one is not None:
-        assert_array_equal(one.times, other.times)
-        assert_array_equal(one.gaps, other.gaps)
-        assert_array_equal(one.series, other.series)
+    assert_array_equal(one.times, other.times)
+    assert_array_equal(one.gaps, other.gaps)
+    assert_array_equal(one.series, other.series)
 
 
+@settings(deadline=None)
 @given(rows_in_time(), st.data())
 def test_rows_left_out_lengthen_the_gaps_of_those_that_stay(rows, data):
     times, groups = rows
     timeline = Timeline.of(times, groups, len(times))
-    if timeline is None:
-        return
     kept = np.flatnonzero(data.draw(arrays(bool, len(times))))
     taken = timeline.take(kept)
     gaps = naive_gaps(times, groups, kept)
@@ -106,19 +103,18 @@ def test_rows_left_out_lengthen_the_gaps_of_those_that_stay(rows, data):
     assert_array_equal(np.diff([places[row] for row in kept[taken.order]]) > 0, True)
 
 
+@settings(deadline=None)
 @given(rows_in_time())
 def test_restore_undoes_the_sorting(rows):
     times, groups = rows
     timeline = Timeline.of(times, groups, len(times))
-    if timeline is not None:
-        X = np.arange(2.0 * len(times)).reshape(-1, 2)
-        assert_array_equal(timeline.restore(X[timeline.order]), X)
+    X = np.arange(2.0 * len(times)).reshape(-1, 2)
+    assert_array_equal(timeline.restore(X[timeline.order]), X)
 
 
 @pytest.mark.parametrize(
     ("times", "groups"),
     [
-        (None, None),
         ([3.0], None),
         ([], None),
         ([2, 2, 2], None),
@@ -126,8 +122,17 @@ def test_restore_undoes_the_sorting(rows):
         ([1, 2, 1], ["a", "b", "a"]),
     ],
 )
-def test_rows_are_exchangeable_where_no_series_has_two_times(times, groups):
-    assert Timeline.of(times, groups, 0 if times is None else len(times)) is None
+def test_rows_have_no_order_where_no_series_has_two_times(times, groups):
+    assert not Timeline.of(times, groups, len(times)).has_order
+
+
+@pytest.mark.parametrize("times", [[1, 2], [2.0, 1.0], ["2024-01-02", "2024-01-01"]])
+def test_rows_have_an_order_where_a_series_has_two_times(times):
+    assert Timeline.of([*times, times[0]], ["a", "a", "b"], 3).has_order
+
+
+def test_without_times_there_is_no_timeline():
+    assert Timeline.of(None, None, 3) is None
 
 
 # What times may be

@@ -1,10 +1,11 @@
 """Rows in time: sorted by series and time, with the gaps between them."""
 
+from fractions import Fraction
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from .times import read_groups, read_times
+from .times import Ticks, read_groups, read_length, read_times
 
 
 class Timeline(NamedTuple):
@@ -69,3 +70,51 @@ class Timeline(NamedTuple):
         restored = np.empty_like(sorted_rows)
         restored[self.order] = sorted_rows
         return restored
+
+
+def cut_into_blocks(times: Any, length: Any, groups: Any) -> np.ndarray:
+    """Cut each series into blocks of equal length; number the block of each row.
+
+    A series starts with a block, but dates are cut at multiples of the length since
+    1970-01-01 UTC. Blocks are numbered by series, then by time; empty ones are not.
+    """
+    ticks = read_times(times)
+    n_rows = len(ticks.numbers)
+    series = read_groups(groups, n_rows)
+    length = read_length(length, ticks)
+    if ticks.has_dates:
+        blocks = _exact_quotients(ticks.numbers, length)
+    else:
+        blocks = _quotients_from_start(ticks, series, length)
+    in_order, blocks = np.unique(blocks, return_inverse=True)
+    return np.unique(series * len(in_order) + blocks, return_inverse=True)[1]
+
+
+def _quotients_from_start(ticks: Ticks, series: np.ndarray, length) -> np.ndarray:
+    """How many whole lengths lie between the start of the series and each time."""
+    numbers = ticks.numbers
+    order = np.lexsort((numbers, series))
+    firsts = np.unique(series[order], return_index=True)[1]
+    starts = numbers[order[firsts]][series]
+    if numbers.dtype.kind != "f":  # modulo 2**64, where differences fit
+        elapsed = numbers.astype(np.uint64) - starts.astype(np.uint64)
+        if ticks.is_duration:
+            return _exact_quotients(elapsed, length)
+        rounding = np.zeros(len(numbers))
+    else:
+        elapsed = numbers - starts
+        rounding = np.abs(numbers) + np.abs(starts)
+    quotients = elapsed / length
+    # 0.3 / 0.1 is less than 3: what differs from an integer by rounding is one.
+    tolerance = 4 * np.finfo(np.float64).eps * (quotients + rounding / length)
+    nearest = np.rint(quotients)
+    is_whole = np.abs(quotients - nearest) <= tolerance
+    return np.where(is_whole, nearest, np.floor(quotients))
+
+
+def _exact_quotients(numbers: np.ndarray, length: Fraction) -> np.ndarray:
+    """Divide integers by a fraction and round down, without error or overflow."""
+    if length.denominator == 1 and length.numerator < 2**63:
+        return numbers // length.numerator
+    products = numbers.astype(object) * length.denominator
+    return products // length.numerator

@@ -7,6 +7,7 @@ apart keep their gap half a century after 1970.
 
 import datetime
 from collections.abc import Callable
+from fractions import Fraction
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ class Ticks(NamedTuple):
     size: float = 1
     per_unit: float = 1
     has_dates: bool = False
-    stamps: np.ndarray | None = None  # the same as datetime64 or timedelta64
+    is_duration: bool = False
 
     def in_units(self, numbers: np.ndarray) -> np.ndarray:
         """Numbers of ticks as float64: seconds, or the units of the user."""
@@ -54,7 +55,7 @@ def read_times(times: Any, n_rows: int | None = None) -> Ticks:
     kind = values.dtype.kind
     if kind in "mM":
         _refuse_missing(np.isnat(values), values, "times")
-        return _ticks_of_stamps(values)
+        return _ticks_of_stamps(values, "times")
     if kind not in "iuf":
         raise TypeError(
             f"times must be numbers or dates (datetime64); got {values.dtype}. "
@@ -67,16 +68,41 @@ def read_times(times: Any, n_rows: int | None = None) -> Ticks:
     return Ticks(values.astype(np.uint64 if kind == "u" else np.int64))
 
 
-def read_groups(groups: Any, n_rows: int) -> np.ndarray:
-    """Validate labels of series and number them, in the order of the labels."""
+def read_length(length: Any, times: Ticks) -> Fraction | float:
+    """Validate the length of a block; for dates and durations, convert to ticks."""
+    is_duration = isinstance(length, datetime.timedelta | np.timedelta64)
+    is_number = isinstance(length, Real) and not isinstance(length, bool | np.bool_)
+    wants_duration = times.has_dates or times.is_duration
+    if not (is_duration if wants_duration else is_number and not is_duration):
+        raise TypeError(
+            "length must be a duration, such as numpy.timedelta64(1, 'D'), where times "
+            "are dates or durations, and a number in the units of times where they are "
+            f"numbers; got {length!r}."
+        )
+    if is_duration:
+        stamp = _stamp_of_duration(length)
+        is_positive = stamp > np.timedelta64(0)  # and not NaT
+    else:
+        is_positive = 0 < length < np.inf
+    if not is_positive:
+        raise ValueError(f"length must be positive and finite; got {length!r}.")
+    if not is_duration:
+        return float(length)
+    ticks = _ticks_of_stamps(np.array([stamp]), "length")
+    in_seconds = int(ticks.numbers[0]) * Fraction(ticks.size) / Fraction(ticks.per_unit)
+    return in_seconds * Fraction(times.per_unit) / Fraction(times.size)
+
+
+def read_groups(groups: Any, n_rows: int, name: str = "groups") -> np.ndarray:
+    """Validate labels of rows and number them, in the order of the labels."""
     if groups is None:
         return np.zeros(n_rows, np.intp)
     if not hasattr(groups, "dtype"):  # or NaN among strings would become "nan"
         try:
             groups = np.array(groups, dtype=object)
         except ValueError as error:
-            raise ValueError("groups must be a sequence of labels.") from error
-    labels = _as_vector(groups, "groups", n_rows)
+            raise ValueError(f"{name} must be a sequence of labels.") from error
+    labels = _as_vector(groups, name, n_rows)
     if labels.dtype.kind in "mM":
         missing = np.isnat(labels)
     elif labels.dtype.kind in "biufcSU":
@@ -84,12 +110,15 @@ def read_groups(groups: Any, n_rows: int) -> np.ndarray:
     else:
         labels = labels.astype(object)
         missing = np.fromiter(map(_is_missing, labels), bool, len(labels))
-    _refuse_missing(missing, labels, "groups")
-    try:
+    _refuse_missing(missing, labels, name)
+    if labels.dtype.kind != "O":
         return np.unique(labels, return_inverse=True)[1]
+    try:  # not by sorting all of them, which takes long for a million strings
+        numbers = {label: number for number, label in enumerate(sorted(set(labels)))}
+        return np.array([numbers[label] for label in labels], np.intp)
     except TypeError as error:
         raise TypeError(
-            "groups must be labels that can be sorted, all of one type; convert them, "
+            f"{name} must be labels that can be sorted, all of one type. Convert them, "
             "for example to strings."
         ) from error
 
@@ -140,7 +169,7 @@ def _is_missing(value) -> bool:
     return value is None or type(value).__name__ == "NAType" or bool(value != value)
 
 
-def _ticks_of_stamps(stamps: np.ndarray) -> Ticks:
+def _ticks_of_stamps(stamps: np.ndarray, name: str) -> Ticks:
     """Count datetime64 or timedelta64 in ticks of their unit."""
     has_dates = stamps.dtype.kind == "M"
     unit, count = np.datetime_data(stamps.dtype)
@@ -149,16 +178,15 @@ def _ticks_of_stamps(stamps: np.ndarray) -> Ticks:
         unit, count = "D", 1
     if unit not in SECONDS_PER_TICK and unit not in TICKS_PER_SECOND:
         raise TypeError(
-            f"times of type {stamps.dtype} have no fixed unit. Convert them, for "
+            f"{name} of type {stamps.dtype} have no fixed unit. Convert them, for "
             "example to timedelta64[s]."
         )
-    stamps = stamps.astype(stamps.dtype.newbyteorder("="), copy=False)
     return Ticks(
         stamps.astype(np.int64),
         size=count * SECONDS_PER_TICK.get(unit, 1),
         per_unit=TICKS_PER_SECOND.get(unit, 1),
         has_dates=has_dates,
-        stamps=stamps,
+        is_duration=not has_dates,
     )
 
 
