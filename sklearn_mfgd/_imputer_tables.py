@@ -27,6 +27,7 @@ class TableMixin:
     indicator_: Any
     keep_empty_features: bool
     missing_values: Any
+    factorization_: Any
     n_features_in_: int
     _filled: np.ndarray  # columns with values in `fit`
     _standardization: Standardization
@@ -113,6 +114,35 @@ class TableMixin:
     def scale_(self) -> np.ndarray:
         """Standard deviation of each column, of no meaning in a constant one."""
         return self._standardization.scale
+
+    @property
+    def timescale_(self) -> np.ndarray | None:
+        """Timescale of each factor, see `MaskedGradientMF`; None without times."""
+        return self.factorization_.timescale_
+
+    @property
+    def seasonality_(self) -> np.ndarray | None:
+        """Seasonal share of the variance of each factor; None without times."""
+        return self.factorization_.seasonality_
+
+    @property
+    def residual_timescale_(self) -> np.ndarray | None:
+        """Timescale of what the factors leave of each column; NaN for constant ones."""
+        return self._of_all_columns(self.factorization_.residual_timescale_)
+
+    @property
+    def residual_variance_(self) -> np.ndarray | None:
+        """Variance, in units of X, of what the factors leave of each column."""
+        variance = self._of_all_columns(self.factorization_.residual_variance_)
+        return None if variance is None else variance * np.square(self.scale_)
+
+    def _of_all_columns(self, values):
+        """Values of the columns that vary, NaN for the others."""
+        if values is None:
+            return None
+        spread = np.full(self.n_features_in_, np.nan)
+        spread[self._standardization.varies] = values
+        return spread
 
     @property
     def _kept(self):

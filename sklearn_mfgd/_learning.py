@@ -228,6 +228,36 @@ class FittedMixin:
         """Precision of the prior of each column factor, None unless ``reg="auto"``."""
         return self._factor_precision(self._model.column_precision)
 
+    @property
+    def timescale_(self) -> np.ndarray | None:
+        """Time in which each factor forgets: its correlation falls to exp(-1).
+
+        In the units of `times`, seconds for dates; 0 for a factor whose rows are
+        independent. None unless `fit` had times that order the rows.
+        """
+        return self._in_time_of("timescales", self.rank_)
+
+    @property
+    def seasonality_(self) -> np.ndarray | None:
+        """Share of the variance of each factor that the day, week and year explain."""
+        return self._in_time_of("seasonal_shares", self.rank_)
+
+    @property
+    def residual_timescale_(self) -> np.ndarray | None:
+        """Timescale of what the factors leave of each column; 0 if that is all noise."""
+        return self._in_time_of("residual_timescale")
+
+    @property
+    def residual_variance_(self) -> np.ndarray | None:
+        """Variance of what the factors leave of each column, without the noise."""
+        variance = self._in_time_of("residual_variance")
+        return None if variance is None else self._units.leave_squares(variance)
+
+    def _in_time_of(self, name, count=None):
+        if not self._model.has_times:
+            return None
+        return getattr(self._model, name)[:count]
+
     def _factor_precision(self, precision):
         if precision is None:
             return None
