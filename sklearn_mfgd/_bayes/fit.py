@@ -52,9 +52,9 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor, timeline=None
         model = begin.model(training.dtype)
         timed = None if timeline is None else TimedFit.of(begin, timeline, weight)
 
-        def fitted_at(descent):
+        def fitted_at(descent, widening=1.0):
             if timed is not None:
-                return timed.fitted_at(descent.state)._replace(timeline=timeline)
+                return timed.fitted_at(descent.state, timeline, widening)
             state = descent.state.rotated()
             return VariationalModel.of(model, state, begin.feature_map, weight)
 
@@ -81,11 +81,11 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor, timeline=None
             if n_left > 0:
                 model = begin.model(np.float64)
                 state = descent.state.astype(np.float64)
-        if timed is not None and not history.stopped:
-            history.more_follows = False
-            n_left = parameters.max_iter - descent.n_iter
-            timed.ascend(descent.state, history, n_left)
-            descent = history.descent()
+        if timed is not None:
+            if not history.stopped:
+                descent = timed.ascend(history, parameters.max_iter)
+            widening = timed.widening(begin, descent.state, timeline)
+            return fitted_at(descent, widening), descent
         fitted = fitted_at(descent)
         if parameters.n_draws == 0:
             return fitted, descent

@@ -40,6 +40,10 @@ class TimedEntries(NamedTuple):
         """Values of entries in the order of rows, given in that of columns."""
         return self._by_columns(values).transpose().values
 
+    def by_columns(self, values) -> np.ndarray:
+        """Values of entries in the order of columns, given in that of rows."""
+        return self.rows._replace(values=values, weights=None).transpose().values
+
     def errors(self, W, H, biases) -> np.ndarray:
         """Entries less their approximation, in the order of columns."""
         of_columns = self._by_columns(self.columns.values)
