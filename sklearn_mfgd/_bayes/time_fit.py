@@ -18,7 +18,7 @@ from .time_axis import TimeAxis, timescales_for
 from .time_model import TimeModel
 from .timed_entries import TimedEntries
 
-# Sweeps after which columns have forgotten what was hidden.
+# Sweeps after which columns have forgotten most of what was hidden.
 N_SWEEPS_AGAIN = 2
 
 
