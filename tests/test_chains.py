@@ -114,6 +114,17 @@ def test_means_for_other_targets_need_no_new_covariances():
     assert_allclose(states.means, dense_posterior(other, systems)[0], atol=1e-6)
 
 
+@either_backend
+def test_states_do_not_depend_on_the_order_of_arrays_in_memory():
+    problem, _ = chain()
+    turned = ChainProblem(*[np.asfortranarray(array) for array in problem])
+    expected, log_det = smoothed_in_blocks(problem, (0, 7))
+    found, found_log_det = smoothed_in_blocks(turned, (0, 7))
+    assert found_log_det == log_det
+    for ours, theirs in zip(found[0], expected[0], strict=True):
+        assert_array_equal(ours, theirs)
+
+
 def entries(n=4, m=30, seed=1, weighted=True):
     """Entries of columns of unequal lengths; a tie, a break, values without weight."""
     rng = np.random.default_rng(seed)
