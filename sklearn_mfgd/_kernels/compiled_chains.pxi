@@ -11,16 +11,20 @@ cdef chain_problem unpack_chain(problem, conditionals, filtered) except *:
     cdef const double[:, ::1] C = conditionals, f = filtered
     m, q = targets.shape[0], targets.shape[1]
     size = q * (q + 1) // 2
-    c.q, c.system_stride = q, systems.shape[1]
-    if c.system_stride < size:
-        raise ValueError(f"systems must have at least {size} columns.")
-    check_shape("systems", systems, (m, c.system_stride))
+    c.q = q
+    if systems is not None:  # only elimination needs them
+        c.system_stride = systems.shape[1]
+        if c.system_stride < size:
+            raise ValueError(f"systems must have at least {size} columns.")
+        check_shape("systems", systems, (m, c.system_stride))
     check_shape("persistence", persistence, (m + 1, q))
     check_shape("precision", precision, (q,))
     check_shape("conditionals", C, (m, size))
     check_shape("filtered", f, (m, q))
     if m and q:
-        c.systems, c.targets = &systems[0, 0], &targets[0, 0]
+        c.targets = &targets[0, 0]
+        if systems is not None:
+            c.systems = &systems[0, 0]
         c.persistence, c.precision = &persistence[0, 0], &precision[0]
         c.conditionals, c.filtered = <double *> &C[0, 0], <double *> &f[0, 0]
     return c
@@ -42,6 +46,8 @@ def filter_states(problem, message, double[:, ::1] conditionals,
     cdef double log_det
     check_range(start, stop, filtered.shape[0], "rows")
     set_end(&c, message[1], message[0])
+    if problem.systems is None:
+        raise ValueError("systems must be given.")
     if start == stop or c.q == 0:
         return 0.0
     memory = Aligned(chain_work_size(c.q))

@@ -73,7 +73,8 @@ class Posteriors(NamedTuple):
 class ChainProblem(NamedTuple):
     """Rows in the order of time, each with what its entries say of its state z."""
 
-    systems: np.ndarray  # (m, at least q (q + 1) / 2) float64: packed precisions S
+    # (m, at least q (q + 1) / 2) float64: packed precisions S; None after elimination
+    systems: np.ndarray | None
     targets: np.ndarray  # (m, q) float64: b
     persistence: np.ndarray  # (m + 1, q) float64: phi from the row before, below 1
     precision: np.ndarray  # (q,) float64: lambda of the stationary process
