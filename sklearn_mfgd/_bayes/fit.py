@@ -54,7 +54,7 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor, timeline=None
 
         def fitted_at(descent, widening=1.0):
             if timed is not None:
-                return timed.fitted_at(descent.state, timeline, widening)
+                return timed.fitted_at(model, descent.state, widening)
             state = descent.state.rotated()
             return VariationalModel.of(model, state, begin.feature_map, weight)
 
@@ -81,10 +81,8 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor, timeline=None
             if n_left > 0:
                 model = begin.model(np.float64)
                 state = descent.state.astype(np.float64)
-        if timed is not None:
-            if not history.stopped:
-                descent = timed.ascend(history, parameters.max_iter)
-            widening = timed.widening(begin, descent.state, timeline)
+        if timed is not None and not history.stopped:
+            descent, widening = timed.ascend(model, history, parameters.max_iter)
             return fitted_at(descent, widening), descent
         fitted = fitted_at(descent)
         if parameters.n_draws == 0:
