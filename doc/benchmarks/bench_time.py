@@ -14,16 +14,16 @@ blackouts
 
 Errors are root mean squares over the hidden entries, in standard deviations of the
 columns; coverage is the share of hidden entries within the 95 % intervals of
-``MFImputer``; seconds are those of ``fit_transform``. Every contestant runs in a process
-of its own, one after the other, and is stopped after ten minutes; ``--only`` names some
-of them. The summary repeats the errors and gives, for each kind of mask, geometric means
-over sets of the ratio of ``MFImputer`` with times to the best of the others and to
-``MFImputer`` without times. ``--quick`` keeps the first 8,000 hours of beijing-air. Data
-are in the folder of ``--shared``; what is absent is left out, and the output says so.
+``MFImputer``; seconds are those of ``fit_transform``. Every contestant runs in a
+process of its own, one after the other, and is stopped after ten minutes; ``--only``
+names some of them. The summary repeats the errors, with the ratio of ``MFImputer`` with
+times to the best of the others and to ``MFImputer`` without times, and gives geometric
+means of these ratios over sets. ``--quick`` keeps the first 8,000 hours of beijing-air.
+Data are in the folder of ``--shared``; what is absent is left out, and the output says
+so.
 
-statsmodels, which has to be installed for the contest, smooths column by column: a local
-level and, where the set has three days or more, a daily season of three harmonics. It
-takes rows as equidistant, nights without rows included.
+statsmodels has to be installed for the contest. It smooths column by column: a local
+level and, where the set has three days or more, a daily season of three harmonics.
 
 Other parts:
 
@@ -38,7 +38,7 @@ Other parts:
     methods do not see them, and they are not scored. MAPE is the mean of
     ``|error| / value`` and RMSE the root mean square error, both in raw units and over
     the entries that are hidden and not zero, of all sensors together. The ranks of BTMF
-    and TRMF were chosen for each set there, their seconds are those of the notebooks.
+    and TRMF were chosen for each set there; their seconds are those of the notebooks.
 ``--forecast``
     At ten cut points the 24 hours that follow are missing in all columns, and nothing
     after them is given. The seasonal naive forecast is the last value observed a
@@ -70,14 +70,13 @@ from bench_imputation import (
 
 OURS = "MFImputer, times"
 EXCHANGEABLE = "MFImputer"
-HOUR = np.timedelta64(1, "h")
 
 
 # Sets: X with times in rows, and the times
 
 
 def _every(minutes, n_rows, start, per_day=None):
-    """Times with a fixed step, and where given so many of them from `start` each day."""
+    """Times with a fixed step; where given, so many of them from `start` each day."""
     days, steps = np.divmod(np.arange(n_rows), per_day or n_rows)
     return (
         np.datetime64(start)
@@ -168,10 +167,16 @@ def sets_of(arguments, names):
 # Masks: which entries are hidden, of those that are observed
 
 
+def seconds_of(times):
+    """Seconds since the first row."""
+    since = times - times[0]
+    return since / np.timedelta64(1, "s") if times.dtype.kind == "M" else since
+
+
 def days_of(times):
-    """Numbers of the days, or None without dates."""
+    """Numbers of the days of rows, zeros without dates."""
     if times.dtype.kind != "M":
-        return None
+        return np.zeros(len(times), dtype=int)
     return np.unique(times.astype("datetime64[D]"), return_inverse=True)[1]
 
 
@@ -181,21 +186,17 @@ def _random(X, times, share, rng):
 
 def _days(X, times, share, rng):
     day = days_of(times)
-    if day is None or day[-1] == 0:
-        return None
-    return (rng.uniform(size=(day[-1] + 1, X.shape[1])) < share)[day]
+    n_days = day.max() + 1
+    return (rng.uniform(size=(n_days, X.shape[1])) < share)[day] if n_days > 1 else None
 
 
 def _blackouts(X, times, share, rng):
-    hour = HOUR / np.timedelta64(1, "s") if times.dtype.kind == "M" else 60.0
-    seconds = times - times[0]
-    if times.dtype.kind == "M":
-        seconds = seconds / np.timedelta64(1, "s")
+    seconds = seconds_of(times)
+    hour = 3600 if times.dtype.kind == "M" else 60
     silent = np.zeros(len(X), dtype=bool)
     while silent.mean() < share:
         start = seconds[rng.randint(len(X))]
-        length = rng.uniform(1, 3) * hour
-        silent |= (seconds >= start) & (seconds < start + length)
+        silent |= (seconds >= start) & (seconds < start + hour * rng.uniform(1, 3))
     return np.repeat(silent[:, None], X.shape[1], axis=1)
 
 
@@ -207,7 +208,12 @@ def hidden_entries(X, times, mask):
     """Observed entries that a mask hides, or None where there is no such mask."""
     kind, percent = mask.split()
     hidden = KINDS[kind](X, times, int(percent) / 100, np.random.RandomState(0))
-    return None if hidden is None else hidden & ~np.isnan(X)
+    if hidden is None:
+        return None
+    hidden &= ~np.isnan(X)
+    # A column keeps its values where it would lose all: nobody could tell its level.
+    hidden[:, (hidden | np.isnan(X)).all(axis=0)] = False
+    return hidden
 
 
 # Contestants: fill X, and where they tell it, standard deviations as a function
@@ -215,8 +221,7 @@ def hidden_entries(X, times, mask):
 
 def _interpolation(X, times):
     """A straight line between the nearest observed values; the ends are held."""
-    seconds = (times - times[0]).astype(float)
-    filled = X.copy()
+    seconds, filled = seconds_of(times), X.copy()
     for column in filled.T:
         missing = np.isnan(column)
         if missing.any() and not missing.all():
@@ -239,21 +244,25 @@ def _smoothed(column, season):
     model = UnobservedComponents(
         (column - mean) / deviation, level="local level", freq_seasonal=season
     )
-    result = model.fit(disp=False)
-    signal = model.ssm["design"] @ result.smoothed_state
+    signal = model.ssm["design"] @ model.fit(disp=False).smoothed_state
     return mean + deviation * signal.ravel()
 
 
 def _statsmodels(X, times):
-    day, season = days_of(times), None
-    if day is not None and day[-1] >= 2:
-        period = int(np.median(np.bincount(day)))
-        season = [{"period": period, "harmonics": 3}]
+    """Smooth each column on a grid of times, where nights without rows are missing."""
+    seconds = seconds_of(times)
+    step = np.diff(seconds).min()
+    row = np.rint(seconds / step).astype(int)
+    season = None
+    if days_of(times).max() >= 2:
+        season = [{"period": 86_400 / step, "harmonics": 3}]
     filled = X.copy()
     for column in filled.T:
         missing = np.isnan(column)
-        column[missing] = _smoothed(column, season)[missing]
-    return filled, None
+        on_grid = np.full(row[-1] + 1, np.nan)
+        on_grid[row] = column
+        column[missing] = _smoothed(on_grid, season)[row][missing]
+    return np.nan_to_num(filled), None
 
 
 def _exchangeable(X, times):
@@ -281,6 +290,15 @@ FILL = {
 }
 
 
+def peak_megabytes():
+    """Largest memory of this process so far."""
+    status = Path("/proc/self/status")
+    if status.exists():  # as Linux lets getrusage count what the parent had, too
+        peak = next(x for x in status.read_text().splitlines() if "VmHWM" in x)
+        return float(peak.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def contest(name, folder, with_std):
     """Fill one table; called in a process of its own."""
     warnings.simplefilter("ignore")
@@ -288,7 +306,7 @@ def contest(name, folder, with_std):
     start = time.perf_counter()
     filled, std = FILL[name](X, times)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_megabytes()
     std = std() if with_std and std is not None else np.nan
     np.savez(
         folder / "result.npz", filled=filled, std=std, seconds=seconds, megabytes=peak
@@ -341,73 +359,96 @@ def fill(name, X, times, with_std=True):
 # What is printed
 
 
-def line(label, *cells, width=22):
+def line(label, *cells, width=10):
     """Print one line of a plain table."""
     text = "".join(f"{cell!s:>{width}}" for cell in cells)
     print(f"  {label:26s}{text}".rstrip(), flush=True)
 
 
-def geometric_mean(ratios):
-    return float(np.exp(np.mean(np.log(ratios))))
+def note(label, reason):
+    """Print why a contestant has no figures."""
+    print(f"  {label:28s}{reason}", flush=True)
+
+
+def names_of(arguments):
+    """Contestants that are asked for."""
+    return [name for name in FILL if name in (arguments.only or FILL)]
+
+
+class Score(NamedTuple):
+    """Of one contestant on one set with one mask."""
+
+    error: float
+    coverage: float
+    seconds: float
 
 
 def compare(arguments):
-    """The table of all sets, masks and contestants."""
-    names = [name for name in FILL if name in (arguments.only or FILL)]
-    cells = {}
+    """All sets, masks and contestants."""
+    scores = {}
     for label, X, times in sets_of(arguments, arguments.sets or SETS):
         print(f"\n{label}: {len(X):,} x {X.shape[1]}", flush=True)
         for mask in arguments.masks or MASKS:
             hidden = hidden_entries(X, times, mask)
             if hidden is None:
                 continue
-            errors = cells[label, mask] = {}
-            line(mask, "error", "seconds", "coverage", width=10)
-            for name in names:
+            scores[label, mask] = {}
+            line(mask, "error", "seconds", "coverage")
+            for name in names_of(arguments):
                 found = fill(name, np.where(hidden, np.nan, X), times)
                 if isinstance(found, str):
-                    line(f"  {name}", f"  {found}", width=0)
+                    note(f"  {name}", found)
                     continue
                 error, coverage = found.error(X, hidden), found.coverage(X, hidden)
-                errors[name] = error, coverage
+                scores[label, mask][name] = Score(error, coverage, found.seconds)
                 shown = "" if np.isnan(coverage) else f"{coverage:.3f}"
-                line(
-                    f"  {name}", f"{error:.4f}", f"{found.seconds:.1f}", shown, width=10
-                )
-    summarize(cells, names)
+                line(f"  {name}", f"{error:.4f}", f"{found.seconds:.1f}", shown)
+    summarize(scores, names_of(arguments))
 
 
-def summarize(cells, names):
-    """Print errors of all cells, then ratios of ours over sets for each kind of mask."""
-    print("\nErrors")
-    line("", *names)
-    for (label, mask), errors in cells.items():
-        shown = [f"{errors[name][0]:.3f}" if name in errors else "-" for name in names]
-        line(f"{label[:12]} {mask}", *shown)
-    print(f"\n{OURS}: ratio of the error to others', geometric mean (worst)")
-    line("", "to the best other", "to no times", "coverage")
-    for kind in KINDS:
-        to_best, to_exchangeable, coverages = [], [], []
-        for (_, mask), errors in cells.items():
-            others = [error for name, (error, _) in errors.items() if name != OURS]
-            if not mask.startswith(kind) or OURS not in errors or not others:
-                continue
-            error, coverage = errors[OURS]
-            coverages.append(coverage)
-            to_best.append(error / min(others))
-            if EXCHANGEABLE in errors:
-                to_exchangeable.append(error / errors[EXCHANGEABLE][0])
-        shown = [
-            f"{geometric_mean(ratios):.3f} ({max(ratios):.3f})" if ratios else "-"
-            for ratios in (to_best, to_exchangeable)
+def ratios_of(found):
+    """Ours to the best of the others and to no times: errors; and seconds."""
+    others = [score.error for name, score in found.items() if name != OURS]
+    if OURS not in found or not others:
+        return np.nan, np.nan, np.nan
+    ours, without = found[OURS], found.get(EXCHANGEABLE, Score(np.nan, np.nan, np.nan))
+    return (
+        ours.error / min(others),
+        ours.error / without.error,
+        ours.seconds / without.seconds,
+    )
+
+
+def summarize(scores, names):
+    """Print errors and ratios of all cells, then means for each kind of mask."""
+    heads = "to the best", "to no times", "in seconds"
+    print(f"\nErrors, and ratios of {OURS}")
+    line("", *names, *heads, width=21)
+    for (label, mask), found in scores.items():
+        errors = [
+            f"{found[name].error:.3f}" if name in found else "-" for name in names
         ]
-        if coverages:
-            line(kind, *shown, f"{min(coverages):.3f}-{max(coverages):.3f}")
+        ratios = [f"{ratio:.3f}" for ratio in ratios_of(found)]
+        line(f"{label[:12]} {mask}", *errors, *ratios, width=21)
+    print("\nGeometric mean over sets (worst)")
+    line("", *heads, "coverage", width=16)
+    for kind in KINDS:
+        cells = [found for (_, mask), found in scores.items() if mask.startswith(kind)]
+        cells = [found for found in cells if OURS in found and len(found) > 1]
+        if cells:
+            ratios = np.array([ratios_of(found) for found in cells])
+            means = np.exp(np.mean(np.log(ratios), axis=0))
+            shown = [
+                f"{mean:.3f} ({worst:.3f})"
+                for mean, worst in zip(means, ratios.max(axis=0), strict=True)
+            ]
+            coverage = [found[OURS].coverage for found in cells]
+            line(kind, *shown, f"{min(coverage):.3f}-{max(coverage):.3f}", width=16)
 
 
 def compare_shuffled(arguments):
     """Ours on shuffled rows with times 0, 1, 2, ... against the fit without times."""
-    line("shuffled, random 40 %", EXCHANGEABLE, OURS, "ratio")
+    line("shuffled, random 40 %", EXCHANGEABLE, OURS, "ratio", width=18)
     for label, X, _ in sets_of(arguments, arguments.sets or SETS):
         X = np.random.RandomState(0).permutation(X)
         times = np.arange(len(X), dtype=float)
@@ -417,10 +458,10 @@ def compare_shuffled(arguments):
             for name in (EXCHANGEABLE, OURS)
         ]
         if any(isinstance(filled, str) for filled in found):
-            line(label, *found)
+            note(label, next(reason for reason in found if isinstance(reason, str)))
             continue
         without, ours = (filled.error(X, hidden) for filled in found)
-        line(label, f"{without:.4f}", f"{ours:.4f}", f"{ours / without:.4f}")
+        line(label, f"{without:.4f}", f"{ours:.4f}", f"{ours / without:.4f}", width=18)
 
 
 # Published figures: MAPE, RMSE and, where the notebook tells them, seconds
@@ -434,7 +475,6 @@ PUBLISHED = {
 
 def compare_published(arguments):
     """Ours against published figures, with the masks of the notebooks."""
-    names = [name for name in FILL if name in (arguments.only or FILL)]
     for (label, percent), published in PUBLISHED.items():
         if label not in (arguments.sets or SETS):
             continue
@@ -448,21 +488,21 @@ def compare_published(arguments):
         X, kept = (array.reshape(len(array), -1).T for array in (tensor, kept))
         hidden = (X > 0) & ~kept
         print(f"\n{label}, {percent} % random")
-        line("", "MAPE", "RMSE", "seconds", width=10)
+        line("", "MAPE", "RMSE", "seconds")
         for name, (mape, rmse, *seconds) in published.items():
-            line(f"{name}, published", f"{mape:.4f}", f"{rmse:.2f}", *seconds, width=10)
+            line(f"{name}, published", f"{mape:.4f}", f"{rmse:.2f}", *seconds)
         seen = np.where((X > 0) & kept, X, np.nan)
-        for name in names:
+        for name in names_of(arguments):
             found = fill(name, seen, times, with_std=False)
             if isinstance(found, str):
-                line(name, f"  {found}", width=0)
+                note(name, found)
                 continue
             errors = (found.values - X)[hidden]
             mape, rmse = (
                 np.mean(np.abs(errors) / X[hidden]),
                 np.sqrt(np.mean(errors**2)),
             )
-            line(name, f"{mape:.4f}", f"{rmse:.2f}", f"{found.seconds:.1f}", width=10)
+            line(name, f"{mape:.4f}", f"{rmse:.2f}", f"{found.seconds:.1f}")
 
 
 HORIZON, N_CUTS = 24, 10
@@ -501,7 +541,7 @@ def compare_forecasts(arguments):
             seen[cut:] = np.nan
             found = fill(OURS, seen, times[:end])
             if isinstance(found, str):
-                line(f"rows 0-{cut}", f"  {found}", width=0)
+                note(f"rows 0-{cut}", found)
                 continue
             # Deviations are those of the whole table, as for the naive forecasts.
             filled, std = X.copy(), np.full(X.shape, np.nan)
@@ -511,11 +551,11 @@ def compare_forecasts(arguments):
             within.append((np.abs(filled - X) <= 1.96 * std)[scored])
             seconds.append(found.seconds)
         print(f"\n{label}: {HORIZON} hours ahead from {N_CUTS} cut points")
-        line("", "error", width=10)
+        line("", "error")
         for name, parts in errors.items():
             if parts:
                 error = np.sqrt(np.mean(np.concatenate(parts) ** 2))
-                line(name, f"{error:.4f}", width=10)
+                line(name, f"{error:.4f}")
         if within:
             coverage = np.concatenate(within).mean()
             print(f"  coverage {coverage:.3f}, {np.mean(seconds):.1f} s a forecast")
@@ -536,7 +576,7 @@ def planted(n_rows, n_columns=10, scales=(5, 50, 500), noise=0.5):
 
 def compare_scaling(arguments):
     """Seconds and peak memory with and without times, up to a million rows."""
-    line("rows, contestant", "error", "seconds", "peak MB", width=10)
+    line("rows, contestant", "error", "seconds", "peak MB")
     for n_rows in (10_000, 100_000, 1_000_000):
         X, times = planted(n_rows)
         seen, hidden = hide(X, 0.2)
@@ -544,10 +584,10 @@ def compare_scaling(arguments):
             found = fill(name, seen, times, with_std=False)
             label = f"{n_rows:,} {name}"
             if isinstance(found, str):
-                line(label, f"  {found}", width=0)
+                note(label, found)
                 continue
-            figures = found.error(X, hidden), found.seconds, found.megabytes
-            line(label, *map("{:{}}".format, figures, (".4f", ".1f", ".0f")), width=10)
+            error, peak = found.error(X, hidden), found.megabytes
+            line(label, f"{error:.4f}", f"{found.seconds:.1f}", f"{peak:.0f}")
 
 
 PARTS = {
