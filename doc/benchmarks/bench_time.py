@@ -282,8 +282,8 @@ def _ours(X, times):
 
 
 FILL = {
-    "linear interpolation": _interpolation,
-    "KNN, standardized": _neighbours,
+    "interpolation": _interpolation,
+    "KNN": _neighbours,
     "statsmodels": _statsmodels,
     EXCHANGEABLE: _exchangeable,
     OURS: _ours,
@@ -423,13 +423,13 @@ def summarize(scores, names):
     """Print errors and ratios of all cells, then means for each kind of mask."""
     heads = "to the best", "to no times", "in seconds"
     print(f"\nErrors, and ratios of {OURS}")
-    line("", *names, *heads, width=21)
+    line("", *names, *heads, width=17)
     for (label, mask), found in scores.items():
         errors = [
             f"{found[name].error:.3f}" if name in found else "-" for name in names
         ]
-        ratios = [f"{ratio:.3f}" for ratio in ratios_of(found)]
-        line(f"{label[:12]} {mask}", *errors, *ratios, width=21)
+        ratios = ["-" if np.isnan(r) else f"{r:.3f}" for r in ratios_of(found)]
+        line(f"{label[:12]} {mask}", *errors, *ratios, width=17)
     print("\nGeometric mean over sets (worst)")
     line("", *heads, "coverage", width=16)
     for kind in KINDS:
