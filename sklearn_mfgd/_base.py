@@ -17,9 +17,10 @@ from ._data.matrix import matrix_of
 from ._data.observed import SPARSE_FORMATS, check_sparse, observe
 from ._data.tables import check_table
 from ._data.target import check_target
+from ._data.timeline import Timeline
 from ._kernels.dispatch import entry_products
 from ._kernels.linalg import row_slices
-from ._learning import KEYWORDS, LearningMixin
+from ._learning import KEYWORDS, FittedMixin, LearningMixin
 from ._optim.score import explained_share
 from ._parameters import (
     CONSTRAINTS,
@@ -34,6 +35,7 @@ from ._state import PlainStateMixin
 
 class BaseMatrixFactorization(
     LearningMixin,
+    FittedMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     PlainStateMixin,
@@ -46,7 +48,14 @@ class BaseMatrixFactorization(
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
-        self, X: Data, y: Data = None, *, mask: Data = None, entry_weight: Data = None
+        self,
+        X: Data,
+        y: Data = None,
+        *,
+        mask: Data = None,
+        entry_weight: Data = None,
+        times: Data = None,
+        groups: Data = None,
     ) -> Self:
         """Factorize the observed entries of X.
 
@@ -63,6 +72,11 @@ class BaseMatrixFactorization(
         entry_weight : array-like of shape (n_samples, n_features), default=None
             Weight of the squared error of each entry; 0 means missing. For a sparse X
             also sparse, with the same entries stored.
+        times : array-like of shape (n_samples,), default=None
+            Time of each row, numbers or dates (datetime64): rows that are near in time
+            inform one another. Only with ``reg="auto"``; see :ref:`rows_in_time`.
+        groups : array-like of shape (n_samples,), default=None
+            Labels of the series of each row; different series are independent.
 
         Returns
         -------
@@ -77,13 +91,21 @@ class BaseMatrixFactorization(
         DivergenceError
             If a fixed `eta` makes the objective grow.
         """
-        for _ in self._learn(X, y, mask, entry_weight):
+        timeline = Timeline.of(times, groups, _num_samples(X))
+        for _ in self._learn(X, y, mask, entry_weight, timeline):
             pass  # row factors, which are not kept
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit_transform(
-        self, X: Data, y: Data = None, *, mask: Data = None, entry_weight: Data = None
+        self,
+        X: Data,
+        y: Data = None,
+        *,
+        mask: Data = None,
+        entry_weight: Data = None,
+        times: Data = None,
+        groups: Data = None,
     ) -> np.ndarray:
         """Factorize the observed entries of X and return its row factors.
 
@@ -100,6 +122,8 @@ class BaseMatrixFactorization(
         entry_weight : array-like of shape (n_samples, n_features), default=None
             Weight of the squared error of each entry; 0 means missing. For a sparse X
             also sparse, with the same entries stored.
+        times, groups : array-like of shape (n_samples,), default=None
+            Times and series of the rows, as in `fit`, and needed if it had times.
 
         Returns
         -------
@@ -108,6 +132,11 @@ class BaseMatrixFactorization(
             `components_`, and with row biases (``fit_bias=True``) one more.
         """
         Z: Any = None
+        timeline = Timeline.of(times, groups, _num_samples(X))
+        if timeline is not None:  # rows without entries have neighbours, too
+            for _ in self._learn(X, y, mask, entry_weight, timeline):
+                pass
+            return self._fold_in(X, mask, entry_weight, timeline)
         with closing(self._learn(X, y, mask, entry_weight)) as blocks:
             for rows, W in blocks:
                 if Z is None:  # zeros are for rows without entries
@@ -121,6 +150,8 @@ class BaseMatrixFactorization(
         *,
         mask: Data = None,
         entry_weight: Data = None,
+        times: Data = None,
+        groups: Data = None,
         return_cov: bool = False,
     ) -> Any:
         r"""Fold rows in: find their factors given `components_`.
@@ -147,6 +178,8 @@ class BaseMatrixFactorization(
         entry_weight : array-like of shape (n_samples, n_features), default=None
             Weight of the squared error of each entry; 0 means missing. For a sparse X
             also sparse, with the same entries stored.
+        times, groups : array-like of shape (n_samples,), default=None
+            Times and series of the rows, as in `fit`, and needed if it had times.
         return_cov : bool, default=False
             Whether to also return the covariances of the factors. Only with
             ``reg="auto"``.
@@ -164,10 +197,11 @@ class BaseMatrixFactorization(
         if return_cov:
             self._check_variances("return_cov=True")
             self._check_squares()
-        matrix = self._matrix(X, mask, entry_weight)
+        timeline = Timeline.of(times, groups, _num_samples(X))
         if not return_cov:
-            return self._in_units_of_X(self._model.fold_in(matrix))
-        W, packed = self._model.row_posteriors(matrix, with_covariances=True)
+            return self._fold_in(X, mask, entry_weight, timeline)
+        matrix, model = self._matrix(X, mask, entry_weight), self._model_at(timeline)
+        W, packed = model.row_posteriors(matrix, with_covariances=True)
         unit = self._unit_of_factors()
         units = np.outer(unit, unit)
         dtype = W.dtype  # or double precision, where squares have no place in single
@@ -252,16 +286,47 @@ class BaseMatrixFactorization(
         deviations = self._units.leave(np.sqrt(variances))
         return x, deviations.astype(Z.dtype, copy=False)
 
+    def _fold_in(self, X, mask, entry_weight, timeline):
+        """Row factors in units of X."""
+        matrix = self._matrix(X, mask, entry_weight)
+        return self._in_units_of_X(self._model_at(timeline).fold_in(matrix))
+
     def _sample_entries(self, X, places, number, rng, limits=None):
         """Sample chosen entries of X given the columns of one of the draws."""
         matrix = self._matrix(X, None, None)
-        if limits is not None:
-            limits = [self._units.enter(limit) - matrix.mean for limit in limits]
+        limits = self._limits_in(matrix, limits)
         x = self._model.sample(number, matrix, places, rng, limits)
         return self._units.leave(x + matrix.mean)
 
+    def _sample_in_time(self, X, timeline, places, rng, limits=None):
+        """Sample chosen entries of X given all rows of the batch."""
+        matrix = self._matrix(X, None, None)
+        limits = self._limits_in(matrix, limits)
+        x = self._model_at(timeline).sample(matrix, places, rng, limits)
+        return self._units.leave(x + matrix.mean)
+
+    def _predict_in_time(self, X, timeline, places, return_std):
+        """Predict chosen entries of X with residuals; deviations or None, too."""
+        matrix, model = self._matrix(X, None, None), self._model_at(timeline)
+        x, variances = model.predict(matrix, *places, with_variances=return_std)
+        x = self._units.leave(x + matrix.mean)
+        return x, self._units.leave(np.sqrt(variances)) if return_std else None
+
+    def _limits_in(self, matrix, limits):
+        """Limits of entries in the units of the model, centred as the matrix is."""
+        if limits is None:
+            return None
+        return [self._units.enter(limit) - matrix.mean for limit in limits]
+
     def score(
-        self, X: Data, y: Data = None, *, mask: Data = None, entry_weight: Data = None
+        self,
+        X: Data,
+        y: Data = None,
+        *,
+        mask: Data = None,
+        entry_weight: Data = None,
+        times: Data = None,
+        groups: Data = None,
     ) -> float:
         r"""Predict held-out entries of X and return the share of variance explained.
 
@@ -287,6 +352,8 @@ class BaseMatrixFactorization(
         entry_weight : array-like of shape (n_samples, n_features), default=None
             Weight of the squared error of each entry; 0 means missing. For a sparse X
             also sparse, with the same entries stored.
+        times, groups : array-like of shape (n_samples,), default=None
+            Times and series of the rows, as in `fit`, and needed if it had times.
 
         Returns
         -------
@@ -301,11 +368,15 @@ class BaseMatrixFactorization(
         """
         check_is_fitted(self)
         check_target(y, X, KEYWORDS)
-        matrix = self._matrix(X, mask, entry_weight)
+        timeline = Timeline.of(times, groups, _num_samples(X))
+        return self._score(X, timeline, mask, entry_weight)
+
+    def _score(self, X, timeline, mask=None, entry_weight=None):
+        matrix, model = self._matrix(X, mask, entry_weight), self._model_at(timeline)
         if matrix.n_observed == 0:
             raise ValueError("There is nothing to score: every entry of X is missing.")
         centre = self._units.enter(self.column_mean_) - matrix.mean
-        return explained_share(matrix, self._model, centre)
+        return explained_share(matrix, model, centre)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -321,49 +392,6 @@ class BaseMatrixFactorization(
     @property
     def _n_features_out(self):
         return self._model.n_factors + self._model.biases.row
-
-    @property
-    def components_(self) -> np.ndarray:
-        """Column factors; with `n_draws` those of all samples, divided by `n_draws`."""
-        return np.ascontiguousarray(self._column_factors()[0].T)
-
-    @property
-    def column_bias_(self) -> np.ndarray:
-        """Column biases, zeros with ``fit_bias=False``; Z ends with the row biases."""
-        return self._column_factors()[1]
-
-    @property
-    def mean_(self) -> float:
-        """Weighted mean of the observed entries, 0.0 with ``fit_bias=False``."""
-        return self._units.leave(self._centre)
-
-    @property
-    def rank_(self) -> int:
-        """Number of factors: `rank`, or how many ``reg="auto"`` kept, at least one."""
-        return self._model.rank
-
-    @property
-    def noise_variance_(self) -> np.ndarray | float | None:
-        """Noise variance of an entry of weight one, per column or shared, or None."""
-        if self._model.noise_variance is None:
-            return None
-        variance = self._units.leave_squares(self._model.noise_variance)
-        return float(variance[0]) if self.noise == "shared" else variance
-
-    @property
-    def row_precision_(self) -> np.ndarray | None:
-        """Precision of the prior of each row factor, None unless ``reg="auto"``."""
-        return self._factor_precision(self._model.row_precision)
-
-    @property
-    def column_precision_(self) -> np.ndarray | None:
-        """Precision of the prior of each column factor, None unless ``reg="auto"``."""
-        return self._factor_precision(self._model.column_precision)
-
-    def _factor_precision(self, precision):
-        if precision is None:
-            return None
-        return self._units.leave_precisions(precision[: self.rank_])
 
     def _validate(self, X, *, reset):
         zero = self._unstored_is_zero
@@ -388,15 +416,6 @@ class BaseMatrixFactorization(
 
     def _in_units_of_X(self, W):
         return self._units.leave_factors(W, self._model.biases.row)
-
-    def _column_factors(self):
-        """Column factors and biases in the units of X, in the precision of the data."""
-        model, dtype = self._model, self.column_mean_.dtype
-        H = model.H.astype(dtype, copy=False)
-        H = self._units.leave_factors(H, model.biases.column)
-        if model.biases.column:
-            return H[:, :-1], H[:, -1]
-        return H, np.zeros(len(H), dtype)
 
     def _column_terms(self, dtype):
         """Column factors, and what else every entry of a column has."""

@@ -1,11 +1,201 @@
 """How a fitted factorization of standardized columns fills the missing values of X."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.base import TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 from ._base import BaseMatrixFactorization
+from ._data.target import check_target
+from ._imputer_tables import table_in_time
 from ._kernels.linalg import row_slices
+from ._parameters import Data
+
+# Draws of a chain that sampling chooses from, and those before, while it forgets where
+# it started.
+N_DRAWS, N_BURN_IN = 100, 50
+
+NO_MASK = "pass np.where(mask, X, np.nan) as X, since MFImputer takes neither"
+
+
+class FillingMixin(TransformerMixin):
+    """Impute, tell how uncertain that is, and score; a subclass fits."""
+
+    factorization_: BaseMatrixFactorization
+    random_state: Any
+    reg: Any
+    sample_posterior: bool
+    time: str | None
+
+    def fit_transform(
+        self,
+        X: Data,
+        y: Data = None,
+        *,
+        sample_weight: Data = None,
+        entry_weight: Data = None,
+        times: Data = None,
+        groups: Data = None,
+    ) -> Any:
+        """Fit to X and impute its missing values.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Table with missing values.
+        y : Ignored
+            Not used, present for API consistency by convention.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row, see `fit`.
+        entry_weight : array-like of shape (n_samples, n_features), default=None
+            Weight of each entry, see `fit`.
+        times, groups : array-like of shape (n_samples,), default=None
+            Times and series of the rows, see `fit`.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_output_features)
+            The result of ``fit(X).transform(X)``.
+        """
+        weights = {"sample_weight": sample_weight, "entry_weight": entry_weight}
+        in_time = {"times": times, "groups": groups}
+        return self.fit(X, y, **weights, **in_time).transform(X, **in_time)
+
+    def transform(self, X: Data, *, times: Data = None, groups: Data = None) -> Any:
+        """Impute the missing values of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows seen in `fit` or new ones.
+        times, groups : array-like of shape (n_samples,), default=None
+            Times and series of the rows, as in `fit`, and needed if it had times.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_output_features)
+            X without missing values. Observed values are unchanged.
+        """
+        check_is_fitted(self)
+        X, timeline = table_in_time(X, self.time, times, groups)
+        X, missing = self._validate(X, reset=False)
+        return self._with_indicator(self._fill(X, missing, timeline)[0], missing)
+
+    def impute(
+        self,
+        X: Data,
+        *,
+        return_std: bool = False,
+        times: Data = None,
+        groups: Data = None,
+    ) -> Any:
+        """Impute the missing values of X and tell how uncertain each one is.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows seen in `fit` or new ones.
+        return_std : bool, default=False
+            Whether to return standard deviations. Needs ``reg="auto"`` and
+            ``sample_posterior=False``.
+        times, groups : array-like of shape (n_samples,), default=None
+            Times and series of the rows, as in `fit`, and needed if it had times.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_output_features)
+            The result of `transform`, without the columns of `add_indicator`.
+        std : ndarray of shape (n_samples, n_output_features)
+            Standard deviation of the true value around the imputed one, noise included;
+            0 where X is observed. It is widened so that an interval of 1.96 deviations
+            covers 95 % even if the mean and scale of a column are known from few
+            values only. It is infinite in a column with one value in `fit` or none, and
+            zero in a column whose values, two or more, were all equal. Only with
+            ``return_std=True``.
+
+        Raises
+        ------
+        ValueError
+            If the fit does not know how uncertain its values are.
+        """
+        check_is_fitted(self)
+        if return_std and (self.reg != "auto" or self.sample_posterior):
+            raise ValueError(
+                "return_std=True needs a fit with reg='auto' and "
+                f"sample_posterior=False; this one had reg={self.reg!r} and "
+                f"sample_posterior={self.sample_posterior}."
+            )
+        X, timeline = table_in_time(X, self.time, times, groups)
+        X, missing = self._validate(X, reset=False)
+        filled, std = self._fill(X, missing, timeline, return_std=return_std)
+        return (filled, std) if return_std else filled
+
+    def score(
+        self, X: Data, y: Data = None, *, times: Data = None, groups: Data = None
+    ) -> float:
+        """Predict held-out entries of X and return the share of variance explained.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, preferably rows that `fit` has not seen.
+        y : Ignored
+            Not used, present for API consistency by convention.
+        times, groups : array-like of shape (n_samples,), default=None
+            Times and series of the rows, as in `fit`, and needed if it had times.
+
+        Returns
+        -------
+        score : float
+            Q² over the standardized columns, see :meth:`MaskedGradientMF.score`: 1 is
+            perfect, 0 no better than column means.
+        """
+        check_is_fitted(self)
+        check_target(y, X, NO_MASK)
+        X, timeline = table_in_time(X, self.time, times, groups)
+        X, missing = self._validate(X, reset=False)
+        return self.factorization_._score(self._standardized(X, missing), timeline)
+
+    @property
+    def rank_(self) -> int:
+        """Number of factors."""
+        return self.factorization_.rank_
+
+    @property
+    def n_iter_(self) -> int:
+        """Number of sweeps."""
+        return self.factorization_.n_iter_
+
+    def _fill(self, X, missing, timeline, return_std=False):
+        """Fill a copy of X; return standard deviations, too, or None."""
+        rng = None
+        if self.sample_posterior:
+            rng = check_random_state(self.random_state)
+        model, Z = self.factorization_, self._standardized(X, missing)
+        model._model_at(timeline)  # refuses times that do not suit
+        if model._model.has_times:
+            places = np.nonzero(missing[:, self._standardization.varies])
+            limits = limits_at(places[1], self._standardization, self._limits)
+            given = model, Z, timeline, places, limits, rng
+            predictor = TimePredictor.of(*given, with_std=return_std)
+        else:
+            # All are sampled given one sample of the columns.
+            number = None if rng is None else N_BURN_IN + rng.randint(N_DRAWS)
+            predictor = Predictor(model, Z, number, rng)
+        filled, std = fill_missing(
+            X,
+            missing,
+            self._standardization,
+            self._limits,
+            predictor,
+            with_std=return_std,
+        )
+        kept = self._kept
+        if kept.all():
+            return filled, std
+        return filled[:, kept], std if std is None else std[:, kept]
 
 
 class Predictor(NamedTuple):
@@ -32,6 +222,28 @@ class Predictor(NamedTuple):
         )
 
 
+class TimePredictor:
+    """The same for rows in time: all that is missing is predicted at once."""
+
+    def __init__(self, model, values, deviations):
+        self.model = model
+        self._values, self._deviations, self._n_given = values, deviations, 0
+
+    @classmethod
+    def of(cls, model, Z, timeline, places, limits, rng, *, with_std):
+        """Predict, or sample if there is a generator, all places in sequence."""
+        if rng is None:
+            found = model._predict_in_time(Z, timeline, places, with_std)
+            return cls(model, *found)
+        return cls(model, model._sample_in_time(Z, timeline, places, rng, limits), None)
+
+    def __call__(self, rows, places, limits, with_std):
+        """Return the next of the values: row by row, as all that is asked for."""
+        of = slice(self._n_given, self._n_given + len(places[0]))
+        self._n_given = of.stop
+        return self._values[of], self._deviations[of] if with_std else None
+
+
 def fill_missing(X, missing, standardization, limits, predictor, *, with_std):
     """Return a copy of X with its missing values filled, and their deviations or None.
 
@@ -47,9 +259,7 @@ def fill_missing(X, missing, standardization, limits, predictor, *, with_std):
         rows, columns = np.nonzero(missing[part][:, varies])
         of_X = numbers[columns]
         bounds = [limit[of_X] for limit in limits]
-        standardized = None
-        if np.isfinite(bounds).any():
-            standardized = [standardization.apply_to(b, of_X) for b in bounds]
+        standardized = limits_at(columns, standardization, limits)
         values, deviations = predictor(part, (rows, columns), standardized, with_std)
         rows = rows + part.start
         filled[rows, of_X] = np.clip(standardization.undo(values, of_X), *bounds)
@@ -57,6 +267,15 @@ def fill_missing(X, missing, standardization, limits, predictor, *, with_std):
             std[rows, of_X] = standardization.widen(deviations, of_X)
     _fill_other_columns(filled, std, missing & ~varies, standardization, limits)
     return filled, std
+
+
+def limits_at(columns, standardization, limits):
+    """Limits of standardized entries of columns that vary, None without any."""
+    of_X = np.flatnonzero(standardization.varies)[columns]
+    bounds = [limit[of_X] for limit in limits]
+    if not np.isfinite(bounds).any():
+        return None
+    return [standardization.apply_to(bound, of_X) for bound in bounds]
 
 
 def _fill_other_columns(filled, std, missing, standardization, limits):

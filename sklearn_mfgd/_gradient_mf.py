@@ -161,6 +161,19 @@ class GradientMF(BaseMatrixFactorization):
     reconstruction_err_ : float
         Root of the summed squared residuals over all observed entries.
 
+    timescale_ : ndarray of shape (rank_,) or None
+        Time in which each factor forgets, in units of `times` (seconds for dates); None
+        unless `fit` had times.
+
+    seasonality_ : ndarray of shape (rank_,) or None
+        Share of the variance of each factor that the day, week and year explain.
+
+    residual_timescale_ : ndarray of shape (n_features,) or None
+        Timescale of what the factors leave of each column, 0 if that is all noise.
+
+    residual_variance_ : ndarray of shape (n_features,) or None
+        Variance of what the factors leave of each column, without the noise.
+
     n_features_in_ : int
         Number of features seen in `fit`.
 

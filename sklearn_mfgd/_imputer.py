@@ -7,19 +7,15 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
-from sklearn.utils import check_random_state
+from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils._param_validation import Interval, MissingValues, StrOptions
-from sklearn.utils.validation import (
-    check_is_fitted,
-)
 
 from ._data.observed import warn_if_constant
 from ._data.standardize import Standardization
 from ._data.table_weights import weighted_rows
 from ._data.target import check_target
-from ._filling import Predictor, check_limits, fill_missing
-from ._imputer_tables import TableMixin
+from ._filling import N_BURN_IN, N_DRAWS, NO_MASK, FillingMixin, check_limits
+from ._imputer_tables import TableMixin, table_in_time
 from ._learning import CallbackSupportMixin, begin_tasks
 from ._masked_gradient_mf import MaskedGradientMF
 from ._parameters import CONSTRAINTS, SHARED_PARAMETERS, Data, Solver, default_rank
@@ -29,15 +25,13 @@ from ._state import PlainStateMixin, all_or_nothing
 # rounding far below the noise of any measurement.
 LARGE = 250_000
 
-# Draws of a chain that sampling chooses from, and those before, while it forgets where
-# it started.
-N_DRAWS, N_BURN_IN = 100, 50
-
-NO_MASK = "pass np.where(mask, X, np.nan) as X, since MFImputer takes neither"
-
 
 class MFImputer(
-    CallbackSupportMixin, TableMixin, TransformerMixin, PlainStateMixin, BaseEstimator
+    CallbackSupportMixin,
+    TableMixin,
+    FillingMixin,
+    PlainStateMixin,
+    BaseEstimator,
 ):
     r"""Imputation of missing values by matrix factorization.
 
@@ -112,6 +106,11 @@ class MFImputer(
         Whether columns without any value in `fit` are kept instead of dropped. Their
         missing values are replaced by zero, or by the limit that is nearest to it.
 
+    time : "index", str or None, default=None
+        Where a data frame X has the times of its rows, for pipelines that pass no
+        `times`: "index" for its index, or the name of a column, which is taken out of
+        the table and is no feature. See :ref:`rows_in_time`.
+
     random_state : int, RandomState instance or None, default=None
         Seed for ``sample_posterior=True`` (with a number every call of `transform`
         returns the same samples) and for ``solver="sgd"``; nothing else is random.
@@ -138,6 +137,19 @@ class MFImputer(
 
     indicator_ : MissingIndicator or None
         The transformer that adds the columns of `add_indicator`.
+
+    timescale_ : ndarray of shape (rank_,) or None
+        Time in which each factor forgets, in units of `times` (seconds for dates); None
+        unless `fit` had times.
+
+    seasonality_ : ndarray of shape (rank_,) or None
+        Share of the variance of each factor that the day, week and year explain.
+
+    residual_timescale_ : ndarray of shape (n_features,) or None
+        Timescale of what the factors leave of each column, 0 if that is all noise.
+
+    residual_variance_ : ndarray of shape (n_features,) or None
+        Variance of what the factors leave of each column, without the noise.
 
     n_features_in_ : int
         Number of features seen in `fit`.
@@ -204,6 +216,7 @@ class MFImputer(
         "max_value": [Interval(Real, None, None, closed="both"), "array-like"],
         "add_indicator": ["boolean"],
         "keep_empty_features": ["boolean"],
+        "time": [str, None],
         **{name: CONSTRAINTS[name] for name in SHARED_PARAMETERS},
     }
 
@@ -224,6 +237,7 @@ class MFImputer(
         max_value: ArrayLike = np.inf,
         add_indicator: bool = False,
         keep_empty_features: bool = False,
+        time: str | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ) -> None:
@@ -241,6 +255,7 @@ class MFImputer(
         self.max_value = max_value
         self.add_indicator = add_indicator
         self.keep_empty_features = keep_empty_features
+        self.time = time
         self.random_state = random_state
         self.verbose = verbose
 
@@ -252,6 +267,8 @@ class MFImputer(
         *,
         sample_weight: Data = None,
         entry_weight: Data = None,
+        times: Data = None,
+        groups: Data = None,
     ) -> Self:
         """Learn from the observed entries of X how to impute the missing ones.
 
@@ -267,6 +284,11 @@ class MFImputer(
             common factor on all weights changes nothing.
         entry_weight : array-like of shape (n_samples, n_features), default=None
             Weight of each entry; 0 means missing. The two weights are multiplied.
+        times : array-like of shape (n_samples,), default=None
+            Time of each row, numbers or dates (datetime64): rows that are near in time
+            inform one another. Only with ``reg="auto"``; see :ref:`rows_in_time`.
+        groups : array-like of shape (n_samples,), default=None
+            Labels of the series of each row; different series are independent.
 
         Returns
         -------
@@ -279,13 +301,19 @@ class MFImputer(
             If every entry of X is missing, or a parameter does not suit the data.
         """
         check_target(y, X, NO_MASK)
-        weights = {"sample_weight": sample_weight, "entry_weight": entry_weight}
-        tasks = begin_tasks(self, X, y, **weights)
+        metadata = {
+            "sample_weight": sample_weight,
+            "entry_weight": entry_weight,
+            "times": times,
+            "groups": groups,
+        }
+        tasks = begin_tasks(self, X, y, **metadata)
         with all_or_nothing(self):
-            self._fit(X, sample_weight, entry_weight, tasks)
+            X, timeline = table_in_time(X, self.time, times, groups)
+            self._fit(X, sample_weight, entry_weight, timeline, tasks)
         return self
 
-    def _fit(self, X, sample_weight, entry_weight, tasks):
+    def _fit(self, X, sample_weight, entry_weight, timeline, tasks):
         if self.sample_posterior and self.reg != "auto":
             raise ValueError(
                 "sample_posterior=True draws from what reg='auto' learns; with "
@@ -294,7 +322,11 @@ class MFImputer(
         X, missing = self._validate(X, reset=True)
         self._limits = check_limits(self.min_value, self.max_value, X.shape[1])
         self.indicator_ = self._fit_indicator(missing)
-        X, missing, weights = weighted_rows(X, missing, sample_weight, entry_weight)
+        X, missing, weights, rows = weighted_rows(
+            X, missing, sample_weight, entry_weight
+        )
+        if timeline is not None and rows is not None:
+            timeline = timeline.take(rows)
         self._filled = ~missing.all(axis=0)
         if not self._filled.any():
             raise ValueError(
@@ -306,11 +338,13 @@ class MFImputer(
             X, missing, scale=self.scale, weights=weights
         )
         varies = standardization.varies
+        # Rows in time are sampled as they are imputed.
+        samples = self.sample_posterior and not (timeline and timeline.has_order)
         rank = default_rank(varies, missing) if self.rank == "auto" else self.rank
         model = MaskedGradientMF(
             rank,
             pattern=False,
-            n_draws=N_BURN_IN + N_DRAWS if self.sample_posterior else 0,
+            n_draws=N_BURN_IN + N_DRAWS if samples else 0,
             fit_bias="columns",
             **{name: getattr(self, name) for name in SHARED_PARAMETERS},
         )
@@ -321,7 +355,7 @@ class MFImputer(
             weights = weights[:, varies]
         del missing  # the fit needs the room
         on_sweep = partial(self._on_sweep, tasks, model) if tasks is not None else None
-        for _ in model._learn(Z, None, None, weights, on_sweep):
+        for _ in model._learn(Z, None, None, weights, timeline, on_sweep):
             pass  # row factors, which are not kept
         self.factorization_ = model
         if tasks is not None:
@@ -339,109 +373,3 @@ class MFImputer(
             return vars(imputer)
 
         return tasks.advance(descent, _attributes)
-
-    def transform(self, X: Data) -> np.ndarray:
-        """Impute the missing values of X.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows seen in `fit` or new ones.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_output_features)
-            X without missing values. Observed values are unchanged.
-        """
-        check_is_fitted(self)
-        X, missing = self._validate(X, reset=False)
-        return self._with_indicator(self._fill(X, missing)[0], missing)
-
-    def impute(self, X: Data, *, return_std: bool = False) -> Any:
-        """Impute the missing values of X and tell how uncertain each one is.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows seen in `fit` or new ones.
-        return_std : bool, default=False
-            Whether to return standard deviations. Needs ``reg="auto"`` and
-            ``sample_posterior=False``.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_output_features)
-            The result of `transform`, without the columns of `add_indicator`.
-        std : ndarray of shape (n_samples, n_output_features)
-            Standard deviation of the true value around the imputed one, noise included;
-            0 where X is observed. It is widened so that an interval of 1.96 deviations
-            covers 95 % even if the mean and scale of a column are known from few
-            values only. It is infinite in a column with one value in `fit` or none, and
-            zero in a column whose values, two or more, were all equal. Only with
-            ``return_std=True``.
-
-        Raises
-        ------
-        ValueError
-            If the fit does not know how uncertain its values are.
-        """
-        check_is_fitted(self)
-        if return_std and (self.reg != "auto" or self.sample_posterior):
-            raise ValueError(
-                "return_std=True needs a fit with reg='auto' and "
-                f"sample_posterior=False; this one had reg={self.reg!r} and "
-                f"sample_posterior={self.sample_posterior}."
-            )
-        X, missing = self._validate(X, reset=False)
-        filled, std = self._fill(X, missing, return_std=return_std)
-        return (filled, std) if return_std else filled
-
-    def score(self, X: Data, y: Data = None) -> float:
-        """Predict held-out entries of X and return the share of variance explained.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows, preferably rows that `fit` has not seen.
-        y : Ignored
-            Not used, present for API consistency by convention.
-
-        Returns
-        -------
-        score : float
-            Q² over the standardized columns, see :meth:`MaskedGradientMF.score`: 1 is
-            perfect, 0 no better than column means.
-        """
-        check_is_fitted(self)
-        check_target(y, X, NO_MASK)
-        X, missing = self._validate(X, reset=False)
-        return self.factorization_.score(self._standardized(X, missing))
-
-    @property
-    def rank_(self) -> int:
-        """Number of factors."""
-        return self.factorization_.rank_
-
-    @property
-    def n_iter_(self) -> int:
-        """Number of sweeps."""
-        return self.factorization_.n_iter_
-
-    def _fill(self, X, missing, return_std=False):
-        """Fill a copy of X; return standard deviations, too, or None."""
-        rng = number = None
-        if self.sample_posterior:  # all given one sample of the columns
-            rng = check_random_state(self.random_state)
-            number = N_BURN_IN + rng.randint(N_DRAWS)
-        filled, std = fill_missing(
-            X,
-            missing,
-            self._standardization,
-            self._limits,
-            Predictor(self.factorization_, self._standardized(X, missing), number, rng),
-            with_std=return_std,
-        )
-        kept = self._kept
-        if kept.all():
-            return filled, std
-        return filled[:, kept], std if std is None else std[:, kept]

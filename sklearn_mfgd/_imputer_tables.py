@@ -8,13 +8,15 @@ from scipy import sparse
 from sklearn.utils.validation import (
     FLOAT_DTYPES,
     _check_feature_names_in,
+    _num_samples,
     check_array,
     check_is_fitted,
     validate_data,
 )
 
 from ._data.standardize import Standardization
-from ._data.tables import as_stored, check_table
+from ._data.tables import as_stored, check_table, is_frame
+from ._data.timeline import Timeline
 from ._parameters import Data
 
 
@@ -25,6 +27,7 @@ class TableMixin:
     indicator_: Any
     keep_empty_features: bool
     missing_values: Any
+    factorization_: Any
     n_features_in_: int
     _filled: np.ndarray  # columns with values in `fit`
     _standardization: Standardization
@@ -113,6 +116,35 @@ class TableMixin:
         return self._standardization.scale
 
     @property
+    def timescale_(self) -> np.ndarray | None:
+        """Timescale of each factor, see `MaskedGradientMF`; None without times."""
+        return self.factorization_.timescale_
+
+    @property
+    def seasonality_(self) -> np.ndarray | None:
+        """Seasonal share of the variance of each factor; None without times."""
+        return self.factorization_.seasonality_
+
+    @property
+    def residual_timescale_(self) -> np.ndarray | None:
+        """Timescale of what the factors leave of each column; NaN for constant ones."""
+        return self._of_all_columns(self.factorization_.residual_timescale_)
+
+    @property
+    def residual_variance_(self) -> np.ndarray | None:
+        """Variance, in units of X, of what the factors leave of each column."""
+        variance = self._of_all_columns(self.factorization_.residual_variance_)
+        return None if variance is None else variance * np.square(self.scale_)
+
+    def _of_all_columns(self, values):
+        """Values of the columns that vary, NaN for the others."""
+        if values is None:
+            return None
+        spread = np.full(self.n_features_in_, np.nan)
+        spread[self._standardization.varies] = values
+        return spread
+
+    @property
     def _kept(self):
         """Columns of X that are in the output."""
         return self._filled | self.keep_empty_features
@@ -158,6 +190,36 @@ class TableMixin:
             return filled
         marks = missing[:, self.indicator_.features_]
         return np.hstack([filled, marks.astype(filled.dtype)])
+
+
+def table_in_time(X, time, times, groups):
+    """Return X without its column of times, and the `Timeline` of its rows or None."""
+    if time is not None:
+        if times is not None:
+            raise ValueError(
+                f"times= and time={time!r} both say when rows were measured; pass one."
+            )
+        X, times = _taken_out(X, time)
+    return X, Timeline.of(times, groups, _num_samples(X))
+
+
+def _taken_out(X, time):
+    """Return a data frame without a column, and the column; or its index."""
+    if not (is_frame(X) or hasattr(X, "iloc")):
+        raise ValueError(
+            f"time={time!r} needs a data frame X; got {type(X).__name__}. Pass times= "
+            "to fit and transform instead."
+        )
+    if time == "index":
+        if not hasattr(X, "index"):
+            raise ValueError(
+                "time='index' needs a data frame with an index; name a column instead."
+            )
+        return X, X.index
+    if time not in list(X.columns):
+        raise ValueError(f"time={time!r} is no column of X.")
+    others = [name for name in X.columns if name != time]
+    return X[others], X[time]
 
 
 def _is_nan(value):

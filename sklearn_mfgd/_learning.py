@@ -16,7 +16,7 @@ from ._kernels.rows import Biases, Rows
 from ._optim import fit as optim_fit
 from ._optim.init import given_factors
 from ._optim.parameters import FitParameters
-from ._parameters import check_parameters_together
+from ._parameters import check_goes_with_times, check_parameters_together
 from ._state import all_or_nothing
 
 try:  # from version 1.9 on
@@ -33,7 +33,7 @@ KEYWORDS = "pass it by its name, mask= or entry_weight="
 class LearningMixin(CallbackSupportMixin):
     """Learn a model of observed entries; a subclass says what is observed."""
 
-    def _learn(self, X, y, mask, entry_weight, on_sweep=None):
+    def _learn(self, X, y, mask, entry_weight, timeline=None, on_sweep=None):
         """Fit, and yield row indices and row factors, block by block.
 
         An error or Ctrl-C leaves the estimator as it was; so does closing this early.
@@ -45,6 +45,7 @@ class LearningMixin(CallbackSupportMixin):
         with all_or_nothing(self):
             check_parameters_together(self)
             data = self._prepare(X, mask, entry_weight)
+            in_time = self._in_time(timeline, data)
             monitor = None
             if self.verbose or on_sweep is not None:
                 monitor = partial(self._monitor, on_sweep, data)
@@ -56,9 +57,13 @@ class LearningMixin(CallbackSupportMixin):
                 start=self._warm_start(data),
                 rng=check_random_state(self.random_state),
                 monitor=monitor,
+                **in_time,
             )
+            self._had_times = timeline is not None
             self._set_fitted(model, descent, data)
             yield from self._row_factors(data)
+            if in_time:
+                self._model = self._model.at(None)
             if tasks is not None:
                 tasks.end()
             if not descent.converged and self.tol > 0:
@@ -81,6 +86,15 @@ class LearningMixin(CallbackSupportMixin):
             warn_if_constant(observed.values, X.shape)
         biases = Biases(row=self.fit_bias is True, column=self.fit_bias is not False)
         return PreparedData.of(observed, biases, unit_variance=self.reg == "auto")
+
+    def _in_time(self, timeline, data):
+        """The argument for a fit of rows in time, or none."""
+        if timeline is None:
+            return {}
+        check_goes_with_times(self)
+        if data.occupied.rows is not None:
+            timeline = timeline.take(data.occupied.rows)
+        return {"timeline": timeline} if timeline.has_order else {}
 
     @property
     def _fit_module(self):
@@ -171,6 +185,108 @@ class LearningMixin(CallbackSupportMixin):
         return data.occupied.take_columns(
             data.units.enter_factors(H, data.biases.column)
         )
+
+
+class FittedMixin:
+    """The attributes of a fitted estimator, in units of X, read from its model."""
+
+    @property
+    def components_(self) -> np.ndarray:
+        """Column factors; with `n_draws` those of all samples, divided by `n_draws`."""
+        return np.ascontiguousarray(self._column_factors()[0].T)
+
+    @property
+    def column_bias_(self) -> np.ndarray:
+        """Column biases, zeros with ``fit_bias=False``; Z ends with the row biases."""
+        return self._column_factors()[1]
+
+    @property
+    def mean_(self) -> float:
+        """Weighted mean of the observed entries, 0.0 with ``fit_bias=False``."""
+        return self._units.leave(self._centre)
+
+    @property
+    def rank_(self) -> int:
+        """Number of factors: `rank`, or how many ``reg="auto"`` kept, at least one."""
+        return self._model.rank
+
+    @property
+    def noise_variance_(self) -> np.ndarray | float | None:
+        """Noise variance of an entry of weight one, per column or shared, or None."""
+        if self._model.noise_variance is None:
+            return None
+        variance = self._units.leave_squares(self._model.noise_variance)
+        return float(variance[0]) if self.noise == "shared" else variance
+
+    @property
+    def row_precision_(self) -> np.ndarray | None:
+        """Precision of the prior of each row factor, None unless ``reg="auto"``."""
+        return self._factor_precision(self._model.row_precision)
+
+    @property
+    def column_precision_(self) -> np.ndarray | None:
+        """Precision of the prior of each column factor, None unless ``reg="auto"``."""
+        return self._factor_precision(self._model.column_precision)
+
+    @property
+    def timescale_(self) -> np.ndarray | None:
+        """Time in which each factor forgets: its correlation falls to exp(-1).
+
+        In the units of `times`, seconds for dates; 0 for a factor whose rows are
+        independent. None unless `fit` had times that order the rows.
+        """
+        return self._in_time_of("timescales", self.rank_)
+
+    @property
+    def seasonality_(self) -> np.ndarray | None:
+        """Share of the variance of each factor that the day, week and year explain."""
+        return self._in_time_of("seasonal_shares", self.rank_)
+
+    @property
+    def residual_timescale_(self) -> np.ndarray | None:
+        """Timescale of what the factors leave of each column; 0 if that is all noise."""
+        return self._in_time_of("residual_timescale")
+
+    @property
+    def residual_variance_(self) -> np.ndarray | None:
+        """Variance of what the factors leave of each column, without the noise."""
+        variance = self._in_time_of("residual_variance")
+        return None if variance is None else self._units.leave_squares(variance)
+
+    def _in_time_of(self, name, count=None):
+        if not self._model.has_times:
+            return None
+        return getattr(self._model, name)[:count]
+
+    def _factor_precision(self, precision):
+        if precision is None:
+            return None
+        return self._units.leave_precisions(precision[: self.rank_])
+
+    def _column_factors(self):
+        """Column factors and biases in the units of X, in the precision of the data."""
+        model, dtype = self._model, self.column_mean_.dtype
+        H = model.H.astype(dtype, copy=False)
+        H = self._units.leave_factors(H, model.biases.column)
+        if model.biases.column:
+            return H[:, :-1], H[:, -1]
+        return H, np.zeros(len(H), dtype)
+
+    def _model_at(self, timeline):
+        """The fitted model, for rows at these times if the fit had times."""
+        if self._model.has_times:
+            if timeline is None:
+                raise ValueError(
+                    "This fit was given times=, so each of its rows has neighbours. "
+                    "Pass the times of these rows, too: times=..."
+                )
+            return self._model.at(timeline)
+        if timeline is not None and not self._had_times:
+            raise ValueError(
+                "times= was not given to fit: it did not learn how rows change in "
+                "time. Fit with times=..., or leave them out here."
+            )
+        return self._model
 
 
 class FitTasks:

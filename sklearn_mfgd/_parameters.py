@@ -83,6 +83,24 @@ def check_parameters_together(estimator):
         )
 
 
+def check_goes_with_times(estimator):
+    """Refuse parameters that a fit of rows in time has no use for."""
+    if estimator.reg != "auto":
+        raise ValueError(
+            "times needs reg='auto', which learns how rows change in time; this "
+            f"estimator has reg={estimator.reg!r}."
+        )
+    if estimator.n_draws:
+        raise ValueError(
+            f"times and n_draws={estimator.n_draws} do not go together: use n_draws=0."
+        )
+    if estimator.early_stopping:
+        raise ValueError(
+            "times and early_stopping=True do not go together: a fit in time ends by "
+            "itself. Use early_stopping=False."
+        )
+
+
 def check_row_factors(Z, n_columns):
     """Validate row factors as `transform` returns them."""
     Z = check_array(Z, dtype=FLOATS, input_name="Z")

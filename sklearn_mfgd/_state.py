@@ -15,6 +15,8 @@ from sklearn.exceptions import InconsistentVersionWarning
 from ._bayes.draws import DrawsModel, Sample, SidePrior
 from ._bayes.missingness import FeatureMap
 from ._bayes.posterior import VariationalModel
+from ._bayes.seasons import Seasons
+from ._bayes.time_model import TimeModel
 from ._data.standardize import Standardization
 from ._data.units import Units
 from ._kernels.rows import Biases
@@ -28,8 +30,10 @@ RECORDS = {
         DrawsModel,
         RidgeModel,
         Sample,
+        Seasons,
         SidePrior,
         Standardization,
+        TimeModel,
         Units,
         VariationalModel,
     )

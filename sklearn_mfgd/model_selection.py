@@ -6,7 +6,7 @@ entry that a sparse matrix does not store is missing.
 
 import time
 from collections.abc import Callable
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,20 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.metrics import check_scoring
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_random_state
+from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.parallel import Parallel, delayed
 
 from ._data.entries import Entries
+from ._data.splits import choose_folds, choose_test
 from ._data.tables import is_frame
+from ._data.timeline import Timeline, cut_into_blocks
 
-__all__ = ["cross_validate_entries", "make_entries_scorer", "train_test_split_entries"]
+__all__ = [
+    "block_entries",
+    "cross_validate_entries",
+    "make_entries_scorer",
+    "train_test_split_entries",
+]
 
 
 def train_test_split_entries(
@@ -28,6 +35,7 @@ def train_test_split_entries(
     *,
     test_size: float = 0.2,
     random_state: int | np.random.RandomState | None = None,
+    blocks: Any = None,
 ) -> tuple[Any, Any]:
     """Split the observed entries of a matrix at random.
 
@@ -36,9 +44,14 @@ def train_test_split_entries(
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         NaN means missing, and so does what a sparse X does not store.
     test_size : float or int, default=0.2
-        Share of the observed entries that is held out, or their number.
+        Share of the observed entries that is held out, or their number. With `blocks`
+        it counts blocks of entries.
     random_state : int, RandomState instance or None, default=None
         Seed of the split, which is the same for the same entries in any container.
+    blocks : array-like of shape (n_samples,), default=None
+        Label of the block of each row, such as its day; :func:`block_entries` makes
+        them from times. The observed entries of a column in the rows of a block are
+        held out together or not at all.
 
     Returns
     -------
@@ -64,34 +77,7 @@ def train_test_split_entries(
     True
     """
     entries = Entries.of(X, "model_selection")
-    count = len(entries.values)
-    n_test = 0
-    if isinstance(test_size, Integral) and not isinstance(test_size, bool):
-        n_test = int(test_size)
-    elif isinstance(test_size, Real) and 0 < test_size < 1:
-        n_test = round(test_size * count)
-    if n_test < 1:
-        raise ValueError(
-            "test_size must be a share between 0 and 1, or a number of entries, and "
-            f"hold out at least one of {count}; got {test_size!r}."
-        )
-    order = check_random_state(random_state).permutation(count)
-    rows, columns = entries.rows[order], entries.columns[order]
-    # In this random order the first entry of each row, and of each column that these do
-    # not cover, keeps it from emptying.
-    is_first = np.zeros(count, bool)
-    is_first[np.unique(rows, return_index=True)[1]] = True
-    numbers, places = np.unique(columns, return_index=True)
-    is_first[places[~np.isin(numbers, columns[is_first])]] = True
-    free = order[~is_first]
-    if n_test > len(free):
-        raise ValueError(
-            f"test_size={test_size!r} would hold out {n_test} of {count} observed "
-            f"entries, but only {len(free)} can be without emptying a row or a column. "
-            "Use a smaller test_size."
-        )
-    is_test = np.zeros(count, bool)
-    is_test[free[:n_test]] = True
+    is_test = choose_test(entries, test_size, blocks, random_state)
     return entries.select(~is_test), entries.select(is_test)
 
 
@@ -105,6 +91,9 @@ def cross_validate_entries(
     n_jobs=None,
     return_train_score=False,
     return_estimator=False,
+    blocks: Any = None,
+    times: Any = None,
+    groups: Any = None,
 ):
     """Predict each fold of the observed entries from a fit to the others.
 
@@ -119,7 +108,7 @@ def cross_validate_entries(
         NaN means missing, and so does what a sparse X does not store. Sparse X needs
         an estimator with `predict_entries`.
     cv : int, default=5
-        Number of folds of the entries.
+        Number of folds of the entries, or with `blocks` of the blocks of entries.
     scoring : str, callable, list, or dict, default="neg_root_mean_squared_error"
         Names of scorers of regressions, or callables as
         :func:`sklearn.metrics.make_scorer` makes them from ``metric(y_true, y_pred)``.
@@ -132,6 +121,14 @@ def cross_validate_entries(
         Whether to score the reconstruction of the training entries as well.
     return_estimator : bool, default=False
         Whether to return the fitted estimators.
+    blocks : array-like of shape (n_samples,), default=None
+        Label of the block of each row, such as its day; :func:`block_entries` makes
+        them from times. The observed entries of a column in the rows of a block are
+        in one fold, so an entry cannot be predicted from its neighbours in time.
+    times : array-like of shape (n_samples,), default=None
+        Times of the rows, which `fit_transform` of the estimator is given if they are.
+    groups : array-like of shape (n_samples,), default=None
+        Labels of the series that the rows belong to, handed on with `times`.
 
     Returns
     -------
@@ -144,6 +141,10 @@ def cross_validate_entries(
     ------
     ValueError
         When the estimator does not predict the entries of X.
+
+    See Also
+    --------
+    block_entries : Blocks of rows from their times.
 
     Examples
     --------
@@ -162,20 +163,68 @@ def cross_validate_entries(
     """
     _check_n_folds(cv, "cv")
     entries = Entries.of(X, "model_selection")
-    count = len(entries.values)
-    if count < cv:
-        raise ValueError(f"cv={cv} folds need as many observed entries; X has {count}.")
+    Timeline.of(times, groups, entries.X.shape[0])  # or the first fit raises an error
+    given = {"times": times, "groups": groups}
+    given = {name: values for name, values in given.items() if values is not None}
     _check_takes_sparse(estimator, X)
     scorer = check_scoring(estimator, scoring=scoring)
-    folds = np.empty(count, int)
-    folds[check_random_state(random_state).permutation(count)] = np.arange(count) % cv
-    fit, options = delayed(_fit_and_score), (scorer, return_train_score)
+    folds = choose_folds(entries, cv, blocks, random_state)
+    fit, options = delayed(_fit_and_score), (scorer, return_train_score, given)
     results = Parallel(n_jobs=n_jobs)(
         fit(clone(estimator), entries, folds != k, *options) for k in range(cv)
     )
     fitted = [result.pop("estimator") for result in results]
     scores = {name: np.array([each[name] for each in results]) for name in results[0]}
     return scores | ({"estimator": fitted} if return_estimator else {})
+
+
+def block_entries(times: Any, *, length: Any, groups: Any = None) -> np.ndarray:
+    """Cut rows into blocks of time, to hide neighbours in time together.
+
+    An entry that is hidden at random has neighbours in time that nearly give it away.
+    The other functions of this module hide, for each column, whole blocks if these
+    labels are their `blocks`.
+
+    Parameters
+    ----------
+    times : array-like of shape (n_samples,)
+        Times of the rows: numbers, dates (in UTC if they have no time zone) or
+        durations.
+    length : float, numpy.timedelta64 or datetime.timedelta
+        Length of a block: a number in units of `times`, or a duration where `times`
+        are dates or durations.
+    groups : array-like of shape (n_samples,), default=None
+        Labels of the series that the rows belong to. No block crosses series.
+
+    Returns
+    -------
+    blocks : ndarray of int of shape (n_samples,)
+        Number of the block of each row. The first block starts at the first time of
+        the series; dates are cut at multiples of `length` since 1970-01-01, so that
+        days start at midnight UTC.
+
+    See Also
+    --------
+    cross_validate_entries : Predict blocks that are hidden from the fit.
+    train_test_split_entries : Hold out some blocks.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_mfgd.model_selection import block_entries, train_test_split_entries
+    >>> times = np.arange("2024-03-01T12", "2024-03-03T12", 6, "datetime64[h]")
+    >>> blocks = block_entries(times, length=np.timedelta64(1, "D"))
+    >>> blocks
+    array([0, 0, 1, 1, 1, 1, 2, 2])
+    >>> X = np.ones((8, 2))
+    >>> _, X_test = train_test_split_entries(
+    ...     X, test_size=2, blocks=blocks, random_state=0
+    ... )
+    >>> (~np.isnan(X_test)).astype(int).T
+    array([[1, 1, 0, 0, 0, 0, 0, 0],
+           [0, 0, 1, 1, 1, 1, 0, 0]])
+    """
+    return cut_into_blocks(times, length, groups)
 
 
 def make_entries_scorer(
@@ -256,7 +305,7 @@ class _EntriesScorer:
             elif is_frame(X):
                 shown = type(X)(shown, schema=list(X.columns))
             Z = estimator.transform(shown)
-            predicted[hidden] = _predict(estimator, shown, Z, entries, hidden)
+            predicted[hidden] = _predict(estimator, shown, Z, entries, hidden, {})
         return self.scorer(_PredictsItsInput(), predicted, entries.values)
 
 
@@ -268,15 +317,18 @@ class _PredictsItsInput(RegressorMixin, BaseEstimator):
         return X
 
 
-def _fit_and_score(estimator, entries, train, scorer, score_train) -> dict:
-    """Fit to the entries of `train`; score the others, and these if asked for."""
+def _fit_and_score(estimator, entries, train, scorer, score_train, given) -> dict:
+    """Fit to the entries of `train`; score the others, and these if asked for.
+
+    The times and series of rows that are given are passed to the estimator.
+    """
     start = time.perf_counter()
     shown = entries.select(train)
-    Z = estimator.fit_transform(shown)
+    Z = estimator.fit_transform(shown, **given)
     fitted = time.perf_counter()
     results = {"fit_time": fitted - start, "estimator": estimator}
     wanted = ~train | score_train
-    predicted = _predict(estimator, shown, Z, entries, wanted)
+    predicted = _predict(estimator, shown, Z, entries, wanted, given)
     sides = {"test": ~train} | ({"train": train} if score_train else {})
     for side, chosen in sides.items():
         x, truth = predicted[chosen[wanted]], entries.values[chosen]
@@ -286,13 +338,13 @@ def _fit_and_score(estimator, entries, train, scorer, score_train) -> dict:
     return results | {"score_time": time.perf_counter() - fitted}
 
 
-def _predict(estimator, shown, Z, entries: Entries, wanted: np.ndarray) -> np.ndarray:
+def _predict(estimator, shown, Z, entries, wanted, given) -> np.ndarray:
     """Predict the wanted entries from Z, which is the shown matrix transformed."""
     rows, columns = entries.rows[wanted], entries.columns[wanted]
     if hasattr(estimator, "predict_entries"):
         predicted = estimator.predict_entries(Z, rows, columns)
     else:
-        predicted = _reconstruct(estimator, shown, Z)[rows, columns]
+        predicted = _reconstruct(estimator, shown, Z, given)[rows, columns]
     if not np.isfinite(predicted).all():
         raise ValueError(
             f"{type(estimator).__name__} leaves hidden entries missing; use an "
@@ -301,13 +353,14 @@ def _predict(estimator, shown, Z, entries: Entries, wanted: np.ndarray) -> np.nd
     return predicted
 
 
-def _reconstruct(estimator, X, Z) -> np.ndarray:
+def _reconstruct(estimator, X, Z, given) -> np.ndarray:
     """Return the matrix that Z stands for, which is X transformed by the estimator."""
     if isinstance(estimator, Pipeline):
         earlier_steps, estimator = estimator[:-1], estimator[-1]
         if len(earlier_steps):
-            Z = _reconstruct(estimator, earlier_steps.transform(X), Z)
-            return _reconstruct(earlier_steps, X, Z)
+            transformed = earlier_steps.transform(X, **_taken(earlier_steps, given))
+            Z = _reconstruct(estimator, transformed, Z, given)
+            return _reconstruct(earlier_steps, X, Z, given)
     X, Z = np.asarray(X), np.asarray(Z)
     if Z.shape == X.shape:
         observed = ~np.isnan(X)
@@ -327,6 +380,14 @@ def _reconstruct(estimator, X, Z) -> np.ndarray:
         "inverse_transform reconstruct X. An imputer must not drop columns (use "
         "keep_empty_features=True) or add any (add_indicator=False)."
     )
+
+
+def _taken(pipeline: Pipeline, given: dict) -> dict:
+    """What a transform of the pipeline takes of the metadata that are given."""
+    if not given:
+        return {}
+    routing = get_routing_for_object(pipeline)
+    return {name: given[name] for name in routing.consumes("transform", given.keys())}
 
 
 def _is_imputer(estimator) -> bool:

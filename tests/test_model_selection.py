@@ -1,6 +1,9 @@
 """Entries held out: splits, and scores of whatever predicts them."""
 
+import datetime
 import pickle
+import re
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -11,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 from sklearn.metrics import make_scorer, max_error, mean_squared_error, r2_score
@@ -21,6 +24,7 @@ from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardSca
 
 from sklearn_mfgd import GradientMF, MaskedGradientMF, MFImputer
 from sklearn_mfgd.model_selection import (
+    block_entries,
     cross_validate_entries,
     make_entries_scorer,
     train_test_split_entries,
@@ -136,7 +140,312 @@ def test_infinity_is_refused_as_the_estimators_do(container):
             call(model, X)
 
 
+# Blocks of entries
+
+
+def hidden_share_of_blocks(hidden, seen, blocks):
+    """Share of the observed entries that is hidden, for each label and column."""
+    blocks = np.asarray(blocks)
+    return [
+        hidden[blocks == label, column][seen[blocks == label, column]].mean()
+        for label in np.unique(blocks)
+        for column in range(seen.shape[1])
+        if seen[blocks == label, column].any()
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(LENGTHS, LENGTHS, SHARES, TEST_SIZES, st.integers(0, 999))
+def test_a_split_hides_whole_blocks_and_empties_nothing(m, n, share, test_size, seed):
+    rng = np.random.RandomState(seed)
+    X = np.where(rng.uniform(size=(m, n)) < share, rng.randint(0, 3, (m, n)), np.nan)
+    seen, blocks = ~np.isnan(X), rng.choice(["mon", "tue", "wed"], m)
+    options = {"test_size": test_size, "random_state": seed, "blocks": blocks}
+    try:
+        train, test = train_test_split_entries(X, **options)
+    except ValueError as error:
+        assert "blocks of entries" in str(error)
+        return
+    held = ~np.isnan(test)
+    assert_array_equal(~np.isnan(train) ^ held, seen)
+    shares = hidden_share_of_blocks(held, seen, blocks)
+    assert set(shares) <= {0, 1}
+    assert sum(shares) == round(test_size * len(shares))
+    for axis in (0, 1):
+        assert_array_equal((~np.isnan(train)).any(axis=axis), seen.any(axis=axis))
+    of_sparse = train_test_split_entries(stored(X), **options)
+    assert_array_equal([dense(part) for part in of_sparse], [train, test])
+
+
+def test_a_number_holds_out_that_many_blocks_which_the_seed_chooses():
+    def held_out(seed):
+        options = {"test_size": 5, "random_state": seed, "blocks": [7, 8, 7, 8, 9]}
+        return ~np.isnan(train_test_split_entries(np.ones((5, 6)), **options)[1])
+
+    chosen = np.array([held_out(seed) for seed in range(200)])
+    assert_array_equal(chosen[:, 0], chosen[:, 2])
+    assert_array_equal(chosen[:, 1], chosen[:, 3])
+    assert (chosen[:, [0, 1, 4]].sum(axis=(1, 2)) == 5).all()
+    assert (chosen.sum(axis=0) > 10).all()  # no block is spared
+
+
+def test_as_many_blocks_are_hidden_as_rows_and_columns_can_spare():
+    X, blocks = np.ones((4, 3)), [0, 0, 1, 1]
+    # The blocks that stay cover both days and, if they are of one column, two others.
+    with pytest.raises(ValueError, match=r"hold out 4 of 6 blocks .* only [23] can be"):
+        train_test_split_entries(X, test_size=4, blocks=blocks)
+    held = ~np.isnan(train_test_split_entries(X, test_size=2, blocks=blocks)[1])
+    assert held.sum() == 4
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_as_many_blocks_can_be_held_out_as_the_error_says(seed):
+    options = {"blocks": [0, 0, 1, 1], "random_state": seed}
+    with pytest.raises(ValueError, match=r"only [12] can be") as refusal:
+        train_test_split_entries(np.ones((4, 2)), test_size=3, **options)
+    n_free = int(re.search("only ([12])", str(refusal.value))[1])
+    train_test_split_entries(np.ones((4, 2)), test_size=n_free, **options)
+    with pytest.raises(ValueError, match=r"only [12] can be"):
+        train_test_split_entries(np.ones((4, 2)), test_size=n_free + 1, **options)
+
+
+@pytest.mark.parametrize("labels", [range(60), [f"{row:02}" for row in range(60)]])
+def test_a_block_for_each_row_is_no_block(table, labels):
+    for one, other in zip(
+        train_test_split_entries(table, random_state=0),
+        train_test_split_entries(table, random_state=0, blocks=labels),
+        strict=True,
+    ):
+        assert_array_equal(one, other)
+    options = {"cv": 3, "random_state": 0}
+    one = cross_validate_entries(SimpleImputer(), table, **options)
+    other = cross_validate_entries(SimpleImputer(), table, blocks=labels, **options)
+    assert_array_equal(one["test_score"], other["test_score"])
+
+
+@pytest.mark.parametrize(
+    "blocks, message",
+    [
+        ([0, 1], "blocks must have a value for each of the 3 rows of X; got 2"),
+        ([[0], [1], [2]], "blocks must have one dimension"),
+        ([0, None, 1], "blocks must not be missing, but row 1"),
+        (np.array([0, 1, np.nan]), "blocks must not be missing, but row 2"),
+    ],
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        train_test_split_entries,
+        lambda X, blocks: cross_validate_entries(SimpleImputer(), X, blocks=blocks),
+    ],
+    ids=["split", "cross-validation"],
+)
+def test_blocks_that_are_refused(call, blocks, message):
+    with pytest.raises(ValueError, match=message):
+        call(np.ones((3, 3)), blocks=blocks)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(-100, 100), min_size=1, max_size=20),
+    st.sampled_from(["D", "h", "30m", "m"]),
+    st.integers(1, 100),
+    st.sampled_from(["D", "h", "45m", "ms"]),
+)
+def test_blocks_of_dates_are_multiples_of_the_length(ticks, unit, length, length_unit):
+    times = np.array(ticks).astype(f"datetime64[{unit}]")
+    length = np.timedelta64(length, length_unit)
+    microseconds = times.astype("datetime64[us]").astype(np.int64)
+    step = int(length.astype("timedelta64[us]").astype(np.int64))
+    expected = [int(time) // step for time in microseconds]
+    expected = np.unique(expected, return_inverse=True)[1]
+    assert_array_equal(block_entries(times, length=length), expected)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(-30, 30), min_size=1, max_size=20),
+    st.integers(1, 10),
+    st.sampled_from([1, 10, 1000]),
+    st.sampled_from([0, 12345]),
+)
+def test_blocks_of_numbers_start_at_the_first_time(ticks, length, per_unit, offset):
+    exact = [Fraction(tick - min(ticks), length) for tick in ticks]
+    expected = np.unique([int(quotient) for quotient in exact], return_inverse=True)[1]
+    times = offset + np.array(ticks) / per_unit
+    assert_array_equal(block_entries(times, length=length / per_unit), expected)
+    if per_unit == 1:
+        assert_array_equal(block_entries(ticks, length=length), expected)
+    durations = np.array(ticks).astype("timedelta64[h]")
+    length = datetime.timedelta(hours=length)
+    assert_array_equal(block_entries(durations, length=length), expected)
+
+
+@pytest.mark.parametrize(
+    "length, of_numbers, of_dates",
+    [
+        # Series "a" has the times 0, 9 and 12; series "b" has 5, 6 and 11.
+        (10, [2, 0, 2, 2, 1, 0], [2, 0, 2, 3, 1, 0]),
+        (6, [3, 0, 3, 4, 2, 1], [3, 0, 4, 4, 2, 1]),
+    ],
+)
+def test_no_block_crosses_series(length, of_numbers, of_dates):
+    times, groups = [5, 0, 6, 11, 12, 9], ["b", "a", "b", "b", "a", "a"]
+    blocks = block_entries(times, length=length, groups=groups)
+    assert_array_equal(blocks, of_numbers)
+    dates, length = np.array(times, "datetime64[h]"), np.timedelta64(length, "h")
+    assert_array_equal(block_entries(dates, length=length, groups=groups), of_dates)
+
+
+def test_a_day_starts_at_midnight_utc_whatever_the_time_zone():
+    times = pd.date_range("2024-03-31", periods=26, freq="h", tz="Europe/Berlin")
+    blocks = block_entries(times, length=datetime.timedelta(days=1))
+    assert_array_equal(blocks, np.repeat([0, 1, 2], [1, 24, 1]))
+
+
+@pytest.mark.parametrize(
+    "times, length",
+    [
+        (np.array(["0001-01-01", "9999-12-31"], "M8[D]"), np.timedelta64(1, "ns")),
+        (np.array([-(2**63) + 1, 2**63 - 1], "M8[ns]"), np.timedelta64(1, "D")),
+        (np.array([-(2**63) + 1, 2**63 - 1], "m8[ns]"), np.timedelta64(1, "D")),
+        (np.array([0, 1], "M8[as]") - 1, np.timedelta64(10**6, "D")),
+        ([-(2**63), 2**63 - 1], 2.0**63),
+        ([10**18, 10**18 + 1], 1),
+    ],
+)
+def test_blocks_are_right_at_the_ends_of_the_range(times, length):
+    assert_array_equal(block_entries(times, length=length), [0, 1])
+
+
+def test_blocks_of_large_integers_are_exact():
+    times = np.array([0, 9, 10, 19]) + 10**18
+    assert_array_equal(block_entries(times, length=10), [0, 0, 1, 1])
+
+
+@pytest.mark.parametrize(
+    "times, length, error, message",
+    [
+        ([1, 2], 0, ValueError, "length must be positive"),
+        ([1, 2], -1.0, ValueError, "length must be positive"),
+        ([1, 2], np.nan, ValueError, "length must be positive"),
+        ([1, 2], np.inf, ValueError, "length must be positive"),
+        ([1, 2], True, TypeError, "length must be a duration"),
+        ([1, 2], "1D", TypeError, "length must be a duration"),
+        ([1, 2], np.timedelta64(1, "D"), TypeError, "length must be a duration"),
+        (["2024-01-01"], 1, TypeError, "length must be a duration"),
+        (["2024-01-01"], np.timedelta64(0, "D"), ValueError, "length must be positive"),
+        (["2024-01-01"], np.timedelta64("NaT"), ValueError, "length must be positive"),
+        (["2024-01-01"], np.timedelta64(1, "Y"), TypeError, "length .* no fixed unit"),
+        ([1, np.nan], 1, ValueError, "times must not be missing"),
+    ],
+)
+def test_lengths_and_times_that_are_refused(times, length, error, message):
+    with pytest.raises(error, match=message):
+        block_entries(times, length=length)
+
+
 # Cross-validation
+
+
+class Recorder(TransformerMixin, BaseEstimator):
+    """An imputer that fills in zeros and keeps what it is given."""
+
+    keep_empty_features = True
+
+    def fit_transform(self, X, y=None, times=None, groups=None):
+        """Fill in zeros."""
+        self.given_ = {"X": X, "times": times, "groups": groups}
+        return np.nan_to_num(X)
+
+    def fit(self, X, y=None, times=None, groups=None):
+        """Keep what is given."""
+        self.fit_transform(X, y, times, groups)
+        return self
+
+    def transform(self, X, times=None):
+        """Fill in zeros; keep the times."""
+        self.times_of_transform_ = times
+        return np.nan_to_num(X)
+
+
+class TransformsWithoutTimes(Recorder):
+    """A recorder whose transform knows no times."""
+
+    def transform(self, X):
+        """Fill in zeros."""
+        return super().transform(X)
+
+
+def given_to(model, X, **options):
+    """What the fit of each fold was given."""
+    options |= {"cv": 3, "random_state": 0, "return_estimator": True}
+    return cross_validate_entries(model, X, **options)["estimator"]
+
+
+def test_each_block_is_hidden_in_one_fold(table):
+    blocks = np.arange(60) // 7
+    seen = ~np.isnan(table)
+    hidden = [
+        seen & np.isnan(fitted.given_["X"])
+        for fitted in given_to(Recorder(), table, blocks=blocks)
+    ]
+    assert_array_equal(sum(hidden), seen)
+    shares = np.array([hidden_share_of_blocks(each, seen, blocks) for each in hidden])
+    assert set(shares.ravel()) == {0, 1}
+    assert np.ptp(shares.sum(axis=1)) <= 1
+
+
+def test_the_score_is_that_of_the_hidden_blocks(table):
+    options = {"blocks": np.arange(60) // 7, "cv": 3, "return_estimator": True}
+    results = cross_validate_entries(Recorder(), table, **options)
+    for fitted, score in zip(results["estimator"], results["test_score"], strict=True):
+        hidden = np.isnan(fitted.given_["X"]) & ~np.isnan(table)
+        assert score == pytest.approx(-np.sqrt(np.mean(table[hidden] ** 2)))
+
+
+def test_times_and_groups_reach_the_fit_as_they_are(table):
+    times, groups = pd.date_range("2024-01-01", periods=60), 60 * ["one"]
+    for fitted in given_to(Recorder(), table, times=times, groups=groups):
+        assert fitted.given_["times"] is times
+        assert fitted.given_["groups"] is groups
+    for fitted in given_to(Recorder(), table, times=times):
+        assert fitted.given_["times"] is times
+        assert fitted.given_["groups"] is None
+
+
+def test_an_estimator_is_passed_nothing_that_is_not_given(table):
+    assert len(given_to(SimpleImputer(), table, blocks=np.arange(60) // 7)) == 3
+    with pytest.raises(TypeError, match="times"):
+        given_to(SimpleImputer(), table, times=np.arange(60))
+
+
+@pytest.mark.parametrize("imputer", [Recorder(), TransformsWithoutTimes()])
+def test_times_are_routed_to_the_steps_that_ask_for_them(table, imputer):
+    times = np.arange(60)
+    with sklearn.config_context(enable_metadata_routing=True):
+        imputer = clone(imputer).set_fit_request(times=True, groups=False)
+        asks = type(imputer) is Recorder
+        if asks:
+            imputer.set_transform_request(times=True)
+        model = make_pipeline(imputer, StandardScaler())
+        for fitted in given_to(model, table, times=times):
+            assert fitted[0].given_["times"] is times
+            assert fitted[0].times_of_transform_ is (times if asks else None)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"times": [1, 2]}, "times must have a value for each of the 60 rows"),
+        ({"times": 60 * [np.nan]}, "times must not be missing"),
+        ({"groups": 60 * [1]}, "groups needs times"),
+        ({"times": range(60), "groups": [1]}, "groups must have a value for each"),
+    ],
+)
+def test_times_are_checked_before_any_fit(table, options, message):
+    with pytest.raises(ValueError, match=message):
+        cross_validate_entries(Recorder(), table, **options)
 
 
 @pytest.mark.parametrize(
@@ -249,6 +558,12 @@ def test_scores_that_are_refused(table, scoring, message):
         cross_validate_entries(SimpleImputer(), table, cv=2, scoring=scoring)
     with pytest.raises(ValueError, match=message):
         make_entries_scorer(scoring)
+
+
+def test_more_folds_than_blocks_are_refused():
+    X, blocks = np.ones((4, 2)), [0, 0, 1, 1]
+    with pytest.raises(ValueError, match=r"cv=5 .* blocks of entries; X has 4"):
+        cross_validate_entries(SimpleImputer(), X, cv=5, blocks=blocks)
 
 
 def test_folds_that_are_refused(table):

@@ -12,6 +12,7 @@ from .._data.row_blocks import BLOCK
 from .._kernels import dispatch
 from .._kernels.rows import Biases
 from .._optim.objective import objective_of
+from .._optim.ridge_model import press_of_factors
 from .missingness import FeatureMap
 
 
@@ -75,7 +76,7 @@ class DrawsModel(NamedTuple):
     column_precision: np.ndarray
     columns: np.ndarray | None = None
 
-    has_variances = False
+    has_variances = has_times = False
 
     @classmethod
     def of(cls, samples, model):
@@ -133,6 +134,10 @@ class DrawsModel(NamedTuple):
             block = matrix._replace(rows=rows)
             W = self.fold_in(block)
             yield W, objective_of(block, self.biases).value(W, H)
+
+    def press(self, seen, hidden, columns):
+        """Squared error of hidden entries, see `RidgeModel`."""
+        return press_of_factors(self, seen, hidden, columns)
 
     def sample(self, number, matrix, places, rng, limits=None):
         """Sample entries at places (rows, columns), given one of the samples, float64.

@@ -23,6 +23,8 @@ from .gibbs import draw
 from .missingness import FeatureMap, Features
 from .model import first_state, model_of
 from .posterior import VariationalModel
+from .time_ascent import N_TIME_SWEEPS
+from .time_fit import TimedFit, refuse_diagonal_covariances
 
 CURVE = "ELBO"
 
@@ -30,21 +32,29 @@ CURVE = "ELBO"
 FIRST_RIDGE = Ridge(0.1, 3.0)
 
 
-def fit(matrix, parameters, *, biases, units, start, rng, monitor):
+def fit(matrix, parameters, *, biases, units, start, rng, monitor, timeline=None):
     """Learn the posterior of the factors, their priors and the noise.
 
-    The data have unit variance. Returns a VariationalModel or a DrawsModel, and a
-    Descent; the arguments are those of `_optim.fit.fit`.
+    The data have unit variance. Returns a VariationalModel, a TimeModel or a
+    DrawsModel, and a Descent; the arguments are those of `_optim.fit.fit`, and the
+    times of the rows or None.
     """
     with one_blas_thread():
         refuse_unstored_zeros(matrix, "reg='auto'")
         matrix = matrix.listed()
+        if timeline is not None:
+            refuse_diagonal_covariances(matrix.shape, parameters.rank, biases)
+            parameters = parameters._replace(pattern=False)
+            matrix = matrix._replace(rows=matrix.rows.take(timeline.order))
         training, validate = split_for_early_stopping(matrix, parameters, biases, rng)
         training, weight = training.with_unit_weights()
         begin = Beginning.of(training, parameters, biases, start, rng)
         model = begin.model(training.dtype)
+        timed = None if timeline is None else TimedFit.of(begin, timeline, weight)
 
         def fitted_at(descent):
+            if timed is not None:
+                return timed.fitted_at(descent.state)._replace(timeline=timeline)
             state = descent.state.rotated()
             return VariationalModel.of(model, state, begin.feature_map, weight)
 
@@ -54,8 +64,12 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor):
             validate=validate,
             n_iter_no_change=parameters.n_iter_no_change,
             monitor=monitor and (lambda now: monitor(now, partial(fitted_at, now))),
+            more_follows=timed is not None,
         )
-        state, n_left = begin.state(model), parameters.max_iter
+        state, max_iter = begin.state(model), parameters.max_iter
+        if timed is not None:  # leave some sweeps for rows in time
+            max_iter = max(1, max_iter - N_TIME_SWEEPS)
+        n_left = max_iter
         while n_left > 0:  # again where single precision turns out not to do
             options = {"max_iter": n_left, "tol": parameters.tol}
             start_of = partial(begin.state, model)
@@ -63,10 +77,15 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor):
             descent = history.descent()
             if not descent.state.needs_float64:
                 break
-            n_left = parameters.max_iter - descent.n_iter
+            n_left = max_iter - descent.n_iter
             if n_left > 0:
                 model = begin.model(np.float64)
                 state = descent.state.astype(np.float64)
+        if timed is not None and not history.stopped:
+            history.more_follows = False
+            n_left = parameters.max_iter - descent.n_iter
+            timed.ascend(descent.state, history, n_left)
+            descent = history.descent()
         fitted = fitted_at(descent)
         if parameters.n_draws == 0:
             return fitted, descent

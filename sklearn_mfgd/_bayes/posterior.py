@@ -8,9 +8,10 @@ from scipy.special import ndtri, stdtrit
 from .._kernels import dispatch
 from .._kernels.rows import Biases
 from .._optim.objective import objective_of
+from .._optim.ridge_model import press_of_factors
 from .covariance import posterior_of
 from .missingness import FeatureMap
-from .moments import diagonal, moments_of, n_pairs
+from .moments import diagonal, moments_of, n_pairs, unpack
 from .priors import Prior
 
 
@@ -33,7 +34,7 @@ class VariationalModel(NamedTuple):
     dof: np.ndarray | None  # (n,), degrees of freedom of each deviation; None: many
     columns: np.ndarray | None = None  # row of `means` for each column; None: all
 
-    has_variances = True
+    has_variances, has_times = True, False
 
     @classmethod
     def of(cls, model, state, feature_map, weight):
@@ -88,6 +89,15 @@ class VariationalModel(NamedTuple):
         """Make the same model of some of the columns."""
         return self._replace(columns=self.numbers[columns])
 
+    def with_sampled_columns(self, rng):
+        """Make the same model of known columns, sampled from their posterior."""
+        q = self.means.shape[1]
+        full = posterior_of(self.means, self.covariances, self.biases.column).as_full()
+        roots = np.linalg.cholesky(unpack(full.covariances.astype(np.float64), q))
+        normal = rng.standard_normal((len(roots), q, 1))
+        means = self.means + (roots @ normal)[..., 0]
+        return self._replace(means=means, covariances=np.zeros_like(full.covariances))
+
     def fold_in(self, matrix):
         """Posterior means [w, b] of new rows, each by itself, (m, q)."""
         return self.row_posteriors(matrix)[0]
@@ -97,6 +107,10 @@ class VariationalModel(NamedTuple):
         matrix = matrix.listed()
         W, H = self.fold_in(matrix), self.H.astype(matrix.dtype, copy=False)
         yield W, objective_of(matrix, self.biases).value(W, H)
+
+    def press(self, seen, hidden, columns):
+        """Squared error of hidden entries, see `RidgeModel`."""
+        return press_of_factors(self, seen, hidden, columns)
 
     def row_posteriors(self, matrix, *, with_covariances=False):
         """Return means of new rows, each by itself, and packed covariances or None."""

@@ -9,14 +9,16 @@ SMALLEST_FLOAT = np.finfo(np.float64).tiny
 
 
 def weighted_rows(X: np.ndarray, missing: np.ndarray, sample_weight, entry_weight):
-    """Drop rows without weight; return X, what is missing, and a weight of each entry.
+    """Drop rows without weight; return X, what is missing, weights of entries, rows.
 
-    It is the product of its own weight and that of its row, zero where missing. The
-    others have a mean of one: new rows, without weights, are of average weight.
+    The weight of an entry is the product of its own and that of its row, zero where
+    missing. The others have a mean of one: new rows, without weights, are of average
+    weight. Without any weights these and the rows, the numbers of those that stay, are
+    None.
     """
     weights = _product(X, sample_weight, entry_weight)
     if weights is None:
-        return X, missing, None
+        return X, missing, None, None
     has_weight = weights.any(axis=1)
     if not has_weight.any():
         raise ValueError(
@@ -27,7 +29,7 @@ def weighted_rows(X: np.ndarray, missing: np.ndarray, sample_weight, entry_weigh
     weights[missing] = 0
     weights /= weights.max(initial=SMALLEST_FLOAT)
     weights *= np.count_nonzero(weights) / max(weights.sum(), 1)
-    return X, weights == 0, weights
+    return X, weights == 0, weights, np.flatnonzero(has_weight)
 
 
 def _product(X, sample_weight, entry_weight):

@@ -2,7 +2,7 @@
 
 import os
 
-from . import numpy_kernels
+from . import numpy_chains, numpy_kernels
 
 
 def _load():
@@ -31,6 +31,11 @@ def _load():
 
 
 kernels = _load()
+
+
+def chain_kernels():
+    """The kernels of processes in time that belong to those in use."""
+    return numpy_chains if kernels is numpy_kernels else kernels
 
 
 def kernels_in_use():

@@ -1,10 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 # cython: initializedcheck=False
-"""The functions of `numpy_kernels`, their reference implementation, compiled.
+"""The functions of `numpy_kernels` and `numpy_chains`, the references, compiled.
 
-Everything here checks shapes, fills the structs that the C in ``row_kernels.h`` works
-on, releases the GIL and reports what C found to be malformed; threads are the caller's
-affair. Problems hold the arrays that a struct points to until a kernel is done.
+Everything here checks shapes, fills the structs that the C in ``row_kernels.h`` and
+``chain_kernels.h`` works on, releases the GIL and reports what C found to be malformed;
+threads are the caller's affair. Problems hold the arrays that a struct points to until
+a kernel is done.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uintptr_t
@@ -56,6 +57,21 @@ cdef extern from "vector_widths.h" nogil:
         void *rows, *columns, *row_squares, *column_squares
         double ridge, bias_ridge, eta, bias_eta, scale, bias_scale
 
+    ctypedef struct chain_problem:
+        int64_t q, system_stride
+        const double *systems, *targets, *persistence, *precision
+        double *matrix, *vector, *conditionals, *filtered
+        double *means, *covariances, *lagged
+
+    ctypedef struct process_problem:
+        int64_t n_rows, n_entries, n_candidates
+        const int64_t *indptr
+        const int32_t *indices
+        const double *values, *weights, *gaps, *timescales, *ratios, *states
+        double *log_dets, *squares, *means, *variances, *products
+        int64_t rank, state_stride
+        bint row_bias, column_bias
+
     ctypedef int64_t (*row_function)(
         int, const row_problem *, double *, int64_t, int64_t) noexcept nogil
     ctypedef int64_t (*product_function)(
@@ -65,6 +81,13 @@ cdef extern from "vector_widths.h" nogil:
     ctypedef void (*posterior_function)(
         const posterior_problem *, int64_t, int64_t, double *) noexcept nogil
 
+    ctypedef double (*filter_function)(
+        const chain_problem *, int64_t, int64_t, double *) noexcept nogil
+    ctypedef void (*chain_function)(
+        const chain_problem *, int64_t, int64_t, double *) noexcept nogil
+    ctypedef void (*process_function)(
+        const process_problem *, int64_t, int64_t, double *) noexcept nogil
+
     # Each pair of functions is for single and for double precision.
     ctypedef struct instruction_set:
         const char *name
@@ -72,10 +95,17 @@ cdef extern from "vector_widths.h" nogil:
         product_function products[2]
         sgd_function sgd[2]
         posterior_function posteriors[2]
+        filter_function filter_states
+        chain_function smooth_states, filter_means
+        process_function process_likelihoods, process_means, whitened_products
 
     const instruction_set *find_instruction_set(const char *name)
     int64_t least_squares_work_size(int64_t rank)
     int64_t posterior_work_size(int64_t rank)
+    int64_t chain_work_size(int64_t q)
+    int64_t whitening_work_size(int64_t width)
+    int64_t find_malformed_column(const process_problem *, int64_t, int64_t)
+    int64_t longest_column(const process_problem *, int64_t, int64_t)
 
 cdef const instruction_set *in_use = NULL
 
@@ -373,5 +403,7 @@ def _posterior(problem, out, real[:, ::1] means, uint8_t[::1] needs_fallback,
     with nogil:
         in_use.posteriors[0 if real is float else 1](&c, start, stop, work)
 
+
+include "compiled_chains.pxi"
 
 choose()

@@ -12,6 +12,7 @@
 #define DATA_BYTES 8
 #define REAL_BYTES 8
 #include "row_kernels.h"
+#include "chain_kernels.h"
 
 #define TYPES float
 #define DATA float

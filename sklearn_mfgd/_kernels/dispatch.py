@@ -30,7 +30,7 @@ def least_squares(rows: Rows, H, biases, ridge, draws=None) -> np.ndarray:
     solve = backend.kernels.least_squares
     work = partial(solve, problem, ridge, draws, W, needs_fallback)
     ranges = _row_ranges(rows, width**2 + 20 * width, width**3 / 3 + 100)
-    share_out(work, ranges, _thread_limit())
+    share_out(work, ranges, thread_limit())
     chosen = np.flatnonzero(needs_fallback)
     if chosen.size:  # in float64 and by eigenvalues
         problem = problem._replace(rows=rows.take(chosen))
@@ -48,7 +48,7 @@ def loss_and_gradient(rows: Rows, W, H, biases) -> tuple[float, np.ndarray]:
     W, sums = np.ascontiguousarray(W), np.empty(rows.shape[0])
     gradient = np.empty((rows.shape[0], problem.width), H.dtype)
     work = partial(backend.kernels.gradient, problem, W, gradient, sums)
-    share_out(work, _row_ranges(rows, *_linear_cost(H)), _thread_limit())
+    share_out(work, _row_ranges(rows, *_linear_cost(H)), thread_limit())
     return 0.5 * float(sums.sum()), gradient
 
 
@@ -57,7 +57,7 @@ def product(rows: Rows, V: np.ndarray) -> np.ndarray:
     out = np.empty((rows.shape[0], V.shape[1]), V.dtype)
     problem = _row_problem(rows._replace(weights=None), V, (False, False))
     work = partial(backend.kernels.product, problem, out)
-    share_out(work, _row_ranges(rows, *_linear_cost(V)), _thread_limit())
+    share_out(work, _row_ranges(rows, *_linear_cost(V)), thread_limit())
     return out
 
 
@@ -84,7 +84,7 @@ def posterior(
     )
     needs_fallback = np.zeros(n_rows, np.uint8)
     work = partial(backend.kernels.posterior, problem, posteriors, needs_fallback)
-    share_out(work, _equal_ranges(n_rows, 2 * q**3 + 200), _thread_limit())
+    share_out(work, equal_ranges(n_rows, 2 * q**3 + 200), thread_limit())
     chosen = np.flatnonzero(needs_fallback)
     if chosen.size:  # by eigenvalues
         given = sums, system_index[chosen], targets[chosen], scale[chosen], prior
@@ -103,7 +103,7 @@ def squares(rows: Rows, W, H, biases) -> np.ndarray:
     sums = np.empty(rows.shape[0])
     problem, W = _row_problem(rows, H, biases), np.ascontiguousarray(W)
     work = partial(backend.kernels.squares, problem, W, sums)
-    share_out(work, _row_ranges(rows, *_linear_cost(H)), _thread_limit())
+    share_out(work, _row_ranges(rows, *_linear_cost(H)), thread_limit())
     return sums
 
 
@@ -122,7 +122,7 @@ def residuals(rows: Rows, W, H, biases) -> np.ndarray:
     out = np.empty(rows.indices.size, H.dtype)
     problem, W = _row_problem(rows, H, biases), np.ascontiguousarray(W)
     work = partial(backend.kernels.residuals, problem, W, out)
-    share_out(work, _row_ranges(rows, *_linear_cost(H)), _thread_limit())
+    share_out(work, _row_ranges(rows, *_linear_cost(H)), thread_limit())
     return out
 
 
@@ -133,7 +133,7 @@ def entry_products(W, H, rows, columns) -> np.ndarray:
     rows, columns = (np.ascontiguousarray(k, np.int64) for k in (rows, columns))
     out = np.empty(len(rows), dtype)
     work = partial(backend.kernels.entry_products, W, H, rows, columns, out)
-    share_out(work, _equal_ranges(len(rows), 20 + H.shape[1]), _thread_limit())
+    share_out(work, equal_ranges(len(rows), 20 + H.shape[1]), thread_limit())
     return out
 
 
@@ -153,7 +153,7 @@ def stochastic_steps(
             backend.kernels.sgd(problem, first, min(first + step, stop))
 
     is_small = sum(stop - start for start, stop in ranges) < step
-    share_out(work, ranges, 1 if is_small else _thread_limit())
+    share_out(work, ranges, 1 if is_small else thread_limit())
 
 
 def _row_problem(rows, H, biases):
@@ -174,12 +174,12 @@ def _row_ranges(rows, cost_of_entry, cost_of_row):
     return list(pairwise(np.unique([0, *cuts, n_rows]).tolist()))
 
 
-def _equal_ranges(length, cost):
+def equal_ranges(length, cost):
     """Cut ``range(length)``, of which each costs the same, into ranges."""
     step = max(1, int(OPERATIONS / cost))
     return [(start, min(start + step, length)) for start in range(0, length, step)]
 
 
-def _thread_limit():
+def thread_limit():
     """One thread for kernels in NumPy, which hold the GIL and run BLAS; else None."""
     return 1 if backend.kernels is numpy_kernels else None

@@ -68,3 +68,31 @@ class Posteriors(NamedTuple):
     covariances: np.ndarray | None  # (n_rows, q (q + 1) / 2): packed, of z
     logdets: np.ndarray  # (n_rows,): log-determinants of the covariances
     gains: np.ndarray  # (n_rows,): mean times right-hand side
+
+
+class ChainProblem(NamedTuple):
+    """Rows in the order of time, each with what its entries say of its state z."""
+
+    # (m, at least q (q + 1) / 2) float64: packed precisions S; None after elimination
+    systems: np.ndarray | None
+    targets: np.ndarray  # (m, q) float64: b
+    persistence: np.ndarray  # (m + 1, q) float64: phi from the row before, below 1
+    precision: np.ndarray  # (q,) float64: lambda of the stationary process
+
+
+class SmoothedStates(NamedTuple):
+    """Posterior of the states of rows given all of them."""
+
+    means: np.ndarray  # (m, q)
+    covariances: np.ndarray | None  # (m, q (q + 1) / 2), packed
+    lagged: np.ndarray | None  # (m, q): covariance of each coefficient with the next
+
+
+class ProcessProblem(NamedTuple):
+    """Entries column by column, in each column in the order of time."""
+
+    indptr: np.ndarray  # (n + 1,) int64
+    indices: np.ndarray  # (n_entries,) int32: rows
+    values: np.ndarray  # (n_entries,) float64
+    weights: np.ndarray | None  # (n_entries,) float64: zero where a value is missing
+    gaps: np.ndarray  # (n_entries,) float64: time since the entry before, or infinite

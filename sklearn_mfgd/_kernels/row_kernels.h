@@ -49,12 +49,14 @@ INLINE TARGET REAL NAME(sum)(VEC x)
     return lane[0];
 }
 
-/* out[row + a, col + c] += sign * sum_j panel[j, row + a] * panel[j, col + c] */
+/* out[row + a, col + c] += sign * sum_j left[j, row + a] * right[j, col + c] */
 INLINE TARGET void NAME(tile)(const int rows, const int cols, const REAL sign, int64_t n,
-                              const REAL *panel, int64_t ld, int64_t row, int64_t col, REAL *out)
+                              const REAL *left, const REAL *right, int64_t ld, int64_t row,
+                              int64_t col, REAL *out)
 {
     VEC sum[2 * TILE_ROWS][3];
-    const REAL *left = panel + row, *right = panel + col;
+    left += row;
+    right += col;
     out += row * ld + col;
     UNROLL for (int a = 0; a < rows; a++)
         UNROLL for (int c = 0; c < cols; c++)
@@ -73,16 +75,16 @@ INLINE TARGET void NAME(tile)(const int rows, const int cols, const REAL sign, i
 }
 
 /* The same for TILE_ROWS rows and all columns from col to ld. */
-INLINE TARGET void NAME(tiles)(const REAL sign, int64_t n, const REAL *panel, int64_t ld,
-                               int64_t row, int64_t col, REAL *out)
+INLINE TARGET void NAME(tiles)(const REAL sign, int64_t n, const REAL *left, const REAL *right,
+                               int64_t ld, int64_t row, int64_t col, REAL *out)
 {
-    int64_t left = (ld - col) / LANES;
-    for (; left > 4 || left == 3; left -= 3, col += 3 * LANES)
-        NAME(tile)(TILE_ROWS, 3, sign, n, panel, ld, row, col, out);
-    for (; left > 1; left -= 2, col += 2 * LANES)
-        NAME(tile)(TILE_ROWS, 2, sign, n, panel, ld, row, col, out);
-    if (left)
-        NAME(tile)(TILE_ROWS, 1, sign, n, panel, ld, row, col, out);
+    int64_t vectors = (ld - col) / LANES;
+    for (; vectors > 4 || vectors == 3; vectors -= 3, col += 3 * LANES)
+        NAME(tile)(TILE_ROWS, 3, sign, n, left, right, ld, row, col, out);
+    for (; vectors > 1; vectors -= 2, col += 2 * LANES)
+        NAME(tile)(TILE_ROWS, 2, sign, n, left, right, ld, row, col, out);
+    if (vectors)
+        NAME(tile)(TILE_ROWS, 1, sign, n, left, right, ld, row, col, out);
 }
 
 /* system += panel' panel: the upper triangle, and what the tiles cover beside it. */
@@ -91,10 +93,10 @@ TARGET static void NAME(add_products)(int64_t n, const REAL *panel, int64_t ld, 
     for (int64_t row = 0; row < ld; row += TILE_ROWS) {
         if (LANES == 2 * TILE_ROWS && row == ld - LANES) {
             /* One vector wide, tiles need more rows to keep the arithmetic busy. */
-            NAME(tile)(2 * TILE_ROWS, 1, 1, n, panel, ld, row, row, system);
+            NAME(tile)(2 * TILE_ROWS, 1, 1, n, panel, panel, ld, row, row, system);
             return;
         }
-        NAME(tiles)(1, n, panel, ld, row, FLOOR(row), system);
+        NAME(tiles)(1, n, panel, panel, ld, row, FLOOR(row), system);
     }
 }
 
@@ -112,7 +114,7 @@ TARGET static int NAME(cholesky)(int64_t size, int64_t ld, REAL *system, REAL li
 {
     for (int64_t block = 0; block < size; block += TILE_ROWS) {
         int64_t stop = block + TILE_ROWS < size ? block + TILE_ROWS : size;
-        NAME(tiles)(-1, block, system, ld, block, FLOOR(block), system);
+        NAME(tiles)(-1, block, system, system, ld, block, FLOOR(block), system);
         for (int64_t k = block; k < stop; k++) {
             REAL *row = system + k * ld, solved;
             if (!(row[k] > limit))

@@ -1,7 +1,7 @@
 /* Kernels over observed entries, for the vector widths of the processor.
  *
- * row_kernels.h holds each of them once; here it is compiled for every width, and the
- * widest that the processor has is chosen when the module is loaded. Compilers without
+ * row_kernels.h and chain_kernels.h hold each of them once; here they are compiled for
+ * every width, and the widest that the processor has is chosen when the module is loaded. Compilers without
  * the vector extensions of GCC and Clang get plain C.
  */
 
@@ -28,6 +28,10 @@
 #endif
 
 #define AHEAD 8     /* entries whose factors are on their way from memory */
+#define CACHED_BITS 5
+#define CACHED (1 << CACHED_BITS) /* gaps of which the correlations are kept */
+#define MOST_LANES 8              /* of type double */
+#define PRODUCT_LIMIT 1e100       /* beyond it the logarithm of a product is taken */
 #define PANEL 16384 /* bytes of gathered factors, half of a first-level cache */
 
 #define PREFETCH(p, size)                                                                  \
@@ -85,6 +89,28 @@ typedef struct {
     double ridge, bias_ridge, eta, bias_eta, scale, bias_scale;
 } stochastic_problem;
 
+typedef struct {
+    int64_t q, system_stride;
+    const double *systems, *targets, *persistence, *precision;
+    double *matrix, *vector; /* message or state at the end of the rows, updated */
+    double *conditionals, *filtered;
+    double *means, *covariances, *lagged;
+} chain_problem;
+
+typedef struct {
+    int64_t n_rows, n_entries, n_candidates;
+    const int64_t *indptr;
+    const int32_t *indices;
+    const double *values, *weights, *gaps;
+    const double *timescales, *ratios; /* (n_columns, n_candidates) */
+    double *log_dets, *squares;        /* the same */
+    double *means, *variances;         /* (n_entries,) */
+    const double *states;              /* factors of the rows, and their bias */
+    int64_t rank, state_stride;
+    int row_bias, column_bias;
+    double *products;
+} process_problem;
+
 enum { LEAST_SQUARES, GRADIENT, PRODUCT, SQUARES, RESIDUALS };
 
 #define JOIN_(x, type, width) x##_##type##_##width
@@ -114,6 +140,103 @@ static int64_t posterior_work_size(int64_t rank)
 {
     int64_t ld = (rank + 1) / 16 * 16 + 16;
     return 3 * ld * ld + 4 * ld + 16;
+}
+
+/* And for chains. */
+static int64_t chain_work_size(int64_t q)
+{
+    int64_t ld = q / 16 * 16 + 16;
+    return 4 * ld * ld + 8 * ld;
+}
+
+static int64_t chunk_of_panel(int64_t ld)
+{
+    int64_t chunk = PANEL / (ld * (int64_t)sizeof(double));
+    return chunk < 16 ? 16 : chunk;
+}
+
+/* For whitened products of so many regressors and targets. */
+static int64_t whitening_work_size(int64_t width)
+{
+    int64_t ld = width / 16 * 16 + 16, chunk = PANEL / 64 + 16;
+    return ld * ld + ld + chunk * ld;
+}
+
+/* Number of the first column of start .. stop that leads outside of the entries or, unless
+ * n_rows is negative, of the rows; -1 if there is none. */
+static int64_t find_malformed_column(const process_problem *of, int64_t start, int64_t stop)
+{
+    for (int64_t j = start; j < stop; j++) {
+        int64_t first = of->indptr[j], last = of->indptr[j + 1];
+        uint32_t limit = (uint32_t)of->n_rows, outside = 0;
+        if (first < 0 || first > last || last > of->n_entries)
+            return j;
+        for (int64_t k = first; of->n_rows >= 0 && k < last; k++)
+            outside |= (uint32_t)of->indices[k] >= limit;
+        if (outside)
+            return j;
+    }
+    return -1;
+}
+
+/* Entries of the longest of the columns. */
+static int64_t longest_column(const process_problem *of, int64_t start, int64_t stop)
+{
+    int64_t longest = 0;
+    for (int64_t j = start; j < stop; j++)
+        if (of->indptr[j + 1] - of->indptr[j] > longest)
+            longest = of->indptr[j + 1] - of->indptr[j];
+    return longest;
+}
+
+/* phi^2 U, U and phi U of the step to row t, see numpy_chains.py. */
+INLINE void steps_to(const chain_problem *of, int64_t t, double *inward, double *outward,
+                     double *step)
+{
+    const double *phi = of->persistence + t * of->q;
+    for (int64_t k = 0; k < of->q; k++) {
+        outward[k] = of->precision[k] / (1 - phi[k] * phi[k]);
+        step[k] = phi[k] * outward[k];
+        inward[k] = phi[k] * step[k];
+    }
+}
+
+/* Multiply by x a number of which the logarithm is log_part + log(product). */
+INLINE void multiply(double *product, double *log_part, double x)
+{
+    *product *= x;
+    if (!(*product > 1 / PRODUCT_LIMIT && *product < PRODUCT_LIMIT)) {
+        *log_part += log(*product);
+        *product = 1;
+    }
+}
+
+/* Correlations over gaps that were seen before: regular times have few of them. */
+typedef struct {
+    double gaps[CACHED];
+    double phis[CACHED * MOST_LANES];
+} persistence_cache;
+
+INLINE void clear(persistence_cache *cache)
+{
+    for (int slot = 0; slot < CACHED; slot++)
+        cache->gaps[slot] = NAN; /* equal to none */
+}
+
+/* Correlations over a gap for n timescales: zero without a timescale. */
+INLINE const double *find_persistence(persistence_cache *cache, double gap,
+                                      const double *timescales, const int n)
+{
+    uint64_t bits;
+    memcpy(&bits, &gap, sizeof(bits));
+    uint64_t slot = bits * 0x9E3779B97F4A7C15u >> (64 - CACHED_BITS);
+    double *phis = cache->phis + slot * n;
+    if (cache->gaps[slot] != gap) {
+        cache->gaps[slot] = gap;
+        for (int c = 0; c < n; c++)
+            phis[c] = timescales[c] > 0 ? exp(-gap / timescales[c]) : 0;
+    }
+    return phis;
 }
 
 /* Vectors of 16 bytes where the compiler has them at all, else plain C. */
@@ -146,13 +269,19 @@ static int64_t posterior_work_size(int64_t rank)
 #include "data_types.h"
 #endif
 
-/* The kernels for one vector width: each in single and in double precision. */
+/* The kernels for one vector width: those of rows in single and in double precision. */
 typedef struct {
     const char *name;
     int64_t (*run_rows[2])(int, const row_problem *, double *, int64_t, int64_t);
     int64_t (*products[2])(const product_problem *, int64_t, int64_t);
     int64_t (*sgd[2])(const stochastic_problem *, int64_t, int64_t);
     void (*posteriors[2])(const posterior_problem *, int64_t, int64_t, double *);
+    double (*filter_states)(const chain_problem *, int64_t, int64_t, double *);
+    void (*smooth_states)(const chain_problem *, int64_t, int64_t, double *);
+    void (*filter_means)(const chain_problem *, int64_t, int64_t, double *);
+    void (*process_likelihoods)(const process_problem *, int64_t, int64_t, double *);
+    void (*process_means)(const process_problem *, int64_t, int64_t, double *);
+    void (*whitened_products)(const process_problem *, int64_t, int64_t, double *);
 } instruction_set;
 
 #define INSTRUCTION_SET(width)                                                             \
@@ -161,6 +290,9 @@ typedef struct {
             {products_float_##width, products_double_##width},                             \
             {sgd_float_##width, sgd_double_##width},                                       \
             {posteriors_mixed_##width, posteriors_double_##width},                         \
+            filter_states_double_##width, smooth_states_double_##width,                    \
+            filter_means_double_##width, process_likelihoods_double_##width,               \
+            process_means_double_##width, whitened_products_double_##width,                \
     }
 
 /* The widest first. */

@@ -49,11 +49,15 @@ class Descent(NamedTuple):
 class History:
     """Record the sweeps from W and H on, find the best, and decide on early stopping.
 
-    `tol`, `validate`, `n_iter_no_change` and `monitor` are as for `descend`.
+    `tol`, `validate`, `n_iter_no_change` and `monitor` are as for `descend`. If
+    `more_follows`, another ascent goes on where this one has converged.
     """
 
-    def __init__(self, W, H, *, tol, validate, n_iter_no_change, monitor):
+    def __init__(
+        self, W, H, *, tol, validate, n_iter_no_change, monitor, more_follows=False
+    ):
         self._tol, self._max_stale = tol, n_iter_no_change
+        self.more_follows, self.stopped = more_follows, False
         self._validate, self._monitor = validate, monitor
         self._losses, self._errors = [], []
         self._last = self._best = W, H, None
@@ -71,7 +75,8 @@ class History:
             self._check_held_out()
             self.converged = converged or self._n_stale >= self._max_stale
         if self._monitor is not None:
-            self.converged = self._monitor(self.descent()) or self.converged
+            self.stopped = bool(self._monitor(self.descent()))
+            self.converged = self.stopped or self.converged
 
     def _check_held_out(self) -> None:
         """Keep the iterate of least error, and count the sweeps without improvement."""
@@ -98,7 +103,8 @@ class History:
         sizes = sizes[sizes > 0]  # a row without observed entries makes no step
         step = float(np.median(sizes)) if sizes.size else 0.0
         curves = self._losses, self._errors
-        return Descent(W, H, len(self._losses), self.converged, step, *curves, state)
+        ended = self.converged and (self.stopped or not self.more_follows)
+        return Descent(W, H, len(self._losses), ended, step, *curves, state)
 
 
 def descend(objective, W, H, penalties, parameters, rng, validate=None, monitor=None):

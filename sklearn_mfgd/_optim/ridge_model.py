@@ -21,7 +21,7 @@ class RidgeModel(NamedTuple):
     columns: np.ndarray | None = None  # row of `factors` for each column; None: all
 
     # What a given ridge does not learn.
-    has_variances = False
+    has_variances = has_times = False
     noise_variance = row_precision = column_precision = None
 
     @classmethod
@@ -63,5 +63,20 @@ class RidgeModel(NamedTuple):
         W = objective.least_squares(H, self.ridge)
         yield W, objective.value(W, H)
 
+    def press(self, seen, hidden, columns) -> float:
+        """Squared error of hidden entries, predicted from the seen ones of their rows.
+
+        `columns` are those of the two matrices.
+        """
+        return press_of_factors(self, seen, hidden, columns)
+
     def _factors_in(self, matrix):
         return self.H.astype(matrix.dtype, copy=False)
+
+
+def press_of_factors(model, seen, hidden, columns) -> float:
+    """Squared error of hidden entries for a model of which factors tell all."""
+    seen_columns, hidden_columns = columns
+    W = model.take(seen_columns).fold_in(seen)
+    H = model.H.astype(hidden.dtype, copy=False)[hidden_columns]
+    return 2 * objective_of(hidden, model.biases).value(W, H)

@@ -1,0 +1,311 @@
+"""Coordinate ascent on the ELBO of rows in time, from the fit of exchangeable rows.
+
+A sweep updates all rows by one pass of filter and smoother, the prior of the rows, the
+columns, then their residual processes and the noise. Rows and residuals are learned
+first and columns late: as long as rows are not smooth yet, what is slow in the residual
+looks like a factor. The means of a column and of its residual are updated together, by
+generalized least squares (GLS).
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from .._kernels import chains
+from .._kernels.problems import ProcessProblem
+from .chain_prior import ChainPrior, ChainStatistics
+from .covariance import FullCovariance
+from .model import Model
+from .moments import diagonal, moments_of, n_pairs, total, unpack
+from .noise import Noise
+from .priors import Prior
+from .residual_process import ResidualProcess
+from .side import SideStatistics, update_side
+from .smoothing import filter_rows, row_targets, smoothed
+from .time_axis import TimeAxis
+from .timed_entries import TimedEntries
+
+# Sweeps in which columns stay as the exchangeable fit has them, and others. More sweeps
+# fit columns to chance correlations of slow residuals: their errors of hidden entries
+# grow again, above all where whole days of a column are missing.
+ROW_SWEEPS, COLUMN_SWEEPS = 3, 3
+N_TIME_SWEEPS = ROW_SWEEPS + COLUMN_SWEEPS
+
+# Candidates for the variance of a factor over that of its posterior mean's noise, and
+# the gain in log likelihood from which on a factor starts as a process.
+FIRST_RATIOS, MIN_GAIN = np.logspace(-1, 3, 9), 2.0
+
+
+class TimeData(NamedTuple):
+    """What never changes during a fit of rows in time."""
+
+    model: Model  # of exchangeable rows, in double precision
+    entries: TimedEntries
+    axis: TimeAxis
+
+
+@dataclass(frozen=True)
+class TimeState:
+    """What is known after a sweep."""
+
+    W: np.ndarray  # means of [w, b]
+    columns: FullCovariance
+    row_prior: ChainPrior
+    column_prior: Prior
+    noise: Noise
+    residuals: ResidualProcess
+    residual: np.ndarray  # (n_entries,), posterior means in the order of columns
+    column_log_det: float
+
+    @property
+    def H(self) -> np.ndarray:
+        """Means of [h, c]."""
+        return self.columns.means
+
+    @property
+    def rank(self) -> int:
+        """Number of factors."""
+        return self.column_prior.rank
+
+    @property
+    def alpha(self) -> np.ndarray:
+        """Precision of the noise of each column."""
+        return self.noise.alpha
+
+    @classmethod
+    def of(cls, state, data: TimeData, grid) -> "TimeState":
+        """Start from the end of a fit of exchangeable rows, not rotated."""
+        q = state.W.shape[1]
+        n_features = len(data.axis.scales)
+        row_prior = ChainPrior(
+            state.row_prior.precision,
+            np.zeros(q),
+            np.zeros((n_features, q)),
+            np.zeros(q),
+            grid,
+        )
+        covariances = unpack(state.columns.covariances, state.H.shape[1])
+        return cls(
+            state.W,
+            state.columns,
+            row_prior,
+            state.column_prior,
+            state.noise,
+            ResidualProcess.none(len(state.H), grid),
+            np.zeros(len(data.entries.columns.values)),
+            float(np.linalg.slogdet(covariances)[1].sum()),
+        )
+
+    def with_first_timescales(self, axis: TimeAxis) -> "TimeState":
+        """Guess timescales: those of processes with noise that are most like W."""
+        m, q = self.W.shape
+        indptr = np.arange(q + 1, dtype=np.int64) * m
+        rows = np.tile(np.arange(m, dtype=np.int32), q)
+        series = (self.W - self.W.mean(axis=0)).T.ravel()
+        gaps = np.tile(axis.gaps, q)
+        problem = ProcessProblem(indptr, rows, series, None, gaps)
+        grid = self.row_prior.grid
+        timescales = np.repeat(grid[1:], len(FIRST_RATIOS))
+        ratios = np.tile(FIRST_RATIOS, len(grid) - 1)
+        timescales, ratios = np.append(timescales, 0.0), np.append(ratios, 0.0)
+        given = np.tile(timescales, (q, 1)), np.tile(ratios, (q, 1))
+        log_dets, squares = chains.process_likelihoods(problem, *given)
+        tiny = np.finfo(float).tiny
+        values = -0.5 * (log_dets + m * np.log(np.maximum(squares, tiny)))
+        values[:, -1] += MIN_GAIN
+        first = timescales[values.argmax(axis=1)]
+        return replace(self, row_prior=replace(self.row_prior, timescales=first))
+
+
+class _RowsUpdate(NamedTuple):
+    """Posterior of the rows, and what it adds up to for the columns."""
+
+    statistics: ChainStatistics
+    systems: np.ndarray  # (n, size), sums of E[v v'], v = [w, 1, b]
+    covariances: np.ndarray | None  # (n, q (q + 1) / 2), sums of the covariances
+
+
+def ascend_in_time(data: TimeData, state: TimeState, history, *, first_value, max_iter):
+    """Make the sweeps; the history is told of each.
+
+    Where the guess of timescales has a lower ELBO than the exchangeable rows, which is
+    `first_value`, the ascent starts from these.
+    """
+    start = state.with_first_timescales(data.axis)
+    n_sweeps = min(N_TIME_SWEEPS, max_iter)
+    for number in range(n_sweeps):
+        learns = number >= ROW_SWEEPS
+        found, value = sweep(data, start, learn_columns=learns)
+        if number == 0 and value < first_value:
+            found, value = sweep(data, state, learn_columns=learns)
+        start = found
+        history.add(start.W, start.H, value, _full_step, number + 1 == n_sweeps, start)
+        if history.stopped:
+            break
+    return start
+
+
+def sweep(data: TimeData, state: TimeState, *, learn_columns: bool):
+    """Update rows, columns if they are to be learned, residuals, noise and priors."""
+    model, axis = data.model, data.axis
+    update = update_rows(data, state, with_covariances=learn_columns)
+    W = update.statistics.means
+    row_prior, value = state.row_prior.update(update.statistics, axis)
+    if learn_columns:
+        state = _update_columns(data, state, update)
+    columns, biases = state.columns, model.biases
+    errors = data.entries.errors(W, columns.means, biases)
+    problem = data.entries.columns._replace(values=errors)
+    variances = _variances_of_errors(data, update, columns, errors)
+    residuals, squares, log_det = state.residuals.update(
+        problem, model.counts, variances, state.noise
+    )
+    noise = state.noise.update(model.counts, squares, model.dtype)
+    residual, _ = chains.process_means(problem, residuals.timescales, residuals.ratios)
+    statistics = _column_statistics(columns, state.column_log_det)
+    column_prior = state.column_prior.update(statistics)
+    residuals = residuals.with_probabilities()
+    value += noise.elbo(model.counts, squares) - 0.5 * log_det
+    value += column_prior.elbo(statistics) + residuals.elbo()
+    state = replace(
+        state,
+        W=W,
+        row_prior=row_prior,
+        column_prior=column_prior,
+        noise=noise,
+        residuals=residuals,
+        residual=residual,
+    )
+    return state, value
+
+
+def update_rows(data: TimeData, state: TimeState, *, with_covariances) -> _RowsUpdate:
+    """Filter and smooth the rows given columns and residuals."""
+    model, prior = data.model, state.row_prior
+    biases, rank = model.biases, state.rank
+    moments, linear, sum_of_moments = state.columns.regressors(state.alpha, model.dtype)
+    rows = data.entries.rows
+    if state.residuals.ratios.any():
+        rows = rows._replace(values=rows.values - data.entries.by_rows(state.residual))
+    targets = row_targets(rows, linear, rank, biases)
+    systems = (
+        (_range_of(block), _in_order(block, moments, sum_of_moments))
+        for block in model.data
+    )
+    filtered = filter_rows(systems, targets, prior, data.axis, rank, biases)
+    means, squares, lagged = np.empty((3, *targets.shape))
+    of_columns, of_covariances = 0.0, 0.0 if with_covariances else None
+    backwards = zip(smoothed(filtered), reversed(model.data), strict=True)
+    for (at, states), block in backwards:
+        means[at.rows], lagged[at.rows] = states.means, states.lagged
+        spread = states.covariances
+        squares[at.rows] = states.means**2 + spread[:, diagonal(len(prior.precision))]
+        order = _order_of(block)
+        of_rows = moments_of(states.means, spread, biases.row)[order]
+        of_columns = of_columns + block.sum_over_rows(of_rows, total(of_rows))
+        if with_covariances:
+            spread = spread[order]
+            sums = block.sum_over_rows(np.ascontiguousarray(spread), total(spread))
+            of_covariances = of_covariances + sums
+    lagged[:-1] += means[:-1] * means[1:]
+    log_det = sum(block.filtered.log_det for block in filtered)
+    statistics = ChainStatistics(means, squares, lagged, log_det)
+    return _RowsUpdate(statistics, of_columns, of_covariances)
+
+
+def _range_of(block):
+    """Slice of the rows of a block, which may hold them in another order."""
+    if isinstance(block.rows, slice):
+        return block.rows
+    start = int(block.rows.min())
+    return slice(start, start + len(block.rows))
+
+
+def _order_of(block):
+    """Places within their range of the rows as a block holds them."""
+    if isinstance(block.rows, slice):
+        return slice(None)
+    return block.rows - block.rows.min()
+
+
+def _in_order(block, moments, sum_of_moments):
+    """Systems of the rows of a block, in the order of the rows."""
+    systems = block.sum_over_columns(moments, sum_of_moments)
+    if isinstance(block.rows, slice):
+        return systems[block.system_index]
+    in_order = np.empty((len(block.rows), systems.shape[1]))
+    in_order[_order_of(block)] = systems[block.system_index]
+    return in_order
+
+
+def _update_columns(data, state, update):
+    """Posterior of the columns: means by GLS, covariances given the residuals."""
+    model = data.model
+    biases, alpha, prior = model.biases, state.alpha, state.column_prior
+    rank, n = state.rank, len(alpha)
+    sums = update.systems, np.arange(n), _column_targets(data, update)
+    given = np.zeros((n, 0)), prior, biases[::-1]
+    found, _ = update_side(
+        sums, *given, scale=alpha, covariances=True, statistics=False
+    )
+    means, has_process = found.means.copy(), state.residuals.ratios > 0
+    if has_process.any():
+        processes = state.residuals.timescales, state.residuals.ratios
+        W = update.statistics.means
+        products = chains.whitened_products(data.entries.columns, W, biases, *processes)
+        width = rank + biases.column
+        whitened = unpack(products[has_process], width + 1)
+        spread = unpack(update.covariances[has_process], W.shape[1])
+        system = whitened[:, :width, :width].copy()
+        system[:, :rank, :rank] += spread[:, :rank, :rank]
+        right = whitened[:, width, :width].copy()
+        if biases.row:
+            right[:, :rank] -= spread[:, rank, :rank]
+        system += prior.precision_matrix / alpha[has_process, None, None]
+        means[has_process] = np.linalg.solve(system, right[..., None])[..., 0]
+    columns = FullCovariance.of(means, found.covariances, biases.column)
+    log_det = float(found.logdets.sum())
+    return replace(state, columns=columns, column_log_det=log_det)
+
+
+def _column_targets(data, update):
+    """Sums of x E[v], v = [w, 1, b], over the entries of each column."""
+    means = update.statistics.means
+    rank = means.shape[1] - data.model.biases.row
+    return data.entries.target_sums(np.insert(means, rank, 1.0, axis=1))
+
+
+def _variances_of_errors(data, update, columns, errors):
+    """Sum of E[e^2], less that of the squared errors of means, of each column."""
+    model, (A, z) = data.model, (update.systems, columns.means)
+    biases, targets = model.biases, _column_targets(data, update)
+    rank = z.shape[1] - biases.column
+    a, b = np.tril_indices(z.shape[1])
+    second = columns.covariances + z[:, a] * z[:, b]
+    second *= np.where(a == b, 1.0, 2.0)
+    squares = np.einsum("jk,jk->j", A[:, : n_pairs(z.shape[1])], second)
+    squares -= 2 * np.einsum("jk,jk->j", targets[:, : z.shape[1]], z)
+    if biases.row:  # w b, b and b^2 are last
+        with_bias = A[:, n_pairs(rank + 1) :]
+        squares += 2 * np.einsum("jk,jk->j", with_bias[:, : z.shape[1]], z)
+        squares += with_bias[:, -1] - 2 * targets[:, -1]
+    squares += model.squares
+    of_means = data.entries.sum_by_columns(errors**2)
+    return np.maximum(squares - of_means, 0.0)
+
+
+def _column_statistics(columns, log_det):
+    """What the prior of the columns needs of their posterior."""
+    rank_and_one = columns.means.shape[1] - columns.biased + 1
+    return SideStatistics(
+        count=len(columns.means),
+        second_moments=unpack(total(columns.moments), rank_and_one + columns.biased),
+        feature_products=np.zeros((0, columns.means.shape[1])),
+        log_det=log_det,
+    )
+
+
+def _full_step():
+    """Lengths of the steps: those of least squares."""
+    return np.ones(1)
