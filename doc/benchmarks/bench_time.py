@@ -293,7 +293,7 @@ FILL = {
 def peak_megabytes():
     """Largest memory of this process so far."""
     status = Path("/proc/self/status")
-    if status.exists():  # as Linux lets getrusage count what the parent had, too
+    if status.exists():  # on Linux, getrusage counts the parent as well
         peak = next(x for x in status.read_text().splitlines() if "VmHWM" in x)
         return float(peak.split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
