@@ -138,11 +138,11 @@ class MFImputer(
     indicator_ : MissingIndicator or None
         The transformer that adds the columns of `add_indicator`.
 
-    timescale_ : ndarray of shape (rank_,) or None
+    timescale_ : ndarray of shape (`rank_`,) or None
         Time in which each factor forgets, in units of `times` (seconds for dates); None
         unless `fit` had times.
 
-    seasonality_ : ndarray of shape (rank_,) or None
+    seasonality_ : ndarray of shape (`rank_`,) or None
         Share of the variance of each factor that the day, week and year explain.
 
     residual_timescale_ : ndarray of shape (n_features,) or None

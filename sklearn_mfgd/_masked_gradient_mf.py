@@ -171,11 +171,11 @@ class MaskedGradientMF(BaseMatrixFactorization):
     reconstruction_err_ : float
         Root of the summed squared residuals over all observed entries.
 
-    timescale_ : ndarray of shape (rank_,) or None
+    timescale_ : ndarray of shape (`rank_`,) or None
         Time in which each factor forgets, in units of `times` (seconds for dates); None
         unless `fit` had times.
 
-    seasonality_ : ndarray of shape (rank_,) or None
+    seasonality_ : ndarray of shape (`rank_`,) or None
         Share of the variance of each factor that the day, week and year explain.
 
     residual_timescale_ : ndarray of shape (n_features,) or None

@@ -20,16 +20,26 @@ class FilteredBlock(NamedTuple):
     """A block of rows after the forward pass."""
 
     rows: slice
-    problem: ChainProblem  # without its systems
     filtered: Filtered
 
 
-class RowRegressors(NamedTuple):
-    """What rows need of the columns, over the noise of each."""
+class FilteredRows(NamedTuple):
+    """All rows after the forward pass."""
 
-    moments: np.ndarray  # packed E[v v'], v = [h, 1, c]
-    linear: np.ndarray  # E[v]
-    total: np.ndarray  # sum of the moments
+    blocks: list[FilteredBlock]
+    prior: ChainPrior
+    axis: TimeAxis
+
+    @property
+    def log_det(self) -> float:
+        """Log determinant of the covariance of all rows."""
+        return sum(block.filtered.log_det for block in self.blocks)
+
+    def problem(self, rows: slice, targets, systems=None) -> ChainProblem:
+        """What the kernels are asked of a block of rows."""
+        timescales, precision = self.prior.timescales, self.prior.precision
+        persistence = self.axis.persistence(timescales, rows.start, rows.stop)
+        return ChainProblem(systems, targets, persistence, precision)
 
 
 def row_targets(rows, linear, rank: int, biases) -> np.ndarray:
@@ -46,43 +56,50 @@ def without_column_bias(targets, systems, rank: int, biases) -> np.ndarray:
     return targets - cross[:, : rank + biases.row]
 
 
-def filter_rows(
-    blocks: Iterable, targets, prior: ChainPrior, axis: TimeAxis, rank: int, biases
-) -> list[FilteredBlock]:
-    """Forward pass over blocks, pairs of a slice of the rows and their systems."""
-    message, filtered = chains.first_message(prior.precision), []
+def right_hand_sides(blocks: Iterable, targets, prior, axis, rank: int, biases):
+    """Yield slices of the rows, their systems, and targets with the pull of the prior.
+
+    `blocks` are pairs of a slice and of the systems of its rows.
+    """
     pull = prior.pull(axis)
     for rows, systems in blocks:
         of_rows = without_column_bias(targets[rows], systems, rank, biases)
-        persistence = axis.persistence(prior.timescales, rows.start, rows.stop)
-        problem = ChainProblem(
-            systems, of_rows + pull[rows], persistence, prior.precision
-        )
+        yield rows, systems, of_rows + pull[rows]
+
+
+def filter_rows(blocks: Iterable, prior: ChainPrior, axis: TimeAxis) -> FilteredRows:
+    """Forward pass over blocks, as `right_hand_sides` yields them."""
+    message, filtered = chains.first_message(prior.precision), []
+    result = FilteredRows(filtered, prior, axis)
+    for rows, systems, right in blocks:
+        problem = result.problem(rows, right, systems)
         found = chains.filter_states(problem, message)
-        problem = problem._replace(systems=None)
-        filtered.append(FilteredBlock(rows, problem, found))
-    return filtered
+        filtered.append(FilteredBlock(rows, found))
+    return result
 
 
 def smoothed(
-    blocks: list[FilteredBlock], *, with_covariances=True
-) -> Iterator[tuple[FilteredBlock, SmoothedStates]]:
-    """Backward pass: yield blocks and the posterior of their rows, the last first."""
-    after = chains.nothing_after(blocks[0].problem.targets.shape[1])
-    for block in reversed(blocks):
-        given = block.problem, block.filtered, after
-        yield block, chains.smooth_states(*given, with_covariances=with_covariances)
+    filtered: FilteredRows, *, with_covariances=True
+) -> Iterator[tuple[slice, SmoothedStates]]:
+    """Backward pass: yield slices and the posterior of their rows, the last first."""
+    after = chains.nothing_after(len(filtered.prior.precision))
+    for block in reversed(filtered.blocks):
+        problem = filtered.problem(block.rows, block.filtered.targets)
+        given = problem, block.filtered, after
+        states = chains.smooth_states(*given, with_covariances=with_covariances)
+        yield block.rows, states
 
 
-def solve_means(blocks: list[FilteredBlock], targets) -> np.ndarray:
-    """Means of the rows for other targets, without covariances, (m, q)."""
-    message = chains.first_message(blocks[0].problem.precision)
+def solve_means(filtered: FilteredRows, right) -> np.ndarray:
+    """Means of the rows for other right-hand sides, without covariances, (m, q)."""
+    message = chains.first_message(filtered.prior.precision)
     again = []
-    for block in blocks:
-        problem = block.problem._replace(targets=targets[block.rows])
-        filtered = chains.filter_means(problem, block.filtered, message)
-        again.append(block._replace(problem=problem, filtered=filtered))
-    means = np.empty_like(targets)
-    for block, states in smoothed(again, with_covariances=False):
-        means[block.rows] = states.means
+    for block in filtered.blocks:
+        problem = filtered.problem(block.rows, right[block.rows])
+        found = chains.filter_means(problem, block.filtered, message)
+        again.append(block._replace(filtered=found))
+    means = np.empty_like(right)
+    others = filtered._replace(blocks=again)
+    for rows, states in smoothed(others, with_covariances=False):
+        means[rows] = states.means
     return means

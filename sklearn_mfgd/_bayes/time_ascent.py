@@ -22,7 +22,7 @@ from .noise import Noise
 from .priors import Prior
 from .residual_process import ResidualProcess, Spread
 from .side import SideStatistics, update_side
-from .smoothing import filter_rows, row_targets, smoothed
+from .smoothing import filter_rows, right_hand_sides, row_targets, smoothed
 from .time_axis import TimeAxis
 from .timed_entries import TimedEntries
 
@@ -100,21 +100,19 @@ class TimeState:
     def with_first_timescales(self, axis: TimeAxis) -> "TimeState":
         """Guess timescales: those of processes with noise that are most like W."""
         m, q = self.W.shape
-        indptr = np.arange(q + 1, dtype=np.int64) * m
-        rows = np.tile(np.arange(m, dtype=np.int32), q)
-        series = (self.W - self.W.mean(axis=0)).T.ravel()
-        gaps = np.tile(axis.gaps, q)
-        problem = ProcessProblem(indptr, rows, series, None, gaps)
+        ends, rows = np.array([0, m], np.int64), np.arange(m, dtype=np.int32)
         grid = self.row_prior.grid
-        timescales = np.repeat(grid[1:], len(FIRST_RATIOS))
-        ratios = np.tile(FIRST_RATIOS, len(grid) - 1)
-        timescales, ratios = np.append(timescales, 0.0), np.append(ratios, 0.0)
-        given = np.tile(timescales, (q, 1)), np.tile(ratios, (q, 1))
-        log_dets, squares = chains.process_likelihoods(problem, *given)
-        tiny = np.finfo(float).tiny
-        values = -0.5 * (log_dets + m * np.log(np.maximum(squares, tiny)))
-        values[:, -1] += MIN_GAIN
-        first = timescales[values.argmax(axis=1)]
+        timescales = np.append(np.repeat(grid[1:], len(FIRST_RATIOS)), 0.0)
+        ratios = np.append(np.tile(FIRST_RATIOS, len(grid) - 1), 0.0)
+        first, tiny = np.empty(q), np.finfo(float).tiny
+        for k in range(q):
+            series = np.ascontiguousarray(self.W[:, k] - self.W[:, k].mean())
+            problem = ProcessProblem(ends, rows, series, None, axis.gaps)
+            given = problem, timescales[None], ratios[None]
+            log_dets, squares = chains.process_likelihoods(*given)
+            values = -0.5 * (log_dets + m * np.log(np.maximum(squares, tiny)))[0]
+            values[-1] += MIN_GAIN
+            first[k] = timescales[values.argmax()]
         return replace(self, row_prior=replace(self.row_prior, timescales=first))
 
 
@@ -203,14 +201,16 @@ def update_rows(data: TimeData, state: TimeState, *, with_covariances) -> _RowsU
         (_range_of(block), _in_order(block, moments, sum_of_moments))
         for block in model.data
     )
-    filtered = filter_rows(systems, targets, prior, data.axis, rank, biases)
+    given = targets, prior, data.axis, rank, biases
+    blocks = right_hand_sides(systems, *given)
+    filtered = filter_rows(blocks, prior, data.axis)
     means, squares, lagged = np.empty((3, *targets.shape))
     of_columns, of_covariances = 0.0, 0.0 if with_covariances else None
     backwards = zip(smoothed(filtered), reversed(model.data), strict=True)
     for (at, states), block in backwards:
-        means[at.rows], lagged[at.rows] = states.means, states.lagged
+        means[at], lagged[at] = states.means, states.lagged
         spread = states.covariances
-        squares[at.rows] = states.means**2 + spread[:, diagonal(len(prior.precision))]
+        squares[at] = states.means**2 + spread[:, diagonal(len(prior.precision))]
         order = _order_of(block)
         of_rows = states.means[order], spread[order]
         in_model = [each.astype(model.dtype, copy=False) for each in of_rows]
@@ -219,8 +219,7 @@ def update_rows(data: TimeData, state: TimeState, *, with_covariances) -> _RowsU
         if with_covariances:
             of_covariances = of_covariances + _sum_over_rows(block, in_model[1])
     lagged[:-1] += means[:-1] * means[1:]
-    log_det = sum(block.filtered.log_det for block in filtered)
-    statistics = ChainStatistics(means, squares, lagged, log_det)
+    statistics = ChainStatistics(means, squares, lagged, filtered.log_det)
     return _RowsUpdate(statistics, of_columns, of_covariances)
 
 

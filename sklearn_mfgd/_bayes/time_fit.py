@@ -7,6 +7,7 @@ import numpy as np
 
 from .._data.matrix import ObservedMatrix
 from .._data.timeline import Timeline
+from .._kernels.rows import Rows
 from .._optim.loop import Descent
 from .covariance import covariances_are_diagonal
 from .hidden_gaps import MIN_ENTRIES, hidden_entries, widening_of, without
@@ -59,30 +60,34 @@ class TimedFit(NamedTuple):
             max_iter=max_iter - descent.n_iter,
         )
         descent = history.descent()
-        if not isinstance(descent.state, TimeState):  # no sweep was left
-            return descent, 1.0
-        return descent, self.widening(data, descent.state)
-
-    def widening(self, data: TimeData, state: TimeState) -> float:
-        """Learn how much wider deviations must be; see `hidden_gaps`."""
-        rows = data.entries.rows
+        rows, state = data.entries.rows, descent.state
         hidden = hidden_entries(rows, self.timeline)
-        if np.count_nonzero(hidden) < MIN_ENTRIES:
-            return 1.0
+        # No sweep may have been left for rows in time.
+        if np.count_nonzero(hidden) < MIN_ENTRIES or not isinstance(state, TimeState):
+            return descent, 1.0
         known = data.entries.by_columns(~hidden)
         state = replace(state, residual=state.residual[known])
+        del data, start  # to learn it all again needs the room
+        return descent, self.widening(rows, hidden, state, model.dtype)
+
+    def widening(self, rows: Rows, hidden, state: TimeState, dtype) -> float:
+        """Learn how much wider deviations must be; see `hidden_gaps`."""
         begin = self.begin._replace(rows=without(rows, hidden))
-        model = begin.model(data.model.dtype)
+        at, values = (
+            (rows.row_numbers[hidden], rows.indices[hidden]),
+            rows.values[hidden],
+        )
+        model = begin.model(dtype)
         data = TimeData(model, TimedEntries.of(begin.rows, self.timeline), self.axis)
         for _ in range(N_SWEEPS_AGAIN):
             state, _ = sweep(data, state, learn_columns=True)
+        del data
         order = np.arange(len(self.timeline.order))
         timeline = self.timeline._replace(order=order)
         fitted = self._replace(timeline=timeline).fitted_at(model, state)
-        at = rows.row_numbers[hidden], rows.indices[hidden]
         matrix = ObservedMatrix(begin.rows, 0.0)
         x, variances = fitted.predict(matrix, *at, with_variances=True)
-        return widening_of(x - rows.values[hidden], variances)
+        return widening_of(x - values[hidden], variances)
 
     def fitted_at(self, model: Model, state, widening: float = 1.0) -> TimeModel:
         """Make the fitted model of a state, of exchangeable rows or of rows in time."""

@@ -24,7 +24,13 @@ from .._kernels.rows import Biases
 from .chain_prior import ChainPrior
 from .covariance import FullCovariance
 from .moments import packed_size
-from .smoothing import filter_rows, row_targets, smoothed, solve_means
+from .smoothing import (
+    filter_rows,
+    right_hand_sides,
+    row_targets,
+    smoothed,
+    solve_means,
+)
 from .time_axis import TimeAxis
 from .timed_entries import TimedEntries
 
@@ -32,7 +38,7 @@ from .timed_entries import TimedEntries
 TOL, MAX_STEPS = 1e-3, 60
 
 # Numbers in an array of all times of some columns.
-MAX_DENSE = 2**22
+MAX_DENSE = 2**19
 
 
 class KnownColumns(NamedTuple):
@@ -64,17 +70,26 @@ class RowsInTime:
             (at, dispatch.product(_between(rows, at).weights_matrix, moments))
             for at in block_slices(rows.shape[0], packed_size(rank, True))
         )
-        self.blocks = filter_rows(blocks, targets, known.prior, axis, rank, biases)
+        given = targets, known.prior, axis, rank, biases
+        self.right = np.empty_like(targets)
+        self.filtered = filter_rows(
+            self._kept(right_hand_sides(blocks, *given)), known.prior, axis
+        )
+
+    def _kept(self, blocks):
+        """Pass blocks on; keep their right-hand sides."""
+        for rows, systems, right in blocks:
+            self.right[rows] = right
+            yield rows, systems, right
 
     @cached_property
     def W(self) -> np.ndarray:
         """Means of [w, b], (m, q)."""
-        right = np.vstack([block.problem.targets for block in self.blocks])
         values = self.entries.columns.values
         if self.known.biases.column:
             bias = self.known.columns.means[:, -1]
             values = values - np.repeat(bias, self.entries.counts)
-        return self._solve(right, values)
+        return self._solve(self.right, values)
 
     @property
     def errors(self) -> np.ndarray:
@@ -90,19 +105,19 @@ class RowsInTime:
     def _solve(self, right, values):
         """W for right-hand sides and for values that are less the column biases."""
         if not self.known.ratios.any():
-            return solve_means(self.blocks, right)
+            return solve_means(self.filtered, right)
         # A residual takes up its share of the values first, then of the rows.
         right = right - self._targets_of(self._residuals(values))
-        W = solve_means(self.blocks, right)
+        W = solve_means(self.filtered, right)
         residual = self._taken_up(W)
-        step = direction = solve_means(self.blocks, residual)
+        step = direction = solve_means(self.filtered, residual)
         product, energy = residual, np.vdot(residual, step)
         for _ in range(MAX_STEPS):
             curved = product - self._taken_up(direction)
             length = energy / max(np.vdot(direction, curved), np.finfo(float).tiny)
             W = W + length * direction
             residual = residual - length * curved
-            step = solve_means(self.blocks, residual)
+            step = solve_means(self.filtered, residual)
             if np.abs(step).max() <= TOL * max(np.abs(W).max(), TOL):
                 break
             last, energy = energy, np.vdot(residual, step)
@@ -112,8 +127,8 @@ class RowsInTime:
 
     def smoothed(self):
         """Yield slices of the rows, the last first, and their packed covariances."""
-        for block, states in smoothed(self.blocks):
-            yield block.rows, states.covariances
+        for rows, states in smoothed(self.filtered):
+            yield rows, states.covariances
 
     def residual_at(self, errors, rows, columns):
         """Mean of residuals at places given errors, and variance in units of noise.
