@@ -5,7 +5,14 @@ They need matplotlib, which is imported when something is drawn.
 
 from ._calibration import CalibrationDisplay
 from ._factors import FactorDisplay
+from ._gaps import GapDisplay
 from ._loss_curve import LossCurveDisplay
 from ._matrix import MatrixDisplay
 
-__all__ = ["CalibrationDisplay", "FactorDisplay", "LossCurveDisplay", "MatrixDisplay"]
+__all__ = [
+    "CalibrationDisplay",
+    "FactorDisplay",
+    "GapDisplay",
+    "LossCurveDisplay",
+    "MatrixDisplay",
+]
