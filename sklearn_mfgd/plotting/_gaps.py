@@ -254,10 +254,9 @@ class GapDisplay(BaseDisplay):
         self.band_ = self.truth_ = None
         if self.std is not None:
             half = HALF_WIDTH * np.where(missing, self.std, 0.0)
-            known = drawn & np.isfinite(half)
             look = {"color": blue, "alpha": 0.25, "linewidth": 0, "label": "95 % band"}
             edges = centre - half, centre + half
-            self.band_ = ax.fill_between(self.times, *edges, where=known, **look)
+            self.band_ = ax.fill_between(self.times, *edges, where=drawn, **look)
         values = np.where(drawn, centre, np.nan)
         look = {"color": blue, "linewidth": 1.3, "label": "imputed"}
         (self.line_,) = ax.plot(self.times, values, **look)
