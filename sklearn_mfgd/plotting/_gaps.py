@@ -16,6 +16,13 @@ from ._models import dense
 # Half the width of a central interval of 95 %, in standard deviations.
 HALF_WIDTH = 1.96
 
+# Of ticks at years, months, days, hours, minutes and seconds. Days have their month.
+DATE_FORMATS = {
+    "formats": ["%Y", "%b", "%d %b", "%H:%M", "%H:%M", "%S.%f"],
+    "zero_formats": ["", "%Y", "%d %b", "%d %b", "%H:%M", "%H:%M"],
+    "offset_formats": ["", "%Y", "%Y", "%Y", "%d %b %Y", "%d %b %Y %H:%M"],
+}
+
 
 class GapDisplay(BaseDisplay):
     """One column over time: observed values, and gaps as they were imputed.
@@ -277,12 +284,14 @@ class GapDisplay(BaseDisplay):
 
             locator = AutoDateLocator(minticks=4, maxticks=10)
             ax.xaxis.set_major_locator(locator)
-            ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+            ax.xaxis.set_major_formatter(ConciseDateFormatter(locator, **DATE_FORMATS))
         else:
             ax.set_xlabel("time")
         ax.margins(x=0.01)
+        drawn = self.points_, self.truth_, self.line_, self.band_
+        handles = [artist for artist in drawn if artist is not None]
         above = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "ncols": 4}
-        ax.legend(frameon=False, borderaxespad=0.2, **above)
+        ax.legend(handles=handles, frameon=False, borderaxespad=0.2, **above)
         self._hide_frame(ax)
 
 
