@@ -244,7 +244,7 @@ class FittedMixin:
 
     @property
     def residual_timescale_(self) -> np.ndarray | None:
-        """Timescale of what the factors leave of each column; 0 if that is all noise."""
+        """Timescale of what the factors leave of each column; 0 if that is noise."""
         return self._in_time_of("residual_timescale")
 
     @property

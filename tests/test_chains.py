@@ -114,6 +114,36 @@ def test_means_for_other_targets_need_no_new_covariances():
     assert_allclose(states.means, dense_posterior(other, systems)[0], atol=1e-6)
 
 
+@either_backend
+def test_states_do_not_depend_on_the_order_of_arrays_in_memory():
+    problem, _ = chain()
+    turned = ChainProblem(*[np.asfortranarray(array) for array in problem])
+    expected, log_det = smoothed_in_blocks(problem, (0, 7))
+    found, found_log_det = smoothed_in_blocks(turned, (0, 7))
+    assert found_log_det == log_det
+    for ours, theirs in zip(found[0], expected[0], strict=True):
+        assert_array_equal(ours, theirs)
+
+
+@either_backend
+def test_only_elimination_needs_systems():
+    problem, _ = chain()
+    message = chains.first_message(problem.precision)
+    filtered = chains.filter_states(problem, message)
+    expected = chains.smooth_states(problem, filtered, chains.nothing_after(3))
+    without = problem._replace(systems=None)
+    message = chains.first_message(problem.precision)
+    again = chains.filter_means(without, filtered, message)
+    found = chains.smooth_states(without, again, chains.nothing_after(3))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_elimination_without_systems_is_refused(compiled_kernels):
+    with pytest.raises(ValueError, match="systems must be given"):
+        filtered_by(compiled_kernels, wide_chain(3)._replace(systems=None))
+
+
 def entries(n=4, m=30, seed=1, weighted=True):
     """Entries of columns of unequal lengths; a tie, a break, values without weight."""
     rng = np.random.default_rng(seed)

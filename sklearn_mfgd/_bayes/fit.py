@@ -52,9 +52,9 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor, timeline=None
         model = begin.model(training.dtype)
         timed = None if timeline is None else TimedFit.of(begin, timeline, weight)
 
-        def fitted_at(descent):
+        def fitted_at(descent, widening=1.0):
             if timed is not None:
-                return timed.fitted_at(descent.state)._replace(timeline=timeline)
+                return timed.fitted_at(model, descent.state, widening)
             state = descent.state.rotated()
             return VariationalModel.of(model, state, begin.feature_map, weight)
 
@@ -82,10 +82,8 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor, timeline=None
                 model = begin.model(np.float64)
                 state = descent.state.astype(np.float64)
         if timed is not None and not history.stopped:
-            history.more_follows = False
-            n_left = parameters.max_iter - descent.n_iter
-            timed.ascend(descent.state, history, n_left)
-            descent = history.descent()
+            descent, widening = timed.ascend(model, history, parameters.max_iter)
+            return fitted_at(descent, widening), descent
         fitted = fitted_at(descent)
         if parameters.n_draws == 0:
             return fitted, descent

@@ -40,7 +40,7 @@ FIRST_RATIOS, MIN_GAIN = np.logspace(-1, 3, 9), 2.0
 class TimeData(NamedTuple):
     """What never changes during a fit of rows in time."""
 
-    model: Model  # of exchangeable rows, in double precision
+    model: Model  # of exchangeable rows; its precision is that of large sums
     entries: TimedEntries
     axis: TimeAxis
 
@@ -184,7 +184,9 @@ def update_rows(data: TimeData, state: TimeState, *, with_covariances) -> _RowsU
     """Filter and smooth the rows given columns and residuals."""
     model, prior = data.model, state.row_prior
     biases, rank = model.biases, state.rank
-    moments, linear, sum_of_moments = state.columns.regressors(state.alpha, model.dtype)
+    regressors = state.columns.regressors(state.alpha, model.dtype)
+    moments, linear, sum_of_moments = regressors
+    linear = linear.astype(np.float64, copy=False)
     rows = data.entries.rows
     if state.residuals.ratios.any():
         rows = rows._replace(values=rows.values - data.entries.by_rows(state.residual))
@@ -202,16 +204,22 @@ def update_rows(data: TimeData, state: TimeState, *, with_covariances) -> _RowsU
         spread = states.covariances
         squares[at.rows] = states.means**2 + spread[:, diagonal(len(prior.precision))]
         order = _order_of(block)
-        of_rows = moments_of(states.means, spread, biases.row)[order]
-        of_columns = of_columns + block.sum_over_rows(of_rows, total(of_rows))
+        of_rows = states.means[order], spread[order]
+        in_model = [each.astype(model.dtype, copy=False) for each in of_rows]
+        row_moments = moments_of(*in_model, biases.row)
+        of_columns = of_columns + _sum_over_rows(block, row_moments)
         if with_covariances:
-            spread = spread[order]
-            sums = block.sum_over_rows(np.ascontiguousarray(spread), total(spread))
-            of_covariances = of_covariances + sums
+            of_covariances = of_covariances + _sum_over_rows(block, in_model[1])
     lagged[:-1] += means[:-1] * means[1:]
     log_det = sum(block.filtered.log_det for block in filtered)
     statistics = ChainStatistics(means, squares, lagged, log_det)
     return _RowsUpdate(statistics, of_columns, of_covariances)
+
+
+def _sum_over_rows(block, values):
+    """Sums over the rows that have an entry in each column, double precision."""
+    values = np.ascontiguousarray(values)
+    return block.sum_over_rows(values, total(values)).astype(np.float64, copy=False)
 
 
 def _range_of(block):
@@ -233,7 +241,7 @@ def _in_order(block, moments, sum_of_moments):
     """Systems of the rows of a block, in the order of the rows."""
     systems = block.sum_over_columns(moments, sum_of_moments)
     if isinstance(block.rows, slice):
-        return systems[block.system_index]
+        return systems[block.system_index].astype(np.float64, copy=False)
     in_order = np.empty((len(block.rows), systems.shape[1]))
     in_order[_order_of(block)] = systems[block.system_index]
     return in_order

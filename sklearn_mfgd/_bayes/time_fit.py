@@ -1,57 +1,99 @@
 """The part of a fit that is for rows in time, after that for exchangeable rows."""
 
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._data.matrix import ObservedMatrix
 from .._data.timeline import Timeline
+from .._optim.loop import Descent
 from .covariance import covariances_are_diagonal
+from .hidden_gaps import MIN_ENTRIES, hidden_entries, widening_of, without
 from .model import Model
 from .posterior import VariationalModel
 from .seasons import Seasons
-from .time_ascent import TimeData, TimeState, ascend_in_time
+from .time_ascent import TimeData, TimeState, ascend_in_time, sweep
 from .time_axis import TimeAxis, timescales_for
 from .time_model import TimeModel
 from .timed_entries import TimedEntries
 
+# Sweeps after which columns have forgotten most of what was hidden.
+N_SWEEPS_AGAIN = 2
+
 
 class TimedFit(NamedTuple):
-    """The data of a fit in time, and what it makes a fitted model of."""
+    """What a fit in time needs besides the `Model` of exchangeable rows."""
 
-    data: TimeData
-    seasons: Seasons
-    grid: np.ndarray  # timescales to choose from
+    begin: Any  # a `Beginning` with rows that are sorted by time
+    timeline: Timeline
     weight: float  # of an entry that counted as one
-    feature_map: object
+    seasons: Seasons
+    axis: TimeAxis
 
     @classmethod
     def of(cls, begin, timeline: Timeline, weight: float) -> "TimedFit":
-        """Prepare the rows of a `Beginning`, which are sorted by time."""
+        """Choose seasons, and evaluate them at the times of the rows."""
         seasons = Seasons.of(timeline)
-        axis = TimeAxis(timeline, seasons)
-        entries = TimedEntries.of(begin.rows, timeline)
-        data = TimeData(begin.model(np.float64), entries, axis)
-        given = seasons, timescales_for(timeline), weight, begin.feature_map
-        return cls(data, *given)
+        return cls(begin, timeline, weight, seasons, TimeAxis(timeline, seasons))
 
-    def start(self, state) -> TimeState:
-        """Start from a state of exchangeable rows."""
+    def start(self, model: Model, state) -> tuple[TimeData, TimeState]:
+        """Data, and a state of exchangeable rows to start from."""
+        entries = TimedEntries.of(self.begin.rows, self.timeline)
+        data = TimeData(model, entries, self.axis)
         state = state.rotated().astype(np.float64)
-        return TimeState.of(state, self.data, self.grid)
+        return data, TimeState.of(state, data, timescales_for(self.timeline))
 
-    def ascend(self, state, history, max_iter: int) -> TimeState:
-        """Go on from the end of a fit of exchangeable rows."""
-        last = history.descent().loss_curve[-1]
-        given = self.data, self.start(state), history
-        return ascend_in_time(*given, first_value=last, max_iter=max_iter)
+    def ascend(self, model: Model, history, max_iter: int) -> tuple[Descent, float]:
+        """Go on from the end of a fit of exchangeable rows.
 
-    def fitted_at(self, state) -> TimeModel:
+        Returns the descent, and how much wider deviations must be.
+        """
+        descent, history.more_follows = history.descent(), False
+        data, start = self.start(model, descent.state)
+        ascend_in_time(
+            data,
+            start,
+            history,
+            first_value=descent.loss_curve[-1],
+            max_iter=max_iter - descent.n_iter,
+        )
+        descent = history.descent()
+        if not isinstance(descent.state, TimeState):  # no sweep was left
+            return descent, 1.0
+        return descent, self.widening(data, descent.state)
+
+    def widening(self, data: TimeData, state: TimeState) -> float:
+        """Learn how much wider deviations must be; see `hidden_gaps`."""
+        rows = data.entries.rows
+        hidden = hidden_entries(rows, self.timeline)
+        if np.count_nonzero(hidden) < MIN_ENTRIES:
+            return 1.0
+        known = data.entries.by_columns(~hidden)
+        state = replace(state, residual=state.residual[known])
+        begin = self.begin._replace(rows=without(rows, hidden))
+        model = begin.model(data.model.dtype)
+        data = TimeData(model, TimedEntries.of(begin.rows, self.timeline), self.axis)
+        for _ in range(N_SWEEPS_AGAIN):
+            state, _ = sweep(data, state, learn_columns=True)
+        order = np.arange(len(self.timeline.order))
+        timeline = self.timeline._replace(order=order)
+        fitted = self._replace(timeline=timeline).fitted_at(model, state)
+        at = rows.row_numbers[hidden], rows.indices[hidden]
+        matrix = ObservedMatrix(begin.rows, 0.0)
+        x, variances = fitted.predict(matrix, *at, with_variances=True)
+        return widening_of(x - rows.values[hidden], variances)
+
+    def fitted_at(self, model: Model, state, widening: float = 1.0) -> TimeModel:
         """Make the fitted model of a state, of exchangeable rows or of rows in time."""
-        if not isinstance(state, TimeState):
-            state = self.start(state)
-        model: Model = self.data.model
-        base = VariationalModel.of(model, state, self.feature_map, self.weight)
-        return TimeModel.of(base, state, self.seasons, self.data.axis)
+        in_time = isinstance(state, TimeState)
+        state = state if in_time else state.rotated()
+        base = VariationalModel.of(model, state, self.begin.feature_map, self.weight)
+        if in_time:
+            fitted = TimeModel.of(base, state, self.seasons, self.axis)
+        else:
+            fitted = TimeModel.of_exchangeable(base, state.W)
+        return fitted._replace(widening=widening, timeline=self.timeline)
 
 
 def refuse_diagonal_covariances(shape, rank: int, biases):

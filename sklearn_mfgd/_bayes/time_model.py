@@ -54,6 +54,16 @@ class TimeModel(NamedTuple):
             fitted_W=state.W,
         )
 
+    @classmethod
+    def of_exchangeable(cls, base, W):
+        """Make one of a fit that has not come to the times yet."""
+        n, q = len(base.means), W.shape[1]
+        nothing = np.zeros((0, q))
+        base = base._replace(slopes=nothing)
+        of_rows, of_columns = np.zeros(q), np.zeros(n)
+        given = of_rows, nothing, Seasons.none(), of_rows, of_columns, of_columns
+        return cls(base, *given, widening=1.0, fitted_W=W)
+
     @property
     def rank(self):
         """Number of factors."""

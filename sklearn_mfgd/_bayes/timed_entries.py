@@ -15,12 +15,24 @@ class TimedEntries(NamedTuple):
 
     rows: Rows  # float64
     columns: ProcessProblem
+    order: np.ndarray  # number by rows of each entry by columns
 
     @classmethod
     def of(cls, rows: Rows, timeline: Timeline) -> "TimedEntries":
         """Sort entries by columns; the rows are in the order of the timeline."""
-        by_columns = rows.astype(np.float64).transpose()
-        of_entries, n = by_columns.indices, rows.shape[1]
+        rows, n = rows.astype(np.float64), rows.shape[1]
+        # Numbers of entries are exact in float64.
+        numbers = np.arange(rows.indices.size, dtype=np.float64)
+        numbered = rows._replace(values=numbers, weights=None).transpose()
+        order = numbered.values.astype(np.intp)
+        by_columns = Rows(
+            numbered.indptr,
+            numbered.indices,
+            rows.values[order],
+            None if rows.weights is None else rows.weights[order],
+            rows.shape[0],
+        )
+        of_entries = by_columns.indices
         column = np.repeat(np.arange(n), np.diff(by_columns.indptr))
         series, gaps = timeline.series[of_entries], np.full(of_entries.size, np.inf)
         follows = (series[1:] == series[:-1]) & (column[1:] == column[:-1])
@@ -29,7 +41,7 @@ class TimedEntries(NamedTuple):
         columns = ProcessProblem(
             by_columns.indptr, of_entries, by_columns.values, by_columns.weights, gaps
         )
-        return cls(rows.astype(np.float64), columns)
+        return cls(rows, columns, order)
 
     @property
     def counts(self) -> np.ndarray:
@@ -38,7 +50,13 @@ class TimedEntries(NamedTuple):
 
     def by_rows(self, values) -> np.ndarray:
         """Values of entries in the order of rows, given in that of columns."""
-        return self._by_columns(values).transpose().values
+        by_rows = np.empty_like(values)
+        by_rows[self.order] = values
+        return by_rows
+
+    def by_columns(self, values) -> np.ndarray:
+        """Values of entries in the order of columns, given in that of rows."""
+        return values[self.order]
 
     def errors(self, W, H, biases) -> np.ndarray:
         """Entries less their approximation, in the order of columns."""

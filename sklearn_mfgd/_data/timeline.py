@@ -15,6 +15,10 @@ class Timeline(NamedTuple):
     times: np.ndarray  # float64; dates are seconds since 1970-01-01 UTC
     gaps: np.ndarray  # float64: time since the row before; inf where a series starts
     has_dates: bool
+    # Where some rows were left out: places of the others among all, sorted, and how
+    # many these were.
+    places: np.ndarray | None = None
+    n_all: int | None = None
 
     @classmethod
     def of(cls, times: Any, groups: Any, n_rows: int) -> Self | None:
@@ -63,7 +67,14 @@ class Timeline(NamedTuple):
         gaps = np.add.reduceat(self.gaps[: after_last[-1]], after_last[:-1])
         new_numbers = np.cumsum(is_kept) - 1
         order = new_numbers[self.order[places]]
-        return type(self)(order, self.times[places], gaps, self.has_dates)
+        return type(self)(
+            order,
+            self.times[places],
+            gaps,
+            self.has_dates,
+            places if self.places is None else self.places[places],
+            len(self.order) if self.n_all is None else self.n_all,
+        )
 
     def restore(self, sorted_rows: np.ndarray) -> np.ndarray:
         """Put the rows of an array back from the order here to that of X."""

@@ -164,7 +164,7 @@ INLINE TARGET void NAME(likelihoods)(const process_problem *of, int64_t j, int64
     int64_t at = j * of->n_candidates + first;
     double timescales[LANES], ratios[LANES], products[LANES], log_dets[LANES], squares[LANES];
     persistence_cache cache;
-    clear(&cache);
+    clear_cache(&cache);
     for (int64_t c = 0; c < LANES; c++) {
         timescales[c] = c < n ? of->timescales[at + c] : 0;
         ratios[c] = c < n ? of->ratios[at + c] : 0;
@@ -219,7 +219,7 @@ TARGET static void NAME(process_means)(const process_problem *of, int64_t start,
         double *phis = work, *predicted = phis + n;
         double ratio = of->ratios[j], mean = 0, variance = ratio;
         persistence_cache cache;
-        clear(&cache);
+        clear_cache(&cache);
         for (int64_t k = 0; k < n; k++) {
             double phi = *find_persistence(&cache, gaps[k], of->timescales + j, 1);
             double weight = weights ? weights[k] : 1;
@@ -273,7 +273,7 @@ TARGET static void NAME(whitened_products)(const process_problem *of, int64_t st
     for (int64_t j = start; j < stop; j++) {
         double ratio = of->ratios[j], variance = ratio;
         persistence_cache cache;
-        clear(&cache);
+        clear_cache(&cache);
         memset(system, 0, (size_t)(ld * ld + ld) * sizeof(double)); /* and the mean */
         for (int64_t first = of->indptr[j]; first < of->indptr[j + 1]; first += chunk) {
             int64_t n = of->indptr[j + 1] - first;

@@ -35,6 +35,7 @@ def nothing_after(q: int) -> tuple[np.ndarray, np.ndarray]:
 
 def filter_states(problem: ChainProblem, message) -> Filtered:
     """Eliminate rows from the first on; `message` is updated to the row after them."""
+    problem = ChainProblem(*_contiguous(*problem))
     m, q = problem.targets.shape
     conditionals, targets = np.empty((m, q * (q + 1) // 2)), np.empty((m, q))
     given, log_det = (problem, message, conditionals, targets), 0.0
@@ -50,6 +51,7 @@ def smooth_states(
     problem: ChainProblem, filtered: Filtered, after, *, with_covariances=True
 ) -> SmoothedStates:
     """Go back from the last row; `after` is updated to the first one."""
+    problem = ChainProblem(None, *_contiguous(*problem[1:]))
     m, q = problem.targets.shape
     size = q * (q + 1) // 2
     out = SmoothedStates(np.empty((m, q)), None, None)
@@ -63,6 +65,7 @@ def smooth_states(
 
 def filter_means(problem: ChainProblem, filtered: Filtered, message) -> Filtered:
     """Eliminate rows with other targets; `message` is that of `filter_states`."""
+    problem = ChainProblem(None, *_contiguous(*problem[1:]))
     m, q = problem.targets.shape
     targets = np.empty((m, q))
     given = problem, message[1], filtered.conditionals, targets
@@ -109,7 +112,10 @@ def _share_columns(name, given, cost_of_entry):
 
 
 def _contiguous(*arrays):
-    return [np.ascontiguousarray(array, np.float64) for array in arrays]
+    return [
+        None if array is None else np.ascontiguousarray(array, np.float64)
+        for array in arrays
+    ]
 
 
 def _stretches(m, cost_of_row):
