@@ -12,7 +12,7 @@ In the end two days are forecast.
 # The data
 # --------
 #
-# Six pollutants at 12 stations of Beijing, hour by hour, from November 2013 to February
+# Six pollutants at 12 stations of Beijing, hour by hour, from December 2013 to February
 # 2014: 72 columns with real gaps of their own, which stay missing throughout. The
 # weather is left out, as stations share its instruments.
 
@@ -29,7 +29,7 @@ from sklearn_mfgd.plotting import GapDisplay
 POLLUTANTS = ["PM2.5", "PM10", "SO2", "NO2", "CO", "O3"]
 
 air = load_beijing_air()
-winter = air.times >= np.datetime64("2013-11-01")
+winter = air.times >= np.datetime64("2013-12-01")
 names = [
     f"{station} {pollutant}" for pollutant in POLLUTANTS for station in air.stations
 ]
@@ -113,8 +113,8 @@ print(f"all fits took {perf_counter() - start:.0f} s")
 
 # %%
 # Interpolation is good at single readings and at blackouts, where the hours before and
-# after are known, and useless where a whole day is missing. Factors without times see
-# nothing but the row: they fill a whole day well from the other stations, and in a
+# after are known, and of little use where a whole day is missing. Factors without times
+# see nothing but the row: they fill a whole day well from the other stations, and in a
 # blackout all they have is the mean of the column. With times the imputer knows both,
 # and has the least error for single readings and blackouts. Whole days it fills about
 # as well as without times: the other stations have told it already what they can, and
