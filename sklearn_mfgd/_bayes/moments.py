@@ -97,14 +97,16 @@ def moments_of(means, covariances, biased: bool) -> np.ndarray:
     """Moments of columns of which mean and packed covariance of [h, c] are known."""
     n, q = means.shape
     rank = q - biased
-    a, b = np.tril_indices(q)
-    products = covariances + means[:, a] * means[:, b]
     moments = np.ones((n, packed_size(rank, biased)), means.dtype)
+    for k in range(rank):
+        of = slice(n_pairs(k), n_pairs(k + 1))
+        np.multiply(means[:, k, None], means[:, : k + 1], out=moments[:, of])
     pairs = n_pairs(rank)
-    moments[:, :pairs] = products[:, :pairs]
+    moments[:, :pairs] += covariances[:, :pairs]
     moments[:, pairs : pairs + rank] = means[:, :rank]
     if biased:
-        moments[:, -(rank + 2) : -2] = products[:, pairs:-1]
+        products = covariances[:, pairs:] + means[:, -1:] * means
+        moments[:, -(rank + 2) : -2] = products[:, :-1]
         moments[:, -2], moments[:, -1] = means[:, -1], products[:, -1]
     return moments
 

@@ -36,6 +36,30 @@ CHOICE_COUNT = 1.0
 COARSE_STEP = 2
 
 
+class Spread(NamedTuple):
+    """What covariances add to the expected squared errors of each column, (n,)."""
+
+    of_rows: np.ndarray  # sum of h' S h, S the covariance of a row, and of its bias
+    of_column: np.ndarray  # sum of E[g' V g], V the covariance of the column
+    of_prior: np.ndarray  # trace of Lambda V
+    n_coefficients: int  # of a column
+
+    def best_noise(self, squares, counts, noise: Noise):
+        """Precision of the noise for each candidate, and the ELBO that it has then.
+
+        A column with less noise is better known: if alpha changes to alpha', V changes
+        to V alpha / alpha', so that alpha' has a quadratic equation.
+        """
+        alpha, scale = noise.alpha[:, None], len(noise.alpha) / noise.alpha.sum()
+        errors = squares + self.of_rows[:, None] + noise.dof * scale
+        free = (counts + noise.dof - self.n_coefficients)[:, None]
+        of_prior = alpha * self.of_prior[:, None]
+        root = np.sqrt(free**2 + 4 * errors * of_prior)
+        best = (free + root) / (2 * errors)
+        values = free * np.log(best) - best * errors - of_prior / best
+        return best, 0.5 * values
+
+
 class Choice(NamedTuple):
     """Timescale and ratio of each column, as numbers of the grid."""
 
@@ -55,9 +79,10 @@ class ResidualProcess:
 
     @classmethod
     def none(cls, n: int, grid) -> "ResidualProcess":
-        """No process in any of n columns."""
-        process = cls(Choice(*np.zeros((2, n), int)), grid, 0.0, *np.zeros((2, 0)))
-        return process.with_probabilities()
+        """No process in any of n columns yet, which is as likely as each of a kind."""
+        choice, lengths = Choice(*np.zeros((2, n), int)), (len(grid) - 1, len(RATIOS))
+        even = [np.full(length, -np.log(length)) for length in lengths]
+        return cls(choice, grid, -np.log1p(np.prod(lengths)), *even)
 
     @property
     def timescales(self) -> np.ndarray:
@@ -69,27 +94,27 @@ class ResidualProcess:
         """Variance of each residual over that of the noise, (n,)."""
         return np.where(self.choice.timescale > 0, RATIOS[self.choice.ratio], 0.0)
 
-    def update(self, problem: ProcessProblem, counts, variances, noise: Noise):
-        """Choose the process of largest ELBO for each column; the noise follows.
+    def update(self, problem: ProcessProblem, counts, spread: "Spread", noise: Noise):
+        """Choose the process of largest ELBO for each column, with its noise.
 
-        The values of `problem` are the errors e; `variances` are the v of the columns.
+        The values of `problem` are the errors e. Returns the process, the factors by
+        which covariances of columns change, whitened squares, and log determinants.
         """
         candidates = self._candidates()
         timescales = self.grid[candidates.timescale]
         ratios = np.where(candidates.timescale > 0, RATIOS[candidates.ratio], 0.0)
         log_dets, squares = chains.process_likelihoods(problem, timescales, ratios)
-        squares += variances[:, None]
-        if noise.dof:  # alpha is that of largest ELBO, see `noise`
-            scale = len(noise.alpha) / noise.alpha.sum()
-            known = counts + noise.dof
-            costs = known[:, None] * np.log(squares + noise.dof * scale)
-        else:
-            costs = noise.alpha[:, None] * squares
-        values = self._log_probability(candidates) - 0.5 * (costs + log_dets)
+        alpha = noise.alpha[:, None]
+        if noise.dof:
+            new_alpha, values = spread.best_noise(squares, counts, noise)
+        else:  # one noise of all columns, which waits for their processes
+            new_alpha, values = alpha, -0.5 * alpha * squares
+        values = values + self._log_probability(candidates) - 0.5 * log_dets
         best = np.arange(len(counts)), values.argmax(axis=1)
         choice = Choice(candidates.timescale[best], candidates.ratio[best])
+        shrunk = (alpha / new_alpha)[best] if noise.dof else np.ones(len(counts))
         found = replace(self, choice=choice)
-        return found, squares[best], float(log_dets[best].sum())
+        return found, shrunk, squares[best], float(log_dets[best].sum())
 
     def with_probabilities(self) -> "ResidualProcess":
         """The same with the probabilities of largest ELBO, given the choices."""

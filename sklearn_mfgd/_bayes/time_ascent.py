@@ -20,7 +20,7 @@ from .model import Model
 from .moments import diagonal, moments_of, n_pairs, total, unpack
 from .noise import Noise
 from .priors import Prior
-from .residual_process import ResidualProcess
+from .residual_process import ResidualProcess, Spread
 from .side import SideStatistics, update_side
 from .smoothing import filter_rows, row_targets, smoothed
 from .time_axis import TimeAxis
@@ -29,7 +29,7 @@ from .timed_entries import TimedEntries
 # Sweeps in which columns stay as the exchangeable fit has them, and others. More sweeps
 # fit columns to chance correlations of slow residuals: their errors of hidden entries
 # grow again, above all where whole days of a column are missing.
-ROW_SWEEPS, COLUMN_SWEEPS = 3, 3
+ROW_SWEEPS, COLUMN_SWEEPS = 2, 3
 N_TIME_SWEEPS = ROW_SWEEPS + COLUMN_SWEEPS
 
 # Candidates for the variance of a factor over that of its posterior mean's noise, and
@@ -157,13 +157,19 @@ def sweep(data: TimeData, state: TimeState, *, learn_columns: bool):
     columns, biases = state.columns, model.biases
     errors = data.entries.errors(W, columns.means, biases)
     problem = data.entries.columns._replace(values=errors)
-    variances = _variances_of_errors(data, update, columns, errors)
-    residuals, squares, log_det = state.residuals.update(
-        problem, model.counts, variances, state.noise
+    spread = _spread(data, update, columns, errors, state.column_prior)
+    residuals, factors, squares, log_det = state.residuals.update(
+        problem, model.counts, spread, state.noise
     )
+    columns, log_det_columns = columns, state.column_log_det
+    if not (factors == 1).all():
+        covariances = columns.covariances * factors[:, None]
+        columns = FullCovariance.of(columns.means, covariances, columns.biased)
+        log_det_columns += columns.means.shape[1] * float(np.log(factors).sum())
+    squares = squares + spread.of_rows + spread.of_column * factors
     noise = state.noise.update(model.counts, squares, model.dtype)
     residual, _ = chains.process_means(problem, residuals.timescales, residuals.ratios)
-    statistics = _column_statistics(columns, state.column_log_det)
+    statistics = _column_statistics(columns, log_det_columns)
     column_prior = state.column_prior.update(statistics)
     residuals = residuals.with_probabilities()
     value += noise.elbo(model.counts, squares) - 0.5 * log_det
@@ -171,6 +177,8 @@ def sweep(data: TimeData, state: TimeState, *, learn_columns: bool):
     state = replace(
         state,
         W=W,
+        columns=columns,
+        column_log_det=log_det_columns,
         row_prior=row_prior,
         column_prior=column_prior,
         noise=noise,
@@ -284,23 +292,23 @@ def _column_targets(data, update):
     return data.entries.target_sums(np.insert(means, rank, 1.0, axis=1))
 
 
-def _variances_of_errors(data, update, columns, errors):
-    """Sum of E[e^2], less that of the squared errors of means, of each column."""
+def _spread(data, update, columns, errors, column_prior):
+    """What covariances add to the expected squared errors of the columns."""
     model, (A, z) = data.model, (update.systems, columns.means)
     biases, targets = model.biases, _column_targets(data, update)
-    rank = z.shape[1] - biases.column
-    a, b = np.tril_indices(z.shape[1])
-    second = columns.covariances + z[:, a] * z[:, b]
-    second *= np.where(a == b, 1.0, 2.0)
-    squares = np.einsum("jk,jk->j", A[:, : n_pairs(z.shape[1])], second)
-    squares -= 2 * np.einsum("jk,jk->j", targets[:, : z.shape[1]], z)
+    q = z.shape[1]
+    rank, (a, b) = q - biases.column, np.tril_indices(q)
+    weighted = A[:, : n_pairs(q)] * np.where(a == b, 1.0, 2.0)
+    of_column = np.einsum("jk,jk->j", weighted, columns.covariances)
+    squares = model.squares + np.einsum("jk,jk->j", weighted, z[:, a] * z[:, b])
+    squares -= 2 * np.einsum("jk,jk->j", targets[:, :q], z)
     if biases.row:  # w b, b and b^2 are last
         with_bias = A[:, n_pairs(rank + 1) :]
-        squares += 2 * np.einsum("jk,jk->j", with_bias[:, : z.shape[1]], z)
+        squares += 2 * np.einsum("jk,jk->j", with_bias[:, :q], z)
         squares += with_bias[:, -1] - 2 * targets[:, -1]
-    squares += model.squares
-    of_means = data.entries.sum_by_columns(errors**2)
-    return np.maximum(squares - of_means, 0.0)
+    of_rows = np.maximum(squares - data.entries.sum_by_columns(errors**2), 0.0)
+    of_prior = columns.variances @ column_prior.precision
+    return Spread(of_rows, of_column, of_prior, q)
 
 
 def _column_statistics(columns, log_det):

@@ -29,7 +29,7 @@ from .time_axis import TimeAxis
 from .timed_entries import TimedEntries
 
 # Conjugate gradients end when a step changes the means by less than this share.
-TOL, MAX_STEPS = 1e-4, 60
+TOL, MAX_STEPS = 1e-3, 60
 
 # Numbers in an array of all times of some columns.
 MAX_DENSE = 2**22
