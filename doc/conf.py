@@ -42,6 +42,7 @@ html_sidebars = {
         "install",
         "user_guide",
         "nothing_to_tune",
+        "rows_in_time",
         "performance",
         "choosing_an_imputer",
         "coming_from",

@@ -12,12 +12,14 @@ from scipy.stats import norm
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
+from sklearn.utils import Bunch
 
 from sklearn_mfgd import GradientMF, MaskedGradientMF, MFImputer
 from sklearn_mfgd.model_selection import train_test_split_entries
 from sklearn_mfgd.plotting import (
     CalibrationDisplay,
     FactorDisplay,
+    GapDisplay,
     LossCurveDisplay,
     MatrixDisplay,
 )
@@ -429,6 +431,170 @@ def test_several_curves_share_one_diagonal():
 def test_predictions_that_are_refused(std, levels, message):
     with pytest.raises(ValueError, match=message):
         CalibrationDisplay.from_predictions([0], [0], std, levels=levels)
+
+
+# Gaps
+
+
+@pytest.fixture(scope="module")
+def series():
+    """Return hourly rows in random order, with a gap of six hours in all columns."""
+    rng = np.random.RandomState(0)
+    hours = rng.permutation(120)
+    waves = np.sin(hours[:, None] / np.array([5.0, 9.0]))
+    truth = waves @ rng.standard_normal((2, 6)) + 0.1 * rng.standard_normal((120, 6))
+    X = np.where(((hours >= 40) & (hours < 46))[:, None], np.nan, truth)
+    return Bunch(X=X, truth=truth, times=np.datetime64("2024-03-01T00") + hours)
+
+
+@pytest.fixture(scope="module")
+def imputer(series):
+    return MFImputer(3).fit(series.X, times=series.times)
+
+
+def hours_of(line):
+    """Return hours since the first of March at which an artist has values."""
+    x, y = line.get_data()
+    hours = (x - np.datetime64("2024-03-01")) / np.timedelta64(1, "h")
+    return hours[~np.isnan(y)]
+
+
+def test_a_gap_shows_dots_beside_it_and_a_line_with_its_band_through_it(
+    imputer, series
+):
+    given = {"times": series.times, "truth": series.truth[:, 1]}
+    display = GapDisplay.from_estimator(imputer, series.X, 1, **given)
+    by_time = np.argsort(series.times)
+    gap = slice(40, 46)
+    hours = np.arange(120.0)
+    assert_array_equal(hours_of(display.points_), np.delete(hours, gap))
+    assert_array_equal(hours_of(display.truth_), hours[gap])
+    assert_array_equal(hours_of(display.line_), np.arange(39, 47))
+    sorted_truth = series.truth[by_time, 1]
+    assert_array_equal(display.points_.get_ydata()[:40], sorted_truth[:40])
+    assert_array_equal(display.truth_.get_ydata()[gap], sorted_truth[gap])
+    filled, std = (
+        each[by_time, 1]
+        for each in imputer.impute(series.X, times=series.times, return_std=True)
+    )
+    assert_array_equal(display.line_.get_ydata()[39:47], filled[39:47])
+    # The band has a width in the gap only, and ends at the observed values.
+    (outline,) = display.band_.get_paths()
+    edges = np.concatenate([filled - 1.96 * std, filled + 1.96 * std]).reshape(2, -1)
+    assert (std[gap] > 0).all()
+    assert_allclose(np.unique(outline.vertices[:, 1]), np.unique(edges[:, 39:47]))
+
+
+@pytest.mark.parametrize("reach", ["array", "index", "column"])
+def test_times_may_be_in_the_table_itself(imputer, series, reach):
+    frame = pd.DataFrame(series.X).add_prefix("c")
+    if reach == "array":
+        options, given = {}, {"times": series.times}
+    elif reach == "index":
+        options, given = {"time": "index"}, {}
+        frame.index = pd.DatetimeIndex(series.times)
+    else:
+        options, given = {"time": "when"}, {}
+        frame.insert(0, "when", series.times)
+    fitted = MFImputer(3, **options).fit(frame, **given)
+    display = GapDisplay.from_estimator(fitted, frame, "c1", **given)
+    expected = GapDisplay.from_estimator(imputer, series.X, 1, times=series.times)
+    assert_array_equal(display.times, expected.times)
+    assert_array_equal(display.observed, expected.observed)
+    assert_allclose(display.imputed, expected.imputed)
+    assert_allclose(display.std, expected.std)
+    assert display.ax_.get_ylabel() == "c1"
+    assert expected.ax_.get_ylabel() == "column 1"
+
+
+def test_start_is_shown_and_stop_is_not(imputer, series):
+    given = {"start": "2024-03-02T12:00", "stop": np.datetime64("2024-03-03")}
+    given["times"] = series.times
+    display = GapDisplay.from_estimator(imputer, series.X, 0, **given)
+    expected = np.arange("2024-03-02T12", "2024-03-03T00", dtype="datetime64[h]")
+    assert_array_equal(display.times, expected)
+
+
+def test_one_of_several_series_is_drawn():
+    times, groups = np.tile(np.arange(40.0), 2), np.repeat(["a", "b"], 40)
+    rng = np.random.RandomState(0)
+    wave = np.sin(times / 5) * np.where(groups == "a", 1, -1)
+    truth = np.outer(wave, [1, 2, 3]) + 0.1 * rng.standard_normal((80, 3))
+    X = truth.copy()
+    X[48] = np.nan
+    given = {"times": times, "groups": groups}
+    imputer = MFImputer(1).fit(X, **given)
+    display = GapDisplay.from_estimator(
+        imputer, X, 2, group="b", truth=truth[:, 2], **given
+    )
+    assert_array_equal(display.times, np.arange(40.0))
+    assert_array_equal(display.observed, X[40:, 2])
+    assert_array_equal(display.truth, truth[40:, 2])
+    # Series "a" has another value at that time, and does not count.
+    assert display.imputed[8] == imputer.impute(X, **given)[48, 2]
+    assert abs(display.imputed[8] - truth[48, 2]) < 0.5
+
+
+def test_a_fit_without_times_is_drawn_over_the_times_that_are_given(series):
+    fitted = MFImputer(3).fit(series.X)
+    display = GapDisplay.from_estimator(fitted, series.X, 0, times=series.times)
+    by_time = np.argsort(series.times)
+    assert_array_equal(display.imputed, fitted.transform(series.X)[by_time, 0])
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_columns_after_an_empty_one_are_drawn_by_their_own_numbers(series, keep):
+    X = np.insert(series.X, 1, np.nan, axis=1)
+    fitted = MFImputer(3, keep_empty_features=keep).fit(X, times=series.times)
+    given = {"times": series.times}
+    display = GapDisplay.from_estimator(fitted, X, 2, **given)
+    filled = fitted.impute(X, **given)[:, 2 if keep else 1]
+    assert_array_equal(display.imputed, filled[np.argsort(series.times)])
+    if keep:  # nothing is known of it: no band, and no error
+        empty = GapDisplay.from_estimator(fitted, X, 1, **given)
+        assert np.isinf(empty.std).all()
+        assert not empty.band_.get_paths()
+    else:
+        with pytest.raises(ValueError, match="column=1 had no value in fit"):
+            GapDisplay.from_estimator(fitted, X, 1, **given)
+
+
+def test_a_gap_at_either_end_has_no_line_beyond_it():
+    observed = [np.nan, 1.0, 2.0, 3.0, np.nan]
+    display = GapDisplay.from_predictions(range(5), observed, [5.0, 0, 0, 0, 6.0])
+    assert_array_equal(display.line_.get_ydata(), [5, 1, np.nan, 3, 6])
+    assert display.band_ is None
+    assert display.truth_ is None
+
+
+def test_markers_of_missing_values_are_not_drawn_as_values(series):
+    X = np.where(np.isnan(series.X), -99.0, series.X)
+    fitted = MFImputer(3, missing_values=-99.0).fit(X, times=series.times)
+    display = GapDisplay.from_estimator(fitted, X, 0, times=series.times)
+    assert np.isnan(display.observed).sum() == 6
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"column": 6}, "column must be a number below 6; got 6"),
+        ({"column": "c1"}, "column must be a number below 6; got 'c1'"),
+        ({"times": None}, "times must be given"),
+        ({"group": "a"}, "group='a' needs groups"),
+        ({"groups": np.arange(120) % 2}, "several series: say with group= which"),
+        ({"groups": np.zeros(120), "group": 1}, "group=1 is none of the labels"),
+        ({"start": 3.0}, "start must be a date, as times are; got 3.0"),
+        ({"stop": "noon"}, "stop must be a date, as times are; got 'noon'"),
+        ({"start": "2025-01-01"}, "nothing to draw between start and stop"),
+        ({"truth": [1.0, 2.0]}, r"truth must have shape \(120,\); got the shape \(2,"),
+        ({"estimator": SimpleImputer()}, "draws a fitted MFImputer; got SimpleImputer"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
+)
+def test_gaps_that_are_refused(imputer, series, options, message):
+    given = {"estimator": imputer, "X": series.X, "column": 0, "times": series.times}
+    with pytest.raises(ValueError, match=message):
+        GapDisplay.from_estimator(**given | options)
 
 
 @pytest.mark.slow

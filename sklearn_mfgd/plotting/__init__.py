@@ -1,11 +1,18 @@
-"""Pictures of matrices, fits and factors, in the manner of scikit-learn's displays.
+"""Pictures of matrices, fits, factors and gaps, in the manner of scikit-learn's displays.
 
 They need matplotlib, which is imported when something is drawn.
 """
 
 from ._calibration import CalibrationDisplay
 from ._factors import FactorDisplay
+from ._gaps import GapDisplay
 from ._loss_curve import LossCurveDisplay
 from ._matrix import MatrixDisplay
 
-__all__ = ["CalibrationDisplay", "FactorDisplay", "LossCurveDisplay", "MatrixDisplay"]
+__all__ = [
+    "CalibrationDisplay",
+    "FactorDisplay",
+    "GapDisplay",
+    "LossCurveDisplay",
+    "MatrixDisplay",
+]
