@@ -73,10 +73,8 @@ class TimedFit(NamedTuple):
     def widening(self, rows: Rows, hidden, state: TimeState, dtype) -> float:
         """Learn how much wider deviations must be; see `hidden_gaps`."""
         begin = self.begin._replace(rows=without(rows, hidden))
-        at, values = (
-            (rows.row_numbers[hidden], rows.indices[hidden]),
-            rows.values[hidden],
-        )
+        at = rows.row_numbers[hidden], rows.indices[hidden]
+        values = rows.values[hidden]
         model = begin.model(dtype)
         data = TimeData(model, TimedEntries.of(begin.rows, self.timeline), self.axis)
         for _ in range(N_SWEEPS_AGAIN):
@@ -87,7 +85,7 @@ class TimedFit(NamedTuple):
         fitted = self._replace(timeline=timeline).fitted_at(model, state)
         matrix = ObservedMatrix(begin.rows, 0.0)
         x, variances = fitted.predict(matrix, *at, with_variances=True)
-        return widening_of(x - values[hidden], variances)
+        return widening_of(x - values, variances)
 
     def fitted_at(self, model: Model, state, widening: float = 1.0) -> TimeModel:
         """Make the fitted model of a state, of exchangeable rows or of rows in time."""

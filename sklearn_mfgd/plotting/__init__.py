@@ -1,4 +1,4 @@
-"""Pictures of matrices, fits, factors and gaps, in the manner of scikit-learn's displays.
+"""Pictures of matrices, fits, factors and gaps, like scikit-learn's displays.
 
 They need matplotlib, which is imported when something is drawn.
 """
