@@ -1,5 +1,6 @@
 """A fit that learns what regularizes it: start, coordinate ascent, samples."""
 
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -82,7 +83,10 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor, timeline=None
                 model = begin.model(np.float64)
                 state = descent.state.astype(np.float64)
         if timed is not None and not history.stopped:
-            descent, widening = timed.ascend(model, history, parameters.max_iter)
+            del state, unpruned
+            descent = timed.ascend(model, history, parameters.max_iter)
+            model = replace(model, data=None)  # to learn again needs the room
+            widening = timed.widening(descent.state, model.dtype)
             return fitted_at(descent, widening), descent
         fitted = fitted_at(descent)
         if parameters.n_draws == 0:

@@ -55,7 +55,7 @@ class TimeState:
     column_prior: Prior
     noise: Noise
     residuals: ResidualProcess
-    residual: np.ndarray  # (n_entries,), posterior means in the order of columns
+    residual: np.ndarray | None  # (n_entries,), means in the order of columns
     column_log_det: float
 
     @property
@@ -93,7 +93,7 @@ class TimeState:
             state.column_prior,
             state.noise,
             ResidualProcess.none(len(state.H), grid),
-            np.zeros(len(data.entries.columns.values)),
+            None,
             float(np.linalg.slogdet(covariances)[1].sum()),
         )
 
@@ -166,7 +166,9 @@ def sweep(data: TimeData, state: TimeState, *, learn_columns: bool):
         log_det_columns += columns.means.shape[1] * float(np.log(factors).sum())
     squares = squares + spread.of_rows + spread.of_column * factors
     noise = state.noise.update(model.counts, squares, model.dtype)
-    residual, _ = chains.process_means(problem, residuals.timescales, residuals.ratios)
+    processes, residual = (residuals.timescales, residuals.ratios), None
+    if residuals.ratios.any():
+        residual, _ = chains.process_means(problem, *processes)
     statistics = _column_statistics(columns, log_det_columns)
     column_prior = state.column_prior.update(statistics)
     residuals = residuals.with_probabilities()
@@ -193,9 +195,7 @@ def update_rows(data: TimeData, state: TimeState, *, with_covariances) -> _RowsU
     regressors = state.columns.regressors(state.alpha, model.dtype)
     moments, linear, sum_of_moments = regressors
     linear = linear.astype(np.float64, copy=False)
-    rows = data.entries.rows
-    if state.residuals.ratios.any():
-        rows = rows._replace(values=rows.values - data.entries.by_rows(state.residual))
+    rows = data.entries.rows_less(state.residual)
     targets = row_targets(rows, linear, rank, biases)
     systems = (
         (_range_of(block), _in_order(block, moments, sum_of_moments))

@@ -7,7 +7,6 @@ import numpy as np
 
 from .._data.matrix import ObservedMatrix
 from .._data.timeline import Timeline
-from .._kernels.rows import Rows
 from .._optim.loop import Descent
 from .covariance import covariances_are_diagonal
 from .hidden_gaps import MIN_ENTRIES, hidden_entries, widening_of, without
@@ -45,11 +44,8 @@ class TimedFit(NamedTuple):
         state = state.rotated().astype(np.float64)
         return data, TimeState.of(state, data, timescales_for(self.timeline))
 
-    def ascend(self, model: Model, history, max_iter: int) -> tuple[Descent, float]:
-        """Go on from the end of a fit of exchangeable rows.
-
-        Returns the descent, and how much wider deviations must be.
-        """
+    def ascend(self, model: Model, history, max_iter: int) -> Descent:
+        """Go on from the end of a fit of exchangeable rows."""
         descent, history.more_follows = history.descent(), False
         data, start = self.start(model, descent.state)
         ascend_in_time(
@@ -59,33 +55,28 @@ class TimedFit(NamedTuple):
             first_value=descent.loss_curve[-1],
             max_iter=max_iter - descent.n_iter,
         )
-        descent = history.descent()
-        rows, state = data.entries.rows, descent.state
+        return history.descent()
+
+    def widening(self, state, dtype) -> float:
+        """Learn how much wider deviations must be; see `hidden_gaps`."""
+        rows = self.begin.rows
         hidden = hidden_entries(rows, self.timeline)
         # No sweep may have been left for rows in time.
         if np.count_nonzero(hidden) < MIN_ENTRIES or not isinstance(state, TimeState):
-            return descent, 1.0
-        known = data.entries.by_columns(~hidden)
-        state = replace(state, residual=state.residual[known])
-        del data, start  # to learn it all again needs the room
-        return descent, self.widening(rows, hidden, state, model.dtype)
-
-    def widening(self, rows: Rows, hidden, state: TimeState, dtype) -> float:
-        """Learn how much wider deviations must be; see `hidden_gaps`."""
+            return 1.0
         begin = self.begin._replace(rows=without(rows, hidden))
-        at = rows.row_numbers[hidden], rows.indices[hidden]
-        values = rows.values[hidden]
         model = begin.model(dtype)
         data = TimeData(model, TimedEntries.of(begin.rows, self.timeline), self.axis)
+        state = replace(state, residual=None)
         for _ in range(N_SWEEPS_AGAIN):
             state, _ = sweep(data, state, learn_columns=True)
         del data
-        order = np.arange(len(self.timeline.order))
-        timeline = self.timeline._replace(order=order)
+        timeline = self.timeline._replace(order=np.arange(len(self.timeline.order)))
         fitted = self._replace(timeline=timeline).fitted_at(model, state)
+        at = rows.row_numbers[hidden], rows.indices[hidden]
         matrix = ObservedMatrix(begin.rows, 0.0)
         x, variances = fitted.predict(matrix, *at, with_variances=True)
-        return widening_of(x - values, variances)
+        return widening_of(x - rows.values[hidden], variances)
 
     def fitted_at(self, model: Model, state, widening: float = 1.0) -> TimeModel:
         """Make the fitted model of a state, of exchangeable rows or of rows in time."""

@@ -62,7 +62,8 @@ class RowsInTime:
 
     def __init__(self, known: KnownColumns, entries: TimedEntries, axis: TimeAxis):
         self.known, self.entries, self.axis = known, entries, axis
-        rank, biases, rows = known.rank, known.biases, entries.rows
+        rank, biases = known.rank, known.biases
+        rows = entries.rows_less(None)
         regressors = known.columns.regressors(known.noise_precision, np.float64)
         moments, self.linear, _ = regressors
         targets = row_targets(rows, self.linear, rank, biases)
@@ -181,7 +182,8 @@ class RowsInTime:
 
     def _targets_of(self, values):
         """What values of the entries add to the right-hand sides of the rows."""
-        rows = self.entries.rows._replace(values=self.entries.by_rows(values))
+        rows = self.entries.rows.astype(np.float64)
+        rows = rows._replace(values=self.entries.by_rows(values))
         return row_targets(rows, self.linear, self.known.rank, self.known.biases)
 
     def _approximation(self, W):

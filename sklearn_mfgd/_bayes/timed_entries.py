@@ -13,27 +13,28 @@ from .._kernels.rows import Rows
 class TimedEntries(NamedTuple):
     """Entries by rows, and by columns with the time since the entry before."""
 
-    rows: Rows  # float64
-    columns: ProcessProblem
+    rows: Rows
+    columns: ProcessProblem  # float64
     order: np.ndarray  # number by rows of each entry by columns
 
     @classmethod
     def of(cls, rows: Rows, timeline: Timeline) -> "TimedEntries":
         """Sort entries by columns; the rows are in the order of the timeline."""
-        rows, n = rows.astype(np.float64), rows.shape[1]
+        n = rows.shape[1]
         # Numbers of entries are exact in float64.
         numbers = np.arange(rows.indices.size, dtype=np.float64)
         numbered = rows._replace(values=numbers, weights=None).transpose()
-        order = numbered.values.astype(np.intp)
+        is_small = rows.indices.size < np.iinfo(np.int32).max
+        order = numbered.values.astype(np.int32 if is_small else np.int64)
         by_columns = Rows(
             numbered.indptr,
             numbered.indices,
-            rows.values[order],
-            None if rows.weights is None else rows.weights[order],
+            rows.values[order].astype(np.float64),
+            None if rows.weights is None else rows.weights[order].astype(np.float64),
             rows.shape[0],
         )
         of_entries = by_columns.indices
-        column = np.repeat(np.arange(n), np.diff(by_columns.indptr))
+        column = np.repeat(np.arange(n, dtype=np.int32), np.diff(by_columns.indptr))
         series, gaps = timeline.series[of_entries], np.full(of_entries.size, np.inf)
         follows = (series[1:] == series[:-1]) & (column[1:] == column[:-1])
         steps = np.diff(timeline.times[of_entries])
@@ -47,6 +48,13 @@ class TimedEntries(NamedTuple):
     def counts(self) -> np.ndarray:
         """Number of entries of each column."""
         return np.diff(self.columns.indptr)
+
+    def rows_less(self, residual) -> Rows:
+        """Rows, double precision, less residuals in the order of columns, or None."""
+        rows = self.rows.astype(np.float64)
+        if residual is None:
+            return rows
+        return rows._replace(values=rows.values - self.by_rows(residual))
 
     def by_rows(self, values) -> np.ndarray:
         """Values of entries in the order of rows, given in that of columns."""
