@@ -92,7 +92,8 @@ class BaseMatrixFactorization(
             If a fixed `eta` makes the objective grow.
         """
         timeline = Timeline.of(times, groups, _num_samples(X))
-        for _ in self._learn(X, y, mask, entry_weight, timeline):
+        in_time = {"times": times, "groups": groups}
+        for _ in self._learn(X, y, mask, entry_weight, timeline, **in_time):
             pass  # row factors, which are not kept
         return self
 
@@ -132,10 +133,10 @@ class BaseMatrixFactorization(
             `components_`, and with row biases (``fit_bias=True``) one more.
         """
         Z: Any = None
+        in_time = {"times": times, "groups": groups}
         timeline = Timeline.of(times, groups, _num_samples(X))
         if timeline is not None:  # rows without entries have neighbours, too
-            for _ in self._learn(X, y, mask, entry_weight, timeline):
-                pass
+            self.fit(X, y, mask=mask, entry_weight=entry_weight, **in_time)
             return self._fold_in(X, mask, entry_weight, timeline)
         with closing(self._learn(X, y, mask, entry_weight)) as blocks:
             for rows, W in blocks:

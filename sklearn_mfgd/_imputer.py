@@ -15,7 +15,7 @@ from ._data.standardize import Standardization
 from ._data.table_weights import weighted_rows
 from ._data.target import check_target
 from ._filling import N_BURN_IN, N_DRAWS, NO_MASK, FillingMixin, check_limits
-from ._imputer_tables import TableMixin, table_in_time
+from ._imputer_tables import TableMixin, is_ordered, table_in_time
 from ._learning import CallbackSupportMixin, begin_tasks
 from ._masked_gradient_mf import MaskedGradientMF
 from ._parameters import CONSTRAINTS, SHARED_PARAMETERS, Data, Solver, default_rank
@@ -339,7 +339,8 @@ class MFImputer(
         )
         varies = standardization.varies
         # Rows in time are sampled as they are imputed.
-        samples = self.sample_posterior and not (timeline and timeline.has_order)
+        in_time = timeline is not None and is_ordered(timeline, missing[:, varies])
+        samples = self.sample_posterior and not in_time
         rank = default_rank(varies, missing) if self.rank == "auto" else self.rank
         model = MaskedGradientMF(
             rank,
@@ -355,7 +356,8 @@ class MFImputer(
             weights = weights[:, varies]
         del missing  # the fit needs the room
         on_sweep = partial(self._on_sweep, tasks, model) if tasks is not None else None
-        for _ in model._learn(Z, None, None, weights, timeline, on_sweep):
+        given = Z, None, None, weights, timeline
+        for _ in model._learn(*given, on_sweep=on_sweep):
             pass  # row factors, which are not kept
         self.factorization_ = model
         if tasks is not None:

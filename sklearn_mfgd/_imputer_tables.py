@@ -29,6 +29,7 @@ class TableMixin:
     missing_values: Any
     factorization_: Any
     n_features_in_: int
+    time: str | None
     _filled: np.ndarray  # columns with values in `fit`
     _standardization: Standardization
 
@@ -88,6 +89,9 @@ class TableMixin:
             The names of the columns that are kept, and of those of `add_indicator`.
         """
         check_is_fitted(self)
+        if input_features is not None and self.time not in (None, "index"):
+            # The column of times is no feature.
+            input_features = [name for name in input_features if name != self.time]
         names = _check_feature_names_in(self, input_features)
         kept = names[self._kept]
         if self.indicator_ is None:
@@ -201,6 +205,11 @@ def table_in_time(X, time, times, groups):
             )
         X, times = _taken_out(X, time)
     return X, Timeline.of(times, groups, _num_samples(X))
+
+
+def is_ordered(timeline, missing):
+    """Whether the times of rows with any value order these."""
+    return timeline.take(np.flatnonzero(~missing.all(axis=1))).has_order
 
 
 def _taken_out(X, time):

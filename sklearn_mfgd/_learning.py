@@ -3,6 +3,7 @@
 import warnings
 from copy import copy
 from functools import partial
+from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -12,6 +13,7 @@ from ._bayes import fit as bayes_fit
 from ._data.observed import warn_if_constant
 from ._data.prepared import PreparedData
 from ._data.target import check_target
+from ._data.units import Units
 from ._kernels.rows import Biases, Rows
 from ._optim import fit as optim_fit
 from ._optim.init import given_factors
@@ -33,19 +35,23 @@ KEYWORDS = "pass it by its name, mask= or entry_weight="
 class LearningMixin(CallbackSupportMixin):
     """Learn a model of observed entries; a subclass says what is observed."""
 
-    def _learn(self, X, y, mask, entry_weight, timeline=None, on_sweep=None):
+    def _learn(
+        self, X, y, mask, entry_weight, timeline=None, *, on_sweep=None, **in_time
+    ):
         """Fit, and yield row indices and row factors, block by block.
 
         An error or Ctrl-C leaves the estimator as it was; so does closing this early.
-        ``on_sweep(descent, attributes)`` is called after each sweep.
+        ``on_sweep(descent, attributes)`` is called after each sweep; `in_time` is what
+        else `fit` was given.
         """
         check_target(y, X, KEYWORDS)
-        tasks = begin_tasks(self, X, y, mask=mask, entry_weight=entry_weight)
+        metadata = {"mask": mask, "entry_weight": entry_weight, **in_time}
+        tasks = begin_tasks(self, X, y, **metadata)
         on_sweep = tasks.advance if tasks is not None else on_sweep
         with all_or_nothing(self):
             check_parameters_together(self)
             data = self._prepare(X, mask, entry_weight)
-            in_time = self._in_time(timeline, data)
+            timing = self._in_time(timeline, data)
             monitor = None
             if self.verbose or on_sweep is not None:
                 monitor = partial(self._monitor, on_sweep, data)
@@ -57,12 +63,12 @@ class LearningMixin(CallbackSupportMixin):
                 start=self._warm_start(data),
                 rng=check_random_state(self.random_state),
                 monitor=monitor,
-                **in_time,
+                **timing,
             )
             self._had_times = timeline is not None
             self._set_fitted(model, descent, data)
             yield from self._row_factors(data)
-            if in_time:
+            if timing:
                 self._model = self._model.at(None)
             if tasks is not None:
                 tasks.end()
@@ -91,10 +97,12 @@ class LearningMixin(CallbackSupportMixin):
         """The argument for a fit of rows in time, or none."""
         if timeline is None:
             return {}
-        check_goes_with_times(self)
         if data.occupied.rows is not None:
             timeline = timeline.take(data.occupied.rows)
-        return {"timeline": timeline} if timeline.has_order else {}
+        if not timeline.has_order:  # rows are exchangeable
+            return {}
+        check_goes_with_times(self)
+        return {"timeline": timeline}
 
     @property
     def _fit_module(self):
@@ -189,6 +197,11 @@ class LearningMixin(CallbackSupportMixin):
 
 class FittedMixin:
     """The attributes of a fitted estimator, in units of X, read from its model."""
+
+    _model: Any
+    _units: Units
+    _centre: float
+    noise: str
 
     @property
     def components_(self) -> np.ndarray:

@@ -91,20 +91,23 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor, timeline=None
         fitted = fitted_at(descent)
         if parameters.n_draws == 0:
             return fitted, descent
-        if (
-            validate is not None
-        ):  # samples are of all entries, with weights of their own
+        if validate is not None:  # samples are of all entries, with their weights
             training, weight = matrix.with_unit_weights()
-        samples = draw(
-            training.rows.astype(unpruned.H.dtype),
-            unpruned.rotated(),
-            biases,
-            (model.row_features, model.column_features),
-            parameters.n_draws,
-            np.random.default_rng(rng.randint(2**31)),
-        )
+        samples = _samples(training, model, unpruned, parameters.n_draws, rng)
         samples = [sample.of_weight(weight).astype(matrix.dtype) for sample in samples]
         return DrawsModel.of(samples, fitted), descent
+
+
+def _samples(training, model, state, n_draws, rng):
+    """Sample the posterior, starting from a state before any factor was dropped."""
+    return draw(
+        training.rows.astype(state.H.dtype),
+        state.rotated(),
+        model.biases,
+        (model.row_features, model.column_features),
+        n_draws,
+        np.random.default_rng(rng.randint(2**31)),
+    )
 
 
 def curve_in_units(curve, units, n_observed):

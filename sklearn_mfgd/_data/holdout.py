@@ -71,8 +71,9 @@ def folds(entries: Entries, n_folds: int = 5) -> Iterator[tuple]:
             columns = np.flatnonzero(~hidden), np.flatnonzero(hidden)
             yield *(entries.take_columns(some) for some in columns), columns
         return
-    # Where a row starts only renames its folds, and each row is folded in by itself.
-    fold_of_entry = np.arange(entries.n_observed) % n_folds
+    indptr = entries.rows.indptr
+    starts = np.repeat(indptr[:-1], np.diff(indptr))
+    fold_of_entry = (np.arange(entries.n_observed) - starts) % n_folds
     for fold in range(n_folds):
         hidden = fold_of_entry == fold
         if hidden.any():
