@@ -692,52 +692,164 @@ def test_the_elbo_never_falls(case):
     assert np.isfinite(last)
 
 
-# Samples
+def test_columns_are_solved_by_generalized_least_squares():
+    """Means given a dense covariance of each residual and noise, as rows are known."""
+    entries, timeline = residual_case(n=6)
+    for biases in BIASES:
+        fit = Fit.of(entries.rows, timeline, biases)
+        state, n = fit.state, 6
+        for _ in range(4):  # residuals come up
+            state, _ = sweep(fit.data, state, learn_columns=False)
+        assert (state.residuals.ratios > 0).any()
+        update = update_rows(fit.data, state, with_covariances=True)
+        found, _ = sweep(fit.data, state, learn_columns=True)
+        W, problem = update.statistics.means, fit.data.entries.columns
+        spread = unpack(update.covariances, W.shape[1])
+        for j in range(n):
+            of = slice(problem.indptr[j], problem.indptr[j + 1])
+            rows, x, s = problem.indices[of], problem.values[of], problem.weights[of]
+            timescale, ratio = (
+                each[j] for each in (state.residuals.timescales, state.residuals.ratios)
+            )
+            C = ratio * correlation(timeline, timescale)[np.ix_(rows, rows)]
+            K = np.linalg.inv(C + np.diag(1 / s))
+            G, y = W[rows, :2], x - (W[rows, 2] if biases.row else 0)
+            if biases.column:
+                G = np.column_stack([G, np.ones(len(rows))])
+            prior = state.column_prior.precision_matrix / state.alpha[j]
+            system, right = G.T @ K @ G + prior, G.T @ K @ y
+            system[:2, :2] += spread[j][:2, :2]
+            if biases.row:
+                right[:2] -= spread[j][2, :2]
+            expected = np.linalg.solve(system, right)
+            assert_allclose(found.columns.means[j], expected, rtol=1e-4, atol=1e-5)
+
+
+# Predictions and samples
+
+
+class Known(NamedTuple):
+    """A model of known columns, and the dense Gaussian of entries, column by column."""
+
+    model: object
+    matrix: object
+    timeline: Timeline
+    mean: np.ndarray  # (3 m,)
+    covariances: tuple  # of factor, residuals and noise
+    observed: np.ndarray  # (3 m,)
+    x: np.ndarray  # (3 m,), zero where missing
+
+    @classmethod
+    def of(cls):
+        rng, times = np.random.default_rng(0), np.array([0, 1, 2, 4, 5, 7.0, 8, 11])
+        times, groups = np.append(times, times), np.repeat([0, 1], 8)
+        m, timeline = 16, timeline_of(times, groups)
+        X = rng.normal(size=(m, 1)) @ rng.normal(size=(1, 3)) + rng.normal(size=(m, 3))
+        X[rng.random(X.shape) < 0.3] = np.nan
+        weights = rng.uniform(0.3, 3, X.shape)
+        fit = MaskedGradientMF(1, max_iter=8, tol=0, fit_bias="columns")
+        given = {"entry_weight": weights, "times": times, "groups": groups}
+        fit.fit(X, **given)
+        matrix = fit._matrix(X, None, weights)
+        seasons, slopes = planted_seasons(), rng.normal(size=(4, 1))
+        timescales, ratios = np.array([0, 2.0, 5.0, 0]), np.array([0, 3.0, 1.0, 0])
+        base = fit._model.base
+        base = base._replace(
+            covariances=np.tile([1e-20, 0, 1e-20], (4, 1)),
+            predictive_noise=1 / base.noise_precision,
+            dof=None,
+        )
+        model = fit._model.at(timeline)._replace(
+            base=base,
+            seasons=seasons,
+            slopes=slopes,
+            timescales=np.array([3.0]),
+            residual_timescales=timescales,
+            residual_ratios=ratios,
+            widening=1.0,
+        )
+        H, c = base.means[:3, 0], base.means[:3, 1]
+        seasonal = (seasons.features(times) @ slopes)[:, 0]
+        mean = np.kron(H, seasonal) + np.repeat(c, m)
+        factor = np.kron(np.outer(H, H), correlation(timeline, 3.0))
+        residual = np.zeros_like(factor)
+        for j in range(3):
+            of = slice(m * j, m * j + m)
+            spread = ratios[j] * correlation(timeline, timescales[j])
+            residual[of, of] = spread / base.noise_precision[j]
+        noise = np.repeat(1 / base.noise_precision[:3], m)
+        listed = matrix.listed().rows
+        x, s = np.zeros((2, 3, m))
+        x[listed.indices, listed.row_numbers] = listed.values
+        s[listed.indices, listed.row_numbers] = listed.weights
+        observed = s.ravel() > 0
+        noise[observed] /= s.ravel()[observed]
+        covariances = factor / base.row_precision[0], residual, np.diag(noise)
+        return cls(model, matrix, timeline, mean, covariances, observed, x.ravel())
+
+    @property
+    def places(self):
+        """Rows and columns of the missing entries, column by column."""
+        columns, rows = np.nonzero(~self.observed.reshape(3, -1))
+        return rows, columns
+
+    def conditional(self, covariance, noise):
+        """Mean and covariance of missing entries: of this part, observed with noise."""
+        known, hidden = self.observed, ~self.observed
+        K = (covariance + noise)[np.ix_(known, known)]
+        gain = np.linalg.solve(K, covariance[known][:, hidden]).T
+        mean = self.mean[hidden] + gain @ (self.x - self.mean)[known]
+        spread = covariance[hidden][:, hidden] - gain @ covariance[known][:, hidden]
+        return mean, spread
+
+
+@pytest.fixture(scope="module")
+def known():
+    return Known.of()
+
+
+def test_predictions_are_those_of_the_dense_gaussian(known):
+    factor, residual, noise = known.covariances
+    expected, _ = known.conditional(factor + residual, noise)
+    found, nothing = known.model.predict(known.matrix, *known.places)
+    assert_allclose(found, expected, atol=1e-3)
+    assert nothing is None
+
+
+def test_variances_are_those_of_rows_and_residuals_given_one_another(known):
+    factor, residual, noise = known.covariances
+    hidden = ~known.observed
+    expected = np.diag(noise)[hidden].copy()
+    for part in (factor, residual):
+        expected += np.diag(known.conditional(part, noise)[1])
+    given = known.matrix, *known.places
+    _, found = known.model.predict(*given, with_variances=True)
+    assert_allclose(found, expected, rtol=1e-4)
+    wider = known.model._replace(widening=2.0)
+    _, found = wider.predict(*given, with_variances=True)
+    assert_allclose(found, 4 * expected, rtol=1e-4)
 
 
 @pytest.mark.slow
-def test_samples_have_the_dense_posterior_if_columns_are_known():
-    rng, times = np.random.default_rng(0), np.array([0, 1, 2, 4, 5, 7.0, 8, 11])
-    times, groups = np.append(times, times), np.repeat([0, 1], 8)
-    timeline = timeline_of(times, groups)
-    X = rng.normal(size=(16, 1)) @ rng.normal(size=(1, 3)) + rng.normal(size=(16, 3))
-    X[rng.random(X.shape) < 0.3] = np.nan
-    fit = MaskedGradientMF(1, max_iter=5, tol=0, fit_bias="columns")
-    fit.fit(X, times=times, groups=groups)
-    model, matrix = fit._model.at(timeline), fit._matrix(X, None, None)
-    base = model.base._replace(covariances=np.tile([1e-20, 0, 1e-20], (4, 1)))
-    timescales, ratios = np.array([0, 2.0, 5.0, 0]), np.array([0, 3.0, 1.0, 0])
-    model = model._replace(
-        base=base,
-        timescales=np.array([3.0]),
-        residual_timescales=timescales,
-        residual_ratios=ratios,
-    )
-    # Covariance of all entries, column by column: factor, residual, noise.
-    H, c = base.means[:3, 0], base.means[:3, 1]
-    covariance = np.kron(np.outer(H, H), correlation(timeline, 3.0))
-    covariance /= base.row_precision[0]
-    for j in range(3):
-        of = slice(16 * j, 16 * j + 16)
-        spread = ratios[j] * correlation(timeline, timescales[j]) + np.eye(16)
-        covariance[of, of] += spread / base.noise_precision[j]
-    listed = matrix.listed().rows
-    x, observed = np.zeros((16, 3)), np.zeros((16, 3), bool)
-    x[listed.row_numbers, listed.indices] = listed.values
-    observed[listed.row_numbers, listed.indices] = True
-    known = observed.T.ravel()
-    K = covariance[np.ix_(known, known)]
-    gain = np.linalg.solve(K, covariance[known][:, ~known]).T
-    mean = np.repeat(c, 16)
-    expected = mean[~known] + gain @ (x.T.ravel() - mean)[known]
-    spread = covariance[~known][:, ~known] - gain @ covariance[known][:, ~known]
-    columns, rows = np.nonzero(~observed.T)
-    draws = np.random.RandomState(0)
-    samples = np.array(
-        [model.sample(matrix, (rows, columns), draws) for _ in range(3000)]
-    )
+def test_samples_have_the_dense_posterior_if_columns_are_known(known):
+    factor, residual, noise = known.covariances
+    expected, spread = known.conditional(factor + residual, noise)
+    spread = spread + noise[~known.observed][:, ~known.observed]
+    rng, given = np.random.RandomState(0), (known.matrix, known.places)
+    samples = np.array([known.model.sample(*given, rng) for _ in range(2500)])
     deviations = np.sqrt(np.diag(spread))
-    assert_allclose((samples.mean(axis=0) - expected) / deviations, 0, atol=0.1)
-    found = np.cov(samples.T) / np.outer(deviations, deviations)
-    assert_allclose(found, spread / np.outer(deviations, deviations), atol=0.12)
-    assert_allclose(model.predict(matrix, rows, columns)[0], expected, atol=1e-3)
+    assert_allclose((samples.mean(axis=0) - expected) / deviations, 0, atol=0.08)
+    units = np.outer(deviations, deviations)
+    assert_allclose(np.cov(samples.T) / units, spread / units, atol=0.12)
+
+
+def test_samples_of_the_mean_are_unbiased_even_if_there_are_few(known):
+    """The mean squared distance from the dense posterior is what its spread says."""
+    factor, residual, noise = known.covariances
+    expected, spread = known.conditional(factor + residual, noise)
+    spread = spread + noise[~known.observed][:, ~known.observed]
+    rng, given = np.random.RandomState(0), (known.matrix, known.places)
+    samples = np.array([known.model.sample(*given, rng) for _ in range(200)])
+    whitened = np.linalg.solve(np.linalg.cholesky(spread), (samples - expected).T)
+    assert_allclose(np.mean(whitened**2), 1, atol=0.1)
+    assert_allclose(whitened.mean(axis=1), 0, atol=5 / np.sqrt(200))

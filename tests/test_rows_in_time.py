@@ -419,6 +419,18 @@ def test_profiles_of_the_day_are_seasonal_unless_hours_are_shuffled(days):
     assert_array_equal(numbers.seasonality_, 0)  # nothing says what a day is
 
 
+def test_seasonality_is_a_share_of_the_variance_of_the_prior(days):
+    imputer = MFImputer(2).fit(
+        days.X + 0.7 * planted_factors(480, 8).complete, times=days.times
+    )
+    model = imputer.factorization_._model
+    seconds = (days.times - np.datetime64(0, "s")) / np.timedelta64(1, "s")
+    seasonal = np.var(model.seasons.features(seconds) @ model.slopes, axis=0)
+    share = seasonal / (seasonal + 1 / model.row_precision)
+    assert_allclose(imputer.seasonality_, share, rtol=1e-6)
+    assert 0.02 < share.max() < 0.9
+
+
 @pytest.mark.accuracy
 def test_profiles_of_the_day_are_forecast(days):
     known, ahead = days.X[: 24 * 16], days.complete[24 * 16 :]
