@@ -1,5 +1,6 @@
 """Rows in time, as users see them: fits, imputations, intervals, samples, errors."""
 
+import pickle
 from typing import NamedTuple
 
 import numpy as np
@@ -257,12 +258,13 @@ def test_a_common_factor_on_weights_changes_nothing(small):
 # Weights
 
 
-def test_rows_of_weight_zero_are_left_out_with_their_times(small):
-    kept = np.random.default_rng(0).random(len(small.X)) < 0.7
-    found = MFImputer().fit(small.X, sample_weight=1.0 * kept, times=small.times)
-    expected = MFImputer().fit(small.X[kept], times=small.times[kept])
-    filled = expected.transform(small.X, times=small.times)
-    assert_allclose(found.transform(small.X, times=small.times), filled, **CLOSE)
+def test_rows_of_weight_zero_are_left_out_with_their_times(smooth):
+    kept = np.random.default_rng(0).random(len(smooth.X)) < 0.7
+    found = MFImputer().fit(smooth.X, sample_weight=1.0 * kept, times=smooth.times)
+    expected = MFImputer().fit(smooth.X[kept], times=smooth.times[kept])
+    assert expected.timescale_.min() > 0
+    filled = expected.transform(smooth.X, times=smooth.times)
+    assert_allclose(found.transform(smooth.X, times=smooth.times), filled, **CLOSE)
 
 
 def test_entries_of_weight_zero_are_missing(small, fitted):
@@ -520,7 +522,7 @@ def test_a_score_is_that_of_each_series_by_its_squares(small, fitted):
 
 @pytest.mark.accuracy
 @pytest.mark.parametrize("planted_series", [planted_factors, planted_residuals])
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_intervals_for_95_percent_cover_nearly_that(planted_series, seed):
     series = planted_series(seed=seed)
     imputer = MFImputer().fit(series.X, times=series.times)
@@ -713,6 +715,25 @@ def test_times_are_routed_through_a_search_and_a_validation(small):
     assert_allclose(found["test_score"], scores[1], rtol=1e-8)
 
 
+def test_a_model_is_no_larger_for_more_rows(smooth):
+    parts = [slice(100), slice(400)]
+    sizes = []
+    for part in parts:
+        model = MaskedGradientMF(2, max_iter=10, tol=0)
+        model.fit(smooth.X[part], times=smooth.times[part])
+        sizes.append(len(pickle.dumps(model)))
+    assert sizes[1] < sizes[0] + 500
+
+
+@pytest.mark.parametrize("return_std", [False, True])
+def test_a_large_table_is_filled_part_by_part(return_std, small, monkeypatch):
+    imputer = MFImputer().fit(small.X, times=small.times)
+    given = {"times": small.times, "return_std": return_std}
+    expected = imputer.impute(small.X, **given)
+    monkeypatch.setattr("sklearn_mfgd._kernels.linalg.BLOCK", 100)
+    assert_array_equal(imputer.impute(small.X, **given), expected)
+
+
 def test_a_clone_has_the_parameters_and_no_fit(small):
     imputer = MFImputer(time="index")
     table = frame_of(small)
@@ -746,6 +767,7 @@ def test_a_fit_has_at_most_the_sweeps_that_it_may_have(max_iter, small):
     assert model.n_iter_ == len(model.loss_curve_) <= max_iter
     assert np.isfinite(Z).all()
     assert len(model.timescale_) == model.rank_
+    assert model.timescale_.any() == (max_iter > 1)
 
 
 NOT_YET_TOLD = pytest.mark.xfail(reason="they are not handed on", strict=True)
@@ -810,21 +832,22 @@ def test_a_callback_may_end_a_fit_before_or_during_the_sweeps_in_time(Estimator,
 
 @pytest.mark.parametrize("name", ["process_means", "smooth_states", "filter_states"])
 @pytest.mark.parametrize("Estimator", [MaskedGradientMF, MFImputer])
-def test_ctrl_c_leaves_the_last_fit_as_it_was(Estimator, name, small, monkeypatch):
-    model = Estimator(3).fit(small.X, times=small.times)
+def test_ctrl_c_leaves_the_last_fit_as_it_was(Estimator, name, residuals, monkeypatch):
+    X, given = residuals.X[:300], {"times": residuals.times[:300]}
+    model = Estimator(3).fit(X, **given)
     state, unfitted = vars(model).copy(), Estimator(3)
     run, calls = getattr(chains, name), []
 
     def interrupted(*arguments, **options):
         calls.append(name)
-        if len(calls) % 3 == 0:
+        if len(calls) % 2 == 0:
             raise KeyboardInterrupt
         return run(*arguments, **options)
 
     monkeypatch.setattr(chains, name, interrupted)
     for estimator in (model, unfitted):
         with pytest.raises(KeyboardInterrupt):
-            estimator.fit(small.X[:, :4], times=small.times)
+            estimator.fit(X[:, :12], **given)
     assert vars(model).keys() == state.keys()
     assert all(vars(model)[key] is value for key, value in state.items())
     assert vars(unfitted) == vars(Estimator(3))
