@@ -823,7 +823,7 @@ class Known(NamedTuple):
         m, timeline = 16, timeline_of(times, groups)
         X = rng.normal(size=(m, 1)) @ rng.normal(size=(1, 3)) + rng.normal(size=(m, 3))
         X[rng.random(X.shape) < 0.3] = np.nan
-        weights = rng.choice([0.1, 3.0], X.shape)
+        weights = rng.choice([3.0, 10.0], X.shape)
         fit = MaskedGradientMF(1, max_iter=8, tol=0, fit_bias="columns")
         given = {"entry_weight": weights, "times": times, "groups": groups}
         fit.fit(X, **given)
