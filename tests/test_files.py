@@ -41,6 +41,10 @@ MODELS = {
     "indicator": MFImputer(add_indicator=True, keep_empty_features=True, min_value=0),
     "ridge imputer": MFImputer(3, reg=0.1, scale=False, max_value=list(range(1, 16))),
     "sampling imputer": MFImputer(3, sample_posterior=True, random_state=0),
+    "in time": MFImputer(time="index"),
+    "sampling in time": MFImputer(
+        3, time="index", sample_posterior=True, random_state=0
+    ),
 }
 
 

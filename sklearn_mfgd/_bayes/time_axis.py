@@ -18,7 +18,7 @@ from .seasons import Seasons
 MAX_PERSISTENCE = np.sqrt(1 - 1e-8)
 
 # Timescales that a process may have: this factor apart, from half of the usual step to
-# twice the span.
+# the first that is no shorter than the span.
 TIMESCALE_STEP = 2.0
 
 
