@@ -492,7 +492,6 @@ def test_a_score_knows_the_neighbours(smooth):
     assert 1 > score > MFImputer(2).fit(smooth.X).score(smooth.X) + 0.02
 
 
-@pytest.mark.xfail(reason="folds are numbered across rows", strict=True)
 def test_a_score_does_not_depend_on_the_order_of_the_rows(small, fitted):
     model, _ = fitted
     score = model.score(small.X, times=small.times)
@@ -572,7 +571,6 @@ def test_a_random_state_says_what_is_sampled(small):
     assert np.all(other[small.hidden] != first[small.hidden])
 
 
-@pytest.mark.xfail(reason="the number of draws is that of the other case", strict=True)
 @pytest.mark.parametrize("rows_are_empty", [False, True])
 def test_rows_without_order_are_sampled_as_exchangeable_ones(rows_are_empty, small):
     X, times = small.X.copy(), np.zeros(len(small.X))
@@ -646,7 +644,6 @@ def test_a_column_of_a_frame_has_the_times(library, small, dates, filled_at_date
     assert list(filled.columns) == names
 
 
-@pytest.mark.xfail(reason="names of the input have that of the times", strict=True)
 def test_names_of_the_input_may_have_that_of_the_times(small, dates):
     table = frame_of(small).assign(when=dates)
     imputer = MFImputer(time="when").fit(table)
@@ -770,9 +767,6 @@ def test_a_fit_has_at_most_the_sweeps_that_it_may_have(max_iter, small):
     assert model.timescale_.any() == (max_iter > 1)
 
 
-NOT_YET_TOLD = pytest.mark.xfail(reason="they are not handed on", strict=True)
-
-
 class Watch:
     """A callback that keeps what it is given, and ends the fit after some sweeps."""
 
@@ -790,13 +784,7 @@ class Watch:
         return len(self.given) >= self.n_sweeps
 
 
-@pytest.mark.parametrize(
-    "Estimator",
-    [
-        pytest.param(MaskedGradientMF, marks=NOT_YET_TOLD),
-        MFImputer,
-    ],
-)
+@pytest.mark.parametrize("Estimator", [MaskedGradientMF, MFImputer])
 def test_callbacks_get_times_and_groups(Estimator, small):
     pytest.importorskip("sklearn.callback")
     watch = Watch()
