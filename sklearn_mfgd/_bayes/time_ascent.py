@@ -121,6 +121,7 @@ class _RowsUpdate(NamedTuple):
 
     statistics: ChainStatistics
     systems: np.ndarray  # (n, size), sums of E[v v'], v = [w, 1, b]
+    targets: np.ndarray  # (n, .), sums of x E[v]
     covariances: np.ndarray | None  # (n, q (q + 1) / 2), sums of the covariances
 
 
@@ -220,7 +221,9 @@ def update_rows(data: TimeData, state: TimeState, *, with_covariances) -> _RowsU
             of_covariances = of_covariances + _sum_over_rows(block, in_model[1])
     lagged[:-1] += means[:-1] * means[1:]
     statistics = ChainStatistics(means, squares, lagged, filtered.log_det)
-    return _RowsUpdate(statistics, of_columns, of_covariances)
+    regressors = np.insert(means, rank, 1.0, axis=1)
+    column_targets = data.entries.target_sums(regressors)
+    return _RowsUpdate(statistics, of_columns, column_targets, of_covariances)
 
 
 def _sum_over_rows(block, values):
@@ -259,7 +262,7 @@ def _update_columns(data, state, update):
     model = data.model
     biases, alpha, prior = model.biases, state.alpha, state.column_prior
     rank, n = state.rank, len(alpha)
-    sums = update.systems, np.arange(n), _column_targets(data, update)
+    sums = update.systems, np.arange(n), update.targets
     given = np.zeros((n, 0)), prior, biases[::-1]
     found, _ = update_side(
         sums, *given, scale=alpha, covariances=True, statistics=False
@@ -284,17 +287,10 @@ def _update_columns(data, state, update):
     return replace(state, columns=columns, column_log_det=log_det)
 
 
-def _column_targets(data, update):
-    """Sums of x E[v], v = [w, 1, b], over the entries of each column."""
-    means = update.statistics.means
-    rank = means.shape[1] - data.model.biases.row
-    return data.entries.target_sums(np.insert(means, rank, 1.0, axis=1))
-
-
 def _spread(data, update, columns, errors, column_prior):
     """What covariances add to the expected squared errors of the columns."""
     model, (A, z) = data.model, (update.systems, columns.means)
-    biases, targets = model.biases, _column_targets(data, update)
+    biases, targets = model.biases, update.targets
     q = z.shape[1]
     rank, (a, b) = q - biases.column, np.tril_indices(q)
     weighted = A[:, : n_pairs(q)] * np.where(a == b, 1.0, 2.0)
