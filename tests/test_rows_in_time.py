@@ -18,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 
 from sklearn_mfgd import GradientMF, MaskedGradientMF, MFImputer
 from sklearn_mfgd._bayes.time_ascent import N_TIME_SWEEPS
+from sklearn_mfgd._data.timeline import Timeline
 from sklearn_mfgd._kernels import chains
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -498,6 +499,22 @@ def test_a_score_does_not_depend_on_the_order_of_the_rows(small, fitted):
     order = np.random.default_rng(0).permutation(len(small.X))
     found = model.score(small.X[order], times=small.times[order])
     assert_allclose(found, score, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["X", "complete"])
+def test_a_score_is_that_of_entries_that_are_hidden_in_turn(name, small, fitted):
+    model, X = fitted[0], getattr(small, name)
+    observed, press = ~np.isnan(X), 0.0
+    fold = np.cumsum(observed, axis=1) % 5
+    timeline = Timeline.of(small.times, None, len(X))
+    for k in range(5):
+        hidden = observed & (fold == k)
+        seen, places = np.where(hidden, np.nan, X), np.nonzero(hidden)
+        x, _ = model._predict_in_time(seen, timeline, places, False)
+        press += np.sum((X[hidden] - x) ** 2)
+    total = np.nansum((X - model.column_mean_) ** 2)
+    score = model.score(X, times=small.times)
+    assert_allclose(score, 1 - press / total, rtol=1e-6)
 
 
 def test_a_score_is_that_of_each_series_by_its_squares(small, fitted):
