@@ -370,6 +370,15 @@ def test_the_elbo_never_falls_in_time(smooth, residuals):
         assert model.n_iter_ == len(model.loss_curve_)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_the_elbo_of_a_small_table_does_not_fall_where_its_times_come_in(seed):
+    """Timescales that are guessed well are kept, however little they gain."""
+    series = planted_factors(60, 6, share=0.3, seed=seed)
+    model = MaskedGradientMF(3, fit_bias="columns").fit(series.X, times=series.times)
+    curve = np.array(model.loss_curve_[-N_TIME_SWEEPS - 1 :])
+    assert np.all(np.diff(curve) >= -1e-9 * np.abs(curve).max())
+
+
 @pytest.mark.accuracy
 def test_smooth_factors_are_found_and_make_much_of_the_error_vanish(smooth):
     imputer = MFImputer().fit(smooth.X, times=smooth.times)

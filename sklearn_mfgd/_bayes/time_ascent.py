@@ -129,16 +129,20 @@ def ascend_in_time(data: TimeData, state: TimeState, history, *, first_value, ma
     """Make the sweeps; the history is told of each.
 
     Where the guess of timescales has a lower ELBO than the exchangeable rows, which is
-    `first_value`, the ascent starts from these.
+    `first_value`, a sweep from these is tried, too.
     """
     start = state.with_first_timescales(data.axis)
+    # The exchangeable fit does not count what it is worth to have no residual process.
+    of_none = state.residuals.with_probabilities().elbo()
     n_sweeps = min(N_TIME_SWEEPS, max_iter)
     for number in range(n_sweeps):
         learns = number >= ROW_SWEEPS
         found, value = sweep(data, start, learn_columns=learns)
-        if number == 0 and value < first_value:
-            found, value = sweep(data, state, learn_columns=learns)
-        start = found
+        if number == 0 and value - of_none < first_value:
+            other, other_value = sweep(data, state, learn_columns=learns)
+            if other_value > value:
+                found, value = other, other_value
+        start, value = found, value - of_none
         history.add(start.W, start.H, value, _full_step, number + 1 == n_sweeps, start)
         if history.stopped:
             break
