@@ -228,6 +228,8 @@ def _taken_out(X, time):
     if time not in list(X.columns):
         raise ValueError(f"time={time!r} is no column of X.")
     others = [name for name in X.columns if name != time]
+    if not others:
+        raise ValueError(f"X has no column besides that of time={time!r}.")
     return X[others], X[time]
 
 

@@ -968,3 +968,18 @@ def test_too_many_columns_for_covariances_are_refused(small, monkeypatch):
     monkeypatch.setattr("sklearn_mfgd._bayes.covariance.MAX_MOMENTS", 10)
     with pytest.raises(ValueError, match="use a smaller rank, or no times"):
         MaskedGradientMF(3).fit(small.X, times=small.times)
+
+
+def test_dates_and_numbers_are_not_exchanged(small, dates):
+    model = MaskedGradientMF(2).fit(small.X, times=dates)
+    with pytest.raises(ValueError, match=r"times must be dates, as in fit"):
+        model.transform(small.X, times=small.times)
+    model = MaskedGradientMF(2).fit(small.X, times=small.times)
+    with pytest.raises(ValueError, match=r"times must be numbers, as in fit"):
+        model.transform(small.X, times=dates)
+
+
+def test_a_table_has_columns_besides_its_times(dates):
+    table = pytest.importorskip("pandas").DataFrame({"when": dates})
+    with pytest.raises(ValueError, match=r"no column besides that of time='when'"):
+        MFImputer(time="when").fit(table)

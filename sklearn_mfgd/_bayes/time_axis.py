@@ -27,6 +27,7 @@ class TimeAxis:
 
     def __init__(self, timeline, seasons: Seasons):
         self.gaps, self.scales = timeline.gaps, seasons.scales
+        self.has_dates = timeline.has_dates
         self.features = seasons.features(timeline.times)
         self._eigen: dict = {}
 

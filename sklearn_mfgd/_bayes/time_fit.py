@@ -86,7 +86,7 @@ class TimedFit(NamedTuple):
         if in_time:
             fitted = TimeModel.of(base, state, self.seasons, self.axis)
         else:
-            fitted = TimeModel.of_exchangeable(base, state.W)
+            fitted = TimeModel.of_exchangeable(base, state.W, self.axis.has_dates)
         return fitted._replace(widening=widening, timeline=self.timeline)
 
 

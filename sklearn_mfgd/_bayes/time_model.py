@@ -32,6 +32,7 @@ class TimeModel(NamedTuple):
     residual_timescales: np.ndarray  # (n + 1,), the last of columns without entries
     residual_ratios: np.ndarray  # (n + 1,), variance over that of the noise
     widening: float  # of deviations, so that intervals cover hidden entries
+    has_dates: bool  # or numbers
     timeline: Timeline | None = None
     fitted_W: np.ndarray | None = None  # of the rows of the fit, while it ends
 
@@ -51,18 +52,19 @@ class TimeModel(NamedTuple):
             residual_timescales=np.append(residuals.timescales, 0.0),
             residual_ratios=np.append(residuals.ratios, 0.0),
             widening=1.0,
+            has_dates=axis.has_dates,
             fitted_W=state.W,
         )
 
     @classmethod
-    def of_exchangeable(cls, base, W):
+    def of_exchangeable(cls, base, W, has_dates):
         """Make one of a fit that has not come to the times yet."""
         n, q = len(base.means), W.shape[1]
         nothing = np.zeros((0, q))
         base = base._replace(slopes=nothing)
         of_rows, of_columns = np.zeros(q), np.zeros(n)
         given = of_rows, nothing, Seasons.none(), of_rows, of_columns, of_columns
-        return cls(base, *given, widening=1.0, fitted_W=W)
+        return cls(base, *given, 1.0, has_dates, fitted_W=W)
 
     @property
     def rank(self):
@@ -108,6 +110,12 @@ class TimeModel(NamedTuple):
 
     def at(self, timeline: Timeline | None) -> "TimeModel":
         """Return the same model for a batch of rows at these times."""
+        if timeline is not None and timeline.has_dates != self.has_dates:
+            kinds = ("numbers", "dates")
+            raise ValueError(
+                f"times must be {kinds[self.has_dates]}, as in fit; got "
+                f"{kinds[timeline.has_dates]}."
+            )
         return self._replace(timeline=timeline, fitted_W=None)
 
     def over(self, columns) -> "TimeModel":
