@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.base import TransformerMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from ._base import BaseMatrixFactorization
+from ._data.tables import is_frame
 from ._data.target import check_target
-from ._imputer_tables import table_in_time
+from ._data.timeline import Timeline
 from ._kernels.linalg import row_slices
 from ._parameters import Data
 
@@ -315,3 +316,40 @@ def check_limits(min_value, max_value, n_features):
             f"{limits[0][j]:g} and {limits[1][j]:g}."
         )
     return limits
+
+
+def table_in_time(X, time, times, groups):
+    """Return X without its column of times, and the `Timeline` of its rows or None."""
+    if time is not None:
+        if times is not None:
+            raise ValueError(
+                f"times= and time={time!r} both say when rows were measured; pass one."
+            )
+        X, times = _taken_out(X, time)
+    return X, Timeline.of(times, groups, _num_samples(X))
+
+
+def is_ordered(timeline, missing):
+    """Whether the times of rows with any value order these."""
+    return timeline.take(np.flatnonzero(~missing.all(axis=1))).has_order
+
+
+def _taken_out(X, time):
+    """Return a data frame without a column, and the column; or its index."""
+    if not (is_frame(X) or hasattr(X, "iloc")):
+        raise ValueError(
+            f"time={time!r} needs a data frame X; got {type(X).__name__}. Pass times= "
+            "to fit and transform instead."
+        )
+    if time == "index":
+        if not hasattr(X, "index"):
+            raise ValueError(
+                "time='index' needs a data frame with an index; name a column instead."
+            )
+        return X, X.index
+    if time not in list(X.columns):
+        raise ValueError(f"time={time!r} is no column of X.")
+    others = [name for name in X.columns if name != time]
+    if not others:
+        raise ValueError(f"X has no column besides that of time={time!r}.")
+    return X[others], X[time]

@@ -14,8 +14,16 @@ from ._data.observed import warn_if_constant
 from ._data.standardize import Standardization
 from ._data.table_weights import weighted_rows
 from ._data.target import check_target
-from ._filling import N_BURN_IN, N_DRAWS, NO_MASK, FillingMixin, check_limits
-from ._imputer_tables import TableMixin, is_ordered, table_in_time
+from ._filling import (
+    N_BURN_IN,
+    N_DRAWS,
+    NO_MASK,
+    FillingMixin,
+    check_limits,
+    is_ordered,
+    table_in_time,
+)
+from ._imputer_tables import TableMixin
 from ._learning import CallbackSupportMixin, begin_tasks
 from ._masked_gradient_mf import MaskedGradientMF
 from ._parameters import CONSTRAINTS, SHARED_PARAMETERS, Data, Solver, default_rank

@@ -8,15 +8,13 @@ from scipy import sparse
 from sklearn.utils.validation import (
     FLOAT_DTYPES,
     _check_feature_names_in,
-    _num_samples,
     check_array,
     check_is_fitted,
     validate_data,
 )
 
 from ._data.standardize import Standardization
-from ._data.tables import as_stored, check_table, is_frame
-from ._data.timeline import Timeline
+from ._data.tables import as_stored, check_table
 from ._parameters import Data
 
 
@@ -194,43 +192,6 @@ class TableMixin:
             return filled
         marks = missing[:, self.indicator_.features_]
         return np.hstack([filled, marks.astype(filled.dtype)])
-
-
-def table_in_time(X, time, times, groups):
-    """Return X without its column of times, and the `Timeline` of its rows or None."""
-    if time is not None:
-        if times is not None:
-            raise ValueError(
-                f"times= and time={time!r} both say when rows were measured; pass one."
-            )
-        X, times = _taken_out(X, time)
-    return X, Timeline.of(times, groups, _num_samples(X))
-
-
-def is_ordered(timeline, missing):
-    """Whether the times of rows with any value order these."""
-    return timeline.take(np.flatnonzero(~missing.all(axis=1))).has_order
-
-
-def _taken_out(X, time):
-    """Return a data frame without a column, and the column; or its index."""
-    if not (is_frame(X) or hasattr(X, "iloc")):
-        raise ValueError(
-            f"time={time!r} needs a data frame X; got {type(X).__name__}. Pass times= "
-            "to fit and transform instead."
-        )
-    if time == "index":
-        if not hasattr(X, "index"):
-            raise ValueError(
-                "time='index' needs a data frame with an index; name a column instead."
-            )
-        return X, X.index
-    if time not in list(X.columns):
-        raise ValueError(f"time={time!r} is no column of X.")
-    others = [name for name in X.columns if name != time]
-    if not others:
-        raise ValueError(f"X has no column besides that of time={time!r}.")
-    return X[others], X[time]
 
 
 def _is_nan(value):
