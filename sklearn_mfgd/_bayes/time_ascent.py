@@ -29,7 +29,7 @@ from .timed_entries import TimedEntries
 # Sweeps in which columns stay as the exchangeable fit has them, and others. More sweeps
 # fit columns to chance correlations of slow residuals: their errors of hidden entries
 # grow again, above all where whole days of a column are missing.
-ROW_SWEEPS, COLUMN_SWEEPS = 2, 3
+ROW_SWEEPS, COLUMN_SWEEPS = 1, 3
 N_TIME_SWEEPS = ROW_SWEEPS + COLUMN_SWEEPS
 
 # Candidates for the variance of a factor over that of its posterior mean's noise, and
