@@ -88,6 +88,12 @@ def test_no_more_than_a_share_is_hidden_and_columns_keep_some():
     assert ((observed & ~hidden).sum(axis=0) >= MIN_LEFT).all()
 
 
+def test_a_column_of_few_entries_keeps_them():
+    X = table()
+    X[MIN_LEFT:, 0] = np.nan
+    assert not hidden_of(X)[:, 0].any()
+
+
 def test_single_entries_are_hidden_of_a_complete_table():
     hidden = hidden_of(table())
     assert 0 < hidden.mean() < 0.05
