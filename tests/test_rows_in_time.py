@@ -238,7 +238,8 @@ def test_single_precision_stays_and_agrees(small, fitted):
     Z = model.fit_transform(X, times=small.times)
     assert Z.dtype == model.components_.dtype == np.float32
     expected = fitted[0].inverse_transform(fitted[1])
-    assert_allclose(model.inverse_transform(Z), expected, atol=1e-3)
+    # Where rounding ends the sweeps of exchangeable rows one earlier, they differ more.
+    assert_allclose(model.inverse_transform(Z), expected, atol=5e-3)
     imputer = MFImputer()
     assert imputer.fit_transform(X, times=small.times).dtype == np.float32
 
