@@ -112,7 +112,8 @@ class FillingMixin(TransformerMixin):
             Standard deviation of the true value around the imputed one, noise included;
             0 where X is observed. It is widened so that an interval of 1.96 deviations
             covers 95 % even if the mean and scale of a column are known from few
-            values only. It is infinite in a column with one value in `fit` or none, and
+            values only; with times, such intervals cover 95 % of gaps that the fit made
+            on purpose. It is infinite in a column with one value in `fit` or none, and
             zero in a column whose values, two or more, were all equal. Only with
             ``return_std=True``.
 

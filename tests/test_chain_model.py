@@ -32,13 +32,14 @@ from sklearn_mfgd._bayes.residual_process import (
 )
 from sklearn_mfgd._bayes.seasons import DAY, WEEK, YEAR, Seasons
 from sklearn_mfgd._bayes.side import SideStatistics
-from sklearn_mfgd._bayes.time_ascent import TimeData, TimeState, sweep, update_rows
 from sklearn_mfgd._bayes.time_axis import (
     MAX_PERSISTENCE,
     TimeAxis,
     timescales_for,
 )
 from sklearn_mfgd._bayes.time_fold_in import KnownColumns, RowsInTime
+from sklearn_mfgd._bayes.time_state import TimeData, TimeState
+from sklearn_mfgd._bayes.time_sweep import sweep, update_rows
 from sklearn_mfgd._bayes.timed_entries import TimedEntries
 from sklearn_mfgd._data import row_blocks
 from sklearn_mfgd._data.observed import rows_of

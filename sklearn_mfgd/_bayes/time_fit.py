@@ -13,9 +13,11 @@ from .hidden_gaps import MIN_ENTRIES, hidden_entries, widening_of, without
 from .model import Model
 from .posterior import VariationalModel
 from .seasons import Seasons
-from .time_ascent import TimeData, TimeState, ascend_in_time, sweep
+from .time_ascent import ascend_in_time
 from .time_axis import TimeAxis, timescales_for
 from .time_model import TimeModel
+from .time_state import TimeData, TimeState
+from .time_sweep import sweep
 from .timed_entries import TimedEntries
 
 # Sweeps after which columns have forgotten most of what was hidden.
