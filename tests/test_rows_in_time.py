@@ -801,7 +801,7 @@ class Watch:
         self.n_sweeps, self.given = n_sweeps, []
 
     def setup(self, estimator, context):
-        pass
+        """Take no note of the beginning."""
 
     teardown = on_fit_task_begin = setup
 

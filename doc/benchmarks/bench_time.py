@@ -76,7 +76,7 @@ EXCHANGEABLE = "MFImputer"
 
 
 def _every(minutes, n_rows, start, per_day=None):
-    """Times with a fixed step; where given, so many of them from `start` each day."""
+    """Times with a fixed step: `per_day` of them each day, or without a break."""
     days, steps = np.divmod(np.arange(n_rows), per_day or n_rows)
     return (
         np.datetime64(start)

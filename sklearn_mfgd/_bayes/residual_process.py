@@ -32,7 +32,7 @@ RATIOS = np.logspace(-2.5, 3, 12)
 # Each choice has the probability of one that this many columns more have made.
 CHOICE_COUNT = 1.0
 
-# Every so many steps of the grid is tried for all columns, the neighbours besides.
+# Of the grid every second step is tried for all columns, and all neighbours.
 COARSE_STEP = 2
 
 

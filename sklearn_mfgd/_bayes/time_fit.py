@@ -93,7 +93,7 @@ class TimedFit(NamedTuple):
 
 
 def refuse_diagonal_covariances(shape, rank: int, biases):
-    """Refuse tables of so many columns that only diagonal covariances fit in memory."""
+    """Refuse tables of which only diagonal covariances fit in memory."""
     if covariances_are_diagonal(shape, rank, biases):
         raise ValueError(
             f"times needs covariances of all factors, which are too large for "

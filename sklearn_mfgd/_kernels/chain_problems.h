@@ -44,7 +44,7 @@ static int64_t chunk_of_panel(int64_t ld)
     return chunk < 16 ? 16 : chunk;
 }
 
-/* Numbers that whitened products of so many regressors and targets need to work on. */
+/* Numbers that whitened products of regressors and targets need to work on. */
 static int64_t whitening_work_size(int64_t width)
 {
     int64_t ld = width / 16 * 16 + 16, chunk = PANEL / 64 + 16;
