@@ -176,8 +176,7 @@ class FillingMixin(TransformerMixin):
         if self.sample_posterior:
             rng = check_random_state(self.random_state)
         model, Z = self.factorization_, self._standardized(X, missing)
-        model._model_at(timeline)  # refuses times that do not suit
-        if model._model.has_times:
+        if model._model_at(timeline).has_times:
             places = np.nonzero(missing[:, self._standardization.varies])
             limits = limits_at(places[1], self._standardization, self._limits)
             given = model, Z, timeline, places, limits, rng

@@ -984,3 +984,18 @@ def test_a_table_has_columns_besides_its_times(dates):
     table = pytest.importorskip("pandas").DataFrame({"when": dates})
     with pytest.raises(ValueError, match=r"no column besides that of time='when'"):
         MFImputer(time="when").fit(table)
+
+
+@pytest.mark.parametrize("unit", ["s", "us", "ns"])
+def test_steps_may_be_as_short_as_dates_can_tell(unit):
+    rng = np.random.default_rng(0)
+    steps, X = np.arange(300), rng.normal(size=(300, 12))
+    for t in steps[1:]:
+        X[t] = 0.95 * X[t - 1] + 0.3 * X[t]  # a residual of each column, no factors
+    X[rng.random(X.shape) < 0.3] = np.nan
+    imputer = MFImputer(rank=2)
+    expected = imputer.fit_transform(X, times=steps)
+    assert imputer.residual_timescale_.all()
+    dates = np.datetime64("2024-01-01", unit) + steps
+    filled = imputer.fit_transform(X, times=dates)
+    assert_allclose(filled, expected, atol=1e-8)

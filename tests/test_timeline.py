@@ -379,3 +379,11 @@ def test_labels_of_several_types_are_refused():
 def test_groups_need_times():
     with pytest.raises(ValueError, match="groups needs times"):
         Timeline.of(None, [0, 0, 1], 3)
+
+
+def test_steps_and_spans_are_exact_where_seconds_since_1970_are_not():
+    dates = np.datetime64("2024-01-01", "ns") + np.array([0, 3, 4, 9, 100, 101, 103])
+    timeline = Timeline.of(dates, [0, 0, 0, 0, 1, 1, 1], 7)
+    assert_allclose(timeline.elapsed * 1e9, np.cumsum([0, 3, 1, 5, 0, 1, 2]))
+    assert timeline.step == pytest.approx(2e-9)
+    assert timeline.span == pytest.approx(9e-9)

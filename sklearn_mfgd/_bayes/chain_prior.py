@@ -51,7 +51,6 @@ class ChainPrior:
     precision: np.ndarray  # (q,), lambda
     timescales: np.ndarray  # (q,), tau
     slopes: np.ndarray  # (d, q), a
-    signal_variance: np.ndarray  # (q,), theta
     grid: np.ndarray  # timescales to choose from, increasing
 
     def mean(self, axis: TimeAxis) -> np.ndarray:
@@ -73,8 +72,7 @@ class ChainPrior:
         m, q = statistics.means.shape
         numbers = np.searchsorted(self.grid, self.timescales)
         costs, forms = np.full(q, np.inf), np.empty(q)
-        timescales, thetas = self.timescales.copy(), self.signal_variance.copy()
-        slopes = self.slopes.copy()
+        timescales, slopes = self.timescales.copy(), self.slopes.copy()
         for number, timescale in enumerate(self.grid):
             tried = np.flatnonzero(np.abs(numbers - number) <= 1)
             if tried.size == 0:
@@ -83,10 +81,9 @@ class ChainPrior:
             better = best.costs < costs[tried]
             tried = tried[better]
             costs[tried], forms[tried] = best.costs[better], best.forms[better]
-            timescales[tried], thetas[tried] = timescale, best.thetas[better]
-            slopes[:, tried] = best.slopes[:, better]
+            timescales[tried], slopes[:, tried] = timescale, best.slopes[:, better]
         precision = best_precision(forms, m)
-        prior = ChainPrior(precision, timescales, slopes, thetas, self.grid)
+        prior = ChainPrior(precision, timescales, slopes, self.grid)
         count = m + 2 * GAMMA_RATE
         value = q * (count * (np.log(count) - 1) + m) - costs.sum()
         return prior, 0.5 * float(value + statistics.log_det)
@@ -97,7 +94,6 @@ class _Best(NamedTuple):
 
     costs: np.ndarray  # minus twice the ELBO, except for what no choice changes
     forms: np.ndarray  # expected form around the prior mean, with the cost of slopes
-    thetas: np.ndarray
     slopes: np.ndarray  # (d, n)
 
 
@@ -115,4 +111,4 @@ def _best_season(statistics, axis, timescale, chosen):
     costs += log_dets[:, None] - axis.log_det(timescale)
     best, k = costs.argmin(axis=0), np.arange(len(chosen))
     slopes = axis.scales[:, None] * (vectors @ (shares[:, best] * products))
-    return _Best(costs[best, k], forms[best, k], SEASON_VARIANCES[best], slopes)
+    return _Best(costs[best, k], forms[best, k], slopes)

@@ -46,8 +46,8 @@ def hidden_entries(rows: Rows, timeline: Timeline) -> np.ndarray:
     elif share < MIN_SHARE:
         hidden |= rng.uniform(size=len(keys)) < MIN_SHARE
     # Rows to be forecast are a gap that nothing follows: so are as many before them.
-    n_ahead = min(n_rows - 1 - places[-1], int(MAX_SHARE * m))
-    hidden |= rows.row_numbers >= m - n_ahead
+    n_to_forecast = min(n_rows - 1 - places[-1], int(MAX_SHARE * m))
+    hidden |= rows.row_numbers >= m - n_to_forecast
     left = np.bincount(rows.indices[~hidden], minlength=n)
     return hidden & (left >= MIN_LEFT)[rows.indices]
 

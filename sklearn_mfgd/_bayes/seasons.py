@@ -36,12 +36,7 @@ class Seasons(NamedTuple):
         """Choose harmonics that the times tell apart and have seen often enough."""
         if not timeline.has_dates:
             return cls.none()
-        is_first = np.isinf(timeline.gaps)
-        steps = timeline.gaps[~is_first & (timeline.gaps > 0)]
-        starts = np.flatnonzero(is_first)
-        ends = np.append(starts[1:], len(is_first)) - 1
-        span = (timeline.times[ends] - timeline.times[starts]).max()
-        chosen = _harmonics(span, np.median(steps))
+        chosen = _harmonics(timeline.span, timeline.step)
         if not chosen:
             return cls.none()
         frequencies, scales = np.array(chosen).T
@@ -52,11 +47,6 @@ class Seasons(NamedTuple):
         """Cosines, then sines, (m, d)."""
         angles = 2 * np.pi * times[:, None] * self.frequencies
         return np.hstack([np.cos(angles), np.sin(angles)]) - self.means
-
-    @property
-    def periods(self) -> np.ndarray:
-        """Length of each cycle in days, (d / 2,)."""
-        return 1 / (self.frequencies * DAY)
 
 
 def _harmonics(span: float, step: float) -> list[tuple[float, float]]:

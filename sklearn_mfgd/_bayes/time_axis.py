@@ -12,6 +12,7 @@ and :math:`u_t = 1 / (1 - \phi_t^2)` its precision P is tridiagonal, with
 
 import numpy as np
 
+from .._kernels.numpy_chains import correlation
 from .seasons import Seasons
 
 # Largest correlation of neighbours: ties in time share all but this of the variance.
@@ -85,18 +86,12 @@ class TimeAxis:
 
 
 def persistence(gaps, timescales) -> np.ndarray:
-    """Correlation over gaps; a timescale of zero is that of white noise."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        phi = np.where(timescales > 0, np.exp(-gaps / timescales), 0.0)
-    return np.minimum(phi, MAX_PERSISTENCE)
+    """Correlation over gaps, below one, so that the precision is finite."""
+    return np.minimum(correlation(gaps, timescales), MAX_PERSISTENCE)
 
 
 def timescales_for(timeline) -> np.ndarray:
     """Timescales to choose from: zero, for white noise, and longer and longer ones."""
-    is_step = np.isfinite(timeline.gaps)
-    steps = timeline.gaps[is_step & (timeline.gaps > 0)]
-    step, starts = np.median(steps), np.flatnonzero(~is_step)
-    ends = np.append(starts[1:], len(is_step)) - 1
-    span = (timeline.times[ends] - timeline.times[starts]).max()
-    n = int(np.ceil(np.log(max(4 * span / step, 8)) / np.log(TIMESCALE_STEP)))
-    return np.append(0.0, step / 2 * TIMESCALE_STEP ** np.arange(n))
+    span = timeline.span / timeline.step
+    n = int(np.ceil(np.log(max(4 * span, 8)) / np.log(TIMESCALE_STEP)))
+    return np.append(0.0, timeline.step / 2 * TIMESCALE_STEP ** np.arange(n))

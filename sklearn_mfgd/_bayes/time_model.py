@@ -216,9 +216,8 @@ class TimeModel(NamedTuple):
         axis = TimeAxis(timeline, self.seasons)
         known = base.means[:-1], base.covariances[:-1]
         columns = posterior_of(*known, base.biases.column).as_full().astype(np.float64)
-        prior = ChainPrior(
-            base.row_precision, self.timescales, self.slopes, None, self.timescales
-        )
+        given = base.row_precision, self.timescales, self.slopes
+        prior = ChainPrior(*given, grid=self.timescales)
         given = KnownColumns(
             columns,
             base.noise_precision[:-1],

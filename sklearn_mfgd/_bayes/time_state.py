@@ -67,7 +67,6 @@ class TimeState:
             state.row_prior.precision,
             np.zeros(q),
             np.zeros((n_features, q)),
-            np.zeros(q),
             grid,
         )
         covariances = unpack(state.columns.covariances, state.H.shape[1])

@@ -82,8 +82,7 @@ def update_rows(data: TimeData, state: TimeState, *, with_covariances) -> _RowsU
     rows = data.entries.rows_less(state.residual)
     targets = row_targets(rows, linear, rank, biases)
     systems = (
-        (_range_of(block), _in_order(block, moments, sum_of_moments))
-        for block in model.data
+        (block.range, _in_order(block, moments, sum_of_moments)) for block in model.data
     )
     given = targets, prior, data.axis, rank, biases
     blocks = right_hand_sides(systems, *given)
@@ -95,7 +94,7 @@ def update_rows(data: TimeData, state: TimeState, *, with_covariances) -> _RowsU
         means[at], lagged[at] = states.means, states.lagged
         spread = states.covariances
         squares[at] = states.means**2 + spread[:, diagonal(len(prior.precision))]
-        order = _order_of(block)
+        order = block.order
         of_rows = states.means[order], spread[order]
         in_model = [each.astype(model.dtype, copy=False) for each in of_rows]
         row_moments = moments_of(*in_model, biases.row)
@@ -115,28 +114,11 @@ def _sum_over_rows(block, values):
     return block.sum_over_rows(values, total(values)).astype(np.float64, copy=False)
 
 
-def _range_of(block):
-    """Slice of the rows of a block, which may hold them in another order."""
-    if isinstance(block.rows, slice):
-        return block.rows
-    start = int(block.rows.min())
-    return slice(start, start + len(block.rows))
-
-
-def _order_of(block):
-    """Places within their range of the rows as a block holds them."""
-    if isinstance(block.rows, slice):
-        return slice(None)
-    return block.rows - block.rows.min()
-
-
 def _in_order(block, moments, sum_of_moments):
     """Systems of the rows of a block, in the order of the rows."""
     systems = block.sum_over_columns(moments, sum_of_moments)
-    if isinstance(block.rows, slice):
-        return systems[block.system_index].astype(np.float64, copy=False)
-    in_order = np.empty((len(block.rows), systems.shape[1]))
-    in_order[_order_of(block)] = systems[block.system_index]
+    in_order = np.empty((len(block.system_index), systems.shape[1]))
+    in_order[block.order] = systems[block.system_index]
     return in_order
 
 

@@ -37,7 +37,7 @@ class TimedEntries(NamedTuple):
         column = np.repeat(np.arange(n, dtype=np.int32), np.diff(by_columns.indptr))
         series, gaps = timeline.series[of_entries], np.full(of_entries.size, np.inf)
         follows = (series[1:] == series[:-1]) & (column[1:] == column[:-1])
-        steps = np.diff(timeline.times[of_entries])
+        steps = np.diff(timeline.elapsed[of_entries])
         gaps[1:][follows] = steps[follows]
         columns = ProcessProblem(
             by_columns.indptr, of_entries, by_columns.values, by_columns.weights, gaps
@@ -61,10 +61,6 @@ class TimedEntries(NamedTuple):
         by_rows = np.empty_like(values)
         by_rows[self.order] = values
         return by_rows
-
-    def by_columns(self, values) -> np.ndarray:
-        """Values of entries in the order of columns, given in that of rows."""
-        return values[self.order]
 
     def errors(self, W, H, biases) -> np.ndarray:
         """Entries less their approximation, in the order of columns."""

@@ -29,6 +29,21 @@ class RowBlock(NamedTuple):
     column_entries: Rows  # the same by columns, of every row
     counts_missing: bool
 
+    @property
+    def range(self) -> slice:
+        """The rows as a slice; the block may hold them in another order."""
+        if isinstance(self.rows, slice):
+            return self.rows
+        start = int(self.rows.min())
+        return slice(start, start + len(self.rows))
+
+    @property
+    def order(self) -> slice | np.ndarray:
+        """Places within `range` of the rows as the block holds them."""
+        if isinstance(self.rows, slice):
+            return slice(None)
+        return self.rows - self.rows.min()
+
     def sum_over_columns(self, moments, total) -> np.ndarray:
         """Sum moments of columns over the entries of each group; `total` is of all."""
         return self._sum(self.row_entries, moments, total)

@@ -52,6 +52,23 @@ class Timeline(NamedTuple):
         """Number of the series of each row here, from 0."""
         return np.cumsum(np.isinf(self.gaps)) - 1
 
+    @property
+    def elapsed(self) -> np.ndarray:
+        """Sum of the gaps up to each row, which is exact where `times` are rounded."""
+        return np.cumsum(np.where(np.isfinite(self.gaps), self.gaps, 0.0))
+
+    @property
+    def step(self) -> float:
+        """Median of the gaps within series, ties left out."""
+        return float(np.median(self.gaps[(self.gaps > 0) & np.isfinite(self.gaps)]))
+
+    @property
+    def span(self) -> float:
+        """Time from the first to the last row of the longest series."""
+        starts, elapsed = np.flatnonzero(np.isinf(self.gaps)), self.elapsed
+        ends = np.append(starts[1:], len(elapsed)) - 1
+        return float((elapsed[ends] - elapsed[starts]).max())
+
     def take(self, kept: np.ndarray) -> Self:
         """Leave out all rows but those whose numbers in X are given, sorted.
 

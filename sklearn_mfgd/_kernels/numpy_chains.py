@@ -94,7 +94,7 @@ def process_likelihoods(problem, timescales, ratios, log_dets, squares, start, s
     variance, mean = ratios.copy(), np.zeros_like(ratios)
     log_det, square = np.zeros_like(ratios), np.zeros_like(ratios)
     for k in range(values.shape[1]):
-        phi = _persistence(gaps[:, k, None], timescales)
+        phi = correlation(gaps[:, k, None], timescales)
         variance = phi**2 * variance + ratios * (1 - phi**2)
         mean = phi * mean
         weight = weights[:, k, None]
@@ -112,7 +112,7 @@ def process_means(problem, timescales, ratios, means, variances, start, stop):
     """Posterior mean and variance of the process at the entries of the columns."""
     values, weights, gaps = _padded(problem, start, stop)
     timescales, ratios = timescales[start:stop], ratios[start:stop]
-    phis = _persistence(gaps, timescales[:, None])
+    phis = correlation(gaps, timescales[:, None])
     n_steps = values.shape[1]
     predicted, filtered = np.empty_like(values), np.empty_like(values)
     mean, variance = np.empty_like(values), np.empty_like(values)
@@ -159,7 +159,7 @@ def whitened_products(problem, W, biases, timescales, ratios, products, start, s
         g[:, -1] = values[:, k]
         if row_bias:
             g[:, -1] -= W[rows[:, k], rank]
-        phi, weight = _persistence(gaps[:, k], timescales), weights[:, k]
+        phi, weight = correlation(gaps[:, k], timescales), weights[:, k]
         variance = phi**2 * variance + ratios * (1 - phi**2)
         mean = phi[:, None] * mean
         spread = 1 + weight * variance
@@ -172,7 +172,7 @@ def whitened_products(problem, W, biases, timescales, ratios, products, start, s
     products[start:stop] = sums[:, lower[0], lower[1]]
 
 
-def _persistence(gaps, timescales):
+def correlation(gaps, timescales):
     """Correlation over gaps: zero over infinite ones, and without a timescale."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(timescales > 0, np.exp(-gaps / timescales), 0.0)
