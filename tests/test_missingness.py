@@ -10,6 +10,7 @@ from sklearn_mfgd._bayes import covariance, missingness
 from sklearn_mfgd._bayes.missingness import RARE_QUANTILE, SIDE_PER_DIRECTION
 from sklearn_mfgd._data.observed import rows_of
 from sklearn_mfgd._kernels import dispatch, numpy_kernels
+from sklearn_mfgd._optim.objective import ObservedObjective
 
 
 def make_mask(m=70, n=50):
@@ -23,7 +24,7 @@ def features_of(mask, dtype=float):
     """Return the rows, features of rows and of columns, and the feature map."""
     values = np.random.RandomState(1).standard_normal(mask.shape).astype(dtype)
     rows = rows_of(values, mask)
-    return rows, *missingness.fit_features(rows, rows.transpose())
+    return rows, *missingness.fit_features(ObservedObjective(rows).pattern, dtype)
 
 
 def test_features_are_constant_count_and_singular_vectors(kernels):
@@ -61,7 +62,7 @@ def test_the_map_gives_the_features_of_the_fit(kernels, dtype):
 def test_features_do_not_depend_on_values_or_weights():
     rows, of_rows, of_columns, _ = features_of(make_mask())
     other = rows._replace(values=7 * rows.values, weights=1 + rows.values**2)
-    again = missingness.fit_features(other, other.transpose())
+    again = missingness.fit_features(ObservedObjective(other).pattern, float)
     assert_array_equal(again[0].values, of_rows.values)
     assert_array_equal(again[1].values, of_columns.values)
 

@@ -50,7 +50,7 @@ def sweep(model: Model, state: State) -> tuple[State, SweepStatistics]:
     squares = model.squares + explained / state.alpha + update.bias_terms
     squares = np.maximum(squares, 0.0)  # not below by rounding
     noise = state.noise.update(model.counts, squares, model.dtype)
-    state = replace(state, W=update.W, columns=columns, noise=noise)
+    state = replace(state, columns=columns, noise=noise)
     return state, SweepStatistics(update.of_rows, update.of_columns, squares)
 
 
@@ -86,14 +86,15 @@ def ascend(model: Model, state: State, history, *, max_iter, tol, start_of=None)
             continue
         if not stopping.has_rotated:
             unpruned = state
-        same_rank = state.W.shape == start.W.shape
+        same_rank = state.rank == start.rank
         ended = stopping.add(value - best_value, same_rank)
         if ended and model.can_rotate:
             better = trials.better(swept, state, value)
             if better is not None:
                 (state, value), ended, same_rank = better, False, False
         best, best_value, n_sweeps = state, value, n_sweeps + 1
-        history.add(state.W, state.H, value, _full_step, ended, state)
+        W = model.row_means(state) if history.validates else None
+        history.add(W, state.H, value, _full_step, ended, state)
         if history.converged or state.needs_float64:
             break
         start, n_accelerated = state, n_accelerated + 1 if same_rank else 0
@@ -164,7 +165,8 @@ class _LastSweep:
     """What stands in for a `History` where nobody is told of the sweeps."""
 
     def __init__(self):
-        self.state, self.value, self.converged = None, -np.inf, False
+        self.state, self.value = None, -np.inf
+        self.converged = self.validates = False
 
     def add(self, W, H, value, sizes, converged, state):
         """Take note of a sweep."""

@@ -29,14 +29,13 @@ from .moments import (
 )
 from .side import SideStatistics, update_side
 
-# Numbers that the moments of all columns may take; there are three such arrays.
+# Numbers that the moments of all columns may take; there are about six such arrays.
 MAX_MOMENTS = 2**27
 
 
 class SidesUpdate(NamedTuple):
-    """Posteriors of both sides, and what follows from them."""
+    """Posterior of the columns after that of the rows, and what both add up to."""
 
-    W: np.ndarray
     columns: "FullCovariance | DiagonalCovariance"
     of_rows: SideStatistics
     of_columns: SideStatistics
@@ -46,74 +45,77 @@ class SidesUpdate(NamedTuple):
 
 @dataclass(frozen=True)
 class FullCovariance:
-    """Gaussian posterior of every column, its coefficients correlated."""
+    """Gaussian posterior of every column, its coefficients correlated.
+
+    Moments are not kept: they follow from means and covariances, and take as much room.
+    """
 
     means: np.ndarray  # (n, q), of [h, c]
     covariances: np.ndarray  # (n, q * (q + 1) / 2), packed
-    moments: np.ndarray  # (n, size), packed E[v v']
     biased: bool
 
     can_rotate = True
 
     @classmethod
-    def of(cls, means, covariances, biased: bool) -> "FullCovariance":
-        """Posterior of these means and packed covariances."""
-        moments = moments_of(means, covariances, biased)
-        return cls(means, covariances, moments, biased)
-
-    @classmethod
     def of_variances(cls, means, variances, biased: bool) -> "FullCovariance":
         """Posterior to start from, not correlated yet."""
         covariances = packed_diagonal(variances.astype(means.dtype))
-        return cls.of(means, covariances, biased)
+        return cls(means, covariances, biased)
+
+    @property
+    def rank(self) -> int:
+        """Number of factors."""
+        return self.means.shape[1] - self.biased
 
     @property
     def variances(self) -> np.ndarray:
         """Variance of each coefficient, (n, q)."""
         return self.covariances[:, diagonal(self.means.shape[1])]
 
+    def moments(self, place=slice(None)) -> np.ndarray:
+        """Packed E[v v'] of some columns, (n, size)."""
+        return moments_of(self.means[place], self.covariances[place], self.biased)
+
     def as_full(self) -> "FullCovariance":
         """The same as this type."""
         return self
 
     @staticmethod
-    def data_of(rows, rank: int, row_bias: bool):
+    def data_of(matrix, rank: int, row_bias: bool):
         """The entries as `update_sides` needs them: blocks of rows."""
-        return row_blocks_of(rows, packed_size(rank, row_bias))
+        return row_blocks_of(matrix, packed_size(rank, row_bias))
 
     def update_sides(self, model, state) -> SidesUpdate:
-        """Update rows block by block, then the columns by the sums of the blocks."""
-        regressors = self.regressors(state.alpha, model.dtype)
-        given = regressors, state.row_prior, model.biases
-        W = np.empty((model.shape[0], len(state.row_prior.precision)), model.dtype)
-        features, statistics = model.row_features.values, None
-        # Updates need no order; the sum has one, as rounding depends on it.
-        for block in model.data:
-            means, of_block = _update_block(block, features[block.rows], *given)
-            W[block.rows] = means
-            if statistics is None:
-                statistics = of_block
-            else:
-                statistics += of_block
-        systems, targets = statistics.systems, statistics.targets
-        sums = systems, np.arange(len(systems)), targets
-        given = model.column_features.values, state.column_prior, model.biases[::-1]
-        found, column_statistics = update_side(
-            sums, *given, scale=state.alpha, covariances=True
-        )
-        columns = replace(
-            self,
-            means=found.means,
-            covariances=found.covariances,
-            moments=found.moments,
-        )
+        """Update rows, and the columns by what the rows add up to."""
+        of_rows = model.data.total(update_rows, *_of_rows(model, state))
+        systems, targets = of_rows.systems, of_rows.targets
+        means = np.empty_like(self.means)
+        covariances = np.empty_like(self.covariances)
+        gains, of_columns = np.empty(len(means)), None
+        features, biases = model.column_features.values, model.biases[::-1]
+        for place in block_slices(len(means), systems.shape[1]):
+            sums = systems[place], np.arange(len(means[place])), targets[place]
+            found, statistics = update_side(
+                sums,
+                features[place],
+                state.column_prior,
+                biases,
+                scale=state.alpha[place],
+                covariances=True,
+            )
+            means[place], covariances[place] = found.means, found.covariances
+            gains[place] = found.gains
+            of_columns = statistics if of_columns is None else of_columns + statistics
         bias_terms = 0.0
         if model.biases.row:
             row_bias_squares = bias_squares(systems).astype(np.float64)
             bias_terms = row_bias_squares - 2.0 * targets[:, -1]
-        return SidesUpdate(
-            W, columns, statistics, column_statistics, found.gains, bias_terms
-        )
+        columns = replace(self, means=means, covariances=covariances)
+        return SidesUpdate(columns, of_rows, of_columns, gains, bias_terms)
+
+    def row_means(self, model, state) -> np.ndarray:
+        """Means of the rows given the columns, (m, q)."""
+        return model.data.rows(means_of_rows, *_of_rows(model, state))
 
     def fold_in(
         self, rows, feature_map, prior, biases, noise_precision, with_covariances
@@ -145,18 +147,23 @@ class FullCovariance:
 
     def regressors(self, noise_precision, dtype):
         """What rows need: packed E[v v'] and E[v] over the noise, the former's sum."""
-        moments = self.moments.astype(dtype, copy=False)
-        moments = moments * noise_precision.astype(dtype)[:, None]
-        rank = self.means.shape[1] - self.biased
-        return moments, expectations(moments, rank), total(moments)
+        n = len(self.means)
+        moments = np.empty((n, packed_size(self.rank, self.biased)), dtype)
+        for place in block_slices(n, moments.shape[1]):
+            of_place = self.moments(place).astype(dtype, copy=False)
+            weights = noise_precision[place].astype(dtype)[:, None]
+            np.multiply(of_place, weights, out=moments[place])
+        return moments, expectations(moments, self.rank), total(moments)
 
     def quadratic_form(self, matrix) -> np.ndarray:
         """E[z' A z] of each column; A has no entry between a factor and the bias."""
-        rank = self.means.shape[1] - self.biased
-        pairs = pair_moments(self.moments, rank)
-        value = pairs @ packed_trace_weights(matrix[:rank, :rank])
-        if self.biased:
-            value = value + matrix[rank, rank] * bias_squares(self.moments)
+        rank, value = self.rank, np.empty(len(self.means))
+        weights = packed_trace_weights(matrix[:rank, :rank])
+        for place in block_slices(len(value), packed_size(rank, self.biased)):
+            moments = self.moments(place)
+            value[place] = pair_moments(moments, rank) @ weights
+            if self.biased:
+                value[place] += matrix[rank, rank] * bias_squares(moments)
         return value
 
     def transformed(self, matrix) -> "FullCovariance":
@@ -167,36 +174,64 @@ class FullCovariance:
         for place in row_slices(len(means), len(matrix) ** 2):
             old = unpack(self.covariances[place], len(matrix))
             covariances[place] = pack(matrix @ old @ matrix.T)
-        return FullCovariance.of(means, covariances, self.biased)
+        return FullCovariance(means, covariances, self.biased)
 
     def with_coefficients(self, kept) -> "FullCovariance":
         """Posterior of some of the coefficients."""
         covariances = packed_submatrix(self.covariances, kept)
-        return FullCovariance.of(self.means[:, kept], covariances, self.biased)
+        return FullCovariance(self.means[:, kept], covariances, self.biased)
 
     def with_means(self, means) -> "FullCovariance":
         """Posterior of the same covariances around other means."""
-        return FullCovariance.of(means, self.covariances, self.biased)
+        return replace(self, means=means)
 
     def astype(self, dtype) -> "FullCovariance":
         """The same in another precision."""
-        arrays = self.means, self.covariances, self.moments
+        arrays = self.means, self.covariances
         return FullCovariance(*(a.astype(dtype) for a in arrays), self.biased)
 
 
-def _update_block(block, features, regressors, prior, biases):
-    """Means of a block of rows, and its statistics with what it adds to the columns.
+def _of_rows(model, state):
+    """What `update_rows` and `means_of_rows` are given besides blocks of rows."""
+    regressors = state.columns.regressors(state.alpha, model.dtype)
+    return (model.row_features.values,), regressors, state.row_prior, model.biases
 
-    It writes nothing: blocks may run in any order and anywhere.
+
+def update_rows(blocks, features, regressors, prior, biases) -> SideStatistics:
+    """Update blocks of rows; return their statistics, with the sums of the columns.
+
+    It writes nothing but the sums: blocks may be updated in any order and anywhere. The
+    sums have an order, as rounding depends on it.
     """
+    n, dtype = regressors[0].shape[0], regressors[0].dtype
+    systems = np.zeros((n, packed_size(prior.rank, biases[0])), dtype)
+    targets = np.zeros((n, prior.rank + 1 + biases[0]), dtype)
+    statistics = SideStatistics.zero(prior, features.shape[1])
+    for block in blocks:
+        posteriors, of_block = _update_block(block, features, regressors, prior, biases)
+        statistics += of_block
+        moments = posteriors.moments
+        block.add_over_rows(moments, pack(of_block.second_moments), systems)
+        block.add_targets_of_columns(expectations(moments, prior.rank), targets)
+    return replace(statistics, systems=systems, targets=targets)
+
+
+def means_of_rows(blocks, features, regressors, prior, biases) -> np.ndarray:
+    """Posterior means of the rows of some blocks."""
+    W = np.empty((len(features), len(prior.precision)), regressors[0].dtype)
+    for block in blocks:
+        W[block.rows] = _update_block(
+            block, features, regressors, prior, biases, statistics=False
+        )[0].means
+    return W
+
+
+def _update_block(block, features, regressors, prior, biases, *, statistics=True):
+    """Posteriors of a block of rows, and their statistics or None."""
     moments, linear, sum_of_moments = regressors
     systems = block.sum_over_columns(moments, sum_of_moments)
-    sums = systems, block.system_index, dispatch.product(block.by_rows, linear)
-    posteriors, statistics = update_side(sums, features, prior, biases)
-    moments = posteriors.moments
-    systems = block.sum_over_rows(moments, pack(statistics.second_moments))
-    targets = dispatch.product(block.by_columns, expectations(moments, prior.rank))
-    return posteriors.means, replace(statistics, systems=systems, targets=targets)
+    sums = systems, block.system_index, block.targets_of_rows(linear)
+    return update_side(sums, features[block.rows], prior, biases, statistics=statistics)
 
 
 @dataclass(frozen=True)
@@ -218,9 +253,9 @@ class DiagonalCovariance:
         return cls(means, variances.astype(means.dtype), biased)
 
     @staticmethod
-    def data_of(rows, rank: int, row_bias: bool):
+    def data_of(matrix, rank: int, row_bias: bool):
         """The entries as `update_sides` needs them: by rows and by columns."""
-        return rows, rows.transpose()
+        return matrix.rows, matrix.rows.transpose()
 
     @property
     def covariances(self) -> np.ndarray:
@@ -233,11 +268,8 @@ class DiagonalCovariance:
 
     def update_sides(self, model, state) -> SidesUpdate:
         """Update all rows, then all columns."""
-        rows, columns = model.data
-        given = np.ones(rows.shape[0]), state.row_prior, model.biases
-        of_rows, row_log_det, _ = self._update_other_side(
-            rows.scale_weights(state.alpha), *given
-        )
+        columns = model.data[1]
+        of_rows, row_log_det = self._update_rows(model, state)
         given = state.alpha, state.column_prior, model.biases[::-1]
         of_columns, column_log_det, gains = of_rows._update_other_side(columns, *given)
         bias_terms = of_rows._bias_terms(columns) if model.biases.row else 0.0
@@ -245,7 +277,16 @@ class DiagonalCovariance:
             of_rows._statistics(model.row_features.values, row_log_det),
             of_columns._statistics(model.column_features.values, column_log_det),
         )
-        return SidesUpdate(of_rows.means, of_columns, *statistics, gains, bias_terms)
+        return SidesUpdate(of_columns, *statistics, gains, bias_terms)
+
+    def row_means(self, model, state) -> np.ndarray:
+        """Means of the rows given the columns, (m, q)."""
+        return self._update_rows(model, state)[0].means
+
+    def _update_rows(self, model, state):
+        rows = model.data[0].scale_weights(state.alpha)
+        given = np.ones(rows.shape[0]), state.row_prior, model.biases
+        return self._update_other_side(rows, *given)[:2]
 
     def fold_in(
         self, rows, feature_map, prior, biases, noise_precision, with_covariances
@@ -330,4 +371,4 @@ def posterior_of(means, covariances, biased: bool):
     """Posterior of columns from what a fitted model keeps of it."""
     if covariances.shape[1] == means.shape[1] and means.shape[1] > 1:
         return DiagonalCovariance(means, covariances, biased)
-    return FullCovariance.of(means, covariances, biased)
+    return FullCovariance(means, covariances, biased)

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .._data.matrix import ObservedMatrix
 from .._kernels.blas import one_blas_thread
-from .._kernels.rows import Biases, Rows
+from .._kernels.rows import Biases
 from .._optim.loop import History
 from .._optim.objective import objective_of
 from .._optim.penalty import Ridge, penalties_of
@@ -53,14 +54,15 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor, timeline=None
         model = begin.model(training.dtype)
         timed = None if timeline is None else TimedFit.of(begin, timeline, weight)
 
-        def fitted_at(descent, widening=1.0):
+        def fitted_at(descent):
             if timed is not None:
-                return timed.fitted_at(model, descent.state, widening)
+                return timed.fitted_at(model, descent.state)
             state = descent.state.rotated()
             return VariationalModel.of(model, state, begin.feature_map, weight)
 
         history = History(
-            *begin.factors,
+            None if validate is None else begin.factors[0],
+            begin.factors[1],
             tol=parameters.tol,
             validate=validate,
             n_iter_no_change=parameters.n_iter_no_change,
@@ -85,9 +87,10 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor, timeline=None
         if timed is not None and not history.stopped:
             del state, unpruned
             descent = timed.ascend(model, history, parameters.max_iter)
+            fitted = fitted_at(descent)
             model = replace(model, data=None)  # to learn again needs the room
             widening = timed.widening(descent.state, model.dtype)
-            return fitted_at(descent, widening), descent
+            return fitted._replace(widening=widening), descent
         fitted = fitted_at(descent)
         if parameters.n_draws == 0:
             return fitted, descent
@@ -100,9 +103,11 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor, timeline=None
 
 def _samples(training, model, state, n_draws, rng):
     """Sample the posterior, starting from a state before any factor was dropped."""
+    state = state.rotated()
     return draw(
         training.rows.astype(state.H.dtype),
-        state.rotated(),
+        model.row_means(state),
+        state,
         model.biases,
         (model.row_features, model.column_features),
         n_draws,
@@ -118,7 +123,7 @@ def curve_in_units(curve, units, n_observed):
 class Beginning(NamedTuple):
     """The data of a fit, and where its ascent starts."""
 
-    rows: Rows
+    matrix: ObservedMatrix
     factors: tuple[np.ndarray, np.ndarray]
     row_features: Features
     column_features: Features
@@ -144,15 +149,15 @@ class Beginning(NamedTuple):
         if not parameters.pattern or complete or diagonal:
             found = missingness.no_features(*training.shape, training.dtype)
         else:
-            found = missingness.fit_features(objective.rows, objective.T.rows)
-        return cls(training.rows, factors, *found, biases, parameters.noise)
+            found = missingness.fit_features(objective.pattern, training.dtype)
+        return cls(training, factors, *found, biases, parameters.noise)
 
     def model(self, dtype):
         """Make the model in this precision."""
         rank = self.factors[0].shape[1] - self.biases.row
         sides = self.row_features, self.column_features
         given = self.biases, self.noise, [side.astype(dtype) for side in sides]
-        return model_of(self.rows.astype(dtype), rank, *given)
+        return model_of(self.matrix.astype(dtype), rank, *given)
 
     def state(self, model, rank=None):
         """Make the state to start from, with the leading factors alone if so asked."""
@@ -160,5 +165,5 @@ class Beginning(NamedTuple):
         for F, biased in zip(self.factors, self.biases, strict=True):
             n_factors = F.shape[1] - biased
             kept = [F[:, :n_factors][:, :rank], F[:, n_factors:]]
-            factors.append(np.column_stack(kept).astype(model.dtype))
-        return first_state(model, *factors, self.rows.astype(model.dtype))
+            factors.append(np.hstack(kept).astype(model.dtype))
+        return first_state(model, *factors, self.matrix.astype(model.dtype))

@@ -34,14 +34,14 @@ MEAN_PRIOR_COUNT = 1.0
 MIN_ALPHA = 1e-6
 
 
-def draw(rows, state, biases, features, n_draws, rng):
-    """Make a list of samples, starting from the state of a variational fit.
+def draw(rows, W, state, biases, features, n_draws, rng):
+    """Make a list of samples, starting from rows and state of a variational fit.
 
     The entries are centred and of about unit variance; features are of both sides.
     """
     row_features, column_features = features
     sampler = _ColumnSampler(rows.transpose(), state.noise, biases, column_features)
-    W, H, alpha = state.W, state.H, state.alpha
+    H, alpha = state.H, state.alpha
     squared_unit, samples = np.ones(len(H)), []
     for _ in range(n_draws):
         row_prior = _sample_prior(W, biases.row, row_features, rng)

@@ -28,10 +28,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._kernels import dispatch
-from .._kernels.linalg import row_slices
 from .._kernels.rows import Rows
 from .._kernels.svd import truncated_svd
+from .._optim.objective import ObservedObjective
 
 # The largest number of singular vectors. A table needs at least SIDE_PER_DIRECTION rows
 # and as many columns for each. Vectors below this share of the first are left out.
@@ -70,8 +69,12 @@ class FeatureMap(NamedTuple):
         Raw features beyond all that were seen are clipped: a straight line says nothing
         about what is far away.
         """
-        raw = _clipped(_raw_features(rows, self.loadings), rows, self.low, self.high)
-        return (raw @ self.basis).astype(rows.values.dtype, copy=False)
+        return self.of(ObservedObjective(rows).pattern, rows.values.dtype)
+
+    def of(self, pattern, dtype):
+        """Features of the rows of a pattern."""
+        raw = _raw_features(pattern, self.loadings, dtype)
+        return (_clipped(raw, pattern, self) @ self.basis).astype(dtype)
 
 
 class Features(NamedTuple):
@@ -85,22 +88,21 @@ class Features(NamedTuple):
         return self._replace(values=self.values.astype(dtype, copy=False))
 
 
-def fit_features(rows: Rows, columns: Rows) -> tuple[Features, Features, FeatureMap]:
-    """Features of rows, of columns, and the map of rows, from the entries both ways."""
-    dtype = rows.values.dtype
-    row_counts, column_counts = (np.diff(side.indptr) for side in (rows, columns))
-    rank = min(MAX_DIRECTIONS, min(rows.shape) // SIDE_PER_DIRECTION)
-    residuals = StandardizedResiduals(rows, columns, dtype)
+def fit_features(pattern, dtype) -> tuple[Features, Features, FeatureMap]:
+    """Features of rows, of columns, and the map of rows, from where entries are."""
+    rank = min(MAX_DIRECTIONS, min(pattern.shape) // SIDE_PER_DIRECTION)
+    residuals = StandardizedResiduals(pattern, dtype)
     U, singular, V = truncated_svd(residuals, rank, dtype)
     kept = singular > MIN_SINGULAR_RATIO * singular.max(initial=0)
     singular = singular[kept].astype(np.float64)
     # Row features are N V / singular values: products with loadings V of columns. The
     # expected part of N is a constant of the loadings and goes off beforehand.
-    found, sides = [], ((rows, V, column_counts), (columns, U, row_counts))
-    for side, vectors, other_counts in sides:
+    found = []
+    for side, vectors in ((pattern, V), (pattern.T, U)):
+        other_counts = side.T.counts
         loadings = vectors[:, kept] / singular / np.sqrt(other_counts + TAU)[:, None]
-        loadings -= other_counts @ loadings / other_counts.sum()
-        found.append(_orthonormal_features(side, loadings, singular))
+        loadings = loadings - other_counts @ loadings / other_counts.sum()
+        found.append(_orthonormal_features(side, loadings, singular, dtype))
     (row_features, feature_map), (column_features, _) = found
     return row_features, column_features, feature_map
 
@@ -112,35 +114,34 @@ def no_features(m: int, n: int, dtype) -> tuple[Features, Features, FeatureMap]:
     return *empty, FeatureMap(np.zeros((n, 0), dtype), zeros, zeros, basis)
 
 
-def _raw_features(rows, loadings):
-    """One, logarithm of the number of entries, and sums of loadings."""
-    counts = np.diff(rows.indptr)
-    raw = np.empty((len(counts), N_OTHERS + loadings.shape[1]))
-    raw[:, 0], raw[:, 1] = 1, np.log1p(counts)
+def _raw_features(pattern, loadings, dtype):
+    """One, logarithm of the number of entries, and sums of loadings, float64."""
+    counts = pattern.counts[:, None]
+    raw = [np.ones_like(counts, np.float64), np.log1p(counts)]
     if loadings.shape[1]:
-        loadings = loadings.astype(rows.values.dtype, copy=False)
-        raw[:, N_OTHERS:] = dispatch.product(_indicators(rows), loadings)
-        raw[:, N_OTHERS:] /= np.sqrt(counts + TAU)[:, None]
-    return raw
+        sums = pattern @ loadings.astype(dtype, copy=False)
+        raw.append(sums / np.sqrt(counts + TAU))
+    return np.hstack(raw)
 
 
-def _clipped(raw, rows, low, high):
+def _clipped(raw, pattern, limits):
     """Raw features between limits, zero where nothing is observed."""
-    clipped = np.clip(raw, low, high)
-    clipped[np.diff(rows.indptr) == 0] = 0
-    return clipped
+    clipped = np.clip(raw, limits.low, limits.high)
+    return clipped * (pattern.counts > 0)[:, None]
 
 
-def _orthonormal_features(rows, loadings, singular):
+def _orthonormal_features(pattern, loadings, singular, dtype):
     """Features of rows that are orthonormal, and the map that makes them."""
-    raw = _raw_features(rows, loadings)
-    seen = raw[np.diff(rows.indptr) > 0]
-    low, high = np.quantile(seen, [0, 1], axis=0)
-    low[1], high[1] = np.quantile(seen[:, 1], [RARE_QUANTILE, 1 - RARE_QUANTILE])
-    raw = _clipped(raw, rows, low, high)
-    gram = raw.T @ raw
+    raw = _raw_features(pattern, loadings, dtype)
+    is_empty = (pattern.counts == 0)[:, None]
+    low = np.asarray(np.where(is_empty, np.inf, raw).min(axis=0))
+    high = np.asarray(np.where(is_empty, -np.inf, raw).max(axis=0))
+    low[1], high[1] = _quantiles_of_log_count(pattern)
+    feature_map = FeatureMap(loadings, low, high, np.zeros((len(low), 0)))
+    raw = _clipped(raw, pattern, feature_map)
+    gram = np.asarray(raw.T @ raw)
     sizes = np.sqrt(np.diag(gram))
-    gram /= np.maximum(np.outer(sizes, sizes), TINY)
+    gram = gram / np.maximum(np.outer(sizes, sizes), TINY)
     # Gram-Schmidt by the Gram matrix: what is left of feature k after projection.
     kept = []
     for k in range(len(gram)):
@@ -152,34 +153,39 @@ def _orthonormal_features(rows, loadings, singular):
     root = np.linalg.cholesky(gram[np.ix_(kept, kept)])
     basis[kept] = np.linalg.inv(root).T / sizes[kept, None]
     scales = np.append(np.ones(N_OTHERS), singular / singular.max(initial=TINY))[kept]
-    values = (raw @ basis).astype(rows.values.dtype, copy=False)
-    return Features(values, scales), FeatureMap(loadings, low, high, basis)
+    values = (raw @ basis).astype(dtype)
+    return Features(values, scales), feature_map._replace(basis=basis)
 
 
-def _indicators(rows):
-    """Rows of ones where an entry is observed."""
-    return rows._replace(values=None, weights=None)
+def _quantiles_of_log_count(pattern):
+    """Quantiles of the logarithm of the number of entries, of rows that have any."""
+    counts, n_rows = pattern.count_histogram()
+    last_places = np.cumsum(n_rows[counts > 0])
+    counts = np.log1p(counts[counts > 0])
+    quantiles = np.array([RARE_QUANTILE, 1 - RARE_QUANTILE])
+    places = quantiles * (last_places[-1] - 1)
+    below, above = (
+        counts[np.searchsorted(last_places, whole, side="right")]
+        for whole in (np.floor(places), np.ceil(places))
+    )
+    return below + (places - np.floor(places)) * (above - below)
 
 
 class StandardizedResiduals:
     """The operator N of standardized residuals of independence; it is not formed."""
 
-    def __init__(self, rows, columns, dtype):
-        self.rows, self.columns = _indicators(rows), _indicators(columns)
-        self.shape, self.dtype = rows.shape, dtype
+    def __init__(self, pattern, dtype):
+        self.pattern, self.shape, self.dtype = pattern, pattern.shape, dtype
 
     @property
     def T(self):
         """The same with rows and columns exchanged."""
-        return StandardizedResiduals(self.columns, self.rows, self.dtype)
+        return StandardizedResiduals(self.pattern.T, self.dtype)
 
     def __matmul__(self, V):
-        row_counts = np.diff(self.rows.indptr)
-        column_counts = np.diff(self.columns.indptr)
+        row_counts, column_counts = self.pattern.counts, self.pattern.T.counts
         V = (V / np.sqrt(column_counts + TAU)[:, None]).astype(self.dtype)
         expected = column_counts.astype(self.dtype) @ V / column_counts.sum()
-        product = dispatch.product(self.rows, V)
-        for place in row_slices(*product.shape):  # there are many rows
-            product[place] -= row_counts[place, None] * expected
-            product[place] /= np.sqrt(row_counts[place] + TAU)[:, None]
-        return product
+        of_rows = np.stack([row_counts, 1 / np.sqrt(row_counts + TAU)], axis=1)
+        of_rows = of_rows.astype(self.dtype)
+        return (self.pattern @ V - of_rows[:, :1] * expected) * of_rows[:, 1:]

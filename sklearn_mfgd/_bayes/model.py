@@ -33,16 +33,16 @@ References
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from .._kernels import dispatch
-from .._kernels.linalg import BLOCK
 from .._kernels.rows import Biases
+from .._optim.objective import objective_of
 from .covariance import DiagonalCovariance, FullCovariance, covariances_are_diagonal
 from .missingness import Features
 from .noise import FIRST_DOF, FLOAT32_MIN_VARIANCE, Noise
-from .priors import Prior, best_precision, rotate, with_bias
+from .priors import Prior, best_precision, with_bias
 
 # Precision of the row factors in the first sweep, over what their start suggests. With
 # all of it weak factors are given up before they have shown what they explain.
@@ -56,7 +56,7 @@ FIRST_MIN_VARIANCE = 1e-3
 class Model:
     """The data, and what never changes during a fit."""
 
-    data: object  # the entries as the type of the covariances prepares them
+    data: Any  # the entries as the type of the covariances prepares them
     covariance_type: type
     shape: tuple[int, int]
     biases: Biases
@@ -82,6 +82,10 @@ class Model:
         """Whether column biases have no prior: columns are different quantities."""
         return self.biases.column and not self.biases.row
 
+    def row_means(self, state: "State") -> np.ndarray:
+        """Means of [w, b] of all rows, (m, q)."""
+        return state.columns.row_means(self, state)
+
     @property
     def has_features(self) -> bool:
         """Whether missingness may say anything about the factors."""
@@ -91,9 +95,8 @@ class Model:
 
 @dataclass(frozen=True)
 class State:
-    """What is known after a sweep."""
+    """What is known after a sweep: of the rows their prior, as they follow from it."""
 
-    W: np.ndarray  # means of [w, b]
     columns: FullCovariance | DiagonalCovariance  # posterior of [h, c]
     row_prior: Prior  # along the axes of Q w
     column_prior: Prior  # along those of inv(Q') h
@@ -122,7 +125,7 @@ class State:
 
     def astype(self, dtype) -> "State":
         """The same in another precision."""
-        return replace(self, W=self.W.astype(dtype), columns=self.columns.astype(dtype))
+        return replace(self, columns=self.columns.astype(dtype))
 
     def with_rotation(self, rotation) -> "State":
         """The same factors with priors along other axes, which are yet to be updated.
@@ -135,14 +138,13 @@ class State:
 
     def rotated(self) -> "State":
         """The same state with the factors themselves along the axes of the priors."""
-        Q, rank = self.row_prior.rotation, self.rank
-        if np.array_equal(Q, np.eye(rank)):
+        rank = self.rank
+        if np.array_equal(self.row_prior.rotation, np.eye(rank)):
             return self
         T = np.eye(self.H.shape[1])  # of [h, c]: the bias stays
         T[:rank, :rank] = self.column_prior.rotation
         return replace(
             self,
-            W=rotate(self.W, Q).astype(self.W.dtype, copy=False),
             columns=self.columns.transformed(T),
             row_prior=self.row_prior.rotated(),
             column_prior=self.column_prior.rotated(),
@@ -150,62 +152,50 @@ class State:
 
     def with_factors(self, kept) -> "State":
         """The same state with some of its factors, not rotated; `kept` is a mask."""
-        of_rows, of_columns = (
-            with_bias(kept, F.shape[1] > self.rank) for F in (self.W, self.H)
-        )
+        of_columns = with_bias(kept, self.H.shape[1] > self.rank)
         return replace(
             self,
-            W=self.W[:, of_rows],
             columns=self.columns.with_coefficients(of_columns),
             row_prior=self.row_prior.with_factors(kept),
             column_prior=self.column_prior.with_factors(kept),
         )
 
 
-def model_of(rows, rank: int, biases: Biases, noise: str, features) -> Model:
+def model_of(matrix, rank: int, biases: Biases, noise: str, features) -> Model:
     """Prepare centred entries of about unit variance, and features of both sides."""
-    diagonal = covariances_are_diagonal(rows.shape, rank, biases)
+    diagonal = covariances_are_diagonal(matrix.shape, rank, biases)
     covariance_type = DiagonalCovariance if diagonal else FullCovariance
-    counts, squares = np.zeros((2, rows.shape[1]))
-    for start in range(0, rows.indices.size, BLOCK):
-        chunk = slice(start, start + BLOCK)
-        columns, values = rows.indices[chunk], rows.values[chunk].astype(np.float64)
-        weights = np.ones_like(values) if rows.weights is None else rows.weights[chunk]
-        counts += np.bincount(columns, minlength=len(counts))
-        squares += np.bincount(columns, weights * values**2, minlength=len(counts))
-    data, of_data = covariance_type.data_of(rows, rank, biases.row), (counts, squares)
-    given = data, covariance_type, rows.shape, biases, noise, *of_data, *features
-    return Model(*given, rows.values.dtype)
+    data = covariance_type.data_of(matrix, rank, biases.row)
+    of_data = matrix.counts(axis=0).astype(np.float64), matrix.column_sums(2)
+    given = data, covariance_type, matrix.shape, biases, noise, *of_data, *features
+    return Model(*given, matrix.dtype)
 
 
-def first_state(model: Model, W, H, rows) -> State:
+def first_state(model: Model, W, H, matrix) -> State:
     """Start from factors and biases."""
-    column_bias, mean_weight = model.biases.column, 1.0
-    rank = H.shape[1] - column_bias
-    if rows.weights is not None:
-        mean_weight = float(rows.weights.mean(dtype=np.float64))
-    noise = _first_noise(model, W, H, rows, mean_weight)
-    row_squares, column_squares = (np.square(F, dtype=np.float64) for F in (W, H))
-    of_rows = FIRST_PRECISION_RATIO * best_precision(row_squares.sum(axis=0), len(W))
-    of_columns = best_precision(column_squares.sum(axis=0), len(H))
+    rank, column_bias = H.shape[1] - model.biases.column, model.biases.column
+    weight = matrix.weight()
+    mean_weight = weight / matrix.n_observed
+    noise = _first_noise(model, W, H, matrix, mean_weight)
+    row_squares = np.asarray((W.astype(np.float64) ** 2).sum(axis=0))
+    column_squares = np.square(H, dtype=np.float64).sum(axis=0)
+    of_rows = FIRST_PRECISION_RATIO * best_precision(row_squares, len(W))
+    of_columns = best_precision(column_squares, len(H))
     scales, flat_bias = model.column_features.scales, model.flat_bias
     row_prior = Prior.of_mean_zero(of_rows, model.row_features.scales, rank)
     column_prior = Prior.of_mean_zero(of_columns, scales, rank, flat_bias=flat_bias)
     # One over the precision of each coefficient, its entries taken for average ones.
-    regressor_squares = with_bias(row_squares[:, :rank].mean(axis=0), column_bias)
+    regressor_squares = with_bias(row_squares[:rank] / len(W), column_bias)
     weights = mean_weight * noise.alpha * model.counts
     variances = 1 / (of_columns + np.outer(weights, regressor_squares))
     columns = model.covariance_type.of_variances(H, variances, column_bias)
-    return State(W, columns, row_prior, column_prior, noise)
+    return State(columns, row_prior, column_prior, noise)
 
 
-def _first_noise(model, W, H, rows, mean_weight):
+def _first_noise(model, W, H, matrix, mean_weight):
     """Noise of the variance that the start leaves, the same for all columns."""
-    errors, squares = dispatch.residuals(rows, W, H, model.biases), 0.0
-    for start in range(0, errors.size, BLOCK):
-        chunk = slice(start, start + BLOCK)
-        terms = np.square(errors[chunk], dtype=np.float64)
-        squares += terms.sum() if rows.weights is None else terms @ rows.weights[chunk]
-    variance = max(squares / errors.size, FIRST_MIN_VARIANCE * mean_weight)
+    squares = 2 * objective_of(matrix, model.biases).value(W, H)
+    variance = squares / matrix.n_observed
+    variance = max(variance, FIRST_MIN_VARIANCE * mean_weight)
     dof = FIRST_DOF if model.noise == "column" else 0.0
     return Noise(np.full(model.shape[1], 1 / variance), variance, dof)

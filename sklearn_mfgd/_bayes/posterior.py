@@ -136,7 +136,7 @@ class VariationalModel(NamedTuple):
         posterior = posterior_of(means, column_covariances, column_bias).as_full()
         # E[v v'] of columns, v = [h, 1], times the covariances of rows; and v v' of
         # rows, v = [w, 1], times those of columns: packed, these are dot products.
-        column_moments = posterior.moments[:, : n_pairs(rank + row_bias)]
+        column_moments = posterior.moments()[:, : n_pairs(rank + row_bias)]
         W = W[rows, :rank].astype(np.float64)
         row_squares = moments_of(W, np.zeros((len(W), n_pairs(rank))), False)
         row_squares = row_squares[:, : n_pairs(rank + column_bias)]

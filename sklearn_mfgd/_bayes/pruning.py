@@ -104,7 +104,7 @@ def _explained(model, state, statistics):
     explained, shared = np.empty((len(state.H), rank)), np.zeros((rank, rank))
     a, b = np.tril_indices(rank)
     for place in row_slices(len(state.H), rank**2):
-        moments = state.columns.moments[place].astype(np.float64)
+        moments = state.columns.moments(place).astype(np.float64)
         moments *= state.alpha[place, None]
         systems = statistics.rows.systems[place].astype(np.float64)
         targets = statistics.rows.targets[place, :rank]

@@ -86,7 +86,7 @@ def diagonalizing_rotation(row_moments, column_moments, m: int, n: int):
 
 
 def centre(state, statistics):
-    """Move the mean of the row factors of a model with column biases, no features.
+    """Move the mean of the row factors, if columns have biases and rows no features.
 
     The statistics are those of the moved factors, except for `systems` and `targets`.
     """
@@ -110,8 +110,6 @@ def centre(state, statistics):
         rows=replace(statistics.rows, second_moments=row_moments),
         columns=replace(statistics.columns, second_moments=column_moments),
     )
-    W = state.W.copy()
-    W[:, :rank] -= delta.astype(W.dtype)
     shear = np.eye(rank + 1)  # of [h, c]
     shear[-1, :rank] = delta
-    return replace(state, W=W, columns=state.columns.transformed(shear)), statistics
+    return replace(state, columns=state.columns.transformed(shear)), statistics

@@ -12,10 +12,9 @@ sums over their entries. With v = [h, 1, c] of a column, g = [h, 1] and the prec
 
 where :math:`s_i` is the noise precision of the row, or 1 if that is in the moments of
 the columns. A sweep maps `update_side` over blocks of rows, adds up the statistics, and
-calls it once for the columns; to fold in new rows is the same call without these.
+calls it for the columns; to fold in new rows is the same call without these.
 """
 
-import operator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -39,17 +38,18 @@ class SideStatistics:
     systems: np.ndarray | None = None
     targets: np.ndarray | None = None
 
+    @classmethod
+    def zero(cls, prior, n_features: int) -> "SideStatistics":
+        """Statistics of no rows."""
+        q, rank = len(prior.precision), prior.rank
+        moments, products = np.zeros((q + 1, q + 1)), np.zeros((n_features, q))
+        return cls(0, moments, products, 0.0, np.zeros(rank))
+
     def __add__(self, other: "SideStatistics") -> "SideStatistics":
-        return self._combined(other, operator.add)
-
-    def __iadd__(self, other: "SideStatistics") -> "SideStatistics":
-        """Add in place, as arrays do: many blocks need one large array for the sum."""
-        return self._combined(other, operator.iadd)
-
-    def _combined(self, other, add):
         values = vars(other)
-        sums = {n: v if v is None else add(v, values[n]) for n, v in vars(self).items()}
-        return SideStatistics(**sums)
+        return SideStatistics(
+            **{n: v if v is None else v + values[n] for n, v in vars(self).items()}
+        )
 
     def with_factors(self, kept, kept_coefficients) -> "SideStatistics":
         """Statistics of some of the factors; determinants as if others were known."""

@@ -41,10 +41,12 @@ class TimedFit(NamedTuple):
 
     def start(self, model: Model, state) -> tuple[TimeData, TimeState]:
         """Data, and a state of exchangeable rows to start from."""
-        entries = TimedEntries.of(self.begin.rows, self.timeline)
+        entries = TimedEntries.of(self.begin.matrix.rows, self.timeline)
         data = TimeData(model, entries, self.axis)
-        state = state.rotated().astype(np.float64)
-        return data, TimeState.of(state, data, timescales_for(self.timeline))
+        state = state.rotated()
+        W = model.row_means(state).astype(np.float64)
+        given = state.astype(np.float64), W, data, timescales_for(self.timeline)
+        return data, TimeState.of(*given)
 
     def ascend(self, model: Model, history, max_iter: int) -> Descent:
         """Go on from the end of a fit of exchangeable rows."""
@@ -61,14 +63,14 @@ class TimedFit(NamedTuple):
 
     def widening(self, state, dtype) -> float:
         """Learn how much wider deviations must be; see `hidden_gaps`."""
-        rows = self.begin.rows
+        rows = self.begin.matrix.rows
         hidden = hidden_entries(rows, self.timeline)
         # No sweep may have been left for rows in time.
         if np.count_nonzero(hidden) < MIN_ENTRIES or not isinstance(state, TimeState):
             return 1.0
-        begin = self.begin._replace(rows=without(rows, hidden))
-        model = begin.model(dtype)
-        data = TimeData(model, TimedEntries.of(begin.rows, self.timeline), self.axis)
+        matrix = ObservedMatrix(without(rows, hidden), 0.0)
+        model = self.begin._replace(matrix=matrix).model(dtype)
+        data = TimeData(model, TimedEntries.of(matrix.rows, self.timeline), self.axis)
         state = replace(state, residual=None)
         for _ in range(N_SWEEPS_AGAIN):
             state, _ = sweep(data, state, learn_columns=True)
@@ -76,11 +78,10 @@ class TimedFit(NamedTuple):
         timeline = self.timeline._replace(order=np.arange(len(self.timeline.order)))
         fitted = self._replace(timeline=timeline).fitted_at(model, state)
         at = rows.row_numbers[hidden], rows.indices[hidden]
-        matrix = ObservedMatrix(begin.rows, 0.0)
         x, variances = fitted.predict(matrix, *at, with_variances=True)
         return widening_of(x - rows.values[hidden], variances)
 
-    def fitted_at(self, model: Model, state, widening: float = 1.0) -> TimeModel:
+    def fitted_at(self, model: Model, state) -> TimeModel:
         """Make the fitted model of a state, of exchangeable rows or of rows in time."""
         in_time = isinstance(state, TimeState)
         state = state if in_time else state.rotated()
@@ -88,8 +89,9 @@ class TimedFit(NamedTuple):
         if in_time:
             fitted = TimeModel.of(base, state, self.seasons, self.axis)
         else:
-            fitted = TimeModel.of_exchangeable(base, state.W, self.axis.has_dates)
-        return fitted._replace(widening=widening, timeline=self.timeline)
+            W = model.row_means(state)
+            fitted = TimeModel.of_exchangeable(base, W, self.axis.has_dates)
+        return fitted._replace(timeline=self.timeline)
 
 
 def refuse_diagonal_covariances(shape, rank: int, biases):

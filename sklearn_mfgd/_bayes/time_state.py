@@ -59,9 +59,9 @@ class TimeState:
         return self.noise.alpha
 
     @classmethod
-    def of(cls, state, data: TimeData, grid) -> "TimeState":
+    def of(cls, state, W, data: TimeData, grid) -> "TimeState":
         """Start from the end of a fit of exchangeable rows, not rotated."""
-        q = state.W.shape[1]
+        q = W.shape[1]
         n_features = len(data.axis.scales)
         row_prior = ChainPrior(
             state.row_prior.precision,
@@ -71,7 +71,7 @@ class TimeState:
         )
         covariances = unpack(state.columns.covariances, state.H.shape[1])
         return cls(
-            state.W,
+            W,
             state.columns,
             row_prior,
             state.column_prior,

@@ -12,7 +12,14 @@ import numpy as np
 from .._kernels import chains
 from .chain_prior import ChainStatistics
 from .covariance import FullCovariance
-from .moments import diagonal, moments_of, n_pairs, total, unpack
+from .moments import (
+    diagonal,
+    moments_of,
+    n_pairs,
+    packed_size,
+    total,
+    unpack,
+)
 from .residual_process import Spread
 from .side import SideStatistics, update_side
 from .smoothing import filter_rows, right_hand_sides, row_targets, smoothed
@@ -46,7 +53,7 @@ def sweep(data: TimeData, state: TimeState, *, learn_columns: bool):
     log_det_columns = state.column_log_det
     if not (factors == 1).all():
         covariances = columns.covariances * factors[:, None]
-        columns = FullCovariance.of(columns.means, covariances, columns.biased)
+        columns = FullCovariance(columns.means, covariances, columns.biased)
         log_det_columns += columns.means.shape[1] * float(np.log(factors).sum())
     squares = squares + spread.of_rows + spread.of_column * factors
     noise = state.noise.update(model.counts, squares, model.dtype)
@@ -82,14 +89,18 @@ def update_rows(data: TimeData, state: TimeState, *, with_covariances) -> _RowsU
     rows = data.entries.rows_less(state.residual)
     targets = row_targets(rows, linear, rank, biases)
     systems = (
-        (block.range, _in_order(block, moments, sum_of_moments)) for block in model.data
+        (block.range, _in_order(block, moments, sum_of_moments))
+        for block in model.data.blocks
     )
     given = targets, prior, data.axis, rank, biases
     blocks = right_hand_sides(systems, *given)
     filtered = filter_rows(blocks, prior, data.axis)
     means, squares, lagged = np.empty((3, *targets.shape))
-    of_columns, of_covariances = 0.0, 0.0 if with_covariances else None
-    backwards = zip(smoothed(filtered), reversed(model.data), strict=True)
+    n, of_covariances = len(linear), None
+    of_columns = np.zeros((n, packed_size(rank, biases.row)))
+    if with_covariances:
+        of_covariances = np.zeros((n, n_pairs(means.shape[1])))
+    backwards = zip(smoothed(filtered), reversed(model.data.blocks), strict=True)
     for (at, states), block in backwards:
         means[at], lagged[at] = states.means, states.lagged
         spread = states.covariances
@@ -98,9 +109,9 @@ def update_rows(data: TimeData, state: TimeState, *, with_covariances) -> _RowsU
         of_rows = states.means[order], spread[order]
         in_model = [each.astype(model.dtype, copy=False) for each in of_rows]
         row_moments = moments_of(*in_model, biases.row)
-        of_columns = of_columns + _sum_over_rows(block, row_moments)
+        _add_over_rows(block, row_moments, of_columns)
         if with_covariances:
-            of_covariances = of_covariances + _sum_over_rows(block, in_model[1])
+            _add_over_rows(block, in_model[1], of_covariances)
     lagged[:-1] += means[:-1] * means[1:]
     statistics = ChainStatistics(means, squares, lagged, filtered.log_det)
     regressors = np.insert(means, rank, 1.0, axis=1)
@@ -108,10 +119,10 @@ def update_rows(data: TimeData, state: TimeState, *, with_covariances) -> _RowsU
     return _RowsUpdate(statistics, of_columns, column_targets, of_covariances)
 
 
-def _sum_over_rows(block, values):
-    """Sums over the rows that have an entry in each column, double precision."""
+def _add_over_rows(block, values, out):
+    """Add sums over the rows that have an entry in each column."""
     values = np.ascontiguousarray(values)
-    return block.sum_over_rows(values, total(values)).astype(np.float64, copy=False)
+    block.add_over_rows(values, total(values), out)
 
 
 def _in_order(block, moments, sum_of_moments):
@@ -147,7 +158,7 @@ def _update_columns(data, state, update):
             right[:, :rank] -= spread[:, rank, :rank]
         system += prior.precision_matrix / alpha[has_process, None, None]
         means[has_process] = np.linalg.solve(system, right[..., None])[..., 0]
-    columns = FullCovariance.of(means, found.covariances, biases.column)
+    columns = FullCovariance(means, found.covariances, biases.column)
     log_det = float(found.logdets.sum())
     return replace(state, columns=columns, column_log_det=log_det)
 
@@ -176,7 +187,7 @@ def _column_statistics(columns, log_det):
     rank_and_one = columns.means.shape[1] - columns.biased + 1
     return SideStatistics(
         count=len(columns.means),
-        second_moments=unpack(total(columns.moments), rank_and_one + columns.biased),
+        second_moments=unpack(total(columns.moments()), rank_and_one + columns.biased),
         feature_products=np.zeros((0, columns.means.shape[1])),
         log_det=log_det,
     )

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from .._kernels.linalg import exact_total
 from .._kernels.rows import Rows
 from .observed import Observed, keep_entries, rows_of
 from .units import Units
@@ -73,6 +74,8 @@ class ObservedMatrix(NamedTuple):
     rows: Rows  # centred
     mean: float
 
+    in_memory = True
+
     @property
     def shape(self):
         return self.rows.shape
@@ -88,29 +91,40 @@ class ObservedMatrix(NamedTuple):
     def counts(self, axis):
         if axis:
             return np.diff(self.rows.indptr)
-        return self._sum_by_column(None).astype(np.int64)
+        return self._sum_by_column().astype(np.int64)
 
     def column_means(self):
         """Mean of each column; the mean of all where a column was never observed."""
-        weights = self.rows.weights
-        totals = self._sum_by_column(weights)
-        sums = self._sum_by_column(self.rows.weighted_values.values)
+        sums, totals = self.column_sums(1), self.column_sums(0)
         return sums / np.where(totals > 0, totals, 1) + self.mean
 
-    def _sum_by_column(self, values: np.ndarray | None) -> np.ndarray:
-        """Sum values of the entries, or count the entries, of each column."""
+    def column_sums(self, power: int) -> np.ndarray:
+        """Weighted sum of this power of the values of each column, float64."""
+        values, weights = self.rows.values, self.rows.weights
+        if power == 0 and weights is None:
+            return self._sum_by_column()
+
+        def terms(some):
+            summands = values[some].astype(np.float64) ** power
+            return summands if weights is None else summands * weights[some]
+
+        return self._sum_by_column(terms)
+
+    def _sum_by_column(self, terms=None) -> np.ndarray:
+        """Sum ``terms(slice of the entries)``, or count the entries, of each column."""
         indices, n = self.rows.indices, self.shape[1]
         sums = np.zeros(n)
         step = max(500_000, n)  # NumPy makes wider types of them meanwhile
         for start in range(0, indices.size, step):
             some = slice(start, start + step)
-            summands = None if values is None else values[some]
+            summands = None if terms is None else terms(some)
             sums += np.bincount(indices[some], summands, minlength=n)
         return sums
 
     def weight(self):
+        """Sum of the weights of the entries."""
         weights = self.rows.weights
-        return float(self.n_observed if weights is None else weights.sum(dtype=float))
+        return float(self.n_observed) if weights is None else sum(exact_total(weights))
 
     def with_unit_weights(self):
         """The same with weights of mean one, or none, and the mean that they had."""
@@ -120,9 +134,13 @@ class ObservedMatrix(NamedTuple):
         # Divided by the largest first, as a sum of large weights could be infinite.
         largest = float(weights.max(initial=0))
         scaled = weights / weights.dtype.type(largest)
-        mean = float(scaled.mean(dtype=np.float64))
+        mean = sum(exact_total(scaled)) / self.n_observed
         scaled = None if mean == 1 else scaled / weights.dtype.type(mean)
         return self._replace(rows=self.rows._replace(weights=scaled)), mean * largest
+
+    def astype(self, dtype):
+        """The same in another precision."""
+        return self._replace(rows=self.rows.astype(dtype))
 
     def mean_square(self):
         return self.rows.sum_of_squares / self.weight()
@@ -187,7 +205,7 @@ def _mean(observed: Observed, values: np.ndarray) -> float:
     """Weighted mean of all observed values, given those that are stored."""
     if not isinstance(observed, Rows):
         return float(values.sum(dtype=np.float64) / np.prod(observed.shape))
-    if observed.weights is None:
-        return float(values.mean(dtype=np.float64))
-    weights = observed.weights.astype(np.float64)
-    return float(weights @ values / weights.sum())
+    # The same for any order and division of the entries.
+    total = sum(exact_total(values, observed.weights))
+    weights = observed.weights
+    return total / (values.size if weights is None else sum(exact_total(weights)))

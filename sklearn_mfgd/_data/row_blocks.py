@@ -3,6 +3,7 @@
 Blocks can be mapped independently, and what they return be added up in their order.
 """
 
+from functools import singledispatch
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +12,9 @@ from .._kernels import dispatch
 from .._kernels.rows import Rows
 from .observed import rows_of
 
-# Numbers that the moments of a block of rows may take.
-BLOCK = 2**21
+# Numbers that the moments of a block of rows may take, and those that the sums over the
+# rows of a block may take at a time.
+BLOCK, SUMS = 2**21, 2**22
 
 
 class RowBlock(NamedTuple):
@@ -22,12 +24,12 @@ class RowBlock(NamedTuple):
     """
 
     rows: slice | np.ndarray
-    by_rows: Rows  # values times weights
-    by_columns: Rows
+    by_rows: Rows
+    by_columns: Rows  # without the columns that have no entry
+    columns: slice | np.ndarray  # those of `by_columns`
     system_index: np.ndarray  # the group of each row
-    row_entries: Rows  # of each group: weights of its entries, or its missing entries
-    column_entries: Rows  # the same by columns, of every row
-    counts_missing: bool
+    # What is missing of each group, and by columns; None: sums are over entries.
+    missing: tuple[Rows, Rows] | None = None
 
     @property
     def range(self) -> slice:
@@ -46,20 +48,47 @@ class RowBlock(NamedTuple):
 
     def sum_over_columns(self, moments, total) -> np.ndarray:
         """Sum moments of columns over the entries of each group; `total` is of all."""
-        return self._sum(self.row_entries, moments, total)
+        if self.missing is None:
+            return dispatch.product(self.by_rows.weights_matrix, moments)
+        return _total_less(total, self.missing[0], moments)
 
-    def sum_over_rows(self, moments, total) -> np.ndarray:
-        """Sum moments of the rows over the entries of each column."""
-        return self._sum(self.column_entries, moments, total)
+    def targets_of_rows(self, regressors) -> np.ndarray:
+        """Sum entry times regressors of its column over the entries of each row."""
+        return dispatch.product(self.by_rows.weighted_values, regressors)
 
-    def _sum(self, entries, moments, total):
-        if not self.counts_missing:
-            return dispatch.product(entries, moments)
-        total = total.astype(moments.dtype)
-        if entries.indices.size == 0:  # nothing is missing
-            return np.repeat(total[None], entries.shape[0], axis=0)
-        sums = dispatch.product(entries, moments)
-        return np.subtract(total, sums, out=sums)
+    def add_over_rows(self, moments, total, out) -> None:
+        """Add moments of the rows, summed over the entries of each column, to `out`."""
+        for place, at in self._column_ranges(moments.shape[1]):
+            if self.missing is None:
+                entries = self.by_columns.between(*place)
+                out[at] += dispatch.product(entries.weights_matrix, moments)
+            else:
+                missing = self.missing[1].between(*place)
+                out[at] += _total_less(total, missing, moments)
+
+    def add_targets_of_columns(self, regressors, out) -> None:
+        """Add entry times regressors of its row, summed over each column, to `out`."""
+        for place, at in self._column_ranges(regressors.shape[1]):
+            values = self.by_columns.between(*place).weighted_values
+            out[at] += dispatch.product(values, regressors)
+
+    def _column_ranges(self, size):
+        """Ranges of `by_columns` with sums of some `SUMS` numbers, and their place."""
+        n, step = self.by_columns.shape[0], max(1, SUMS // size)
+        for start in range(0, n, step):
+            stop = min(start + step, n)
+            all_columns = isinstance(self.columns, slice)
+            at = slice(start, stop) if all_columns else self.columns[start:stop]
+            yield (start, stop), at
+
+
+def _total_less(total, missing, moments):
+    """Sums over all less those over the missing entries."""
+    total = total.astype(moments.dtype)
+    if missing.indices.size == 0:
+        return np.repeat(total[None], missing.shape[0], axis=0)
+    sums = dispatch.product(missing, moments)
+    return np.subtract(total, sums, out=sums)
 
 
 def block_slices(n_rows: int, size: int) -> list[slice]:
@@ -68,8 +97,33 @@ def block_slices(n_rows: int, size: int) -> list[slice]:
     return [slice(k, min(k + step, n_rows)) for k in range(0, n_rows, step)]
 
 
-def row_blocks_of(rows: Rows, size: int) -> list[RowBlock]:
+class LocalBlocks(NamedTuple):
+    """The blocks of all rows, in this process.
+
+    What a fit asks of its rows, wherever they are, is what these methods answer: the
+    sum, or the rows, of what some work makes of the blocks. `along` are arrays that
+    have a row for each of the rows.
+    """
+
+    blocks: list[RowBlock]
+
+    def total(self, work, along, *given):
+        """What ``work(blocks, *along, *given)`` adds up over all rows."""
+        return work(self.blocks, *along, *given)
+
+    def rows(self, work, along, *given) -> np.ndarray:
+        """What ``work(blocks, *along, *given)`` makes of each row, in their order."""
+        return work(self.blocks, *along, *given)
+
+
+@singledispatch
+def row_blocks_of(matrix, size: int):
     """Cut the observed entries into blocks of rows with moments of `size` numbers."""
+    return LocalBlocks(blocks_of_rows(matrix.rows, size))
+
+
+def blocks_of_rows(rows: Rows, size: int) -> list[RowBlock]:
+    """Cut rows into blocks with moments of `size` numbers."""
     m, n = rows.shape
     # Where most is observed, sums are those over all less those over the missing.
     dense = rows.indices.size > 0.5 * m * n
@@ -80,15 +134,14 @@ def row_blocks_of(rows: Rows, size: int) -> list[RowBlock]:
 def _block(rows, place):
     """Block that sums over the entries, each row with a system of its own."""
     block = rows.between(place.start, place.stop)
-    values, weights = block.weighted_values, block.weights_matrix
-    by_columns = values.transpose()
-    # Without weights the positions of the entries are all there is to sum over.
-    weights_by_columns = by_columns.weights_matrix
-    if weights.values is not None:
-        weights_by_columns = weights.transpose()
-    systems = np.arange(values.shape[0])
-    entries = weights, weights_by_columns
-    return RowBlock(place, values, by_columns, systems, *entries, counts_missing=False)
+    columns, by_columns = slice(None), block.transpose()
+    counts = np.diff(by_columns.indptr)
+    occurring = np.flatnonzero(counts)
+    if len(occurring) < len(counts):
+        columns = occurring.astype(np.int32)
+        indptr = np.append(by_columns.indptr[occurring], by_columns.indptr[-1])
+        by_columns = by_columns._replace(indptr=indptr)
+    return RowBlock(place, block, by_columns, columns, np.arange(block.shape[0]))
 
 
 def _block_of_missing(rows, place):
@@ -104,9 +157,8 @@ def _block_of_missing(rows, place):
         missing_of_groups = missing.take(representatives)
         values, missing = values.take(order), missing.take(order)
         place, groups = place.start + order, groups[order]
-    entries = missing_of_groups, missing.transpose()
-    by_columns = values.transpose()
-    return RowBlock(place, values, by_columns, groups, *entries, counts_missing=True)
+    missing = missing_of_groups, missing.transpose()
+    return RowBlock(place, values, values.transpose(), slice(None), groups, missing)
 
 
 def _groups_of_equal_rows(rows):

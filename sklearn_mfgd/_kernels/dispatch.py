@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from . import backend, numpy_kernels
+from .linalg import exact_sum
 from .problems import PosteriorProblem, Posteriors, RowProblem, StochasticProblem
 from .rows import Rows
 from .threads import OPERATIONS, share_out
@@ -49,7 +50,7 @@ def loss_and_gradient(rows: Rows, W, H, biases) -> tuple[float, np.ndarray]:
     gradient = np.empty((rows.shape[0], problem.width), H.dtype)
     work = partial(backend.kernels.gradient, problem, W, gradient, sums)
     share_out(work, _row_ranges(rows, *_linear_cost(H)), thread_limit())
-    return 0.5 * float(sums.sum()), gradient
+    return 0.5 * sum(exact_sum(sums)), gradient
 
 
 def product(rows: Rows, V: np.ndarray) -> np.ndarray:
@@ -109,7 +110,7 @@ def squares(rows: Rows, W, H, biases) -> np.ndarray:
 
 def loss(rows: Rows, W, H, biases) -> float:
     """Half the sum of squared residuals."""
-    return 0.5 * float(squares(rows, W, H, biases).sum())
+    return 0.5 * sum(exact_sum(squares(rows, W, H, biases)))
 
 
 def curvature(rows: Rows, D, H, biases) -> np.ndarray:

@@ -4,6 +4,8 @@ Systems are solved in float64 whatever the data: a Gram matrix summed in float32
 tell a singular row from one that is merely ill-conditioned.
 """
 
+from functools import singledispatch
+
 import numpy as np
 from scipy import sparse
 
@@ -116,6 +118,61 @@ def solve_each(systems, targets, n_terms: int, least_eigenvalue=0.0) -> np.ndarr
         coordinates = np.einsum("kji,kj->ki", vectors, targets[~definite])
         solution[~definite] = np.einsum("kij,kj->ki", vectors, coordinates * inverse)
     return solution
+
+
+def exact_sum(values: np.ndarray, low=None) -> tuple[float, float]:
+    """Sum of float64 values as an unevaluated sum of two, to about 30 digits.
+
+    Rounded to one float64 it does not depend on how the values were split and ordered.
+    `low` are the second parts of values that are such sums themselves [1]_.
+
+    References
+    ----------
+    .. [1] D. E. Knuth, "The Art of Computer Programming", volume 2, section 4.2.2:
+       the error of a floating-point sum is itself a floating-point number.
+    """
+    high = np.asarray(values, np.float64)
+    low = np.zeros_like(high) if low is None else np.asarray(low, np.float64)
+    if high.size == 0:
+        return 0.0, 0.0
+    if not np.isfinite(high).all():
+        return float(high.sum()), 0.0
+    while high.size > 1:
+        half, odd = divmod(high.size, 2)
+        a, b = high[:half], high[half : 2 * half]
+        total = a + b
+        part = total - a
+        error = (a - (total - part)) + (b - part)
+        error += low[:half] + low[half : 2 * half]
+        if odd:
+            total, error = np.append(total, high[-1]), np.append(error, low[-1])
+        high, low = total, error
+    return float(high[0]), float(low[0])
+
+
+def exact_total(values: np.ndarray, weights=None) -> tuple[float, float]:
+    """Sum of values times weights, as two numbers; see `exact_sum`."""
+    sums = []
+    for place in row_slices(values.size, 1):
+        terms = values[place].astype(np.float64)
+        if weights is not None:
+            terms *= weights[place]
+        sums.append(exact_sum(terms))
+    return exact_sum(*np.reshape(sums, (-1, 2)).T)
+
+
+@singledispatch
+def weighted_squares(F, weights: np.ndarray) -> float:
+    """Sum of the squares of F, each column with a weight; see `exact_sum`."""
+    return sum(_squares_exactly(F, weights))
+
+
+def _squares_exactly(F: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    sums = [
+        exact_sum(np.square(F[rows], dtype=np.float64) @ weights)
+        for rows in row_slices(*F.shape)
+    ]
+    return exact_sum(*np.reshape(sums, (-1, 2)).T)
 
 
 def row_slices(length: int, width: int) -> list[slice]:

@@ -50,11 +50,9 @@ class Rows(NamedTuple):
         Blocks of rows are transposed one after the other, as Ctrl-C waits for the end
         of a call, and their entries added to the columns.
         """
-        n_blocks = -(-self.indices.size // LONGEST_TRANSPOSE)
-        if n_blocks <= 1:
+        ranges = self.ranges(LONGEST_TRANSPOSE)
+        if len(ranges) <= 1:
             return self._transpose_at_once()
-        cuts = np.linspace(0, self.indices.size, n_blocks + 1)[1:-1]
-        cuts = np.unique([0, *np.searchsorted(self.indptr, cuts), self.shape[0]])
         counts = np.zeros(self.n_columns, np.int64)
         for start in range(0, self.indices.size, LONGEST_TRANSPOSE):
             indices = self.indices[start : start + LONGEST_TRANSPOSE]
@@ -62,7 +60,7 @@ class Rows(NamedTuple):
         indptr = np.concatenate([[0], np.cumsum(counts)])
         results = [None if a is None else np.empty_like(a) for a in self[1:4]]
         next_place = indptr[:-1].copy()  # of each column
-        for start, stop in pairwise(cuts.tolist()):
+        for start, stop in ranges:
             block = self.between(start, stop)._transpose_at_once()
             counts = np.diff(block.indptr)
             places = np.arange(block.indices.size)
@@ -98,6 +96,13 @@ class Rows(NamedTuple):
         entries = np.arange(indptr[-1])
         entries += np.repeat(self.indptr[chosen] - indptr[:-1], counts)
         return self._entries(entries, indptr)
+
+    def ranges(self, n_entries):
+        """Cut the rows into ranges of about this many entries."""
+        n_ranges = -(-self.indices.size // n_entries)
+        cuts = np.linspace(0, self.indices.size, n_ranges + 1)[1:-1]
+        cuts = np.unique([0, *np.searchsorted(self.indptr, cuts), self.shape[0]])
+        return list(pairwise(cuts.tolist()))
 
     def between(self, start, stop):
         """A range of the rows; the entries are not copied."""

@@ -95,10 +95,11 @@ def _from_left(A, left):
     """Singular triplets from known left vectors: ``A' u = s v``."""
     dtype = left.dtype
     right = product(A.T, left)
-    singular = np.linalg.norm(right, axis=0)
+    singular = np.sqrt(np.asarray((right * right).sum(axis=0)))
     rounding = np.sqrt(max(A.shape) * np.finfo(dtype).eps)
     nonzero = singular > rounding * singular.max(initial=0)
-    right = np.divide(right, singular, out=np.zeros_like(right), where=nonzero)
+    inverse = np.where(nonzero, 1 / np.where(nonzero, singular, 1), 0)
+    right = right * inverse.astype(dtype)
     return left, np.where(nonzero, singular, 0), right
 
 

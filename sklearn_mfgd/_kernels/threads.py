@@ -10,7 +10,8 @@ import re
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import cache
 
 import joblib
@@ -23,12 +24,27 @@ OPERATIONS = 3e7
 THREAD_NUMBERS = re.compile(r"\s*[0-9]+\s*(,\s*[0-9]+\s*)*")
 
 
+# Set where several calls run at the same time, each in a thread of its own.
+_limit_here: ContextVar[int | None] = ContextVar("limit", default=None)
+
+
+@contextmanager
+def at_most_threads(limit: int | None):
+    """Let the calls within use at most this many threads; None: as many as usual."""
+    token = _limit_here.set(limit)
+    try:
+        yield
+    finally:
+        _limit_here.reset(token)
+
+
 def n_threads() -> int:
     """Number of threads: ``OMP_NUM_THREADS`` if it is set, else one per processor.
 
     The workers of joblib set the variable to their share of the processors.
     """
-    return _limit(os.environ.get("OMP_NUM_THREADS", "")) or joblib.cpu_count()
+    usual = _limit(os.environ.get("OMP_NUM_THREADS", "")) or joblib.cpu_count()
+    return min(usual, _limit_here.get() or usual)
 
 
 @cache  # so that each value is warned of once

@@ -121,8 +121,8 @@ def entry_bound(objective, W: np.ndarray, H: np.ndarray, penalties) -> float:
     row_bias, column_bias = objective.row_bias, objective.column_bias
     rank = W.shape[1] - row_bias
     largest = sum(float(np.square(F[:, :rank]).sum(axis=1).max()) for F in (W, H))
-    deflated = objective.deflate(W[:, rank:], H[:, rank:]).rows.values
-    largest = max(largest, 2 * float(np.abs(deflated).max()))
+    deflated = objective.deflate(W[:, rank:], H[:, rank:])
+    largest = max(largest, 2 * deflated.largest())
     unit, ridge = float(penalties[0].unit[0]), float(penalties[0].ridge[0])
     # 0.5 / (unit * (weight * largest + ridge) + weight * number of biases), divided by
     # the scale first so that nothing overflows.

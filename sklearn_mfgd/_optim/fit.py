@@ -79,7 +79,8 @@ def choose_solver(parameters: FitParameters, matrix) -> str:
     # worth it where rows and columns have few entries.
     entries_per_side = 2 * matrix.n_observed / sum(matrix.shape)
     few = entries_per_side <= 2 * parameters.rank
-    return "als" if few or parameters.rank <= MAX_CHEAP_RANK else "scaled"
+    cheap = few or parameters.rank <= MAX_CHEAP_RANK or not matrix.in_memory
+    return "als" if cheap else "scaled"
 
 
 def curve_in_units(curve, units, n_observed) -> list[float]:

@@ -47,8 +47,8 @@ def given_factors(init, shape, rank, dtype, exponent) -> list[np.ndarray]:
 
 def initial_biases(objective, penalties, n_rounds=3) -> tuple[np.ndarray, np.ndarray]:
     """Row and column biases, (m, 0 or 1), (n, 0 or 1), by alternating ridge means."""
-    (m, n), dtype = objective.shape, objective.dtype
-    b = np.zeros((m, int(objective.row_bias)), dtype)
+    n, dtype = objective.shape[1], objective.dtype
+    b = objective.row_zeros(int(objective.row_bias))
     c = np.zeros((n, int(objective.column_bias)), dtype)
     for _ in range(n_rounds):
         if objective.column_bias:
@@ -82,17 +82,17 @@ def svd_factors(objective, b, c, rank, share, shrink, rng=None) -> tuple:
     left, singular, right = truncated_svd(objective.deflate(b, c), rank, b.dtype, rng)
     singular = singular / share
     size = np.sqrt(np.maximum(singular - shrink, MIN_SHRUNK_SHARE * singular))
-    W, H = np.zeros((len(b), rank), b.dtype), np.zeros((len(c), rank), c.dtype)
-    W[:, : size.size], H[:, : size.size] = left * size, right * size
+    scaling = (np.eye(size.size, rank) * size[:, None]).astype(b.dtype)
+    W, H = left @ scaling, right @ scaling
     if share < 1:
         # The t >= 0 of least squared error, which is quadratic in t, of t W H' + b + c.
-        direction = np.column_stack([W, np.zeros_like(b)])  # biases stay as they are
-        biases_only, other = np.column_stack([np.zeros_like(W), b]), np.hstack([H, c])
+        direction = np.hstack([W, np.zeros_like(b)])  # biases stay as they are
+        biases_only, other = np.hstack([np.zeros_like(W), b]), np.hstack([H, c])
         gradient = objective.value_and_gradient(biases_only, other)[1]
-        curvature = objective.curvature(direction, other).sum()
-        slope = np.einsum("ij,ij->", direction, gradient, dtype=np.float64)
+        curvature = float(objective.curvature(direction, other).sum())
+        slope = float((direction * gradient).sum(dtype=np.float64))
         t = max(-slope / curvature, 0.0) if curvature > 0 else 1.0
-        scale = np.sqrt(t).astype(b.dtype)
+        scale = np.sqrt(t).astype(c.dtype)
         W, H = scale * W, scale * H
     return W, H
 
@@ -109,22 +109,21 @@ def factors_from_means(objective, rank, start) -> tuple | list:
     no_ridge = Penalty(np.zeros(1), np.ones(1))
     b, c = initial_biases(with_means, (no_ridge, no_ridge), N_ROUNDS_OF_MEANS)
     # Do they explain most of the data, allowing for the degrees of freedom?
-    n_observed = objective.rows.indices.size
+    n_observed = objective.n_observed
     largest = MAX_UNEXPLAINED_SHARE * objective.total * (n_observed - m - n + 1)
     if not 2 * with_means.value(b, c) * n_observed < largest:
-        return start(objective, np.zeros((m, 0), dtype), np.zeros((n, 0), dtype))
+        return start(objective, objective.row_zeros(0), np.zeros((n, 0), dtype))
     W, H = start(with_means, b, c)
     # W H' + b 1' + 1 c' = [W, b, 1] [H, 1, c]'
-    W = np.column_stack([W, b, np.ones_like(b)])
-    H = np.column_stack([H, np.ones_like(c), c])
-    # With W = Q_W R_W and H = Q_H R_H, the SVD of W H' is that of R_W R_H', rotated.
-    (row_basis, row_triangle), (column_basis, column_triangle) = (
-        np.linalg.qr(F.astype(np.float64)) for F in (W, H)
-    )
-    left, singular, right = np.linalg.svd(row_triangle @ column_triangle.T)
-    n_kept = min(rank, singular.size)
-    vectors = fix_signs(row_basis @ left[:, :n_kept], column_basis @ right[:n_kept].T)
-    leading = [np.zeros((len(F), rank), F.dtype) for F in (W, H)]
-    for factors, basis in zip(leading, vectors, strict=True):
-        factors[:, :n_kept] = basis * np.sqrt(singular[:n_kept])
-    return leading
+    W = np.hstack([W, b, np.ones_like(b)])
+    H = np.hstack([H, np.ones_like(c), c])
+    # With H = Q R, the right singular vectors of W H' are Q V, those of W R' being V.
+    basis, triangle = np.linalg.qr(H.astype(np.float64))
+    products = W.astype(np.float64) @ triangle.T
+    squares, V = np.linalg.eigh(np.asarray(products.T @ products))
+    singular = np.sqrt(np.maximum(squares[::-1][:rank], 0))
+    V = V[:, ::-1][:, :rank]
+    inverse = np.divide(1, singular, out=np.zeros_like(singular), where=singular > 0)
+    vectors = fix_signs(products @ (V * inverse), basis @ V)
+    scaling = np.eye(len(singular), rank) * np.sqrt(singular)[:, None]
+    return [(vectors_of_side @ scaling).astype(dtype) for vectors_of_side in vectors]

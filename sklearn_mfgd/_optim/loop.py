@@ -36,7 +36,7 @@ MAX_GAIN_RATIO = 0.99
 class Descent(NamedTuple):
     """The result of a descent."""
 
-    W: np.ndarray
+    W: np.ndarray | None  # None where they follow from H and nothing asks for them
     H: np.ndarray
     n_iter: int
     converged: bool  # or ended on purpose, by `validate` or `monitor`
@@ -65,6 +65,11 @@ class History:
         self._step_sizes, self.converged = None, False
         if monitor is not None:
             monitor(self.descent())
+
+    @property
+    def validates(self) -> bool:
+        """Whether each sweep has to come with its row factors."""
+        return self._validate is not None
 
     def add(self, W, H, loss, step_sizes, converged, state=None) -> None:
         """Record a sweep; ``step_sizes()`` are the lengths of its steps."""

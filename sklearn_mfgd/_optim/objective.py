@@ -12,6 +12,7 @@ written once and applied to either side. The contract, with ``W`` (m, .), ``H`` 
                                      the largest weight of an entry
 ``deflate(b, c)``                    the data without biases, zero where missing; it
                                      has ``@``, ``.T`` and ``.shape``
+``row_zeros(k)``                     zeros of the shape (m, k)
 ``total``                            sum of the squared data
 ``T``                                the same data, rows and columns exchanged
 ``shape``, ``dtype``                 of the data
@@ -19,11 +20,15 @@ written once and applied to either side. The contract, with ``W`` (m, .), ``H`` 
 ``largest_weight``                   of an entry, 1 without weights
 ===================================  =================================================
 
+Where entries are missing there are also ``n_observed``, ``with_biases()``, the same for
+a model with all biases, and ``pattern``: ones where an entry is observed, with ``@``,
+``.T``, ``.shape``, ``.counts`` of the entries of each row, and ``count_histogram()``.
+
 With biases the last column of ``W`` is the row bias b, and that of ``H`` the column
 bias c: row i sees the regressors ``g_j = [h_j, 1]``, the target ``x_ij - mean - c_j``.
 """
 
-from functools import cached_property
+from functools import cached_property, singledispatch
 
 import numpy as np
 from scipy import sparse
@@ -42,7 +47,11 @@ CANCELLATION_SHARE = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-3}
 # the rounding of float32, and its targets are computed in float64.
 MIN_EIGENVALUE_RATIO = 1e-5
 
+# Entries of which the values without biases are made at a time.
+BLOCK_ENTRIES = 2**20
 
+
+@singledispatch
 def objective_of(entries, biases):
     """Squared error over the entries of a `CompleteMatrix` or `ObservedMatrix`."""
     if isinstance(entries, CompleteMatrix):
@@ -62,6 +71,9 @@ class _Side:
     def _design(self, H):
         """Return the regressors g_j of a row, (n, r)."""
         return regressors(H, *self._biases)[0]
+
+    def row_zeros(self, n_columns):
+        return np.zeros((self.shape[0], n_columns), self.dtype)
 
     def gram(self, H):
         design = self._design(H).astype(np.float64, copy=False)
@@ -208,17 +220,68 @@ class ObservedObjective(_Side):
     def least_squares(self, H, ridge) -> np.ndarray:
         return dispatch.least_squares(self.rows, H, self._biases, ridge)
 
+    @property
+    def n_observed(self):
+        return self.rows.indices.size
+
     def deflate(self, b, c):
-        deflated = (
-            side.rows._replace(
-                values=-dispatch.residuals(side.rows, *pair, side._biases)
-            )
-            for side, pair in ((self, (b, c)), (self.T, (c, b)))
-        )
-        return ObservedObjective(*deflated)
+        return Deflated(self, b, c)
+
+    @property
+    def pattern(self):
+        return Pattern(self)
+
+
+class Deflated:
+    """Observed data less their biases, zero where missing, made some rows at a time."""
+
+    def __init__(self, side: ObservedObjective, b, c):
+        self.side, self.b, self.c, self.shape = side, b, c, side.shape
+
+    @property
+    def T(self):
+        return Deflated(self.side.T, self.c, self.b)
 
     def __matmul__(self, V):
-        return dispatch.product(self.rows, V)
+        product = np.empty((self.shape[0], V.shape[1]), V.dtype)
+        for place, rows in self._blocks():
+            product[place] = dispatch.product(rows, V)
+        return product
+
+    def largest(self) -> float:
+        """Largest absolute value."""
+        return max((float(np.abs(rows.values).max()) for _, rows in self._blocks()))
+
+    def _blocks(self):
+        rows, biases = self.side.rows, self.side._biases
+        for start, stop in rows.ranges(BLOCK_ENTRIES):
+            place, block = slice(start, stop), rows.between(start, stop)
+            values = block.values
+            if any(biases):
+                values = -dispatch.residuals(block, self.b[place], self.c, biases)
+            yield place, block._replace(values=values, weights=None)
+
+
+class Pattern:
+    """Ones where an entry is observed, zeros elsewhere."""
+
+    def __init__(self, side: ObservedObjective):
+        self.side, self.shape = side, side.shape
+
+    @property
+    def T(self):
+        return Pattern(self.side.T)
+
+    @property
+    def counts(self):
+        return np.diff(self.side.rows.indptr)
+
+    def count_histogram(self):
+        """Numbers of entries that rows have, and how many rows have each of them."""
+        return np.unique(self.counts, return_counts=True)
+
+    def __matmul__(self, V):
+        return dispatch.product(self.side.rows._replace(values=None, weights=None), V)
 
 
 def _sums_of(X) -> tuple[float, np.ndarray, np.ndarray]:

@@ -37,9 +37,17 @@ def starting_factors(matrix, objective, penalties, parameters, rng, H=None):
     else:
         W, H = (np.array(factors, b.dtype) for factors in parameters.init)
     # Rows and columns without entries stay at their prior: no gradient moves them.
-    W[matrix.counts(axis=1) == 0] = 0
-    H[matrix.counts(axis=0) == 0] = 0
-    return np.column_stack([W, b]), np.column_stack([H, c])
+    W = _zero_if_empty(W, matrix.counts(axis=1))
+    H = _zero_if_empty(H, matrix.counts(axis=0))
+    return np.hstack([W, b]), np.hstack([H, c])
+
+
+def _zero_if_empty(factors, counts):
+    """Factors, zero for rows of so many entries if these are none."""
+    observed = counts > 0
+    if observed.all():
+        return factors
+    return factors * observed[:, None].astype(factors.dtype)
 
 
 def _start_of_data(matrix, penalties, parameters, rng):

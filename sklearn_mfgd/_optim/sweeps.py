@@ -49,6 +49,7 @@ class AlternatingSweeps:
         self.objective, self.penalties, self.eta = objective, penalties, eta
         self._step = STEPS[solver]
         self._extrapolates = eta == "auto" and solver != "gd"
+        self._solves_rows = eta == "auto" and solver == "als"  # W follows from H
         self._n_extrapolated, self._previous = 0, None
         eps = float(np.finfo(objective.dtype).eps)
         self.rounding, self.tolerated_rise = 100 * eps, np.sqrt(eps)
@@ -66,12 +67,14 @@ class AlternatingSweeps:
 
     def sweep(self, last: Iterate, last_gain: float) -> Iterate:
         """Step both sides from the last iterate or, while that goes well, beyond it."""
-        start = last[:2]
+        W, H = last[:2]
         if self._n_extrapolated:
             momentum = self._n_extrapolated / (self._n_extrapolated + 3)
-            pairs = zip(last[:2], self._previous, strict=True)
-            start = (F + F.dtype.type(momentum) * (F - before) for F, before in pairs)
-        new = self._step_both_sides(*start)
+            momentum, (before_W, before_H) = H.dtype.type(momentum), self._previous
+            H = H + momentum * (H - before_H)
+            if not self._solves_rows:
+                W = W + momentum * (W - before_W)
+        new = self._step_both_sides(W, H)
         if self._n_extrapolated and not new.loss <= last.loss:
             self._n_extrapolated = 0
             new = self._step_both_sides(last.W, last.H)._replace(restarted=True)
@@ -87,7 +90,7 @@ class AlternatingSweeps:
         with np.errstate(over="ignore", invalid="ignore"):
             row_step = self._step(self.objective, W, H, row_penalty, self.eta)
             W = row_step.factors
-            if not np.isfinite(W).all():
+            if self.eta != "auto" and not np.isfinite(W).all():
                 return Iterate(W, H, np.inf, partial(np.asarray, row_step.sizes))
             column_step = self._step(self.objective.T, H, W, column_penalty, self.eta)
             H, loss = column_step.factors, column_step.loss
