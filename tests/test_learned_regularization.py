@@ -273,7 +273,6 @@ def test_it_does_not_depend_on_the_size_of_blocks(monkeypatch, planted, share_mi
     X, found = planted(share_missing=share_missing).X, []
     for size in (2**20, 700):
         monkeypatch.setattr(row_blocks, "BLOCK", size)
-        monkeypatch.setattr("sklearn_mfgd._bayes.model.BLOCK", size)
         found.append(filled(Masked(5, tol=0, max_iter=10), X))
     assert_allclose(*found, atol=1e-8)
 

@@ -327,7 +327,7 @@ def test_statistics_of_blocks_add_up_to_those_of_all_rows(monkeypatch, share):
     case, _, before, state, statistics = make_swept(share=share, n_features=2)
     monkeypatch.setattr(row_blocks, "BLOCK", 2 * 15)  # two rows
     blocks, _ = case.start()
-    assert len(blocks.data) == 5
+    assert len(blocks.data.blocks) == 5
     found, of_blocks = sweep(blocks, before)
     assert_allclose(found.H, state.H, **CLOSE)
     for ours, theirs in zip(of_blocks[:2], statistics[:2], strict=True):
