@@ -112,7 +112,9 @@ def test_blocks_cover_the_range_once(length, width):
 # Exact sums
 
 # Numbers like those of a fit: of sizes that are some powers of ten apart.
-ordinary = st.just(0.0) | st.floats(2.0**-16, 2.0**16) | st.floats(-(2.0**16), -(2.0**-16))
+ordinary = (
+    st.just(0.0) | st.floats(2.0**-16, 2.0**16) | st.floats(-(2.0**16), -(2.0**-16))
+)
 some_numbers = st.lists(ordinary, max_size=60)
 few_examples = settings(max_examples=200, deadline=None, derandomize=True)
 
