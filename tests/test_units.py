@@ -124,6 +124,15 @@ def test_held_out_entries_have_the_sampled_numbers_in_row_major_order(table):
     assert (np.diff(numbers) > 0).all()
 
 
+def test_any_entry_may_be_held_out():
+    rng = np.random.RandomState(0)
+    times_sampled = np.zeros(6)
+    for _ in range(300):
+        times_sampled[hold_out_positions(6, 0.5, rng)] += 1
+    assert times_sampled.sum() == 900
+    assert_allclose(times_sampled, 150, atol=50)
+
+
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
 @pytest.mark.parametrize("biases", BIASES, ids=str)
 def test_squared_errors_of_parts_of_what_is_held_out_add_up(biases, weighted):
