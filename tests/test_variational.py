@@ -350,6 +350,21 @@ def test_no_rows_add_nothing_to_statistics():
 
 
 @pytest.mark.parametrize("diagonal", [False, True])
+def test_a_state_goes_on_in_double_precision(diagonal):
+    """Where single precision turns out not to do."""
+    case = make_case(dtype=np.float32, diagonal=diagonal)
+    _, state = case.start()
+    double = make_case(diagonal=diagonal)._replace(rows=case.rows.astype(np.float64))
+    model, _ = double.start()
+    after, _ = sweep(model, state.astype(np.float64))
+    for columns in (state.astype(np.float64).columns, after.columns):
+        assert columns.means.dtype == columns.covariances.dtype == np.float64
+    single, _ = sweep(case.start()[0], state)
+    assert single.H.dtype == np.float32
+    assert_allclose(after.H, single.H, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
 @ANY_BIASES
 def test_a_whole_weight_counts_an_entry_that_often(biases, diagonal):
     """An entry of weight two is the same as the entry twice, given the noise."""
