@@ -566,7 +566,7 @@ class Folded(NamedTuple):
         roots = 0.3 * rng.normal(size=(n, width, width))
         covariances = roots @ roots.mT
         means = rng.normal(size=(n, width))
-        columns = FullCovariance.of(means, pack(covariances), biases.column)
+        columns = FullCovariance(means, pack(covariances), biases.column)
         axis = axis_of(timeline, seasons)
         slopes = rng.normal(size=(len(axis.scales), q))
         timescales = np.array([2.0, 0.0, 5.0])[:q]

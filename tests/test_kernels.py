@@ -531,6 +531,17 @@ class TestRows:
         dropped = np.concatenate([[0], np.cumsum(~kept)])[rows.indptr]
         self.assert_is(rows.select(kept, dropped), X * keep, S * keep)
 
+    @pytest.mark.parametrize("n_entries", [1, 7, 20, 10**6])
+    def test_ranges_hold_all_rows_in_order_and_few_entries(self, weighted, n_entries):
+        """About as many as they should, and those of one more row at the most."""
+        indptr = make_table(weighted=weighted).rows.indptr
+        ranges = make_table(weighted=weighted).rows.ranges(n_entries)
+        assert [i for each in ranges for i in range(*each)] == list(range(12))
+        most = n_entries + np.diff(indptr).max()
+        for start, stop in ranges:
+            assert start < stop
+            assert indptr[stop] - indptr[start] < most
+
     def test_columns_may_be_renumbered_and_dropped(self, weighted):
         rows, X, S, *_ = make_table(weighted=weighted)
         numbers = np.array([0, 6, 1, 2, 6, 3, 6, 4, 5])

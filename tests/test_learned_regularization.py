@@ -13,13 +13,20 @@ from sklearn_mfgd import GradientMF
 from sklearn_mfgd import MaskedGradientMF as Masked
 from sklearn_mfgd._bayes import covariance
 from sklearn_mfgd._data import row_blocks
-from sklearn_mfgd._kernels import backend, numpy_kernels
+from sklearn_mfgd._kernels import backend, linalg, numpy_kernels
+from sklearn_mfgd._optim import objective
 
 ESTIMATORS = [GradientMF, Masked]
 NOISE = ["column", "shared"]
 FIT_BIAS = [False, True, "columns"]
 GRID = 2.0 ** np.arange(-2, 8)
 NOT_CONVERGED = pytest.mark.filterwarnings("ignore:The fit had not converged")
+BLOCK_SIZES = [
+    (row_blocks, "BLOCK"),
+    (row_blocks, "SUMS"),
+    (linalg, "BLOCK"),
+    (objective, "BLOCK_ENTRIES"),
+]
 LEARNED = ["noise_variance_", "row_precision_", "column_precision_"]
 
 
@@ -271,9 +278,9 @@ def test_extreme_values_fit_like_any_other(X, size, fit_bias):
 @pytest.mark.parametrize("share_missing", [0.3, 0.7])
 def test_it_does_not_depend_on_the_size_of_blocks(monkeypatch, planted, share_missing):
     X, found = planted(share_missing=share_missing).X, []
-    for size in (2**20, 700):
-        monkeypatch.setattr(row_blocks, "BLOCK", size)
-        monkeypatch.setattr("sklearn_mfgd._bayes.model.BLOCK", size)
+    for size in (2**20, 100):
+        for place, name in BLOCK_SIZES:
+            monkeypatch.setattr(place, name, size)
         found.append(filled(Masked(5, tol=0, max_iter=10), X))
     assert_allclose(*found, atol=1e-8)
 

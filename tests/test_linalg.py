@@ -1,9 +1,13 @@
-"""Small systems against `numpy.linalg.lstsq`, and BLAS on one thread."""
+"""Small systems against `numpy.linalg.lstsq`, exact sums, and BLAS on one thread."""
 
+import math
+from fractions import Fraction
 from threading import Event, Thread
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -11,12 +15,15 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from sklearn_mfgd._kernels import linalg
 from sklearn_mfgd._kernels.blas import one_blas_thread
 from sklearn_mfgd._kernels.linalg import (
+    exact_sum,
+    exact_total,
     gram_of_rows,
     product,
     qr,
     row_slices,
     solve_each,
     solve_shared,
+    weighted_squares,
 )
 
 
@@ -100,6 +107,95 @@ def test_a_known_bound_of_the_eigenvalues_changes_nothing(least_eigenvalue):
 def test_blocks_cover_the_range_once(length, width):
     covered = [i for part in row_slices(length, width) for i in range(length)[part]]
     assert covered == list(range(length))
+
+
+# Exact sums
+
+# Numbers like those of a fit: of sizes that are some powers of ten apart.
+ordinary = (
+    st.just(0.0) | st.floats(2.0**-16, 2.0**16) | st.floats(-(2.0**16), -(2.0**-16))
+)
+some_numbers = st.lists(ordinary, max_size=60)
+few_examples = settings(max_examples=200, deadline=None, derandomize=True)
+
+
+def sum_of_parts(values, cuts):
+    """Sum each part between cuts by itself, and then the sums."""
+    parts = np.split(np.asarray(values, float), np.sort(cuts))
+    return exact_sum(*np.transpose([exact_sum(part) for part in parts]))
+
+
+@given(
+    values=some_numbers,
+    cuts=st.lists(st.integers(0, 60), max_size=6),
+    random=st.randoms(use_true_random=False),
+)
+@few_examples
+def test_an_exact_sum_depends_neither_on_order_nor_on_parts(values, cuts, random):
+    """Rounded it is the sum of all digits, rounded once."""
+    expected = math.fsum(values)
+    assert sum(exact_sum(np.array(values))) == expected
+    random.shuffle(values)
+    assert sum(sum_of_parts(values, cuts)) == expected
+
+
+@given(
+    values=st.lists(st.floats(-1e200, 1e200), max_size=60),
+    cuts=st.lists(st.integers(0, 60), max_size=6),
+)
+@few_examples
+def test_an_exact_sum_has_thirty_digits_of_the_sum_of_sizes(values, cuts):
+    """Whatever the sizes of numbers, and however these cancel."""
+    expected = sum(map(Fraction, values))
+    error = sum(map(Fraction, sum_of_parts(values, cuts))) - expected
+    assert abs(error) <= sum(abs(Fraction(value)) for value in values) / 10**30 + tiny
+
+
+tiny = Fraction(np.finfo(float).smallest_subnormal)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 1000, 1001])
+def test_what_a_plain_sum_loses_is_in_an_exact_one(n):
+    values = np.r_[1e16, np.ones(n), -1e16]
+    high, low = exact_sum(values)
+    assert high + low == n
+    assert exact_sum(values[1:-1]) == (n, 0.0)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_the_sum_of_what_is_not_finite_is_not(value):
+    high, low = exact_sum(np.array([1.0, value, 2.0]))
+    assert_array_equal(high + low, value)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("block", [1, 7, 500_000])
+def test_totals_are_the_same_in_blocks_of_any_size(monkeypatch, block, dtype):
+    """Products with weights are taken in double precision."""
+    rng = np.random.RandomState(0)
+    values = (1e3 * rng.standard_normal(40)).astype(dtype)
+    weights = rng.uniform(0.5, 2, 40).astype(dtype)
+    monkeypatch.setattr(linalg, "BLOCK", block)
+    assert sum(exact_total(values)) == math.fsum(values)
+    expected = math.fsum(values.astype(float) * weights)
+    assert sum(exact_total(values, weights)) == expected
+    assert exact_total(values[:0], weights[:0]) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("block", [1, 7, 500_000])
+def test_squares_of_factors_are_weighted_by_their_column(monkeypatch, block, dtype):
+    """The order of rows does not matter."""
+    rng = np.random.RandomState(0)
+    F, ridge = rng.standard_normal((41, 3)).astype(dtype), np.array([1.0, 0.0, 30.0])
+    monkeypatch.setattr(linalg, "BLOCK", block)
+    expected = sum((F[:, k].astype(float) ** 2).sum() * ridge[k] for k in range(3))
+    assert weighted_squares(F, ridge) == pytest.approx(expected, rel=1e-14)
+    assert weighted_squares(F[rng.permutation(41)], ridge) == weighted_squares(F, ridge)
+    assert weighted_squares(F[:, :0], ridge[:0]) == 0.0
+
+
+# BLAS
 
 
 def blas_threads():

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
@@ -46,6 +48,23 @@ def test_features_are_constant_count_and_singular_vectors(kernels):
         gram = side.values.T @ side.values
         assert_allclose(gram, np.eye(len(gram)), atol=1e-9)
         assert_allclose(side.scales, [1, 1, *singular[:rank] / singular[0]], rtol=1e-8)
+
+
+@given(
+    counts=st.lists(st.integers(0, 30), min_size=1, max_size=15).filter(any),
+    quantile=st.sampled_from([0.0, 0.01, 0.1, 0.25, 0.37, 0.5]),
+)
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_rare_counts_are_those_beyond_two_quantiles(counts, quantile):
+    """Of rows that have any entries; found from how many rows have each number."""
+    mask = np.arange(30) < np.array(counts)[:, None]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(missingness, "RARE_QUANTILE", quantile)
+        *_, feature_map = features_of(mask)
+    log_counts = np.log1p([count for count in counts if count])
+    expected = np.quantile(log_counts, [quantile, 1 - quantile])
+    found = feature_map.low[1], feature_map.high[1]
+    assert_allclose(found, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

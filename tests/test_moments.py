@@ -17,8 +17,9 @@ from sklearn_mfgd._bayes.moments import (
     unpack,
 )
 from sklearn_mfgd._data import row_blocks
+from sklearn_mfgd._data.matrix import ObservedMatrix
 from sklearn_mfgd._data.observed import rows_of
-from sklearn_mfgd._data.row_blocks import row_blocks_of
+from sklearn_mfgd._data.row_blocks import blocks_of_rows, row_blocks_of
 from sklearn_mfgd._kernels import dispatch, linalg
 
 BIASES = [(False, False), (True, False), (False, True), (True, True)]
@@ -126,6 +127,12 @@ def entries(mask, weighted=False, dtype=float):
     return rows, S * X, S
 
 
+def only_block(mask, **options):
+    """Return the block of entries that fit into one."""
+    (block,) = blocks_of_rows(entries(mask, **options)[0], 15)
+    return block
+
+
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
 @pytest.mark.parametrize("name", PATTERNS)
 @pytest.mark.parametrize(
@@ -139,55 +146,124 @@ def test_sums_of_blocks_are_those_of_the_whole_matrix(
     rows, products, S = entries(make_mask(name), weighted)
     rng, (m, n) = np.random.RandomState(2), rows.shape
     of_columns, of_rows = rng.standard_normal((n, 15)), rng.standard_normal((m, 15))
-    blocks = row_blocks_of(rows, 15)
+    blocks = blocks_of_rows(rows, 15)
     assert len(blocks) == n_blocks
-    seen, by_column, targets = np.zeros(m), 0, 0
+    start = rng.standard_normal((2, n, 15))  # what is there already stays in the sum
+    seen, (by_column, targets) = np.zeros(m), start.copy()
     for block in blocks:
-        assert block.counts_missing == (name != "few" and not weighted)
+        assert (block.missing is not None) == (name != "few" and not weighted)
         sums = block.sum_over_columns(of_columns, of_columns.sum(axis=0))
         sums = sums[block.system_index]
         assert_allclose(sums, (S @ of_columns)[block.rows], atol=1e-11)
-        linear = dispatch.product(block.by_rows, of_columns)
+        linear = block.targets_of_rows(of_columns)
         assert_allclose(linear, (products @ of_columns)[block.rows], atol=1e-11)
         moments = of_rows[block.rows]
-        by_column = by_column + block.sum_over_rows(moments, moments.sum(axis=0))
-        targets = targets + dispatch.product(block.by_columns, moments)
+        block.add_over_rows(moments, moments.sum(axis=0), by_column)
+        block.add_targets_of_columns(moments, targets)
         seen[block.rows] += 1
     assert_array_equal(seen, 1)
-    assert_allclose(by_column, S.T @ of_rows, atol=1e-11)
-    assert_allclose(targets, products.T @ of_rows, atol=1e-11)
+    assert_allclose(by_column - start[0], S.T @ of_rows, atol=1e-11)
+    assert_allclose(targets - start[1], products.T @ of_rows, atol=1e-11)
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
+@pytest.mark.parametrize("name", PATTERNS)
+def test_sums_of_columns_are_the_same_a_few_columns_at_a_time(
+    monkeypatch, kernels, name, weighted
+):
+    block, found = only_block(make_mask(name), weighted=weighted), []
+    moments = np.random.RandomState(2).standard_normal((17, 15))[block.rows]
+    for size in (2**22, 2 * 15 + 1, 1):  # all columns, two, one
+        monkeypatch.setattr(row_blocks, "SUMS", size)
+        sums = np.zeros((2, 11, 15))
+        block.add_over_rows(moments, moments.sum(axis=0), sums[0])
+        block.add_targets_of_columns(moments, sums[1])
+        found.append(sums)
+    for sums in found[1:]:
+        assert_allclose(sums, found[0], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
+def test_a_block_adds_only_to_columns_that_occur_in_it(kernels, weighted):
+    """What it keeps by columns is as long as these are many, not as the matrix."""
+    mask = np.zeros((4, 1000), bool)
+    occurring = [3, 70, 999]
+    mask[[0, 1, 3], occurring] = True
+    block = only_block(mask, weighted=weighted)
+    assert_array_equal(block.columns, occurring)
+    assert block.by_columns.shape == (3, 4)
+    moments = np.random.RandomState(2).uniform(1, 2, (4, 15))
+    # A sum to which anything is added, were it zero, is no longer minus zero.
+    sums = np.full((2, 1000, 15), -0.0)
+    block.add_over_rows(moments, moments.sum(axis=0), sums[0])
+    block.add_targets_of_columns(moments, sums[1])
+    for of_columns in sums:
+        added = (~np.signbit(of_columns) | (of_columns != 0)).any(axis=1)
+        assert_array_equal(np.flatnonzero(added), occurring)
+
+
+@pytest.mark.parametrize("columns", [[], [2], [0, 1]], ids=str)
+def test_columns_may_all_be_empty_in_a_block(kernels, columns):
+    mask = np.zeros((3, 4), bool)
+    mask[1, columns] = True
+    block = only_block(mask)
+    sums, moments = np.ones((4, 15)), np.ones((3, 15))
+    block.add_over_rows(moments, moments.sum(axis=0), sums)
+    assert_array_equal(sums, 1 + np.isin(np.arange(4), columns)[:, None] * np.ones(15))
 
 
 def test_rows_that_miss_the_same_entries_share_their_sums():
-    (block,) = row_blocks_of(entries(make_mask("shared"))[0], 15)
-    assert block.row_entries.shape[0] == 3
+    block = only_block(make_mask("shared"))
+    of_groups, by_columns = block.missing
+    assert of_groups.shape[0] == 3
+    assert by_columns.shape == (11, 17)  # of every row
     assert sorted(set(block.system_index)) == [0, 1, 2]
     assert (np.diff(block.system_index) >= 0).all()  # one after the other
-    (block,) = row_blocks_of(entries(make_mask("all"))[0], 15)
-    assert block.row_entries.shape[0] == 1
-    assert block.row_entries.indices.size == block.column_entries.indices.size == 0
+    of_groups, by_columns = only_block(make_mask("all")).missing
+    assert of_groups.shape[0] == 1
+    assert of_groups.indices.size == by_columns.indices.size == 0
     # Of which few miss the same entries, they share nothing.
     mask = np.random.RandomState(0).uniform(size=(30, 40)) < 0.7
     mask[1] = mask[0]
-    (block,) = row_blocks_of(entries(mask)[0], 15)
-    assert_array_equal(block.system_index, np.arange(30))
+    assert_array_equal(only_block(mask).system_index, np.arange(30))
 
 
 def test_missing_entries_are_counted_where_they_are_fewer():
     order = np.random.RandomState(0).permutation(1000).reshape(50, 20)
     for share, counts_missing in ((0.49, False), (0.51, True)):
-        (block,) = row_blocks_of(entries(order < 1000 * share)[0], 15)
-        assert block.counts_missing == counts_missing
+        block = only_block(order < 1000 * share)
+        assert (block.missing is not None) == counts_missing
 
 
 def test_single_precision_sums_agree_to_its_last_digits(kernels):
     for name in PATTERNS:
         rows, _, S = entries(make_mask(name), dtype=np.float32)
         moments = np.random.RandomState(2).uniform(1, 2, (11, 15)).astype(np.float32)
-        (block,) = row_blocks_of(rows, 15)
+        (block,) = blocks_of_rows(rows, 15)
         sums = block.sum_over_columns(moments, total(moments))
         assert sums.dtype == np.float32
         assert_allclose(sums[block.system_index], (S @ moments)[block.rows], atol=1e-5)
+
+
+def test_the_blocks_of_a_matrix_are_mapped_in_the_order_of_its_rows(monkeypatch):
+    monkeypatch.setattr(row_blocks, "BLOCK", 15 * 5)
+    rows, _, S = entries(make_mask("shared"))
+    blocks = row_blocks_of(ObservedMatrix(rows, 0.0), 15)
+
+    def counts(blocks, numbers, unit):
+        found = np.zeros(len(numbers))
+        for block in blocks:
+            found[block.rows] = unit * np.diff(block.by_rows.indptr)
+        return found * numbers
+
+    numbers = np.arange(17)
+    expected = 2 * S.sum(axis=1) * numbers
+    assert_array_equal(blocks.rows(counts, (numbers,), 2), expected)
+
+    def total_count(blocks, numbers, unit):
+        return counts(blocks, numbers, unit).sum()
+
+    assert blocks.total(total_count, (numbers,), 2) == expected.sum()
 
 
 # Posteriors

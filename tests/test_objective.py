@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 from sklearn_mfgd._data.observed import rows_of
 from sklearn_mfgd._kernels.rows import Biases, Rows
+from sklearn_mfgd._optim import objective
 from sklearn_mfgd._optim.objective import CompleteObjective, ObservedObjective
 
 NONE, ROW, COLUMN, BOTH = (
@@ -30,7 +31,17 @@ CASES = [(kind, biases) for kind, several in KINDS.items() for biases in several
 class Case:
     """An objective, and its reference implementation by naive sums."""
 
-    def __init__(self, kind, biases, m=7, n=5, rank=2, seed=0, dtype=float):
+    def __init__(
+        self,
+        kind,
+        biases,
+        m=7,
+        n=5,
+        rank=2,
+        seed=0,
+        dtype=float,
+        without_entries=(),
+    ):
         rng = np.random.RandomState(seed)
         self.kind, self.biases = kind, biases
         self.X = rng.standard_normal((m, n)).astype(dtype)
@@ -38,6 +49,7 @@ class Case:
         self.weights = np.ones((m, n), dtype)
         if kind.startswith("observed"):
             self.weights[rng.uniform(size=(m, n)) >= 0.6] = 0
+            self.weights[list(without_entries)] = 0
         if "weighted" in kind:
             self.weights *= rng.uniform(0.2, 4, (m, n)).astype(dtype)
         if "sparse" in kind:
@@ -133,6 +145,51 @@ def test_deflated_data_are_the_data_without_biases_and_zero_where_missing(case):
     assert_allclose(A.T @ np.eye(A.shape[0]), expected.T, atol=1e-12)
 
 
+@pytest.mark.parametrize("block", [1, 4, 2**20])
+@pytest.mark.parametrize("biases", [NONE, ROW, COLUMN, BOTH])
+@pytest.mark.parametrize("kind", ["observed", "observed, weighted"])
+def test_deflated_entries_are_made_some_rows_at_a_time(
+    monkeypatch, kernels, kind, biases, block
+):
+    """Weights say how much an entry counts, not what it is."""
+    monkeypatch.setattr(objective, "BLOCK_ENTRIES", block)
+    case = Case(kind, biases, m=9, without_entries=[0, 4])
+    rank = case.W.shape[1] - biases.row
+    b, c = case.W[:, rank:], case.H[:, case.H.shape[1] - biases.column :]
+    expected = case.X - b.sum(axis=1)[:, None] - c.sum(axis=1)
+    expected = np.where(case.weights > 0, expected, 0)
+    A, V = case.objective.deflate(b, c), case.D
+    U = np.random.RandomState(2).standard_normal((5, 3))
+    assert_allclose(A @ U, expected @ U, atol=1e-12)
+    assert_allclose(A.T @ V, expected.T @ V, atol=1e-12)
+    assert_allclose(A.T.T @ U, expected @ U, atol=1e-12)
+    for seen in (A, A.T):
+        assert seen.largest() == pytest.approx(np.abs(expected).max(), rel=1e-12)
+
+
+def test_deflated_data_have_the_sign_and_type_of_the_data(kernels):
+    """With biases of zero they are the data, digit for digit."""
+    case = Case("observed", BOTH, dtype=np.float32)
+    zeros = [np.zeros((length, 1), np.float32) for length in case.X.shape]
+    product = case.objective.deflate(*zeros) @ np.eye(5, dtype=np.float32)
+    assert product.dtype == np.float32
+    assert_array_equal(product, case.X)
+
+
+@pytest.mark.parametrize("kind", ["observed", "observed, weighted"])
+def test_the_pattern_has_ones_where_an_entry_is_observed(kernels, kind):
+    case = Case(kind, BOTH, m=9, without_entries=[0, 4, 8])
+    observed, pattern = case.weights > 0, case.objective.pattern
+    for mask, side in ((observed, pattern), (observed.T, pattern.T)):
+        V = np.random.RandomState(2).standard_normal((mask.shape[1], 3))
+        assert side.shape == mask.shape
+        assert_allclose(side @ V, mask @ V, atol=1e-12)
+        counts = mask.sum(axis=1)
+        assert_array_equal(side.counts, counts)
+        assert_array_equal(np.repeat(*side.count_histogram()), np.sort(counts))
+    assert case.objective.n_observed == observed.sum()
+
+
 def test_single_precision_stays_single_and_agrees(kind_and_biases):
     answers = []
     for dtype in (np.float32, np.float64):
@@ -142,6 +199,21 @@ def test_single_precision_stays_single_and_agrees(kind_and_biases):
         assert answers[-1][1].dtype == rows.dtype == dtype
     for single, double, rtol in zip(*answers, (1e-5, 1e-4, 1e-3), strict=True):
         assert_allclose(single, double, rtol=rtol, atol=1e-4)
+
+
+@pytest.mark.parametrize("biases", [NONE, BOTH])
+@pytest.mark.parametrize("kind", ["observed", "observed, weighted"])
+def test_the_value_is_the_same_to_its_last_digit_in_any_order_of_rows(
+    kernels, kind, biases
+):
+    case = Case(kind, biases, m=200)
+    expected = case.objective.value(case.W, case.H)
+    for seed in range(5):
+        order = np.random.RandomState(seed).permutation(200)
+        rows = case.objective.rows.take(order)
+        moved = ObservedObjective(rows, biases=biases)
+        assert moved.value(case.W[order], case.H) == expected
+        assert moved.value_and_gradient(case.W[order], case.H)[0] == expected
 
 
 def assert_same_answers(first, second, case, scale=1.0):

@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 
 from sklearn_mfgd import MaskedGradientMF
 from sklearn_mfgd._kernels import threads
-from sklearn_mfgd._kernels.threads import n_threads, share_out
+from sklearn_mfgd._kernels.threads import at_most_threads, n_threads, share_out
 
 RANGES = [(k, k + 3) for k in range(0, 60, 3)]
 
@@ -49,6 +49,46 @@ class TestNumberOfThreads:
             monkeypatch.setenv("OMP_NUM_THREADS", limit)
         assert n_threads() == joblib.cpu_count()
         assert not recwarn.list
+
+
+class TestLimitOfACall:
+    """That of `at_most_threads`."""
+
+    @pytest.fixture(autouse=True)
+    def four_threads(self, monkeypatch):
+        monkeypatch.setenv("OMP_NUM_THREADS", "4")
+
+    @pytest.mark.parametrize(
+        "limit, expected", [(1, 1), (3, 3), (4, 4), (9, 4), (None, 4)]
+    )
+    def test_is_never_more_than_there_are(self, limit, expected):
+        with at_most_threads(limit):
+            assert n_threads() == expected
+
+    def test_ends_with_the_call_or_its_error(self):
+        with at_most_threads(3):
+            with pytest.raises(Interruption), at_most_threads(2):
+                assert n_threads() == 2
+                raise Interruption
+            assert n_threads() == 3
+        assert n_threads() == 4
+
+    def test_is_that_of_one_thread_alone(self):
+        seen, both_inside = {}, threading.Barrier(2, timeout=60)
+
+        def call(limit):
+            with at_most_threads(limit):
+                both_inside.wait()
+                seen[limit] = n_threads()
+                both_inside.wait()
+
+        callers = [threading.Thread(target=call, args=(limit,)) for limit in (1, 2)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+        assert seen == {1: 1, 2: 2}
+        assert n_threads() == 4
 
 
 @pytest.fixture(params=[1, 2, 4])

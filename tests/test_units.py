@@ -4,12 +4,22 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sklearn_mfgd._data.holdout import folds, hold_out, validation_error
-from sklearn_mfgd._data.matrix import matrix_of
-from sklearn_mfgd._data.observed import observe
+from sklearn_mfgd._data.holdout import (
+    HeldOut,
+    folds,
+    hold_out,
+    hold_out_positions,
+    squared_error,
+    validation_error,
+)
+from sklearn_mfgd._data.matrix import ObservedMatrix, matrix_of
+from sklearn_mfgd._data.observed import observe, rows_of
 from sklearn_mfgd._data.standardize import Standardization
 from sklearn_mfgd._data.units import Units
+from sklearn_mfgd._kernels.linalg import exact_sum
 from sklearn_mfgd._kernels.rows import Biases
+
+BIASES = [Biases(row, column) for row in (False, True) for column in (False, True)]
 
 
 @pytest.mark.parametrize("exponent", [-200, -3, 0, 4, 35, 1.3, -40.7])
@@ -102,6 +112,78 @@ def test_held_out_entries_are_those_of_X(table):
     validate = validation_error(hidden, Biases(row=False, column=False))
     error = validate(np.zeros((40, 1)), np.zeros((15, 1)))
     assert error == pytest.approx(np.sqrt(np.mean(centred[is_hidden] ** 2)))
+
+
+def test_held_out_entries_have_the_sampled_numbers_in_row_major_order(table):
+    entries = entries_of(table)
+    numbers = hold_out_positions(entries.n_observed, 0.2, np.random.RandomState(0))
+    _, hidden = hold_out(entries, 0.2, np.random.RandomState(0))
+    rows, columns = np.nonzero(~np.isnan(table))
+    assert_array_equal(hidden.rows, rows[numbers])
+    assert_array_equal(hidden.columns, columns[numbers])
+    assert (np.diff(numbers) > 0).all()
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
+@pytest.mark.parametrize("biases", BIASES, ids=str)
+def test_squared_errors_of_parts_of_what_is_held_out_add_up(biases, weighted):
+    """To that of a loop over the entries; and to the same digits for any parts."""
+    rng, n_entries = np.random.RandomState(0), 50
+    W = rng.standard_normal((8, 2 + biases.row))
+    H = rng.standard_normal((6, 2 + biases.column))
+    rows, columns = rng.randint(8, size=n_entries), rng.randint(6, size=n_entries)
+    values = rng.standard_normal(n_entries)
+    weights = rng.uniform(0.5, 2, n_entries) if weighted else None
+    held_out = HeldOut(rows, columns, values, weights)
+    squares, total = [], n_entries if weights is None else weights.sum()
+    for k, (i, j) in enumerate(zip(rows, columns, strict=True)):
+        found = W[i, :2] @ H[j, :2] + biases.row * W[i, -1] + biases.column * H[j, -1]
+        squares.append(
+            (1 if weights is None else weights[k]) * (found - values[k]) ** 2
+        )
+    found = squared_error(held_out, W, H, biases)
+    assert_allclose(found.sum(axis=1), [sum(squares), total], rtol=1e-12)
+    error = validation_error(held_out, biases)(W, H)
+    assert error == pytest.approx(np.sqrt(sum(squares) / total), rel=1e-12)
+
+    def part(some):
+        return HeldOut(*(None if a is None else a[some] for a in held_out))
+
+    parts = [part(slice(k, k + 7)) for k in range(0, n_entries, 7)]
+    sums = np.array([squared_error(each, W, H, biases) for each in parts])
+    for of_parts, whole in zip(sums.swapaxes(0, 1), found, strict=True):
+        assert sum(exact_sum(*of_parts.T)) == sum(whole)
+
+
+# Sums over entries
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
+def test_sums_of_columns_count_each_entry_once(weighted):
+    """Also where there are more entries than are summed at a time."""
+    rng, (m, n) = np.random.RandomState(0), (1000, 700)
+    mask = rng.uniform(size=(m, n)) < 0.8
+    mask[:, 5] = False
+    X = np.where(mask, rng.standard_normal((m, n)), 0).astype(np.float32)
+    weights = mask * (rng.uniform(0.5, 2, (m, n)) if weighted else 1.0)
+    weights = weights.astype(np.float32)
+    rows = rows_of(X, mask)
+    if weighted:
+        rows = rows._replace(weights=weights[mask])
+    matrix = ObservedMatrix(rows, 3.0)
+    assert matrix.n_observed > 500_000
+    sums = [matrix.column_sums(power) for power in (0, 1, 2)]
+    for power, found in enumerate(sums):
+        expected = (weights * X.astype(float) ** power).sum(axis=0)
+        assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+    assert_array_equal(matrix.counts(axis=0), mask.sum(axis=0))
+    assert_array_equal(matrix.counts(axis=1), mask.sum(axis=1))
+    assert matrix.weight() == pytest.approx(weights.sum(dtype=float), rel=1e-12)
+    assert matrix.mean_square() * matrix.weight() == pytest.approx(sums[2].sum())
+    means = matrix.column_means()
+    assert means[5] == 3
+    seen = np.arange(n) != 5
+    assert_allclose(means[seen], 3 + (sums[1] / np.maximum(sums[0], 1))[seen])
 
 
 def test_folds_hide_every_entry_once_and_share_out_those_of_a_row(table):

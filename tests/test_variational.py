@@ -26,6 +26,7 @@ from sklearn_mfgd._bayes.rotation import (
     maximize_priors,
     optimize_rotation,
 )
+from sklearn_mfgd._bayes.side import SideStatistics
 from sklearn_mfgd._data import row_blocks
 from sklearn_mfgd._data.matrix import ObservedMatrix
 from sklearn_mfgd._data.observed import rows_of
@@ -324,12 +325,13 @@ def test_a_sweep_sums_what_pruning_needs(kernels, biases, share):
 
 @pytest.mark.parametrize("share", [0.4, 0.9])
 def test_statistics_of_blocks_add_up_to_those_of_all_rows(monkeypatch, share):
-    case, _, before, state, statistics = make_swept(share=share, n_features=2)
+    case, model, before, state, statistics = make_swept(share=share, n_features=2)
     monkeypatch.setattr(row_blocks, "BLOCK", 2 * 15)  # two rows
     blocks, _ = case.start()
-    assert len(blocks.data) == 5
+    assert len(blocks.data.blocks) == 5
     found, of_blocks = sweep(blocks, before)
     assert_allclose(found.H, state.H, **CLOSE)
+    assert_allclose(blocks.row_means(before), model.row_means(before), **CLOSE)
     for ours, theirs in zip(of_blocks[:2], statistics[:2], strict=True):
         for name, value in vars(theirs).items():
             if value is not None:
@@ -337,6 +339,14 @@ def test_statistics_of_blocks_add_up_to_those_of_all_rows(monkeypatch, share):
         twice = ours + theirs  # a sum leaves its terms as they are
         assert_allclose(twice.second_moments, 2 * theirs.second_moments, **CLOSE)
         assert twice.count == 2 * ours.count
+
+
+def test_no_rows_add_nothing_to_statistics():
+    _, _, before, _, statistics = make_swept(n_features=2)
+    others = replace(statistics.rows, systems=None, targets=None)
+    added = SideStatistics.zero(before.row_prior, 2) + others
+    for name, value in vars(others).items():
+        assert_array_equal(getattr(added, name), value)
 
 
 @pytest.mark.parametrize("diagonal", [False, True])
