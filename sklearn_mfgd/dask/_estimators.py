@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 
 import dask.array as da
 import numpy as np
+from dask import delayed
 from distributed import Client
 from sklearn.base import _fit_context
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -20,7 +21,8 @@ from ._prepare import prepare
 from ._unsupported import refuse_unsupported
 
 
-class MaskedGradientMF(LocalMF):
+# What comes out is not wrapped as set_output would: that would compute a collection.
+class MaskedGradientMF(LocalMF, auto_wrap_output_keys=None):
     r"""Matrix factorization of a collection with many missing values.
 
     The model of :class:`sklearn_mfgd.MaskedGradientMF`, fitted to a matrix that lies in
@@ -160,7 +162,8 @@ class MaskedGradientMF(LocalMF):
     >>> from sklearn_mfgd.dask import MaskedGradientMF
     >>> rng = np.random.default_rng(0)
     >>> truth = rng.normal(size=(500, 2)) @ rng.normal(size=(2, 20))
-    >>> X = np.where(rng.random(truth.shape) < 0.5, np.nan, truth)
+    >>> X = truth + 0.1 * rng.normal(size=truth.shape)
+    >>> X[rng.random(X.shape) < 0.5] = np.nan
     >>> X = da.from_array(X, chunks=(100, 20))
     >>> model = MaskedGradientMF().fit(X)
     >>> model.rank_
@@ -172,8 +175,8 @@ class MaskedGradientMF(LocalMF):
     >>> Z.shape, Z.chunks[0]
     ((500, 3), (100, 100, 100, 100, 100))
     >>> error = model.inverse_transform(Z) - truth
-    >>> print(f"{abs(error).max().compute():.2f}")
-    0.02
+    >>> print(f"{np.sqrt((error**2).mean().compute()):.2f}")
+    0.08
 
     The ordinary estimator, which does not need Dask:
 
@@ -447,7 +450,8 @@ class MaskedGradientMF(LocalMF):
         """Cut X into blocks, and set or check the number and the names of features."""
         options: dict[str, Any] = {"caller": type(self).__name__, "client": self.client}
         if not is_collection(X):  # one block
-            beside = [None if a is None else [a] for a in (mask, entry_weight)]
+            given = [mask, entry_weight]
+            beside = [a if a is None else [delayed(a, traverse=False)] for a in given]
             return blocks_of([self._validate(X, reset=reset)], *beside, **options)
         if not reset:
             options["like"] = (self.n_features_in_, self.column_mean_.dtype)
