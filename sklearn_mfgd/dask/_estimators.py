@@ -1,5 +1,6 @@
 """The estimator for collections: blocks of rows on Dask."""
 
+from contextlib import contextmanager
 from copy import copy
 from typing import Any, Literal, Self
 
@@ -14,8 +15,12 @@ from .._data.target import check_target
 from .._learning import KEYWORDS
 from .._masked_gradient_mf import MaskedGradientMF as LocalMF
 from .._parameters import CONSTRAINTS, Data, Solver
-from . import _lazy
+from . import (
+    _lazy,
+    _objective,  # noqa: F401  registers how collections are fitted
+)
 from ._blocks import Blocks, blocks_of, compute, is_collection
+from ._engine import Engine
 from ._models import copy_of
 from ._prepare import prepare
 from ._unsupported import refuse_unsupported
@@ -443,8 +448,18 @@ class MaskedGradientMF(LocalMF, auto_wrap_output_keys=None):
         """
         return copy_of(self, LocalMF)
 
-    def _prepare(self, X, mask, entry_weight):
-        return prepare(self, self._blocks(X, mask, entry_weight, reset=True))
+    @contextmanager
+    def _prepared(self, X, mask, entry_weight):
+        blocks = self._blocks(X, mask, entry_weight, reset=True)
+        given = blocks, self._biases
+        with Engine(self.client) as engine:
+            yield prepare(engine, *given, unit_variance=self.reg == "auto")
+
+    def _row_factors(self, data):
+        """Yield nothing, as `fit` keeps no row factors; set `reconstruction_err_`."""
+        loss = data.matrix.squared_error(self._model.over(None))
+        self.reconstruction_err_ = float(self._units.leave_in_range(np.sqrt(loss)))
+        yield from ()
 
     def _blocks(self, X, mask, entry_weight, *, reset: bool) -> Blocks:
         """Cut X into blocks, and set or check the number and the names of features."""
