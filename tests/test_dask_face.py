@@ -341,6 +341,29 @@ def test_a_block_that_cannot_be_read_is_named(X, kind):
     assert isinstance(caught.value.__cause__, OSError)
 
 
+def test_a_block_of_the_mask_that_cannot_be_read_is_named(X):
+    mask = [~np.isnan(block) for block in np.split(X, 4)]
+    mask[2] = dask.delayed(Disk(X, unreadable=[1]).read)(1)
+    with pytest.raises(ValueError, match=r"Block 2 of mask .* file 1 is damaged"):
+        MaskedGradientMF().fit(np.split(X, 4), mask=mask)
+
+
+def test_what_a_block_and_its_mask_need_is_read_once(X):
+    disk = Disk(X)
+    blocks = disk.delayed_blocks()
+    masks = [dask.delayed(np.isfinite)(block) for block in blocks]
+    entries_of(blocks_of(blocks, masks, caller="", like=(8, np.dtype(float))))
+    assert disk.n_reads == 4
+
+
+def test_blocks_are_one_group_of_tasks_for_a_scheduler(X):
+    keys = [block.key for block in observed(dense_array(X)).delayed]
+    assert {dask.utils.key_split(key) for key in keys} == {"observed_rows"}
+    graph = observed(Disk(X).delayed_blocks()).delayed[0].__dask_graph__()
+    groups = {dask.utils.key_split(key) for key in dict(graph)}
+    assert groups == {"block-read", "block-multiply", "observed_rows"}
+
+
 def test_a_task_that_several_blocks_need_is_run_once(X):
     disk = Disk(X)
     shared = dask.delayed(disk.read, traverse=False)(0)

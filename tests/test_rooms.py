@@ -20,7 +20,7 @@ ROOMS_BELOW = {
 }
 
 # What only the folder of this name may import, as it is an extra.
-EXTRAS = {"dask": {"dask", "distributed", "pandas"}}
+EXTRAS = {"dask": {"dask", "distributed"}}
 
 MAX_FACE_MODULES = 12
 MAX_MODULE_LINES = 450
