@@ -16,7 +16,8 @@ for _needed in ("dask.array", "dask.dataframe", "distributed"):
             'pip install "sklearn_mfgd[dask]"'
         ) from error
 
+from ._checkpoint import Checkpoint  # noqa: E402
 from ._estimators import MaskedGradientMF  # noqa: E402
 from ._triplets import Triplets, from_triplets  # noqa: E402
 
-__all__ = ["MaskedGradientMF", "Triplets", "from_triplets"]
+__all__ = ["Checkpoint", "MaskedGradientMF", "Triplets", "from_triplets"]

@@ -83,36 +83,45 @@ def blocks_of(
     many columns and which type the blocks have, is the first one read.
     """
     source = _source_of(X)
-    named = named_blocks(source.delayed)
+    sources = {"X": source.delayed}
+    for name, given in (("mask", mask), ("entry_weight", entry_weight)):
+        if given is not None:
+            sources[name] = _beside(given, name, X, source)
+    sources = named_blocks(sources)
     n_columns, dtype = source.n_columns, source.dtype
     expected = "block 0 has"
     if n_columns is None and like is not None:
         (n_columns, dtype), expected = like, "the fit had"
     elif n_columns is None:
-        first = block_name(0, source.keys[0])
-        facts = delayed(_width_and_type)(named[0], first, caller)
+        first = block_name(0, "X", source.keys[0])
+        facts = delayed(_width_and_type)(sources["X"][0], first, caller)
         ((n_columns, dtype),) = compute(client, facts)
-    beside = [
-        _beside(given, name, X, source)
-        for name, given in (("mask", mask), ("entry_weight", entry_weight))
-    ]
-    observe_block = delayed(_observed_rows, pure=True)
+    observe_block = delayed(observed_rows, pure=True)
+    nothing = [None] * len(source.delayed)
+    arrays = [sources.get(name, nothing) for name in ("X", "mask", "entry_weight")]
     parts = [
         observe_block(
-            *arrays,
-            block=block_name(number, source.keys[number]),
+            *block,  # by place: Dask loses futures in named arguments
+            block=block_name(number, "X", source.keys[number]),
             wanted=[n_columns, dtype, expected],
             length=source.lengths[number],
             caller=caller,
         )
-        for number, arrays in enumerate(zip(named, *beside, strict=True))
+        for number, block in enumerate(zip(*arrays, strict=True))
     ]
     names = source.feature_names
     return Blocks(parts, source.lengths, n_columns, np.dtype(dtype), names)
 
 
-def _observed_rows(
-    X, mask, entry_weight, *, block: str, wanted: list, length: int | None, caller: str
+def observed_rows(
+    X,
+    mask,
+    entry_weight,
+    *,
+    block: str,
+    wanted: list,
+    length: int | None,
+    caller: str,
 ) -> Rows:
     """List the observed entries of a block; `wanted` is what it has to be like."""
     with naming(block):
@@ -253,11 +262,9 @@ def _type_of(X) -> np.dtype:
     return check_table(X, ensure_min_samples=0).dtype
 
 
-def _beside(given, name: str, X: Any, source: _Source) -> list:
+def _beside(given, name: str, X: Any, source: _Source) -> list[Delayed]:
     """The blocks of a mask or of weights, which lie beside those of X."""
     n_blocks = len(source.delayed)
-    if given is None:
-        return [None] * n_blocks
     if isinstance(X, da.Array) and isinstance(given, da.Array):
         return _beside_array(given, name, X)
     if isinstance(X, dd.DataFrame) and isinstance(given, dd.DataFrame):

@@ -32,9 +32,9 @@ def _picklable(cause: BaseException | None) -> BaseException | None:
     return cause
 
 
-def block_name(number: int, key=None) -> str:
-    """Name a block in an error: its number and, where it has one, its key."""
-    return f"Block {number} of X" + ("" if key is None else f" (key {key!r})")
+def block_name(number: int, source: str, key=None) -> str:
+    """Name a block of X in an error, or of what lies beside it, with its key if any."""
+    return f"Block {number} of {source}" + ("" if key is None else f" (key {key!r})")
 
 
 @contextmanager

@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 import dask.array as da
 import numpy as np
 from dask import delayed
+from dask.base import tokenize
 from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
 
 from .._parameters import check_covariance, check_places, check_row_factors
 from ._blocks import Blocks, is_collection
@@ -33,14 +35,18 @@ def delayed_model(estimator) -> Delayed:
 def array_of(
     parts: list[Delayed], lengths, tail: tuple, dtype=None, meta=None
 ) -> da.Array:
-    """A dask.array of which each part is a chunk of rows; None: of unknown length."""
+    """A dask.array of which each part is a chunk of rows; None: of unknown length.
+
+    Empty blocks stay chunks, which da.concatenate would drop.
+    """
     if meta is None:
         meta = np.empty((0,) * (1 + len(tail)), dtype)
-    chunks = [
-        da.from_delayed(part, (np.nan if n is None else n, *tail), meta=meta)
-        for part, n in zip(parts, lengths, strict=True)
-    ]
-    return da.concatenate(chunks)
+    name = f"blocks-{tokenize(*(part.key for part in parts))}"
+    aliases = {(name, k, *(0 for _ in tail)): part.key for k, part in enumerate(parts)}
+    graph = HighLevelGraph.from_collections(name, aliases, dependencies=parts)
+    rows = tuple(np.nan if length is None else length for length in lengths)
+    chunks = (rows, *((size,) for size in tail))
+    return da.Array(graph, name, chunks, meta=meta)
 
 
 def row_factors(estimator, blocks: Blocks) -> da.Array:

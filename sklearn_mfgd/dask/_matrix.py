@@ -4,10 +4,13 @@ What `ObservedMatrix` answers for entries in memory is answered here by a map ov
 and a sum. Nothing whose size grows with the rows reaches the client.
 """
 
+from dataclasses import replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
+from .._bayes.side import SideStatistics
 from .._data.holdout import (
     HeldOut,
     hold_out,
@@ -20,6 +23,9 @@ from .._data.row_blocks import blocks_of_rows, row_blocks_of
 from .._kernels.linalg import exact_sum, exact_total
 from .._kernels.rows import Rows
 from ._parted import Parts
+
+# Numbers in the sums of a range of columns.
+MAX_SUMS = 2**25
 
 
 class PartedMatrix(NamedTuple):
@@ -140,8 +146,26 @@ class PartedBlocks(NamedTuple):
     parts: Parts
 
     def total(self, work, along, *given):
-        """What ``work(blocks, *along, *given)`` adds up over all rows."""
-        return self.parts.total(work, *given, along=along)
+        """What ``work(blocks, *along, *given)`` adds up over all rows.
+
+        Where the sums of the columns are large, each range of columns is added up by
+        itself, which may be on a worker of its own.
+        """
+        updates, (n, size) = (
+            self.parts.map(work, *given, along=along),
+            given[0][0].shape,
+        )
+        n_ranges = -(-n * size // MAX_SUMS)
+        cuts = np.linspace(0, n, n_ranges + 1).astype(int).tolist()
+        statistics, *sums = updates.engine.compute(
+            updates.map(SideStatistics.without_sums).summed(),
+            *(
+                updates.map(SideStatistics.sums_of, start, stop).summed(add_each)
+                for start, stop in pairwise(cuts)
+            ),
+        )
+        systems, targets = map(np.concatenate, zip(*sums, strict=True))
+        return replace(statistics, systems=systems, targets=targets)
 
     def rows(self, work, along, *given):
         """What ``work(blocks, *along, *given)`` makes of each row."""
@@ -153,6 +177,11 @@ class PartedBlocks(NamedTuple):
 @row_blocks_of.register
 def _(matrix: PartedMatrix, size: int):
     return PartedBlocks(matrix.parts.map(blocks_of_rows, size).stored())
+
+
+def add_each(a, b):
+    """Add what has the same place in two tuples."""
+    return tuple(of_a + of_b for of_a, of_b in zip(a, b, strict=True))
 
 
 def row_counts(rows):

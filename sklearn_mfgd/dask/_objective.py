@@ -28,11 +28,11 @@ from .._kernels import dispatch
 from .._kernels.linalg import exact_sum
 from .._kernels.rows import Biases, join_transposed
 from .._optim.objective import ObservedObjective, objective_of
-from ._matrix import PartedMatrix, row_counts
+from ._matrix import PartedMatrix, add_each, row_counts
 from ._parted import Parts
 
-# Row factors are sent to the columns unless there are this many times more rows: sums of
-# (rank + 1) (rank + 2) / 2 numbers per column then take less memory, and as much time.
+# Row factors are sent to the columns unless there are this many times more rows: then
+# sums of (rank + 1) (rank + 2) / 2 numbers per column take less memory in no more time.
 MANY_ROWS = 18
 
 
@@ -208,8 +208,8 @@ class SummedColumns:
         """Solve for all columns given the row factors."""
         rank, dtype = W.shape[1] - biases.column, W.dtype
         given = rank, bool(biases.column)
-        add = _add_each
-        systems, targets = self.parts.total(_column_sums, *given, along=(W,), add=add)
+        sums = self.parts.map(_column_sums, *given, along=(W,)).summed(add_each)
+        ((systems, targets),) = self.parts.engine.compute(sums)
         given = np.arange(len(systems)), targets, np.ones(len(systems))
         prior = pack(np.diag(np.asarray(ridge, np.float64)))
         found = dispatch.posterior(systems, *given, prior, biases)
@@ -283,10 +283,6 @@ def _column_sums(rows, W, rank, biased):
         block.add_over_rows(moments, total(moments), systems)
         block.add_targets_of_columns(expectations(moments, rank), targets)
     return systems, targets
-
-
-def _add_each(a, b):
-    return tuple(of_a + of_b for of_a, of_b in zip(a, b, strict=True))
 
 
 def _cut_columns(rows, cuts):

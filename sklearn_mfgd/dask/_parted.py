@@ -42,13 +42,18 @@ class Parts(NamedTuple):
         return self._replace(values=values)
 
     def total(self, function, *given, along=(), add=None) -> Any:
-        """Sum of what `map` makes, in the order of a fixed binary tree."""
-        values, add = self.map(function, *given, along=along).values, add or _add
+        """Sum of what `map` makes."""
+        summed = self.map(function, *given, along=along).summed(add)
+        return self.engine.compute(summed)[0]
+
+    def summed(self, add=None) -> Delayed:
+        """Sum of the values, in the order of a fixed binary tree."""
+        values, add = self.values, add or _add
         while len(values) > 1:
             pairs = zip(values[::2], values[1::2], strict=False)
             unpaired = values[len(values) - len(values) % 2 :]
             values = [self.engine.call(add, *pair) for pair in pairs] + unpaired
-        return self.engine.compute(values[0])[0]
+        return values[0]
 
     def exact_total(self, function, *given, along=()) -> Any:
         """Sum of what `map` makes, pairs as of `exact_sum`: the same for any parts."""

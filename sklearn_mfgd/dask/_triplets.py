@@ -119,7 +119,7 @@ def from_triplets(
     )
     # The index of a frame with divisions: each partition holds the rows of a block.
     by_rows = numbered.set_index("row", divisions=cuts)
-    make_block = delayed(_block)
+    make_block = delayed(sparse_block)
     parts = [
         make_block(frame, start, stop, len(columns))
         for frame, start, stop in zip(
@@ -232,7 +232,7 @@ def _numbers(labels: pd.Series, index: pd.Index) -> np.ndarray:
     return numbers.astype(np.int64)
 
 
-def _block(frame: pd.DataFrame, start: int, stop: int, n_columns: int):
+def sparse_block(frame: pd.DataFrame, start: int, stop: int, n_columns: int):
     """The entries of some rows as a sparse matrix, whose numbers are the index."""
     rows = frame.index.to_numpy() - start
     columns = frame["column"].to_numpy()
