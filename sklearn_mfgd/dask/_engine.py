@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
+from weakref import WeakSet
 
 import dask
 import numpy as np
@@ -36,6 +37,7 @@ class Engine:
                 client = default_client()
         self.client, self.folder = client, None
         self._paths: dict[str, Path] = {}  # of what is stored, by its key
+        self._futures: WeakSet = WeakSet()  # of what workers keep
 
     def __enter__(self):
         if self.client is None:
@@ -49,6 +51,8 @@ class Engine:
 
     def __exit__(self, *error):
         self._default.__exit__(*error)
+        for future in self._futures:  # a traceback would hold them
+            future.release()
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -89,7 +93,10 @@ class Engine:
             )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sending large graph")
-            return list(self.client.persist(values, optimize_graph=False))
+            kept = self.client.persist(values, optimize_graph=False)
+        for value in kept:
+            self._futures.update(dict(value.dask).values())
+        return list(kept)
 
     def store(self, values: list[Delayed]) -> list[Delayed]:
         """Compute values and keep them in the memory of workers, or on disk."""

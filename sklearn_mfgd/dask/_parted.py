@@ -107,7 +107,7 @@ def _(A: da.Array):
     A = A.rechunk({1: -1})
     k = A.shape[1]
     pairs = A.map_blocks(exact_squares, chunks=(2, k), dtype=float).compute()
-    pairs = pairs.reshape(-1, 2, k)
+    pairs = pairs.reshape(A.numblocks[0], 2, k)
     return np.sqrt(sum(exact_sum(*pairs.swapaxes(0, 1))))
 
 
