@@ -1,6 +1,7 @@
 """How an estimator learns, and how it tells the callbacks of scikit-learn about it."""
 
 import warnings
+from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from typing import Any
@@ -48,9 +49,8 @@ class LearningMixin(CallbackSupportMixin):
         metadata = {"mask": mask, "entry_weight": entry_weight, **in_time}
         tasks = begin_tasks(self, X, y, **metadata)
         on_sweep = tasks.advance if tasks is not None else on_sweep
-        with all_or_nothing(self):
-            check_parameters_together(self)
-            data = self._prepare(X, mask, entry_weight)
+        check_parameters_together(self)
+        with all_or_nothing(self), self._prepared(X, mask, entry_weight) as data:
             timing = self._in_time(timeline, data)
             monitor = None
             if self.verbose or on_sweep is not None:
@@ -80,7 +80,8 @@ class LearningMixin(CallbackSupportMixin):
                     stacklevel=4,
                 )
 
-    def _prepare(self, X, mask, entry_weight):
+    @contextmanager
+    def _prepared(self, X, mask, entry_weight):
         """Validate data, and bring what is observed to the units of the solvers."""
         X = self._validate(X, reset=True)
         observed = self._observe(X, mask, entry_weight)
@@ -90,8 +91,11 @@ class LearningMixin(CallbackSupportMixin):
                     "There is nothing to fit: every entry of X is missing."
                 )
             warn_if_constant(observed.values, X.shape)
-        biases = Biases(row=self.fit_bias is True, column=self.fit_bias is not False)
-        return PreparedData.of(observed, biases, unit_variance=self.reg == "auto")
+        yield PreparedData.of(observed, self._biases, unit_variance=self.reg == "auto")
+
+    @property
+    def _biases(self):
+        return Biases(row=self.fit_bias is True, column=self.fit_bias is not False)
 
     def _in_time(self, timeline, data):
         """The argument for a fit of rows in time, or none."""

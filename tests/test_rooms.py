@@ -19,6 +19,9 @@ ROOMS_BELOW = {
     "_bayes": {"_optim", "_data", "_kernels"},
 }
 
+# What only the folder of this name may import, as it is an extra.
+EXTRAS = {"dask": {"dask", "distributed"}}
+
 MAX_FACE_MODULES = 12
 MAX_MODULE_LINES = 450
 MAX_FUNCTION_LINES = 60
@@ -50,6 +53,13 @@ def imported_paths(module, node):
         start += node.module.split(".") if node.module else []
         paths = [[*start, alias.name] for alias in node.names]
     return [tuple(path[1:]) for path in paths if path[0] == PACKAGE.name]
+
+
+def outer_packages(node):
+    """The modules of other packages that a statement imports, or imports from."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if node.level == 0 else []
 
 
 def n_code_lines(module, function):
@@ -87,6 +97,22 @@ def test_a_room_imports_nothing_but_rooms_below_it(room):
         if module.startswith(f"{room}/")
         for path in imported_paths(module, node)
         if not allowed.intersection(path[:1])
+    ]
+    assert not refused, "\n".join(refused)
+
+
+@pytest.mark.parametrize("folder", EXTRAS)
+def test_only_its_own_folder_imports_an_extra(folder):
+    imported = [
+        (module, f"{module}:{node.lineno}", name.split(".")[0])
+        for module, node in nodes_of(ast.Import, ast.ImportFrom)
+        for name in outer_packages(node)
+    ]
+    assert EXTRAS[folder] <= {name for *_, name in imported}
+    refused = [
+        f"{place} imports {name}"
+        for module, place, name in imported
+        if name in EXTRAS[folder] and not module.startswith(f"{folder}/")
     ]
     assert not refused, "\n".join(refused)
 

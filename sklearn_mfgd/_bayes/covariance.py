@@ -32,6 +32,10 @@ from .side import SideStatistics, update_side
 # Numbers that the moments of all columns may take; there are about six such arrays.
 MAX_MOMENTS = 2**27
 
+# How many times as many there may be where workers have blocks of rows, and the client
+# has nothing else in memory: in single precision 4 GiB an array.
+MAX_MOMENTS_RATIO = 8
+
 
 class SidesUpdate(NamedTuple):
     """Posterior of the columns after that of the rows, and what both add up to."""
@@ -362,9 +366,20 @@ class DiagonalCovariance:
         return (squares.astype(np.float64) - 2.0 * linear)[:, 0]
 
 
-def covariances_are_diagonal(shape, rank: int, biases) -> bool:
-    """Whether full covariances of all columns would take too much memory."""
-    return shape[1] * packed_size(rank, biases.row) > MAX_MOMENTS
+def covariances_are_diagonal(matrix, rank: int, biases) -> bool:
+    """Whether full covariances of all columns would take too much memory.
+
+    Beyond one process there is more of it, and they are always full.
+    """
+    n, n_times = matrix.shape[1], 1 if matrix.in_memory else MAX_MOMENTS_RATIO
+    too_many = n * packed_size(rank, biases.row) > n_times * MAX_MOMENTS
+    if too_many and not matrix.in_memory:
+        largest = np.sqrt(2 * n_times * MAX_MOMENTS / n) - 2
+        raise ValueError(
+            f"The covariances of {n} columns of rank={rank} take too much memory; use "
+            f"a rank of at most {int(largest)}, or a number for reg."
+        )
+    return too_many
 
 
 def posterior_of(means, covariances, biased: bool):

@@ -45,7 +45,7 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor, timeline=None
         refuse_unstored_zeros(matrix, "reg='auto'")
         matrix = matrix.listed()
         if timeline is not None:
-            refuse_diagonal_covariances(matrix.shape, parameters.rank, biases)
+            refuse_diagonal_covariances(matrix, parameters.rank, biases)
             parameters = parameters._replace(pattern=False)
             matrix = matrix._replace(rows=matrix.rows.take(timeline.order))
         training, validate = split_for_early_stopping(matrix, parameters, biases, rng)
@@ -145,7 +145,7 @@ class Beginning(NamedTuple):
         given = penalties, parameters, rng, start
         factors = starting_factors(training, objective, *given)
         complete = training.n_observed == np.prod(training.shape)
-        diagonal = covariances_are_diagonal(training.shape, parameters.rank, biases)
+        diagonal = covariances_are_diagonal(training, parameters.rank, biases)
         if not parameters.pattern or complete or diagonal:
             found = missingness.no_features(*training.shape, training.dtype)
         else:

@@ -163,7 +163,7 @@ class State:
 
 def model_of(matrix, rank: int, biases: Biases, noise: str, features) -> Model:
     """Prepare centred entries of about unit variance, and features of both sides."""
-    diagonal = covariances_are_diagonal(matrix.shape, rank, biases)
+    diagonal = covariances_are_diagonal(matrix, rank, biases)
     covariance_type = DiagonalCovariance if diagonal else FullCovariance
     data = covariance_type.data_of(matrix, rank, biases.row)
     of_data = matrix.counts(axis=0).astype(np.float64), matrix.column_sums(2)

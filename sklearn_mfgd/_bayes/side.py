@@ -51,6 +51,14 @@ class SideStatistics:
             **{n: v if v is None else v + values[n] for n, v in vars(self).items()}
         )
 
+    def without_sums(self) -> "SideStatistics":
+        """Statistics without what the rows add to the columns."""
+        return replace(self, systems=None, targets=None)
+
+    def sums_of(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """What the rows add to a range of the columns."""
+        return self.systems[start:stop], self.targets[start:stop]
+
     def with_factors(self, kept, kept_coefficients) -> "SideStatistics":
         """Statistics of some of the factors; determinants as if others were known."""
         n_others = len(self.second_moments) - len(kept)

@@ -94,10 +94,11 @@ class TimedFit(NamedTuple):
         return fitted._replace(timeline=self.timeline)
 
 
-def refuse_diagonal_covariances(shape, rank: int, biases):
+def refuse_diagonal_covariances(matrix, rank: int, biases):
     """Refuse tables of which only diagonal covariances fit in memory."""
-    if covariances_are_diagonal(shape, rank, biases):
+    if covariances_are_diagonal(matrix, rank, biases):
         raise ValueError(
-            f"times needs covariances of all factors, which are too large for "
-            f"{shape[1]} columns and rank={rank}; use a smaller rank, or no times."
+            "times needs covariances of all factors, which are too large for "
+            f"{matrix.shape[1]} columns and rank={rank}; use a smaller rank, or no "
+            "times."
         )

@@ -163,13 +163,21 @@ def units_of_size(observed: Observed) -> Units:
     """Find units in which the values are of order one; nothing is rounded in them."""
     values = _values(observed)
     largest = max(float(values.max(initial=0)), -float(values.min(initial=0)))
+    return units_of_largest(largest)
+
+
+def units_of_largest(largest: float) -> Units:
+    """Find units in which values up to this size are of order one."""
     return Units(round(np.log2(largest) / 2) if largest > 0 else 0)
 
 
-def units_of_variance(matrix: CompleteMatrix | ObservedMatrix, units: Units) -> Units:
-    """Find units in which X, given in `units`, has unit variance, or is 1 or -1."""
-    square, square_of_mean = matrix.mean_square(), matrix.mean**2
-    rounding = 4 * np.finfo(matrix.dtype).eps
+def units_of_variance(square: float, mean: float, dtype, units: Units) -> Units:
+    """Find units in which X has unit variance, or is 1 or -1.
+
+    In `units` it has this mean, and this mean square around it.
+    """
+    square_of_mean = mean**2
+    rounding = 4 * np.finfo(dtype).eps
     if square <= rounding**2 * square_of_mean:  # equal but for rounding
         square = square_of_mean
     # (4**dk)**2 = square

@@ -29,6 +29,7 @@ class PreparedData(NamedTuple):
         units = units_of_size(observed)
         matrix = matrix_of(observed, units, centred=biases.column)
         if unit_variance:
-            units = units_of_variance(matrix, units)
+            about = matrix.mean_square(), matrix.mean, matrix.dtype
+            units = units_of_variance(*about, units)
             matrix = matrix_of(observed, units, centred=biases.column)
         return cls(matrix, biases, units, occupied)

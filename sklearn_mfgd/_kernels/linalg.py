@@ -120,11 +120,12 @@ def solve_each(systems, targets, n_terms: int, least_eigenvalue=0.0) -> np.ndarr
     return solution
 
 
-def exact_sum(values: np.ndarray, low=None) -> tuple[float, float]:
-    """Sum of float64 values as an unevaluated sum of two, to about 30 digits.
+def exact_sum(values: np.ndarray, low=None) -> tuple:
+    """Sum of float64 values, along the first axis, as an unevaluated sum of two.
 
-    Rounded to one float64 it does not depend on how the values were split and ordered.
-    `low` are the second parts of values that are such sums themselves [1]_.
+    It has about 30 digits [1]_: rounded to one float64, it does not depend on how the
+    values were divided and ordered. `low` are the second parts of values that are such
+    sums themselves.
 
     References
     ----------
@@ -133,21 +134,18 @@ def exact_sum(values: np.ndarray, low=None) -> tuple[float, float]:
     """
     high = np.asarray(values, np.float64)
     low = np.zeros_like(high) if low is None else np.asarray(low, np.float64)
-    if high.size == 0:
-        return 0.0, 0.0
-    if not np.isfinite(high).all():
-        return float(high.sum()), 0.0
-    while high.size > 1:
-        half, odd = divmod(high.size, 2)
-        a, b = high[:half], high[half : 2 * half]
+    if len(high) == 0 or not np.isfinite(high).all():
+        total = high.sum(axis=0)
+        return total, np.zeros_like(total)
+    while len(high) > 1:
+        half = len(high) // 2
+        a, b, odd = high[:half], high[half : 2 * half], slice(2 * half, None)
         total = a + b
         part = total - a
         error = (a - (total - part)) + (b - part)
         error += low[:half] + low[half : 2 * half]
-        if odd:
-            total, error = np.append(total, high[-1]), np.append(error, low[-1])
-        high, low = total, error
-    return float(high[0]), float(low[0])
+        high, low = np.append(total, high[odd], 0), np.append(error, low[odd], 0)
+    return high[0], low[0]
 
 
 def exact_total(values: np.ndarray, weights=None) -> tuple[float, float]:
@@ -162,17 +160,34 @@ def exact_total(values: np.ndarray, weights=None) -> tuple[float, float]:
 
 
 @singledispatch
-def weighted_squares(F, weights: np.ndarray) -> float:
-    """Sum of the squares of F, each column with a weight; see `exact_sum`."""
-    return sum(_squares_exactly(F, weights))
+def inner(A, B, weights=1.0) -> float:
+    """Sum of the products of the entries of A and B, columns weighted; exactly.
 
-
-def _squares_exactly(F: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    See `exact_sum`: the rows of A and B may be divided and ordered in any way.
+    """
     sums = [
-        exact_sum(np.square(F[rows], dtype=np.float64) @ weights)
-        for rows in row_slices(*F.shape)
+        exact_sum(inner_of_rows(A[rows], B[rows], weights))
+        for rows in row_slices(*A.shape)
     ]
-    return exact_sum(*np.reshape(sums, (-1, 2)).T)
+    return sum(exact_sum(*np.reshape(sums, (-1, 2)).T))
+
+
+def inner_of_rows(A, B, weights):
+    """Sum of the products in each row, float64."""
+    products = A.astype(np.float64) * B
+    return (products * weights).sum(axis=1)
+
+
+@singledispatch
+def column_norms(A) -> np.ndarray:
+    """Norm of each column; exactly, as `inner`."""
+    sums = [exact_squares(A[rows]) for rows in row_slices(*A.shape)]
+    return np.sqrt(sum(exact_sum(*np.stack(sums, axis=1))))
+
+
+def exact_squares(A) -> np.ndarray:
+    """Sum of the squares of each column, as two numbers, (2, n_columns)."""
+    return np.stack(exact_sum(np.square(A, dtype=np.float64)))
 
 
 def row_slices(length: int, width: int) -> list[slice]:

@@ -57,20 +57,9 @@ class Rows(NamedTuple):
         for start in range(0, self.indices.size, LONGEST_TRANSPOSE):
             indices = self.indices[start : start + LONGEST_TRANSPOSE]
             counts += np.bincount(indices, minlength=self.n_columns)
-        indptr = np.concatenate([[0], np.cumsum(counts)])
-        results = [None if a is None else np.empty_like(a) for a in self[1:4]]
-        next_place = indptr[:-1].copy()  # of each column
-        for start, stop in ranges:
-            block = self.between(start, stop)._transpose_at_once()
-            counts = np.diff(block.indptr)
-            places = np.arange(block.indices.size)
-            places += np.repeat(next_place - block.indptr[:-1], counts)
-            block = block._replace(indices=block.indices + np.int32(start))
-            for result, of_block in zip(results, block[1:4], strict=True):
-                if result is not None:
-                    result[places] = of_block
-            next_place += counts
-        return Rows(indptr, *results, self.shape[0])
+        pieces = (self.between(*bounds)._transpose_at_once() for bounds in ranges)
+        first_rows = [*(start for start, _ in ranges), self.shape[0]]
+        return join_transposed(counts, pieces, first_rows)
 
     def _transpose_at_once(self):
         # SciPy wants pointers and indices of one type; the smaller where it does.
@@ -160,3 +149,27 @@ class Rows(NamedTuple):
             return renumbered
         n_dropped = np.searchsorted(np.flatnonzero(~keep), self.indptr)
         return renumbered.select(keep, n_dropped)
+
+
+def join_transposed(counts, pieces, offsets) -> Rows:
+    """Put together the entries of ranges of rows, each given column by column.
+
+    `counts` are the entries of each column, `offsets` the first row of each range and
+    the number of rows.
+    """
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    next_place, results = indptr[:-1].copy(), None  # of each column
+    for piece, offset in zip(pieces, offsets[:-1], strict=True):
+        if results is None:
+            results = [
+                None if a is None else np.empty(indptr[-1], a.dtype) for a in piece[1:4]
+            ]
+        of_piece = np.diff(piece.indptr)
+        places = np.arange(piece.indices.size)
+        places += np.repeat(next_place - piece.indptr[:-1], of_piece)
+        piece = piece._replace(indices=piece.indices + np.int32(offset))
+        for result, array in zip(results, piece[1:4], strict=True):
+            if result is not None:
+                result[places] = array
+        next_place += of_piece
+    return Rows(indptr, *results, int(offsets[-1]))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .linalg import gram_of_rows, product, qr, row_slices
+from .linalg import column_norms, gram_of_rows, product, qr, row_slices
 
 # Directions that the randomized SVD carries beyond the rank (Halko, Martinsson & Tropp,
 # SIAM Review 2011).
@@ -95,7 +95,7 @@ def _from_left(A, left):
     """Singular triplets from known left vectors: ``A' u = s v``."""
     dtype = left.dtype
     right = product(A.T, left)
-    singular = np.sqrt(np.asarray((right * right).sum(axis=0)))
+    singular = column_norms(right)
     rounding = np.sqrt(max(A.shape) * np.finfo(dtype).eps)
     nonzero = singular > rounding * singular.max(initial=0)
     inverse = np.where(nonzero, 1 / np.where(nonzero, singular, 1), 0)

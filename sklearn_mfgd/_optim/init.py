@@ -3,6 +3,7 @@
 import numpy as np
 
 from .._data.units import times_power
+from .._kernels.linalg import inner
 from .._kernels.svd import fix_signs, normal_matrix, truncated_svd
 from .penalty import Penalty
 
@@ -89,8 +90,8 @@ def svd_factors(objective, b, c, rank, share, shrink, rng=None) -> tuple:
         direction = np.hstack([W, np.zeros_like(b)])  # biases stay as they are
         biases_only, other = np.hstack([np.zeros_like(W), b]), np.hstack([H, c])
         gradient = objective.value_and_gradient(biases_only, other)[1]
-        curvature = float(objective.curvature(direction, other).sum())
-        slope = float((direction * gradient).sum(dtype=np.float64))
+        curvature = objective.curvature(direction, other)[:, None]
+        curvature, slope = inner(curvature, curvature**0), inner(direction, gradient)
         t = max(-slope / curvature, 0.0) if curvature > 0 else 1.0
         scale = np.sqrt(t).astype(c.dtype)
         W, H = scale * W, scale * H

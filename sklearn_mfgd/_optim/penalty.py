@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .._data.units import times_power
-from .._kernels.linalg import weighted_squares
+from .._kernels.linalg import inner
 
 # In the units of the solvers, where data are of order one, a ridge of this size leaves
 # nothing of any factor. A larger one would overflow.
@@ -27,7 +27,7 @@ class Penalty(NamedTuple):
 
     def value(self, F: np.ndarray) -> float:
         """Half the sum of ridge times square of a factor matrix."""
-        return 0.5 * weighted_squares(F, self.ridge)
+        return 0.5 * inner(F, F, self.ridge)
 
 
 def penalties_of(rank, biases, ridge: Ridge, exponent=0) -> tuple[Penalty, Penalty]:

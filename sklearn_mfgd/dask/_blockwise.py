@@ -1,0 +1,324 @@
+"""What an estimator of collections does: fit, and methods whose results are lazy."""
+
+from contextlib import contextmanager
+from copy import copy
+from typing import Any, Self
+
+import dask.array as da
+import numpy as np
+from dask import delayed
+from distributed import Client
+from sklearn.base import _fit_context
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from .._base import BaseMatrixFactorization
+from .._data.target import check_target
+from .._learning import KEYWORDS
+from .._parameters import CONSTRAINTS, Data
+from . import (
+    _lazy,
+    _objective,  # noqa: F401  registers how collections are fitted
+)
+from ._blocks import Blocks, blocks_of, compute, is_collection
+from ._engine import Engine
+from ._models import copy_of
+from ._prepare import prepare
+from ._unsupported import refuse_unsupported
+
+
+# What comes out is not wrapped as set_output would: that would compute a collection.
+class BlockwiseFactorization(BaseMatrixFactorization, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+    """Fit blocks of rows, and map them; data in memory go to the next class.
+
+    A subclass has the estimator for data in memory as its second base, and names it.
+    """
+
+    _local_class: type[BaseMatrixFactorization]
+    _parameter_constraints: dict = CONSTRAINTS | {"client": [Client, None]}
+    client: Client | None
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(  # type: ignore[override]
+        self, X: Data, y: Data = None, *, mask: Data = None, entry_weight: Data = None
+    ) -> Self:
+        """Factorize the observed entries of X.
+
+        Parameters
+        ----------
+        X : collection or array-like of shape (n_samples, n_features)
+            The matrix, see Notes; NaN is missing, and so is what a sparse block does
+            not store.
+        y : Ignored
+            Not used, present for API consistency by convention.
+        mask : collection of bool like X, default=None
+            True where X is observed; NaN is missing whatever the mask says. In blocks
+            like those of X.
+        entry_weight : collection like X, default=None
+            Weight of the squared error of each entry; 0 means missing. In blocks like
+            those of X, and for sparse blocks with the same entries stored.
+
+        Returns
+        -------
+        self : object
+            Fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If no entry is observed, a parameter does not suit the data, or a block
+            cannot be read or differs from the first one in width or type.
+        """
+        refuse_unsupported(self)
+        for _ in self._learn(X, _target(y, X), mask, entry_weight):
+            pass  # row factors, which are not kept
+        return self
+
+    def fit_transform(  # type: ignore[override]
+        self, X: Data, y: Data = None, *, mask: Data = None, entry_weight: Data = None
+    ) -> Any:
+        """Factorize the observed entries of X and return its row factors.
+
+        Parameters
+        ----------
+        X : collection or array-like of shape (n_samples, n_features)
+            The matrix, as in `fit`.
+        y : Ignored
+            Not used, present for API consistency by convention.
+        mask : collection of bool like X, default=None
+            True where X is observed.
+        entry_weight : collection like X, default=None
+            Weight of the squared error of each entry; 0 means missing.
+
+        Returns
+        -------
+        Z : dask.array.Array or ndarray of shape (n_samples, n_factors)
+            The result of ``fit(X).transform(X)``, lazy for a collection.
+        """
+        beside = {"mask": mask, "entry_weight": entry_weight}
+        return self.fit(X, y, **beside).transform(X, **beside)
+
+    def transform(  # type: ignore[override]
+        self,
+        X: Data,
+        *,
+        mask: Data = None,
+        entry_weight: Data = None,
+        return_cov: bool = False,
+    ) -> Any:
+        """Fold rows in: find their factors given `components_`.
+
+        Parameters
+        ----------
+        X : collection or array-like of shape (n_samples, n_features)
+            Rows seen in `fit` or new ones. The blocks of a list that begins with a
+            delayed one must have the type of those of `fit`.
+        mask : collection of bool like X, default=None
+            True where X is observed.
+        entry_weight : collection like X, default=None
+            Weight of the squared error of each entry; 0 means missing.
+        return_cov : bool, default=False
+            Whether to also return the covariances of the factors. Only with
+            ``reg="auto"``.
+
+        Returns
+        -------
+        Z : dask.array.Array or ndarray of shape (n_samples, n_factors)
+            Row factors, lazy for a collection. With row biases (``fit_bias=True``) the
+            last column is the bias of the row.
+        covariance : dask.array.Array or ndarray
+            Posterior covariance of each row of Z, of shape (n_samples, n_factors,
+            n_factors). Only with ``return_cov=True``.
+        """
+        if not is_collection(X):
+            given = {"mask": mask, "entry_weight": entry_weight}
+            return super().transform(X, **given, return_cov=return_cov)
+        check_is_fitted(self)
+        if return_cov:
+            self._check_variances("return_cov=True")
+            self._check_squares()
+        blocks = self._blocks(X, mask, entry_weight, reset=False)
+        if return_cov:
+            return _lazy.row_factors_with_covariances(self, blocks)
+        return _lazy.row_factors(self, blocks)
+
+    def inverse_transform(self, Z: Data) -> Any:
+        """Reconstruct the complete rows: ``mean + biases + W @ components_``.
+
+        Parameters
+        ----------
+        Z : dask.array.Array or array-like of shape (n_samples, n_factors)
+            Row factors as `transform` returns them.
+
+        Returns
+        -------
+        X : dask.array.Array or ndarray of shape (n_samples, n_features)
+            The reconstruction, without missing values; lazy where Z is.
+        """
+        if not is_collection(Z):
+            return super().inverse_transform(Z)
+        check_is_fitted(self)
+        return _lazy.reconstruction(self, Z)
+
+    def predict_entries(
+        self,
+        Z: Data,
+        rows: Data,
+        columns: Data,
+        *,
+        covariance: Data = None,
+        return_std: bool = False,
+    ) -> Any:
+        """Reconstruct chosen entries of a matrix, which may be too large to store.
+
+        Parameters
+        ----------
+        Z : dask.array.Array or array-like of shape (n_samples, n_factors)
+            Row factors as `transform` returns them, in blocks of known length.
+        rows, columns : dask.array.Array or array-like of int of shape (n_entries,)
+            The entries, those of ``inverse_transform(Z)[rows, columns]``. Places in
+            memory are sent to the blocks that they lie in; each chunk of lazy ones is
+            sent to every block of Z.
+        covariance : dask.array.Array or array-like, default=None
+            The covariances that ``transform(X, return_cov=True)`` returns with Z.
+            Needed for `return_std`.
+        return_std : bool, default=False
+            Whether to also return the standard deviations of predictions.
+
+        Returns
+        -------
+        x : dask.array.Array or ndarray of shape (n_entries,)
+            The reconstructed entries; lazy where Z, `rows` or `columns` are.
+        std : dask.array.Array or ndarray of shape (n_entries,)
+            Standard deviation of an observation of each entry. Only with
+            ``return_std=True``.
+        """
+        lazy = [isinstance(given, da.Array) for given in (rows, columns, covariance)]
+        if not is_collection(Z) and not any(lazy):
+            given = {"covariance": covariance, "return_std": return_std}
+            return super().predict_entries(Z, rows, columns, **given)
+        check_is_fitted(self)
+        if return_std:
+            self._check_variances("return_std=True")
+        return _lazy.entries(self, Z, (rows, columns), covariance, return_std)
+
+    def score(  # type: ignore[override]
+        self, X: Data, y: Data = None, *, mask: Data = None, entry_weight: Data = None
+    ) -> float:
+        """Predict held-out entries of X and return the share of variance explained.
+
+        The score Q² of :meth:`sklearn_mfgd.MaskedGradientMF.score`. It is computed at
+        once; a worker sends two sums for each block.
+
+        Parameters
+        ----------
+        X : collection or array-like of shape (n_samples, n_features)
+            Rows, preferably rows that `fit` has not seen.
+        y : Ignored
+            Not used, present for API consistency by convention.
+        mask : collection of bool like X, default=None
+            True where X is observed.
+        entry_weight : collection like X, default=None
+            Weight of the squared error of each entry; 0 means missing.
+
+        Returns
+        -------
+        score : float
+            Q²: 1 is perfect, 0 no better than column means.
+        """
+        if not is_collection(X):
+            return super().score(X, y, mask=mask, entry_weight=entry_weight)
+        check_is_fitted(self)
+        check_target(_target(y, X), X, KEYWORDS)
+        blocks = self._blocks(X, mask, entry_weight, reset=False)
+        sums = compute(self.client, *_lazy.sums_by_block(self, blocks))
+        n_observed, press, total = np.sum(sums, axis=0).tolist()
+        if n_observed == 0:
+            raise ValueError("There is nothing to score: every entry of X is missing.")
+        if total == 0:
+            return 1.0 if press == 0 else 0.0
+        return 1.0 - press / total
+
+    def to_local(self) -> Any:
+        """Return the ordinary estimator, with the same parameters and fit.
+
+        It needs no Dask, neither to be used nor to be loaded from a file.
+
+        Returns
+        -------
+        estimator : sklearn_mfgd.MaskedGradientMF
+            The estimator for data in memory.
+        """
+        return copy_of(self, self._local_class)
+
+    @classmethod
+    def from_local(cls, estimator: Any, *, client: Client | None = None) -> Self:
+        """Make an estimator of an ordinary one, with the same parameters and fit.
+
+        Parameters
+        ----------
+        estimator : sklearn_mfgd.MaskedGradientMF
+            The estimator for data in memory, as of `to_local` or :class:`Checkpoint`.
+        client : distributed.Client or None, default=None
+            Where to compute.
+
+        Returns
+        -------
+        estimator : MaskedGradientMF
+            The estimator for collections. With ``warm_start=True``, its next fit goes
+            on from the column factors.
+        """
+        made = copy_of(estimator, cls)
+        made.client = client
+        return made
+
+    @contextmanager
+    def _prepared(self, X, mask, entry_weight):
+        blocks = self._blocks(X, mask, entry_weight, reset=True)
+        with Engine(self.client) as engine:
+            given = engine, blocks, self._biases
+            yield prepare(*given, unit_variance=self.reg == "auto")
+
+    def _row_factors(self, data):
+        """Yield nothing, as `fit` keeps no row factors; set `reconstruction_err_`."""
+        loss = data.matrix.squared_error(self._model.over(None))
+        self.reconstruction_err_ = float(self._units.leave_in_range(np.sqrt(loss)))
+        yield from ()
+
+    def _attributes_at(self, model, descent, data):
+        """What callbacks are told; to compute the error would take a pass over X."""
+        ended = copy(self)
+        ended._set_fitted(model, descent, data)
+        ended.reconstruction_err_ = np.nan
+        return vars(ended)
+
+    def _blocks(self, X, mask, entry_weight, *, reset: bool) -> Blocks:
+        """Cut X into blocks, and set or check the number and the names of features."""
+        options: dict[str, Any] = {"caller": type(self).__name__, "client": self.client}
+        if not is_collection(X):  # one block
+            given = [mask, entry_weight]
+            beside = [a if a is None else [delayed(a, traverse=False)] for a in given]
+            return blocks_of([self._validate(X, reset=reset)], *beside, **options)
+        if not reset:
+            options["like"] = (self.n_features_in_, self.column_mean_.dtype)
+        blocks = blocks_of(X, mask, entry_weight, **options)
+        validate_data(self, blocks.like_X(), reset=reset, skip_check_array=True)
+        return blocks
+
+    def __sklearn_clone__(self):
+        """Clone all but the client, which clones share as no copy of it can be made."""
+        cloned = super(BlockwiseFactorization, copy(self)).__sklearn_clone__()
+        cloned.client = self.client
+        return cloned
+
+    def __getstate__(self):
+        return super().__getstate__() | {"client": None}
+
+
+def _target(y, X):
+    """Y as far as it may be a mask in the wrong place; its values are not computed."""
+    if not is_collection(X):
+        return y
+    shape = getattr(y, "shape", ())
+    if not isinstance(X, da.Array) or shape != X.shape or np.isnan(X.shape).any():
+        return None
+    return np.broadcast_to(np.zeros((), y.dtype), shape)
