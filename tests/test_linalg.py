@@ -15,15 +15,16 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from sklearn_mfgd._kernels import linalg
 from sklearn_mfgd._kernels.blas import one_blas_thread
 from sklearn_mfgd._kernels.linalg import (
+    column_norms,
     exact_sum,
     exact_total,
     gram_of_rows,
+    inner,
     product,
     qr,
     row_slices,
     solve_each,
     solve_shared,
-    weighted_squares,
 )
 
 
@@ -182,17 +183,35 @@ def test_totals_are_the_same_in_blocks_of_any_size(monkeypatch, block, dtype):
     assert exact_total(values[:0], weights[:0]) == (0.0, 0.0)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("block", [1, 7, 500_000])
-def test_squares_of_factors_are_weighted_by_their_column(monkeypatch, block, dtype):
-    """The order of rows does not matter."""
+@pytest.fixture(params=[np.float32, np.float64])
+def factors(request):
+    """Two factor matrices of 41 rows, and another order of the rows."""
     rng = np.random.RandomState(0)
-    F, ridge = rng.standard_normal((41, 3)).astype(dtype), np.array([1.0, 0.0, 30.0])
+    A, B = rng.standard_normal((2, 41, 3)).astype(request.param)
+    return A, B, rng.permutation(41)
+
+
+@pytest.mark.parametrize("block", [1, 7, 500_000])
+def test_products_of_factors_are_weighted_by_their_column(monkeypatch, block, factors):
+    """They add up to the same in any order of the rows."""
+    (A, B, order), ridge = factors, np.array([1.0, 0.0, 30.0])
     monkeypatch.setattr(linalg, "BLOCK", block)
-    expected = sum((F[:, k].astype(float) ** 2).sum() * ridge[k] for k in range(3))
-    assert weighted_squares(F, ridge) == pytest.approx(expected, rel=1e-14)
-    assert weighted_squares(F[rng.permutation(41)], ridge) == weighted_squares(F, ridge)
-    assert weighted_squares(F[:, :0], ridge[:0]) == 0.0
+    expected = (A.astype(float) * B).sum(axis=0) @ ridge
+    assert inner(A, B, ridge) == pytest.approx(expected, rel=1e-13)
+    assert inner(A[order], B[order], ridge) == inner(A, B, ridge)
+    assert inner(A, B) == pytest.approx(np.vdot(A.astype(float), B), rel=1e-12)
+    assert inner(A[:, :0], B[:, :0], ridge[:0]) == 0.0
+
+
+@pytest.mark.parametrize("block", [1, 7, 500_000])
+def test_norms_of_columns_are_the_same_in_any_order_of_rows(
+    monkeypatch, block, factors
+):
+    A, _, order = factors
+    monkeypatch.setattr(linalg, "BLOCK", block)
+    expected = np.linalg.norm(A.astype(float), axis=0)
+    assert_allclose(column_norms(A), expected, rtol=1e-14)
+    assert_array_equal(column_norms(A[order]), column_norms(A))
 
 
 # BLAS
