@@ -6,7 +6,6 @@ own. Fits run on threads of this process but for those that need workers.
 
 import os
 import signal
-import threading
 import time
 import weakref
 from functools import reduce
@@ -27,6 +26,7 @@ from sklearn_mfgd._data.observed import rows_of
 from sklearn_mfgd._data.row_blocks import blocks_of_rows
 from sklearn_mfgd._kernels.linalg import column_norms, inner
 from sklearn_mfgd._kernels.rows import Rows
+from sklearn_mfgd._kernels.threads import n_threads
 from sklearn_mfgd._optim.objective import objective_of
 
 distributed = pytest.importorskip("distributed")
@@ -41,6 +41,7 @@ from sklearn_mfgd.dask._parted import Parts  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:Port 8787 is already in use"),
     pytest.mark.usefixtures("one_thread"),
 ]
 
@@ -156,8 +157,12 @@ def assert_same_bits(found, expected):
 def assert_close(found, expected, rtol):
     """Both have learned the same up to rounding, over the size of each attribute."""
     assert (found.rank_, found.n_iter_) == (expected.rank_, expected.n_iter_)
+    # The sign of a factor is that of an eigenvector, which rounding may decide.
+    signs = np.sign((found.components_ * expected.components_).sum(axis=1))
     for name in SAME_BITS + OTHERS:
         of_found, of_expected = getattr(found, name), getattr(expected, name)
+        if name == "components_":
+            of_found = signs[:, None].astype(of_found.dtype) * of_found
         if of_expected is None:
             assert of_found is None
             continue
@@ -303,6 +308,12 @@ def test_the_score_of_a_fit_is_that_of_the_local_fit(X):
     assert_allclose(found.score(cut(X)), local.score(X), rtol=1e-8)
 
 
+@pytest.mark.parametrize("init", ["svd", "random"])
+def test_a_table_of_as_many_rows_as_columns_is_learned_alike(planted, init):
+    X = planted(m=20, n=20, share_missing=0.4).X
+    assert_close(*fit_both(X, (8,), init=init, random_state=0), 1e-8)
+
+
 @pytest.mark.parametrize("reg", [0.5, "auto"])
 def test_a_single_part_has_the_numbers_of_the_local_fit(X, reg):
     assert_close(*fit_both(X, (), reg=reg), 1e-12)
@@ -311,3 +322,585 @@ def test_a_single_part_has_the_numbers_of_the_local_fit(X, reg):
 def test_entries_that_are_all_missing_are_refused(X):
     with pytest.raises(ValueError, match="nothing to fit: every entry of X is missing"):
         MaskedGradientMF().fit(cut(X * np.nan))
+
+
+# Wherever it is computed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_workers, reg", [(1, "auto"), (3, "auto"), (3, 0.5)])
+def test_any_number_of_workers_finds_the_same_bits(X, client_of, n_workers, reg):
+    params = {"rank": 3, "reg": reg, "max_iter": 2}
+    on_threads = MaskedGradientMF(**params).fit(cut(X))
+    client = client_of(n_workers)
+    on_workers = MaskedGradientMF(**params, client=client).fit(cut(X))
+    assert_same_bits(on_workers, on_threads)
+    assert len(client.scheduler_info()["workers"]) == n_workers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_any_number_of_threads_finds_the_same_bits(X, monkeypatch, num_workers):
+    params = {"rank": 3, "max_iter": 4}
+    expected = MaskedGradientMF(**params).fit(cut(X))
+    monkeypatch.setenv("OMP_NUM_THREADS", str(num_workers))
+    with dask.config.set(num_workers=num_workers):
+        assert_same_bits(MaskedGradientMF(**params).fit(cut(X)), expected)
+
+
+@pytest.mark.slow
+def test_many_more_rows_than_columns_are_summed_alike_by_workers(planted, client_of):
+    X, params = planted(m=80, n=4, share_missing=0.4).X, {"reg": 0.5, "max_iter": 2}
+    on_threads = MaskedGradientMF(2, **params).fit(cut(X))
+    on_workers = MaskedGradientMF(2, **params, client=client_of(2)).fit(cut(X))
+    assert_same_bits(on_workers, on_threads)
+
+
+# Faults
+
+
+@pytest.fixture
+def during_sweep(monkeypatch):
+    """Return ``during_sweep(number, action)``: it is called after a verbose sweep."""
+
+    def call(number, action):
+        def hook(line):
+            if line.startswith(f"Sweep {number}:"):
+                action()
+
+        monkeypatch.setattr(_learning, "print", hook, raising=False)
+
+    return call
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def soon(condition, seconds=20):
+    """Whether something is true within some time."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reg", [0.5, "auto"])
+def test_a_worker_that_is_killed_changes_no_bit(X, client, during_sweep, reg):
+    params = {"rank": 3, "reg": reg, "max_iter": 3, "verbose": 1}
+    expected = MaskedGradientMF(**params).fit(cut(X, (21,)))
+    pids = client.run(os.getpid)
+    during_sweep(1, lambda: os.kill(next(iter(pids.values())), signal.SIGKILL))
+    found = MaskedGradientMF(**params, client=client).fit(cut(X, (21,)))
+    assert_same_bits(found, expected)
+    client.wait_for_workers(2)
+    assert len({*pids.values(), *client.run(os.getpid).values()}) == 3
+
+
+@pytest.mark.parametrize("reg", [0.5, "auto"])
+def test_an_interrupted_fit_leaves_the_estimator_as_it_was(
+    X, folder, during_sweep, reg
+):
+    model = MaskedGradientMF(2, reg=reg, max_iter=2, verbose=1)
+    during_sweep(1, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(cut(X))
+    with pytest.raises(NotFittedError):
+        model.transform(X)
+    during_sweep(3, interrupt)  # there is no such sweep
+    components = model.fit(cut(X)).components_
+    during_sweep(1, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(cut(2 * X))
+    assert_array_equal(model.components_, components)
+    assert list(folder.iterdir()) == []
+
+
+class Interruption(BaseException):
+    """Neither an error nor Ctrl-C."""
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Interruption])
+def test_what_a_task_raises_ends_the_fit_and_leaves_no_file(X, folder, error):
+    def read(block, number):
+        if number == 2:
+            raise error
+        return block
+
+    blocks = [dask.delayed(read)(*pair) for pair in zip(cut(X), range(5), strict=True)]
+    with pytest.raises(error):
+        MaskedGradientMF().fit(blocks)
+    assert list(folder.iterdir()) == []
+
+
+def test_ctrl_c_ends_a_fit_that_waits_for_its_threads(X, folder):
+    n_read = []
+
+    def read(block):
+        n_read.append(1)
+        if len(n_read) == 2:
+            signal.raise_signal(signal.SIGINT)
+        time.sleep(0.1)
+        return block
+
+    with pytest.raises(KeyboardInterrupt):
+        MaskedGradientMF().fit([dask.delayed(read)(part) for part in cut(X)])
+    time.sleep(0.3)
+    assert len(n_read) <= 2 + N_THREADS < 5 + 1  # one more for the width of block 0
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reg", [0.5, "auto"])
+def test_workers_keep_nothing_after_a_fit(X, client_of, during_sweep, reg):
+    client = client_of(2)
+    model = MaskedGradientMF(2, reg=reg, max_iter=2, verbose=1, client=client)
+    seen = []
+    during_sweep(1, lambda: seen.append(len(client.futures)))
+    model.fit(cut(X))
+    assert seen[0] > 0
+    assert soon(lambda: not client.futures)
+    during_sweep(1, interrupt)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        model.fit(cut(X))
+    # Although the traceback, which an interactive session keeps, has their names.
+    assert caught.tb is not None
+    assert soon(lambda: not client.futures)
+    assert soon(lambda: not any(client.run(kept_by_worker).values()))
+
+
+def kept_by_worker(dask_worker):
+    return len(dask_worker.data)
+
+
+@pytest.mark.slow
+def test_an_error_on_a_worker_cancels_what_is_in_flight(X, client_of):
+    client = client_of(2)
+    n_read = []
+
+    def read(block, number):
+        n_read.append(1)
+        if number == 0:
+            raise OSError("the file is damaged")
+        time.sleep(0.1)
+        return block
+
+    parts = [X[:3]] + [X[:3]] * 30
+    blocks = [dask.delayed(read)(part, k) for k, part in enumerate(parts)]
+    message = r"Block 0 of X .* cannot be read: OSError: the file is damaged"
+    array = da.concatenate([da.from_delayed(b, (3, 8), float) for b in blocks])
+    with pytest.raises(ValueError, match=message):
+        MaskedGradientMF(client=client).fit(array)
+    assert soon(lambda: not client.futures)
+    assert len(n_read) < len(parts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ("narrower", "Block 1 of X .*it has 7 columns, but block 0 has 8"),
+        ("float32", "Block 1 of X .*it has values of type float32, but block 0 has"),
+    ],
+)
+def test_a_block_unlike_the_first_is_named_by_a_worker(X, client_of, change, message):
+    client, changed = client_of(1), X[:20, 1:]
+    if change == "float32":
+        changed = X[:20].astype(np.float32)
+    model = MaskedGradientMF(client=client)
+    with pytest.raises(ValueError, match=message):
+        model.fit([dask.delayed(X[:20]), dask.delayed(changed)])
+    assert soon(lambda: not client.futures)
+
+
+# Out of core
+
+
+class Opened:
+    """What is made by a function that is called in many threads, as long as it lives."""
+
+    def __init__(self):
+        self.references, self.n_calls, self.most_alive = [], 0, 0
+
+    def __call__(self, array):
+        self.references.append(weakref.ref(array))
+        self.references = [known for known in self.references if known() is not None]
+        self.most_alive = max(self.most_alive, len(self.references))
+        self.n_calls += 1
+        return array
+
+
+@pytest.mark.parametrize("reg", [0.5, "auto"])
+def test_blocks_lie_in_one_folder_until_the_fit_ends(X, folder, during_sweep, reg):
+    sizes = []
+
+    def look():
+        (of_fit,) = folder.iterdir()
+        assert of_fit.name.startswith("sklearn-mfgd-")
+        sizes.append(sum(file.stat().st_size for file in of_fit.iterdir()))
+
+    during_sweep(1, look)
+    model = MaskedGradientMF(2, reg=reg, max_iter=1, verbose=1).fit(cut(X))
+    n_entries = np.count_nonzero(~np.isnan(X))
+    assert sizes[0] >= 2 * n_entries * (4 + 8)  # by rows and columns: numbers, values
+    assert list(folder.iterdir()) == []
+    assert "temporary" not in repr(vars(model))
+    assert str(folder) not in repr(vars(model))
+
+
+def test_blocks_as_they_were_given_are_removed_once_they_are_prepared(X, folder):
+    with Engine() as engine:
+        blocks = SimpleNamespace(delayed=list(map(rows_of_block, cut(X))))
+        blocks.n_columns, blocks.dtype = X.shape[1], X.dtype
+        biases = MaskedGradientMF()._biases
+        data = _prepare.prepare(engine, blocks, biases, unit_variance=False)
+        n_files = sum(1 for _ in engine.folder.iterdir())
+        assert n_files == len(data.matrix.parts.values) == 3  # as 2 are put together
+    assert list(folder.iterdir()) == []
+
+
+@dask.delayed
+def rows_of_block(block):
+    return rows_of(block, ~np.isnan(block))
+
+
+def test_no_more_than_two_blocks_per_thread_are_read_at_a_time(X, folder):
+    opened, parts = Opened(), [X] * 12
+
+    def read(number):
+        return opened(parts[number].copy())
+
+    blocks = [dask.delayed(read)(number) for number in range(len(parts))]
+    MaskedGradientMF(2, reg=0.5, max_iter=1).fit(blocks)
+    assert opened.n_calls == len(parts) + 1  # one more for the width of block 0
+    assert opened.most_alive <= 2 * N_THREADS
+
+
+@pytest.mark.parametrize("reg", [0.5, "auto"])
+def test_a_sweep_maps_no_more_than_two_files_per_thread(
+    X, folder, monkeypatch, during_sweep, reg
+):
+    opened = Opened()
+
+    def map_file(*args, **options):
+        return opened(np.memmap(*args, **options))
+
+    def start():
+        monkeypatch.setattr(_engine, "np", SimpleNamespace(memmap=map_file))
+
+    during_sweep(1, start)
+    model = MaskedGradientMF(2, reg=reg, max_iter=2, tol=0, verbose=1)
+    model.fit([dask.delayed(block) for block in [X] * 9])
+    assert opened.n_calls >= 9
+    assert opened.most_alive <= 2 * N_THREADS
+
+
+def test_blocks_may_be_read_only_files(X, tmp_path):
+    paths = [tmp_path / f"{number}.npy" for number in range(5)]
+    for path, block in zip(paths, np.split(X, CUTS), strict=True):
+        np.save(path, block)
+    load = dask.delayed(np.load)
+    params = {"rank": 2, "max_iter": 2}
+    found = MaskedGradientMF(**params).fit([load(p, mmap_mode="r") for p in paths])
+    assert_same_bits(found, MaskedGradientMF(**params).fit(cut(X)))
+
+
+# Pieces of a fit
+
+
+def sparse_rows(m=30, n=7, dtype=np.float64, weighted=False, seed=0):
+    """Rows of which half of the entries are observed; row 3 is empty."""
+    rng = np.random.RandomState(seed)
+    observed = rng.uniform(size=(m, n)) < 0.5
+    observed[3] = False
+    rows = rows_of(rng.standard_normal((m, n)).astype(dtype), observed)
+    if weighted:
+        weights = rng.randint(1, 4, size=rows.indices.size).astype(dtype)
+        rows = rows._replace(weights=weights)
+    return rows
+
+
+def arrays_in(value):
+    """All arrays within tuples and lists."""
+    if isinstance(value, np.ndarray):
+        return [value]
+    if isinstance(value, tuple | list):
+        return [array for item in value for array in arrays_in(item)]
+    return []
+
+
+def assert_equal_values(found, expected):
+    assert type(found) is type(expected)
+    if isinstance(expected, tuple | list):
+        assert len(found) == len(expected)
+        for of_found, of_expected in zip(found, expected, strict=True):
+            assert_equal_values(of_found, of_expected)
+    elif isinstance(expected, np.ndarray):
+        assert_array_equal(found, expected, strict=True)
+    else:
+        assert found == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        sparse_rows(weighted=True),
+        sparse_rows(dtype=np.float32),
+        sparse_rows(m=4).between(3, 4),
+        blocks_of_rows(sparse_rows(), 5),
+        blocks_of_rows(rows_of(np.ones((9, 4)), np.eye(9, 4) < 1), 5),
+        "no array",
+        np.arange(24.0).reshape(4, 6).T,
+    ],
+    ids=["weights", "single", "empty", "blocks", "dense blocks", "text", "transposed"],
+)
+def test_what_is_stored_is_read_again(value, folder):
+    with Engine() as engine:
+        (stored,) = engine.store([dask.delayed(value, traverse=False)])
+        (found,) = engine.compute(stored)
+        assert_equal_values(found, value)
+        for array in arrays_in(found):
+            assert not array.flags.writeable
+            assert array.size == 0 or array.ctypes.data % ALIGNMENT == 0
+        del found, array
+
+
+def test_what_is_dropped_is_no_longer_on_disk(folder):
+    with Engine() as engine:
+        stored = engine.store([dask.delayed(np.arange(k)) for k in range(3)])
+        engine.drop(stored[:2])
+        assert len(list(engine.folder.iterdir())) == 1
+        assert_array_equal(engine.compute(stored[2])[0], [0, 1])
+    assert list(folder.iterdir()) == []
+
+
+def test_each_part_of_few_has_its_share_of_the_threads(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    with Engine() as engine:
+        for n_parts, share in ((1, 4), (2, 2), (3, 1), (9, 1)):
+            calls = [engine.call(n_threads, n_parts=n_parts)]
+            assert engine.compute(*calls) == (share,)
+
+
+def names_of_parts(engine, n):
+    return Parts(engine, list(map(dask.delayed, "abcdefghi"[:n])), (1,) * n)
+
+
+@pytest.mark.parametrize(
+    "n, tree",
+    [
+        (1, "a"),
+        (2, "(ab)"),
+        (3, "((ab)c)"),
+        (4, "((ab)(cd))"),
+        (5, "(((ab)(cd))e)"),
+        (6, "(((ab)(cd))(ef))"),
+        (7, "(((ab)(cd))((ef)g))"),
+    ],
+)
+def test_parts_are_added_in_the_order_of_a_binary_tree(n, tree):
+    def add(a, b):
+        return f"({a}{b})"
+
+    with Engine() as engine:
+        assert names_of_parts(engine, n).total(str, add=add) == tree
+
+
+def scaled_sum(value, rows, lazy_rows, factor):
+    return f"{value}: {factor * (rows.sum() + lazy_rows.sum())}"
+
+
+def test_a_map_gives_each_part_its_rows_of_what_lies_along():
+    along = np.arange(12).reshape(6, 2)
+    lazy = da.from_array(100 * along, chunks=(4, 1))
+    with Engine() as engine:
+        values = [dask.delayed(name) for name in "abc"]
+        parts = Parts(engine, values, (1, 0, 5))
+        mapped = parts.map(scaled_sum, 2, along=(along, lazy))
+        assert parts.offsets.tolist() == [0, 1, 1, 6]
+        found = engine.compute(*mapped.values)
+    assert found == ("a: 202", "b: 0", f"c: {202 * 65}")
+
+
+def test_rows_of_no_columns_are_split_as_any_others():
+    with Engine() as engine:
+        parts = Parts(engine, [dask.delayed("a"), dask.delayed("b")], (2, 3))
+        lazy = parts.array(zeros_of, (0,), np.float32, 0)
+        assert lazy.chunks == ((2, 3), (0,))
+        for array in (lazy, lazy.compute()):
+            shapes = parts.map(shape_of, along=(array,)).values
+            assert engine.compute(*shapes) == ((2, 0), (3, 0))
+
+
+def zeros_of(name, width):
+    return np.zeros((2 if name == "a" else 3, width), np.float32)
+
+
+def shape_of(name, rows):
+    return rows.shape
+
+
+@st.composite
+def cut_arrays(draw):
+    """An array whose sums depend on their order, and rows and columns to cut it at."""
+    m, n = draw(st.integers(1, 20)), draw(st.integers(0, 4))
+    rng = np.random.RandomState(draw(st.integers(0, 999)))
+    A = rng.standard_normal((m, n)) * 10.0 ** rng.randint(-12, 12, size=(m, n))
+    rows = sorted(draw(st.sets(st.integers(1, m - 1), max_size=4))) if m > 1 else []
+    columns = draw(st.integers(1, n - 1)) if n > 1 else n
+    chunks = (
+        np.diff([0, *rows, m]).tolist(),
+        [columns, n - columns][: max(1, min(n, 2))],
+    )
+    return A.astype(draw(st.sampled_from([np.float32, np.float64]))), chunks
+
+
+@settings(max_examples=40, deadline=None)
+@given(cut_arrays())
+def test_inner_products_and_norms_are_the_same_for_any_chunks(case):
+    A, chunks = case
+    lazy = da.from_array(A, chunks=tuple(map(tuple, chunks)))
+    with dask.config.set(scheduler="sync"):
+        assert_array_equal(column_norms(lazy), column_norms(A), strict=True)
+        weights = np.arange(1.0, A.shape[1] + 1)
+        whole_rows = lazy.rechunk({1: -1})
+        found = inner(whole_rows, 2 * whole_rows, weights)
+        assert found == inner(A, 2 * A, weights)
+        assert inner(whole_rows, whole_rows) == inner(A, A)
+
+
+@pytest.fixture
+def engine():
+    with Engine() as engine:
+        yield engine
+
+
+def parted(engine, rows: Rows, cuts=(5, 5, 14)):
+    """The rows as parts that begin at these rows, the second one being empty."""
+    bounds = [0, *cuts, rows.shape[0]]
+    pieces = [rows.between(*pair) for pair in zip(bounds, bounds[1:], strict=False)]
+    delayed = [dask.delayed(piece, traverse=False) for piece in pieces]
+    parts = Parts(engine, delayed, tuple(np.diff(bounds).tolist()))
+    about = rows.n_columns, rows.values.dtype, rows.weights is not None, 0.25
+    return PartedMatrix(parts, tuple(piece.indices.size for piece in pieces), *about)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_matrix_in_parts_answers_as_the_one_in_memory(engine, weighted):
+    rows = sparse_rows(weighted=weighted)
+    found, expected = parted(engine, rows), ObservedMatrix(rows, 0.25)
+    assert found.shape == expected.shape
+    assert found.n_observed == expected.n_observed
+    for axis in (0, 1):
+        assert_array_equal(found.counts(axis), expected.counts(axis))
+    for power in (0, 1, 2):
+        sums = found.column_sums(power), expected.column_sums(power)
+        assert_allclose(*sums, rtol=1e-13)
+    assert_allclose(found.column_means(), expected.column_means(), rtol=1e-13)
+    assert_allclose(found.mean_square(), expected.mean_square(), rtol=1e-13)
+    assert found.weight() == expected.weight()
+    assert found.largest_weight() == (3.0 if weighted else 1.0)
+    (scaled, mean), (scaled_locally, local_mean) = (
+        matrix.with_unit_weights() for matrix in (found, expected)
+    )
+    assert mean == local_mean
+    assert scaled.has_weights == (scaled_locally.rows.weights is not None) == weighted
+    if weighted:
+        weights = np.concatenate([rows.weights for rows in values_of(scaled)])
+        assert_array_equal(weights, scaled_locally.rows.weights)
+    single = found.astype(np.float32)
+    assert {rows.values.dtype for rows in values_of(single)} == {np.dtype("f4")}
+    assert single.dtype == np.float32
+
+
+def values_of(matrix):
+    return matrix.parts.engine.compute(*matrix.parts.values)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_same_entries_are_held_out_of_parts(engine, weighted):
+    rows = sparse_rows(weighted=weighted)
+    training, held_out = hold_out(parted(engine, rows), 0.3, 7)
+    expected, hidden = hold_out(ObservedMatrix(rows, 0.25), 0.3, 7)
+    seen = values_of(training)
+    assert training.sizes == tuple(rows.indices.size for rows in seen)
+    for k in (1, 2, 3) if weighted else (1, 2):
+        in_order = np.concatenate([rows[k] for rows in seen])
+        assert_array_equal(in_order, expected.rows[k])
+    of_parts = engine.compute(*held_out.parts.values)
+    offsets = training.parts.offsets
+    numbers = [
+        part.rows + first for part, first in zip(of_parts, offsets, strict=False)
+    ]
+    assert_array_equal(np.concatenate(numbers), hidden.rows)
+    for k in (1, 2, 3) if weighted else (1, 2):
+        assert_array_equal(np.concatenate([part[k] for part in of_parts]), hidden[k])
+
+
+@pytest.mark.parametrize("many_rows", [0, np.inf], ids=["summed", "moved"])
+@pytest.mark.parametrize("cuts", [(5, 5, 14), ()])
+@pytest.mark.parametrize("shape", [(30, 7), (6, 9), (8, 8)])
+def test_products_with_the_operators_are_those_in_memory(
+    engine, monkeypatch, many_rows, cuts, shape
+):
+    monkeypatch.setattr("sklearn_mfgd.dask._objective.MANY_ROWS", many_rows)
+    cuts = tuple(np.minimum(cuts, shape[0]).astype(int).tolist())
+    rows, rng = sparse_rows(*shape), np.random.RandomState(1)
+    matrix = parted(engine, rows, cuts)
+    found = objective_of(matrix, (True, True))
+    expected = objective_of(ObservedMatrix(rows, 0.25), (True, True))
+    b, c, U, V = (rng.standard_normal((k, w)) for w in (1, 2) for k in rows.shape)
+    kind = SummedColumns if many_rows == 0 else MovedColumns
+    lazy_b = found.row_zeros(1) + da.from_array(b, chunks=3)
+    pairs = [
+        (found.pattern, expected.pattern),
+        (found.deflate(lazy_b, c), expected.deflate(b, c)),
+    ]
+    for lazy, local in pairs:
+        assert lazy.shape == local.shape
+        assert_allclose(lazy @ V, local @ V, rtol=1e-13, atol=1e-13)
+        for given in (U, da.from_array(U, chunks=4)):
+            assert_allclose(lazy.T @ given, local.T @ U, rtol=1e-13, atol=1e-13)
+        assert isinstance(lazy.T @ U, np.ndarray)
+        in_memory = not isinstance(lazy @ V, da.Array)
+        assert in_memory == (shape[0] <= shape[1])
+    assert type(found.columns) is kind
+    for lazy, local in ((found.pattern, expected.pattern),):
+        for of_lazy, of_local in ((lazy, local), (lazy.T, local.T)):
+            assert_array_equal(of_lazy.counts, of_local.counts)
+            histograms = of_lazy.count_histogram(), of_local.count_histogram()
+            for numbers, local_numbers in zip(*histograms, strict=True):
+                assert_array_equal(numbers, local_numbers)
+
+
+@pytest.mark.parametrize(
+    "biases", [(True, True), (False, True), (False, False)], ids=str
+)
+@pytest.mark.parametrize("many_rows", [0, np.inf], ids=["summed", "moved"])
+def test_the_objective_of_parts_is_that_of_memory(
+    engine, monkeypatch, many_rows, biases
+):
+    monkeypatch.setattr("sklearn_mfgd.dask._objective.MANY_ROWS", many_rows)
+    rows, rng = sparse_rows(weighted=True), np.random.RandomState(1)
+    found = objective_of(parted(engine, rows), biases)
+    expected = objective_of(ObservedMatrix(rows, 0.25), biases)
+    W = rng.standard_normal((30, 2 + biases[0]))
+    H = rng.standard_normal((7, 2 + biases[1]))
+    lazy_W = da.from_array(W, chunks=(11, 2))
+    assert found.value(lazy_W, H) == expected.value(W, H)
+    assert found.total == pytest.approx(expected.total, rel=1e-13)
+    value, gradient = found.value_and_gradient(lazy_W, H)
+    assert value == expected.value(W, H)
+    assert_allclose(gradient, expected.value_and_gradient(W, H)[1], rtol=1e-12)
+    direction = lazy_W[:, :2], W[:, :2]
+    curvatures = found.curvature(direction[0], H[:, :2]), None
+    local_curvature = expected.curvature(direction[1], H[:, :2])
+    assert_allclose(curvatures[0], local_curvature, rtol=1e-12)
+    ridge = np.array([0.5] * 2 + [0.7])
+    of_rows = found.least_squares(H, ridge[: W.shape[1]])
+    assert_allclose(of_rows, expected.least_squares(H, ridge[: W.shape[1]]), rtol=1e-9)
+    of_columns = found.T.least_squares(lazy_W, ridge[: H.shape[1]])
+    local = expected.T.least_squares(W, ridge[: H.shape[1]])
+    assert_allclose(of_columns, local, rtol=1e-9)
+    assert found.T.shape == (7, 30)

@@ -157,7 +157,7 @@ class PartedOperator:
     def _settled(self, array):
         """An array in memory where there are no more rows than columns, which are."""
         m, n = self.objective.shape
-        return array if m >= n else np.asarray(array)
+        return array if m > n else np.asarray(array)
 
 
 class MovedColumns:
