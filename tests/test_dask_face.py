@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.base import clone
@@ -52,7 +53,7 @@ def dense_array(X):
 
 
 def array_cut_by_columns(X):
-    return da.from_array(X, chunks=(SIZES, 3))
+    return da.from_array(X, chunks=(SIZES, 4))
 
 
 def sparse_array(X):
@@ -396,9 +397,11 @@ def test_a_block_unlike_the_first_is_named(X, change, message):
         MaskedGradientMF().fit(blocks)
 
 
-def test_a_block_of_another_length_than_announced_is_named(X):
-    parts = [da.from_delayed(dask.delayed(X[:5]), (rows, 8), float) for rows in (5, 6)]
-    message = "Block 1 of X .* it has 5 rows, but the collection says 6"
+@pytest.mark.parametrize("announced", [4, 6])
+def test_a_block_of_another_length_than_announced_is_named(X, announced):
+    block = dask.delayed(X[:5])
+    parts = [da.from_delayed(block, (rows, 8), float) for rows in (5, announced)]
+    message = f"Block 1 of X .* it has 5 rows, but the collection says {announced}"
     with pytest.raises(BlockError, match=message):
         MaskedGradientMF().fit(da.concatenate(parts))
 
@@ -605,6 +608,13 @@ def test_the_score_is_that_of_the_local_estimator(X, weights, collection, reg):
     given = {"entry_weight": dense_array(weights)}
     expected = model.to_local().score(X, entry_weight=weights)
     assert_allclose(model.score(dense_array(X), **given), expected, rtol=1e-12)
+
+
+def test_results_are_arrays_whatever_output_is_set(X, model):
+    with sklearn.config_context(transform_output="pandas"):
+        Z = model.transform(dense_array(X)).compute(scheduler="synchronous")
+        assert isinstance(Z, np.ndarray)
+        assert isinstance(model.transform(X), np.ndarray)
 
 
 def test_a_score_of_nothing_is_refused(X, model):
@@ -897,6 +907,17 @@ def test_data_on_the_cluster_stay_there_as_long_as_the_blocks(
     blocks = observed(persisted)
     del persisted
     assert entries_of(blocks) == naive_entries(X)
+
+
+@pytest.mark.slow
+def test_results_from_data_on_the_cluster_keep_them_there(X, model, current_client):
+    Z = model.transform(dense_array(X)).persist()
+    distributed.wait(Z)
+    lazy = model.inverse_transform(Z), model.predict_entries(Z, *PLACES)
+    factors = Z.compute()
+    del Z
+    assert_array_equal(lazy[0], model.inverse_transform(factors))
+    assert_array_equal(lazy[1], model.predict_entries(factors, *PLACES))
 
 
 @pytest.mark.slow

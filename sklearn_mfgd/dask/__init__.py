@@ -17,6 +17,6 @@ for _needed in ("dask.array", "dask.dataframe", "distributed"):
         ) from error
 
 from ._estimators import MaskedGradientMF  # noqa: E402
-from ._triplets import Triplets, from_triplets  # noqa: E402
+from ._triplets import from_triplets  # noqa: E402
 
-__all__ = ["MaskedGradientMF", "Triplets", "from_triplets"]
+__all__ = ["MaskedGradientMF", "from_triplets"]
