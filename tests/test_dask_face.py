@@ -3,6 +3,7 @@
 Everything runs on threads of this process but for what needs workers.
 """
 
+import gc
 import pickle
 import subprocess
 import sys
@@ -371,6 +372,13 @@ def test_a_task_that_several_blocks_need_is_run_once(X):
     blocks = [dask.delayed(np.multiply)(shared, factor) for factor in (1, 2)]
     assert len(entries_of(observed(blocks))) == 2 * len(naive_entries(X[:10]))
     assert disk.n_reads == 1 + 1  # the first block told its width
+
+
+def test_what_several_blocks_need_is_not_told_of_one(X):
+    shared = dask.delayed(Disk(X, unreadable=[0]).read)(0)
+    blocks = [dask.delayed(np.multiply)(shared, factor) for factor in (1, 2)]
+    with pytest.raises(OSError, match=r"^file 0 is damaged"):
+        MaskedGradientMF().fit(blocks)
 
 
 def narrower(block):
@@ -906,6 +914,7 @@ def test_data_on_the_cluster_stay_there_as_long_as_the_blocks(
     distributed.wait(persisted)
     blocks = observed(persisted)
     del persisted
+    gc.collect()
     assert entries_of(blocks) == naive_entries(X)
 
 
@@ -916,6 +925,7 @@ def test_results_from_data_on_the_cluster_keep_them_there(X, model, current_clie
     lazy = model.inverse_transform(Z), model.predict_entries(Z, *PLACES)
     factors = Z.compute()
     del Z
+    gc.collect()
     assert_array_equal(lazy[0], model.inverse_transform(factors))
     assert_array_equal(lazy[1], model.predict_entries(factors, *PLACES))
 
