@@ -25,7 +25,8 @@ da = pytest.importorskip("dask.array")
 dd = pytest.importorskip("dask.dataframe")
 pd = pytest.importorskip("pandas")
 
-from sklearn_mfgd.dask import MaskedGradientMF, from_triplets  # noqa: E402
+from sklearn_mfgd._kernels.rows import Rows  # noqa: E402
+from sklearn_mfgd.dask import MaskedGradientMF, _lazy, from_triplets  # noqa: E402
 from sklearn_mfgd.dask._blocks import blocks_of  # noqa: E402
 from sklearn_mfgd.dask._errors import BlockError  # noqa: E402
 
@@ -467,6 +468,30 @@ def test_lazy_row_factors_are_those_of_the_local_estimator(X, collection, dtype)
     assert Z.chunks[1] == (4,)
     assert (Z.dtype, type(Z._meta)) == (dtype, np.ndarray)
     assert_array_equal(Z.compute(), model.to_local().transform(X), strict=True)
+
+
+def locked(block):
+    """The same block in memory that must not be written to, as it comes from a wire."""
+    arrays = [block]
+    if sparse.issparse(block):
+        arrays = [block.data, block.indices, block.indptr]
+    elif isinstance(block, Rows):
+        arrays = block[:3]
+    for array in arrays:
+        array.flags.writeable = False
+    return block
+
+
+@pytest.mark.parametrize("make_block", [np.copy, sparse_block])
+def test_blocks_are_not_written_to(X, model, make_block):
+    blocks = [locked(make_block(part)) for part in cut(X)]
+    expected = model.to_local().transform(X)
+    assert_array_equal(model.transform(blocks), expected)
+    parts = observed(blocks)
+    parts = parts._replace(delayed=[dask.delayed(locked)(p) for p in parts.delayed])
+    assert_array_equal(_lazy.row_factors(model, parts), expected)
+    for *_, press, total in dask.compute(*_lazy.sums_by_block(model, parts)):
+        assert np.isfinite([press, total]).all()
 
 
 def test_lazy_row_factors_obey_mask_and_weights(X, weights, model):
