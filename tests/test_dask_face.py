@@ -359,6 +359,13 @@ def test_what_a_block_and_its_mask_need_is_read_once(X):
     assert disk.n_reads == 4
 
 
+def test_what_a_block_and_its_mask_need_is_told_of_that_block(X):
+    blocks = Disk(X, unreadable=[2]).delayed_blocks()
+    masks = [dask.delayed(np.isfinite)(block) for block in blocks]
+    with pytest.raises(BlockError, match=r"Block 2 of X .* file 2 is damaged"):
+        MaskedGradientMF().fit(blocks, mask=masks)
+
+
 def test_blocks_are_one_group_of_tasks_for_a_scheduler(X):
     keys = [block.key for block in observed(dense_array(X)).delayed]
     assert {dask.utils.key_split(key) for key in keys} == {"observed_rows"}
