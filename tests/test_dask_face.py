@@ -3,6 +3,7 @@
 Everything runs on threads of this process but for what needs workers.
 """
 
+import gc
 import pickle
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.base import clone
@@ -23,7 +25,8 @@ da = pytest.importorskip("dask.array")
 dd = pytest.importorskip("dask.dataframe")
 pd = pytest.importorskip("pandas")
 
-from sklearn_mfgd.dask import MaskedGradientMF, from_triplets  # noqa: E402
+from sklearn_mfgd._kernels.rows import Rows  # noqa: E402
+from sklearn_mfgd.dask import MaskedGradientMF, _lazy, from_triplets  # noqa: E402
 from sklearn_mfgd.dask._blocks import blocks_of  # noqa: E402
 from sklearn_mfgd.dask._errors import BlockError  # noqa: E402
 
@@ -52,7 +55,7 @@ def dense_array(X):
 
 
 def array_cut_by_columns(X):
-    return da.from_array(X, chunks=(SIZES, 3))
+    return da.from_array(X, chunks=(SIZES, 4))
 
 
 def sparse_array(X):
@@ -356,6 +359,13 @@ def test_what_a_block_and_its_mask_need_is_read_once(X):
     assert disk.n_reads == 4
 
 
+def test_what_a_block_and_its_mask_need_is_told_of_that_block(X):
+    blocks = Disk(X, unreadable=[2]).delayed_blocks()
+    masks = [dask.delayed(np.isfinite)(block) for block in blocks]
+    with pytest.raises(BlockError, match=r"Block 2 of X .* file 2 is damaged"):
+        MaskedGradientMF().fit(blocks, mask=masks)
+
+
 def test_blocks_are_one_group_of_tasks_for_a_scheduler(X):
     keys = [block.key for block in observed(dense_array(X)).delayed]
     assert {dask.utils.key_split(key) for key in keys} == {"observed_rows"}
@@ -370,6 +380,13 @@ def test_a_task_that_several_blocks_need_is_run_once(X):
     blocks = [dask.delayed(np.multiply)(shared, factor) for factor in (1, 2)]
     assert len(entries_of(observed(blocks))) == 2 * len(naive_entries(X[:10]))
     assert disk.n_reads == 1 + 1  # the first block told its width
+
+
+def test_what_several_blocks_need_is_not_told_of_one(X):
+    shared = dask.delayed(Disk(X, unreadable=[0]).read)(0)
+    blocks = [dask.delayed(np.multiply)(shared, factor) for factor in (1, 2)]
+    with pytest.raises(OSError, match=r"^file 0 is damaged"):
+        MaskedGradientMF().fit(blocks)
 
 
 def narrower(block):
@@ -396,9 +413,11 @@ def test_a_block_unlike_the_first_is_named(X, change, message):
         MaskedGradientMF().fit(blocks)
 
 
-def test_a_block_of_another_length_than_announced_is_named(X):
-    parts = [da.from_delayed(dask.delayed(X[:5]), (rows, 8), float) for rows in (5, 6)]
-    message = "Block 1 of X .* it has 5 rows, but the collection says 6"
+@pytest.mark.parametrize("announced", [4, 6])
+def test_a_block_of_another_length_than_announced_is_named(X, announced):
+    block = dask.delayed(X[:5])
+    parts = [da.from_delayed(block, (rows, 8), float) for rows in (5, announced)]
+    message = f"Block 1 of X .* it has 5 rows, but the collection says {announced}"
     with pytest.raises(BlockError, match=message):
         MaskedGradientMF().fit(da.concatenate(parts))
 
@@ -456,6 +475,30 @@ def test_lazy_row_factors_are_those_of_the_local_estimator(X, collection, dtype)
     assert Z.chunks[1] == (4,)
     assert (Z.dtype, type(Z._meta)) == (dtype, np.ndarray)
     assert_array_equal(Z.compute(), model.to_local().transform(X), strict=True)
+
+
+def locked(block):
+    """The same block in memory that must not be written to, as it comes from a wire."""
+    arrays = [block]
+    if sparse.issparse(block):
+        arrays = [block.data, block.indices, block.indptr]
+    elif isinstance(block, Rows):
+        arrays = block[:3]
+    for array in arrays:
+        array.flags.writeable = False
+    return block
+
+
+@pytest.mark.parametrize("make_block", [np.copy, sparse_block])
+def test_blocks_are_not_written_to(X, model, make_block):
+    blocks = [locked(make_block(part)) for part in cut(X)]
+    expected = model.to_local().transform(X)
+    assert_array_equal(model.transform(blocks), expected)
+    parts = observed(blocks)
+    parts = parts._replace(delayed=[dask.delayed(locked)(p) for p in parts.delayed])
+    assert_array_equal(_lazy.row_factors(model, parts), expected)
+    for *_, press, total in dask.compute(*_lazy.sums_by_block(model, parts)):
+        assert np.isfinite([press, total]).all()
 
 
 def test_lazy_row_factors_obey_mask_and_weights(X, weights, model):
@@ -605,6 +648,13 @@ def test_the_score_is_that_of_the_local_estimator(X, weights, collection, reg):
     given = {"entry_weight": dense_array(weights)}
     expected = model.to_local().score(X, entry_weight=weights)
     assert_allclose(model.score(dense_array(X), **given), expected, rtol=1e-12)
+
+
+def test_results_are_arrays_whatever_output_is_set(X, model):
+    with sklearn.config_context(transform_output="pandas"):
+        Z = model.transform(dense_array(X)).compute(scheduler="synchronous")
+        assert isinstance(Z, np.ndarray)
+        assert isinstance(model.transform(X), np.ndarray)
 
 
 def test_a_score_of_nothing_is_refused(X, model):
@@ -896,7 +946,20 @@ def test_data_on_the_cluster_stay_there_as_long_as_the_blocks(
     distributed.wait(persisted)
     blocks = observed(persisted)
     del persisted
+    gc.collect()
     assert entries_of(blocks) == naive_entries(X)
+
+
+@pytest.mark.slow
+def test_results_from_data_on_the_cluster_keep_them_there(X, model, current_client):
+    Z = model.transform(dense_array(X)).persist()
+    distributed.wait(Z)
+    lazy = model.inverse_transform(Z), model.predict_entries(Z, *PLACES)
+    factors = Z.compute()
+    del Z
+    gc.collect()
+    assert_array_equal(lazy[0], model.inverse_transform(factors))
+    assert_array_equal(lazy[1], model.predict_entries(factors, *PLACES))
 
 
 @pytest.mark.slow

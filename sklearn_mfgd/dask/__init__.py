@@ -18,6 +18,6 @@ for _needed in ("dask.array", "dask.dataframe", "distributed"):
 
 from ._checkpoint import Checkpoint  # noqa: E402
 from ._estimators import MaskedGradientMF  # noqa: E402
-from ._triplets import Triplets, from_triplets  # noqa: E402
+from ._triplets import from_triplets  # noqa: E402
 
-__all__ = ["Checkpoint", "MaskedGradientMF", "Triplets", "from_triplets"]
+__all__ = ["Checkpoint", "MaskedGradientMF", "from_triplets"]

@@ -200,15 +200,21 @@ def _of_array(X: da.Array) -> _Source:
 
 def _whole_rows(X: da.Array) -> list[Delayed]:
     """The chunks of X, put together where several hold parts of the same rows."""
-    if X.numblocks[1] > 1 and not sparse.issparse(X._meta):
-        X = X.rechunk({1: -1})
+    if X.numblocks[1] == 1:
+        return chunks_of(X)
+    if not sparse.issparse(X._meta):
+        return chunks_of(X.rechunk({1: -1}))
+    # Not by Dask, which knows only some kinds of sparse chunks.
+    parts = np.empty(X.numblocks, object)
+    parts.flat = chunks_of(X)
+    return [delayed(sparse.hstack, pure=True)(row) for row in parts.tolist()]
+
+
+def chunks_of(X: da.Array) -> list[Delayed]:
+    """The chunks of an array, each as a task."""
     # Dask's optimization loses the data of an array that is on a cluster already.
     optimize = not holds_futures(X.__dask_graph__())
-    parts = X.to_delayed(optimize_graph=optimize).tolist()
-    if X.numblocks[1] == 1:
-        return [part for (part,) in parts]
-    # Not by Dask, which knows only some kinds of sparse chunks.
-    return [delayed(sparse.hstack, pure=True)(row) for row in parts]
+    return X.to_delayed(optimize_graph=optimize).ravel().tolist()
 
 
 def _of_frame(X: dd.DataFrame) -> _Source:

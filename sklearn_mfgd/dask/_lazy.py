@@ -11,7 +11,7 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
 from .._parameters import check_covariance, check_places, check_row_factors
-from ._blocks import Blocks, is_collection
+from ._blocks import Blocks, chunks_of, is_collection
 from ._models import (
     ModelOfRows,
     checked_places,
@@ -79,7 +79,7 @@ def reconstruction(estimator, Z: da.Array) -> da.Array:
     """Complete rows of row factors."""
     Z, n_columns = _checked_factors(estimator, Z), estimator.n_features_in_
     model, reconstruct = delayed_model(estimator), delayed(reconstructed)
-    parts = [reconstruct(model, factors) for factors in Z.to_delayed().ravel()]
+    parts = [reconstruct(model, factors) for factors in chunks_of(Z)]
     return array_of(parts, Z.chunks[0], (n_columns,), model_type(Z.dtype))
 
 
@@ -119,7 +119,7 @@ def entries(estimator, Z, places: tuple, covariance, return_std: bool):
             "Z.compute_chunk_sizes() first."
         )
     cuts = np.concatenate([[0], np.cumsum(Z.chunks[0])]).tolist()
-    factors = Z.to_delayed().ravel().tolist()
+    factors = chunks_of(Z)
     covariances = [None] * len(factors)
     if return_std:
         covariances = _beside_factors(covariance, Z)
@@ -152,7 +152,7 @@ def _beside_factors(covariance, Z: da.Array) -> list[Delayed]:
     if not isinstance(covariance, da.Array):
         covariance = da.from_array(covariance)
     covariance = covariance.rechunk((Z.chunks[0], width, width))
-    return covariance.to_delayed().ravel().tolist()
+    return chunks_of(covariance)
 
 
 class _Places(NamedTuple):
@@ -183,7 +183,7 @@ def _lazy_places(rows, columns, shape: tuple, cuts: list) -> list[_Places]:
     if rows.chunks != columns.chunks:
         columns = columns.rechunk(rows.chunks)
     check, pick, count = (delayed(f) for f in (checked_places, places_between, len))
-    delayed_pairs = zip(rows.to_delayed(), columns.to_delayed(), strict=True)
+    delayed_pairs = zip(chunks_of(rows), chunks_of(columns), strict=True)
     chunks = []
     for pair, size in zip(delayed_pairs, rows.chunks[0], strict=True):
         places = check(*pair, shape)

@@ -10,8 +10,11 @@ from .._optim.objective import objective_of
 from .._parameters import check_places
 
 
-class ModelOfRows(LocalMF):
-    """A fitted estimator whose methods take validated `Rows` in place of X."""
+class ModelOfRows(LocalMF, auto_wrap_output_keys=None):
+    """A fitted estimator whose methods take validated `Rows` in place of X.
+
+    They return arrays, whatever output scikit-learn is set to.
+    """
 
     def _matrix(self, X, mask, entry_weight):
         return matrix_of(X, self._units, mean=self._centre)

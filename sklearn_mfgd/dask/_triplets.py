@@ -75,6 +75,11 @@ def from_triplets(
         If the ids cannot be numbers of rows or columns, or if an entry comes more than
         once, which is found when X is computed.
 
+    Notes
+    -----
+    The shuffle runs whenever X is computed, and a fit computes X in every sweep. Keep X
+    on the workers (``X.persist()``), or store its blocks and read them back.
+
     Examples
     --------
     >>> import pandas as pd
@@ -119,7 +124,7 @@ def from_triplets(
     )
     # The index of a frame with divisions: each partition holds the rows of a block.
     by_rows = numbered.set_index("row", divisions=cuts)
-    make_block = delayed(sparse_block)
+    make_block = delayed(_sparse_block)
     parts = [
         make_block(frame, start, stop, len(columns))
         for frame, start, stop in zip(
@@ -232,7 +237,7 @@ def _numbers(labels: pd.Series, index: pd.Index) -> np.ndarray:
     return numbers.astype(np.int64)
 
 
-def sparse_block(frame: pd.DataFrame, start: int, stop: int, n_columns: int):
+def _sparse_block(frame: pd.DataFrame, start: int, stop: int, n_columns: int):
     """The entries of some rows as a sparse matrix, whose numbers are the index."""
     rows = frame.index.to_numpy() - start
     columns = frame["column"].to_numpy()
