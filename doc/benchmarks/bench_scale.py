@@ -85,12 +85,12 @@ SPARK_GRID = [
 class SweepClock(io.TextIOBase):
     """Stands in for the output, and notes when ``verbose=1`` reports each sweep."""
 
-    def __init__(self):
-        self.times = []
+    def __init__(self, clock):
+        self.clock, self.times = clock, []
 
     def write(self, text):
         if text.startswith("Sweep"):
-            self.times.append(time.perf_counter())
+            self.times.append(self.clock())
         return len(text)
 
     @property
@@ -99,9 +99,9 @@ class SweepClock(io.TextIOBase):
         return np.diff(self.times)
 
 
-def clocked_fit(model, X):
+def clocked_fit(model, X, clock=time.perf_counter):
     """Fit, and return the seconds of each sweep but the first."""
-    clock = SweepClock()
+    clock = SweepClock(clock)
     with contextlib.redirect_stdout(clock):
         model.set_params(verbose=1).fit(X)
     return clock.seconds
@@ -156,7 +156,7 @@ def in_a_process(task, **arguments):
             time.sleep(0.01)
         printed = process.stdout.read()
         errors.seek(0)
-        last = ([""] + errors.read().strip().splitlines())[-1]
+        last = (errors.read().strip().splitlines() or ["no message"])[-1]
     if process.returncode:
         return {"failed": f"exit code {process.returncode}, {last}"}, largest
     return json.loads(printed.splitlines()[-1]), largest
@@ -217,7 +217,7 @@ def _sweep_by_turns(options, ratings):
             cluster = distributed.LocalCluster(
                 n_workers=2,
                 threads_per_worker=1,
-                dashboard_address=None,
+                dashboard_address=":0",
                 memory_limit="4GiB",
             )
             cluster = stack.enter_context(cluster)
@@ -234,9 +234,8 @@ def _sweep_by_turns(options, ratings):
             for name, (model, data) in contestants.items():
                 found = clocked_fit(model, data)
                 seconds[name].extend(found)
-                print(
-                    f"  round {number + 1}: {name} {np.median(found):.3f}", flush=True
-                )
+                second = f"{np.median(found):.3f}"
+                print(f"  round {number + 1}: {name} {second}", flush=True)
         return seconds, {
             name: model.components_ for name, (model, _) in contestants.items()
         }
@@ -316,9 +315,9 @@ def memory(options):
     """Peak memory and time of a fit in one process that holds all entries."""
     print(f"\nOne process with {N_THREADS} threads, rank {options.rank}")
     print(
-        "  peak: resident memory beyond that before the fit, when X is there already,"
+        "  peak: resident memory beyond that before the fit, when X is already there,"
     )
-    print("  over the bytes of X as CSR")
+    print("  and the same over the bytes of X as CSR")
     rows = []
     with ratings_on_disk(options, options.entries) as ratings:
         print(f"  {ratings}")
@@ -373,7 +372,7 @@ def spark(options):
 
 
 def _spark_rows(options, session, data):
-    X, triples, (_, _, ratings) = data
+    triples = data[1]
     entries = (*(c.tolist() for c in triples.coords), triples.data.tolist())
     frame = session.createDataFrame(
         list(zip(*entries, strict=True)), "user int, item int, rating float"
@@ -485,20 +484,16 @@ def plan(options):
     size = rank + 2  # factors, the bias of the row, and the target
     wide = size * (size + 1) // 2  # numbers of a symmetric system with them
     print(f"\nA calculation: {n_entries:.0e} entries, {m:.0e} x {n:.0e}, rank {rank},")
-    print(
-        f"{workers} workers with one core and one link of {options.link} Gbit/s each."
-    )
+    print(f"{workers} workers, each with one core and a link of {options.link} Gbit/s")
     with ratings_on_disk(options, options.entries) as ratings:
         X = load_together(ratings)
     rates = {}
     with threads(1):
         for name, reg in (("als", 5.0), ("auto", "auto")):
             model = MaskedGradientMF(**settings(reg, rank, 4))
-            seconds = np.median(clocked_fit(model, X))
+            seconds = np.median(clocked_fit(model, X, time.process_time))
             rates[name] = seconds / ratings.n_entries
-            print(
-                f"  measured: {name}, {1e9 * rates[name]:.0f} ns an entry on one core"
-            )
+            print(f"  measured: {name}, {1e9 * rates[name]:.0f} ns an entry and core")
     adding = _rate_of_addition()
     print(f"  measured: sums are added at {adding / GB:.1f} GB/s")
     wire = _rate_of_the_wire()
@@ -524,23 +519,15 @@ def plan(options):
             held = (m + n) * size * 4
         memory = [f"{n_bytes / GB:.0f}", f"{held / GB:.1f}"]
         rows.append([name, *memory, *(f"{cell:.1f}" for cell in cells)])
-    head = [
-        "",
-        "GB moved",
-        "GB held",
-        "s kernels",
-        "s adding",
-        "s network",
-        "s a sweep",
-    ]
+    head = ["", "GB moved", "GB held", "s kernels", "s sums", "s network", "s a sweep"]
     table(head, rows)
     read = 8 * n_entries / workers / GB
-    print("GB moved: by all workers, in one sweep. GB held: by one worker, besides its")
+    print("GB moved: by all workers in one sweep. GB held: by one worker, besides its")
+    print(f"blocks. Each worker also reads its {read:.1f} GB of blocks in every sweep,")
     print(
-        f"blocks. Each worker also reads its {read:.1f} GB of blocks, from disk where"
+        "from disk where they do not stay in its cache. Nothing overlaps here, and no"
     )
-    print("they do not stay in the cache. Nothing overlaps, and no worker waits for")
-    print("another: that a network is busier and a worker slower is not in here.")
+    print("worker is slower than another.")
 
 
 def _rate_of_addition(n_numbers=16_000_000):
@@ -562,7 +549,7 @@ def _rate_of_the_wire(n_numbers=16_000_000):
     times = []
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None
+            n_workers=2, threads_per_worker=1, dashboard_address=":0"
         ) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
@@ -571,7 +558,7 @@ def _rate_of_the_wire(n_numbers=16_000_000):
             made = client.submit(
                 np.full, n_numbers, np.float32(number), workers=one, pure=False
             )
-            distributed.wait(made)
+            client.submit(len, made, workers=one, pure=False).result()
             start = time.perf_counter()
             client.submit(len, made, workers=other, pure=False).result()
             times.append(time.perf_counter() - start)
@@ -618,7 +605,7 @@ def parser():
         command.set_defaults(run=function)
         add = command.add_argument
         if function is not spark:
-            many = 30 if function in (outofcore, memory) else 10
+            many = 10 if function is sweep else 30
             text = "million synthetic entries"
             add("--entries", type=int, default=many, help=text)
             add("--folder", help="folder of the ratings, which is kept")
@@ -631,16 +618,15 @@ def parser():
             add("--sweeps", type=int, default=5, help="sweeps of a fit")
         if function in (sweep, spark):
             add("--rounds", type=int, default=3, help="turns of all contestants")
-    outofcore_, spark_, plan_ = (
-        commands.choices[c] for c in ("outofcore", "spark", "plan")
-    )
-    text = "of memory in MiB; 0 for none"
-    outofcore_.add_argument("--limit", type=int, default=1200, help=text)
-    text = "number of factors; 32, and 16 from 100 million on"
-    outofcore_.add_argument("--rank", type=int, help=text)
-    outofcore_.add_argument("--only", choices=("local", "dask"), help="only this one")
+    add = commands.choices["outofcore"].add_argument
+    add("--limit", type=int, default=1200, help="of memory in MiB; 0 for none")
+    text = "number of factors; 32, and 16 from 100 million entries on"
+    add("--rank", type=int, help=text)
+    add("--only", choices=("local", "dask"), help="only this contestant")
+    add = commands.choices["spark"].add_argument
     default = os.environ.get("SKLEARN_MFGD_SHARED_DATA", SHARED_DATA)
-    spark_.add_argument("--shared", type=Path, default=default, help="folder of data")
+    add("--shared", type=Path, default=default, help="folder of data")
+    add = commands.choices["plan"].add_argument
     for name, kind, value in (
         ("planned-entries", float, 1e9),
         ("rows", float, 1e7),
@@ -648,7 +634,7 @@ def parser():
         ("workers", int, 16),
         ("link", float, 10.0),
     ):
-        plan_.add_argument(f"--{name}", type=kind, default=value, help="of the cluster")
+        add(f"--{name}", type=kind, default=value, help="of what is planned")
     return top
 
 

@@ -1,11 +1,10 @@
 """Synthetic ratings in blocks of rows on disk, and how to read them again.
 
-Rows and columns have entries by power laws, as in :func:`sparse_contestants.synthetic`;
-the values are biases and eight planted factors with noise of deviation `NOISE`, so that
-no model predicts held-out entries with a smaller root mean squared error. A block is
-made, written and forgotten before the next one: the memory that this takes does not grow
-with the number of entries. The same numbers come out on every machine, and whichever
-blocks were made before.
+Rows and columns have entries by power laws, as in `sparse_contestants.synthetic`. The
+values are biases and eight planted factors with noise of deviation `NOISE`, so no model
+can be expected to predict held-out entries with a smaller root mean squared error. A
+block is made, written and forgotten before the next one, so that the memory which this
+takes does not grow with the number of entries. The same seed gives the same numbers.
 
 In a folder, block 7 is ``00007.indptr.npy``, ``.indices.npy`` and ``.values.npy``, the
 arrays of a CSR matrix, and ``00007.held_out.npy``, entries that are in no block: a
