@@ -73,9 +73,9 @@ GB = 1e9
 # Grid for Spark: rank, regParam, maxIter. Its ridge grows with the entries of a row.
 SPARK_GRID = [
     (rank, reg, n_sweeps)
-    for rank in (10, 20, 32)
-    for reg in (0.04, 0.05, 0.06)
-    for n_sweeps in (10, 20, 40)
+    for rank in (10, 16, 32)
+    for reg in (0.05, 0.065, 0.08)
+    for n_sweeps in (20, 40)
 ]
 
 
@@ -213,7 +213,8 @@ def _sweep_by_turns(options, ratings):
         stack.enter_context(threads(N_THREADS))
         if peer("sklearn_mfgd.dask"):
             dask, distributed = peer("dask"), peer("distributed")
-            stack.enter_context(dask.config.set(num_workers=N_THREADS))
+            where = {"temporary-directory": ratings.folder}
+            stack.enter_context(dask.config.set(where, num_workers=N_THREADS))
             cluster = distributed.LocalCluster(
                 n_workers=2,
                 threads_per_worker=1,
@@ -295,7 +296,8 @@ def fit_under_limit(kind, ratings, parameters, limit):
             import dask
 
             model = on_dask(**parameters)
-            with dask.config.set(num_workers=N_THREADS):
+            where = {"temporary-directory": ratings.folder}
+            with dask.config.set(where, num_workers=N_THREADS):
                 seconds = clocked_fit(model, delayed_blocks(ratings))
         result["total"] = time.perf_counter() - start
         result["peak"] = status("VmHWM")  # of the fit
@@ -391,7 +393,6 @@ def _spark_rows(options, session, data):
     few = min((s, e, how) for e, s, how in found if e <= best * 1.002)[2]
     target = fit(*setting)[0]
     n_enough = next(n for n in range(1, 200) if _our_fit(data, max_iter=n)[0] <= target)
-    rank, reg, n_sweeps = setting
     name = "Spark, rank {}, regParam {}, {} sweeps"
     contestants = {
         "ours, default": partial(_our_fit, data),
