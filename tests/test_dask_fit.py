@@ -8,7 +8,6 @@ import os
 import signal
 import time
 import weakref
-from functools import reduce
 from types import SimpleNamespace
 
 import numpy as np
