@@ -163,6 +163,13 @@ def test_what_a_plain_sum_loses_is_in_an_exact_one(n):
     assert exact_sum(values[1:-1]) == (n, 0.0)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("n", [2, 3, 9])
+def test_a_sum_beyond_the_largest_float_is_infinite(n, sign):
+    with np.errstate(over="ignore"):
+        assert sum(exact_sum(np.full(n, sign * 1.5e308))) == sign * np.inf
+
+
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 def test_the_sum_of_what_is_not_finite_is_not(value):
     high, low = exact_sum(np.array([1.0, value, 2.0]))

@@ -167,6 +167,19 @@ def test_deflated_entries_are_made_some_rows_at_a_time(
         assert seen.largest() == pytest.approx(np.abs(expected).max(), rel=1e-12)
 
 
+@pytest.mark.parametrize("block", [1, 4, 2**20])
+@pytest.mark.parametrize("without_entries", [[7, 8], range(9)], ids=["some", "all"])
+def test_rows_at_the_end_may_have_no_entry_to_deflate(
+    monkeypatch, block, without_entries
+):
+    """As where all of theirs are held out."""
+    monkeypatch.setattr(objective, "BLOCK_ENTRIES", block)
+    case = Case("observed", NONE, m=9, without_entries=without_entries)
+    case.objective.rows.values[-5:] = 7  # in a row of several
+    A = case.objective.deflate(np.zeros((9, 0)), np.zeros((5, 0)))
+    assert A.largest() == np.abs(case.objective.rows.values).max(initial=0)
+
+
 def test_deflated_data_have_the_sign_and_type_of_the_data(kernels):
     """With biases of zero they are the data, digit for digit."""
     case = Case("observed", BOTH, dtype=np.float32)

@@ -141,11 +141,12 @@ def exact_sum(values: np.ndarray, low=None) -> tuple:
         half = len(high) // 2
         a, b, odd = high[:half], high[half : 2 * half], slice(2 * half, None)
         total = a + b
-        part = total - a
-        error = (a - (total - part)) + (b - part)
+        with np.errstate(invalid="ignore"):  # of a sum that has overflowed
+            part = total - a
+            error = (a - (total - part)) + (b - part)
         error += low[:half] + low[half : 2 * half]
         high, low = np.append(total, high[odd], 0), np.append(error, low[odd], 0)
-    return high[0], low[0]
+    return high[0], np.where(np.isfinite(high[0]), low[0], 0.0)[()]
 
 
 def exact_total(values: np.ndarray, weights=None) -> tuple[float, float]:

@@ -250,7 +250,9 @@ class Deflated:
 
     def largest(self) -> float:
         """Largest absolute value."""
-        return max((float(np.abs(rows.values).max()) for _, rows in self._blocks()))
+        return max(
+            float(np.abs(rows.values).max(initial=0)) for _, rows in self._blocks()
+        )
 
     def _blocks(self):
         rows, biases = self.side.rows, self.side._biases
