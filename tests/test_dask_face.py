@@ -574,6 +574,13 @@ def test_lazy_entries_are_those_of_the_local_estimator(
         assert_array_equal(lazy_array.compute(), array, strict=True)
 
 
+@pytest.mark.parametrize("row", [*CUTS[:-1], *(CUTS[1:] - 1)])
+def test_an_entry_at_the_edge_of_a_block_is_predicted(X, model, row):
+    Z = model.transform(dense_array(X))
+    found = model.predict_entries(Z, [row], [2])
+    assert_array_equal(found, model.inverse_transform(Z.compute())[[row], [2]])
+
+
 def test_entries_of_factors_in_memory_may_be_lazy(X, model):
     Z, places = model.transform(X), [da.from_array(axis, chunks=9) for axis in PLACES]
     expected = model.predict_entries(Z, *PLACES)
