@@ -7,7 +7,7 @@ Needs the extra ``dask``.
 
 from importlib import import_module
 
-for _needed in ("dask.array", "dask.dataframe", "distributed"):
+for _needed in ("dask.array", "distributed"):
     try:
         import_module(_needed)
     except ImportError as error:

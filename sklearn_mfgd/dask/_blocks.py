@@ -4,11 +4,11 @@ A collection is a dask.array, a dask.dataframe, or a list of blocks: delayed one
 futures, or arrays and sparse matrices in memory.
 """
 
+import sys
 from typing import Any, NamedTuple
 
 import dask
 import dask.array as da
-import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 from dask import delayed
@@ -61,6 +61,15 @@ def is_collection(X) -> bool:
     if isinstance(X, list | tuple):
         return len(X) > 0 and all(_is_block(block) for block in X)
     return dask.is_dask_collection(X) or isinstance(X, Future)
+
+
+def is_dask_frame(X) -> bool:
+    """Whether X is a dask.dataframe; it is imported by who makes one.
+
+    To import it takes a second, and pyarrow sets aside a gigabyte of addresses.
+    """
+    module = sys.modules.get("dask.dataframe")
+    return module is not None and isinstance(X, module.DataFrame)
 
 
 def compute(client, *values) -> tuple:
@@ -176,7 +185,7 @@ def _source_of(X) -> _Source:
         X = [X]
     if isinstance(X, da.Array):
         return _of_array(X)
-    if isinstance(X, dd.DataFrame):
+    if is_dask_frame(X):
         return _of_frame(X)
     if isinstance(X, list | tuple) and is_collection(X):
         return _of_list(X)
@@ -217,7 +226,7 @@ def chunks_of(X: da.Array) -> list[Delayed]:
     return X.to_delayed(optimize_graph=optimize).ravel().tolist()
 
 
-def _of_frame(X: dd.DataFrame) -> _Source:
+def _of_frame(X) -> _Source:
     """Blocks of a dask.dataframe: its partitions, of unknown length."""
     for name, dtype in X.dtypes.items():
         if not is_numeric_dtype(dtype):
@@ -273,7 +282,7 @@ def _beside(given, name: str, X: Any, source: _Source) -> list[Delayed]:
     n_blocks = len(source.delayed)
     if isinstance(X, da.Array) and isinstance(given, da.Array):
         return _beside_array(given, name, X)
-    if isinstance(X, dd.DataFrame) and isinstance(given, dd.DataFrame):
+    if is_dask_frame(X) and is_dask_frame(given):
         _check_number(given.npartitions, name, n_blocks, "partitions")
         return given.to_delayed()
     lists = isinstance(X, list | tuple) and isinstance(given, list | tuple)

@@ -1,17 +1,20 @@
 """A matrix from a dask.dataframe of its entries: row, column and value."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dask
 import dask.array as da
-import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 from dask import delayed
 from pandas.api.types import is_integer_dtype, is_numeric_dtype
 from scipy import sparse
 
+from ._blocks import is_dask_frame
 from ._lazy import array_of
+
+if TYPE_CHECKING:
+    import dask.dataframe as dd
 
 
 class Triplets(NamedTuple):
@@ -23,7 +26,7 @@ class Triplets(NamedTuple):
 
 
 def from_triplets(
-    df: dd.DataFrame,
+    df: "dd.DataFrame",
     row: str,
     column: str,
     value: str,
@@ -83,8 +86,7 @@ def from_triplets(
     Examples
     --------
     >>> import pandas as pd
-    >>> import dask.dataframe as dd
-    >>> from sklearn_mfgd.dask import from_triplets
+    >>>     >>> from sklearn_mfgd.dask import from_triplets
     >>> ratings = pd.DataFrame(
     ...     {
     ...         "user": ["ida", "bob", "ida", "eve"],
@@ -135,7 +137,7 @@ def from_triplets(
 
 
 def _check_frame(df, row: str, column: str, value: str):
-    if not isinstance(df, dd.DataFrame):
+    if not is_dask_frame(df):
         raise TypeError(
             "df must be a dask.dataframe, as of dask.dataframe.read_parquet or "
             f"from_pandas; got {type(df).__name__}."
@@ -172,7 +174,7 @@ def _indices(series: list, ids: str, sizes: dict[str, int | None]) -> list[pd.In
     ]
 
 
-def _are_numbers(series: dd.Series, ids: str) -> bool:
+def _are_numbers(series: "dd.Series", ids: str) -> bool:
     """Whether ids are given, not mapped."""
     if ids == "given" and not is_integer_dtype(series.dtype):
         raise ValueError(
