@@ -86,7 +86,8 @@ def from_triplets(
     Examples
     --------
     >>> import pandas as pd
-    >>>     >>> from sklearn_mfgd.dask import from_triplets
+    >>> import dask.dataframe as dd
+    >>> from sklearn_mfgd.dask import from_triplets
     >>> ratings = pd.DataFrame(
     ...     {
     ...         "user": ["ida", "bob", "ida", "eve"],
