@@ -32,14 +32,16 @@ from ._parameters import (
 from ._state import all_or_nothing
 
 
-def _learns_regularization(estimator):
+def _learns_from_sums(estimator):
     """Whether sums of the rows tell all that a fit learns from them."""
-    if estimator.reg == "auto":
-        return True
-    raise AttributeError(
-        f"partial_fit needs reg='auto'; this estimator has reg={estimator.reg!r}. "
-        "With a number for reg, fit to all rows at once."
-    )
+    for name, value in (("reg", "auto"), ("n_draws", 0), ("early_stopping", False)):
+        if getattr(estimator, name) != value:
+            raise AttributeError(
+                f"partial_fit needs {name}={value!r}; this estimator has {name}="
+                f"{getattr(estimator, name)!r}, for which it would have to keep the "
+                "rows. Change it, or fit to all rows at once."
+            )
+    return True
 
 
 class OnlineMixin:
@@ -47,7 +49,7 @@ class OnlineMixin:
 
     _model: Any
 
-    @available_if(_learns_regularization)
+    @available_if(_learns_from_sums)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self,
@@ -135,12 +137,6 @@ class OnlineMixin:
             raise ValueError(
                 f"forget_factor must be above 0 and at most 1; got {forget_factor!r}."
             )
-        for name, value in (("n_draws", 0), ("early_stopping", False)):
-            if getattr(self, name) != value:
-                raise ValueError(
-                    f"partial_fit and {name}={getattr(self, name)!r} do not go "
-                    f"together: use {name}={value!r}."
-                )
         if self.__sklearn_is_fitted__() and self.n_samples_seen_ is None:
             raise ValueError(
                 "partial_fit cannot go on from here: fit and fold_in_columns keep no "
@@ -329,9 +325,9 @@ class OnlineMixin:
         names = np.concatenate([known, new])
         unique, counts = np.unique(names.astype(str), return_counts=True)
         if len(unique) < len(names):
+            name = str(unique[counts.argmax()])
             raise ValueError(
-                f"There is a column of the name {unique[counts.argmax()]!r} already. "
-                "fold_in_columns appends columns and changes none: give it another "
-                "name."
+                f"There is a column of the name {name!r} already. fold_in_columns "
+                "appends columns and changes none: give it another name."
             )
         return names
