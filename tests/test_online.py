@@ -593,7 +593,7 @@ def test_new_columns_are_rows_of_the_transpose(fit_bias, noise, with_covariance)
 
 
 def error_of(x, z, covariance, mean, S, biases):
-    """Expected squared error of one entry."""
+    """Squared error of one entry less what the row is uncertain by, in expectation."""
     rank = len(z) - biases.row
     u, v = [mean[:rank]], [z[:rank]]
     U, V = np.zeros((2, rank + 2, rank + 2))
@@ -607,7 +607,7 @@ def error_of(x, z, covariance, mean, S, biases):
     u = np.concatenate([mean[:rank], mean[rank:] if biases.column else [0.0], [1.0]])
     v = np.concatenate([z[:rank], [1.0], z[rank:] if biases.row else [0.0]])
     second = (np.outer(u, u) + U) * (np.outer(v, v) + V)
-    return x**2 - 2 * x * (u @ v) + second.sum()
+    return x**2 - 2 * x * (u @ v) + second.sum() - 2 * u @ V @ u
 
 
 @pytest.mark.parametrize("fit_bias", [True, False, "columns"])

@@ -46,14 +46,14 @@ from .side import SideStatistics
 from .stopping import StoppingRule
 
 # Least prior variance of a product of factors, over what could be told from noise.
-LEAST_SHARE = 0.2
+LEAST_SHARE = 0.4
 
 # A factor whose variance exceeds the least by no more than this is at the limit.
 AT_LIMIT = 1.02
 
-# Factor by which a batch reduces what earlier rows tell of the priors. Their moments
-# were taken when less was known of the columns, and a batch has many rows.
-PRIOR_FADE = 0.3
+# Factor by which a batch reduces what earlier rows tell of the priors, whose moments were
+# taken when less was known of the columns; but not to fewer rows than this.
+PRIOR_FADE, PRIOR_ROWS = 0.3, 250
 
 # Sweeps over a batch, at most.
 MAX_SWEEPS = 30
@@ -77,7 +77,6 @@ class Memory(NamedTuple):
     pattern: PatternSums
     weight: float  # of an entry that counted as one
     n_rows: int
-    rows_counted: float  # less than all, if some are forgotten
 
     @classmethod
     def of(cls, model: Model, state: State, past, **others):
@@ -160,7 +159,6 @@ def remember(fitted, begin, model: Model, parameters, weight) -> VariationalMode
         pattern=PatternSums.of(*given, pattern),
         weight=weight,
         n_rows=model.shape[0],
-        rows_counted=model.shape[0],
     )
     return fitted._replace(memory=memory)
 
@@ -183,8 +181,7 @@ def learn_batch(fitted, matrix, columns, parameters, *, forget_factor, monitor):
         given = memory, start, matrix, biases
         model, start, pattern = _begin(*given, parameters.noise, forget_factor)
 
-        rows_counted = forget_factor * memory.rows_counted + matrix.shape[0]
-        least = _least_product(model, rows_counted)
+        least = _least_product(model, start.columns.past.count + matrix.shape[0])
 
         def fitted_at(descent):
             state = _without_factors_at_limit(descent.state.rotated(), least)
@@ -209,15 +206,15 @@ def learn_batch(fitted, matrix, columns, parameters, *, forget_factor, monitor):
             pattern=pattern,
             weight=weight,
             n_rows=memory.n_rows + matrix.shape[0],
-            rows_counted=rows_counted,
         )
     return fitted._replace(memory=memory), descent
 
 
 def _begin(memory, state, matrix, biases, noise, forget_factor):
     """The model of a batch and its past, the state to start from, and the pattern."""
-    fade = forget_factor * PRIOR_FADE
-    past = faded(state.columns.past, forget_factor, fade)
+    past = state.columns.past
+    fade = forget_factor * min(1, max(PRIOR_FADE, PRIOR_ROWS / past.count))
+    past = faded(past, forget_factor, fade)
     pattern = memory.pattern
     model = model_of(
         matrix, state.rank, biases, noise, no_features(*matrix.shape, matrix.dtype)[:2]
@@ -294,7 +291,11 @@ def _ascend(model: Model, start: State, history, parameters, n_entries, least):
 
 
 def _least_product(model, n_rows) -> float:
-    """Least prior variance of a product of factors, over the variance of the noise."""
+    """Least prior variance of a product of factors, over the variance of the noise.
+
+    `n_rows` are those that tell of the priors: less than all, so that the limit falls
+    faster than what can be told, and leaves a factor that has shown itself.
+    """
     per_row, per_column = model.n_observed / n_rows, model.counts.mean()
     return LEAST_SHARE / np.sqrt(per_row * per_column)
 
