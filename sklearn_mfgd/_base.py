@@ -21,6 +21,7 @@ from ._data.timeline import Timeline
 from ._kernels.dispatch import entry_products
 from ._kernels.linalg import row_slices
 from ._learning import KEYWORDS, FittedMixin, LearningMixin
+from ._online import OnlineMixin
 from ._optim.score import explained_share
 from ._parameters import (
     CONSTRAINTS,
@@ -35,6 +36,7 @@ from ._state import PlainStateMixin
 
 class BaseMatrixFactorization(
     LearningMixin,
+    OnlineMixin,
     FittedMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -395,16 +397,19 @@ class BaseMatrixFactorization(
         return self._model.n_factors + self._model.biases.row
 
     def _validate(self, X, *, reset):
+        checked = self._check_table(X)
+        validate_data(self, X, reset=reset, skip_check_array=True)  # names of features
+        return checked
+
+    def _check_table(self, X):
         zero = self._unstored_is_zero
-        checked = check_table(
+        return check_table(
             check_sparse(X, type(self).__name__, unstored_is_zero=zero),
             estimator=self,
             unstored="zero" if zero else "missing",
             accept_sparse=("csr", "csc") if zero else SPARSE_FORMATS,
             ensure_all_finite="allow-nan",
         )
-        validate_data(self, X, reset=reset, skip_check_array=True)  # names of features
-        return checked
 
     def _observe(self, X, mask, entry_weight):
         """Find the observed entries of validated X."""

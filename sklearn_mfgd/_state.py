@@ -14,6 +14,9 @@ from sklearn.exceptions import InconsistentVersionWarning
 
 from ._bayes.draws import DrawsModel, Sample, SidePrior
 from ._bayes.missingness import FeatureMap
+from ._bayes.noise import Noise
+from ._bayes.online import Memory
+from ._bayes.pattern_sums import PatternSums
 from ._bayes.posterior import VariationalModel
 from ._bayes.seasons import Seasons
 from ._bayes.time_model import TimeModel
@@ -28,6 +31,9 @@ RECORDS = {
         Biases,
         FeatureMap,
         DrawsModel,
+        Memory,
+        Noise,
+        PatternSums,
         RidgeModel,
         Sample,
         Seasons,

@@ -1,6 +1,6 @@
 """The fitted model of variational Bayes: the posterior of the columns."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import ndtri, stdtrit
@@ -9,7 +9,9 @@ from .._kernels import dispatch
 from .._kernels.rows import Biases
 from .._optim.objective import objective_of
 from .._optim.ridge_model import press_of_factors
-from .covariance import posterior_of
+from .._optim.start import refuse_unstored_zeros
+from .column_fold_in import fold_in_columns
+from .covariance import FullCovariance, posterior_of
 from .missingness import FeatureMap
 from .moments import diagonal, moments_of, n_pairs, unpack
 from .priors import Prior
@@ -33,6 +35,8 @@ class VariationalModel(NamedTuple):
     biases: Biases
     dof: np.ndarray | None  # (n,), degrees of freedom of each deviation; None: many
     columns: np.ndarray | None = None  # row of `means` for each column; None: all
+    noise_dof: float = 0.0  # of the prior of the noise, in entries; 0: it is shared
+    memory: Any = None  # a `Memory`, if more batches may come
 
     has_variances, has_times = True, False
 
@@ -57,6 +61,7 @@ class VariationalModel(NamedTuple):
             feature_map=feature_map,
             biases=model.biases,
             dof=_degrees_of_freedom(model, state) if model.flat_bias else None,
+            noise_dof=state.noise.dof,
         )
 
     @property
@@ -122,6 +127,56 @@ class VariationalModel(NamedTuple):
         given = self.feature_map, prior, self.biases, self.noise_precision
         return columns.fold_in(rows, *given, with_covariances)
 
+    def with_new_columns(self, matrix, W, covariances, reg):
+        """The same model with the columns of a matrix, given its rows.
+
+        Covariances of the rows are packed, or None: the rows are known.
+        """
+        refuse_unstored_zeros(matrix, "fold_in_columns with reg='auto'")
+        rows, row_bias = matrix.listed().rows, self.biases.row
+        dtype = np.result_type(rows.values, self.means)
+        if covariances is None:
+            covariances = np.zeros((len(W), n_pairs(W.shape[1])))
+        of_rows = FullCovariance(W.astype(dtype), covariances.astype(dtype), row_bias)
+        found = fold_in_columns(
+            rows.astype(dtype),
+            of_rows,
+            self.column_precision,
+            self.biases,
+            scale=1 / self.noise_precision[-1],
+            dof=self.noise_dof,
+        )
+        covariances, n_new = found.covariances, len(found.means)
+        if self.covariances.shape[1] != covariances.shape[1]:  # independent ones
+            covariances = covariances[:, diagonal(found.means.shape[1])]
+        noise = 1 / found.noise_precision
+        dof = None
+        if self.dof is not None:
+            variances = unpack(found.covariances, found.means.shape[1])
+            variances = np.diagonal(variances, axis1=1, axis2=2)
+            dof = _left(found.counts, variances, self.column_precision)
+        if self.noise_dof:
+            known = found.counts + self.noise_dof
+            noise = noise * np.maximum(known / np.maximum(known - 2, 1), 1)
+        else:
+            noise = np.full(n_new, self.predictive_noise[-1])
+        last, numbers = len(self.means) - 1, self.numbers
+        numbers = np.where(numbers == last, last + n_new, numbers)
+        parts = {
+            "means": found.means,
+            "covariances": covariances,
+            "noise_precision": found.noise_precision,
+            "predictive_noise": noise,
+        }
+        if dof is not None:
+            parts["dof"] = dof
+        for name, new in parts.items():  # the last is that of columns without entries
+            old = getattr(self, name)
+            new = new.astype(old.dtype)
+            parts[name] = np.concatenate([old[:-1], new, old[-1:]])
+        numbers = np.append(numbers, last + np.arange(n_new))
+        return self._replace(**parts, columns=numbers.astype(np.int32), memory=None)
+
     def variances(self, W, covariances, rows, columns):
         """Variance of entries, due to noise, row and column, (n_entries,) float64.
 
@@ -163,9 +218,13 @@ def _degrees_of_freedom(model, state):
     there are two entries; of an empty column nothing is known.
     """
     precision = state.column_prior.precision
-    determined = len(precision) - state.columns.variances @ precision
-    dof = np.maximum(model.counts - determined, model.counts > 1)
-    return np.append(np.where(model.counts > 1, dof, 0), 0)
+    return np.append(_left(model.counts, state.columns.variances, precision), 0)
+
+
+def _left(counts, variances, precision):
+    """Degrees of freedom that the entries of columns leave to their noise."""
+    determined = len(precision) - variances @ precision
+    return np.where(counts > 1, np.maximum(counts - determined, counts > 1), 0)
 
 
 def student_over_normal(dof):

@@ -54,7 +54,8 @@ def optimize_rotation(model, state, statistics):
     rotation = diagonalizing_rotation(
         best.row_prior.centred_moments(statistics.rows),
         best.column_prior.centred_moments(statistics.columns),
-        *model.shape,
+        statistics.rows.count,
+        statistics.columns.count,
     )
     if rotation is None:
         return best, value

@@ -2,7 +2,9 @@
 
 from typing import NamedTuple
 
-from .._kernels.rows import Biases
+import numpy as np
+
+from .._kernels.rows import Biases, Rows
 from .matrix import (
     CompleteMatrix,
     ObservedMatrix,
@@ -33,3 +35,21 @@ class PreparedData(NamedTuple):
             units = units_of_variance(*about, units)
             matrix = matrix_of(observed, units, centred=biases.column)
         return cls(matrix, biases, units, occupied)
+
+    @classmethod
+    def following(cls, observed, biases, units, mean, columns):
+        """Prepare a later batch in the units of the first one, around its mean.
+
+        Columns of these numbers had entries before, and are there if they have none.
+        """
+        occupied, observed = Occupied.of(observed)
+        shape, rows, occurring = occupied
+        every = np.arange(shape[1])
+        occurring = every if occurring is None else occurring
+        columns = np.union1d(columns, occurring)
+        if isinstance(observed, Rows):
+            numbers = np.searchsorted(columns, occurring).astype(np.int32)
+            observed = observed.renumber(numbers, len(columns))
+        matrix = matrix_of(observed, units, mean=mean)
+        columns = None if len(columns) == len(every) else columns
+        return cls(matrix, biases, units, Occupied(shape, rows, columns))

@@ -6,6 +6,7 @@ import numpy as np
 
 from .._kernels.rows import Biases
 from .objective import objective_of
+from .penalty import MAX_RIDGE
 
 
 class RidgeModel(NamedTuple):
@@ -69,6 +70,21 @@ class RidgeModel(NamedTuple):
         `columns` are those of the two matrices.
         """
         return press_of_factors(self, seen, hidden, columns)
+
+    def with_new_columns(self, matrix, W, covariances, reg) -> "RidgeModel":
+        """Return the same model with the columns of a matrix, given its row factors."""
+        ridge = np.append(self.ridge[: self.rank], min(reg, MAX_RIDGE))
+        ridge = ridge[: self.rank + self.biases.column]
+        objective = objective_of(matrix, self.biases).T
+        new = objective.least_squares(W.astype(matrix.dtype), ridge)
+        last, numbers = len(self.factors) - 1, self.columns
+        if numbers is None:
+            numbers = np.arange(last)
+        numbers = np.where(numbers == last, last + len(new), numbers)
+        numbers = np.append(numbers, last + np.arange(len(new))).astype(np.int32)
+        new = new.astype(self.factors.dtype)
+        factors = np.concatenate([self.factors[:-1], new, self.factors[-1:]])
+        return self._replace(factors=factors, columns=numbers)
 
     def _factors_in(self, matrix):
         return self.H.astype(matrix.dtype, copy=False)
