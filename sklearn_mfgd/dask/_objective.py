@@ -31,8 +31,9 @@ from .._optim.objective import ObservedObjective, objective_of
 from ._matrix import PartedMatrix, row_counts
 from ._parted import Parts
 
-# Row factors are sent to the columns unless there are this many times more rows: sums of
-# (rank + 1) (rank + 2) / 2 numbers per column then take less memory, and as much time.
+# Row factors are sent to the columns unless there are this many times more rows: sums
+# of (rank + 1) (rank + 2) / 2 numbers per column then take less memory, and as much
+# time.
 MANY_ROWS = 18
 
 
