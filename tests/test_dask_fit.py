@@ -338,9 +338,9 @@ def test_entries_that_are_all_missing_are_refused(X):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n_workers, reg", [(1, "auto"), (3, "auto"), (3, 0.5)])
-def test_any_number_of_workers_finds_the_same_bits(X, client_of, n_workers, reg):
-    params, cuts = {"rank": 2, "reg": reg, "max_iter": 2}, (12, 25)
+@pytest.mark.parametrize("n_workers", [1, 3])
+def test_any_number_of_workers_finds_the_same_bits(X, client_of, n_workers):
+    params, cuts = {"rank": 2, "max_iter": 2}, (12, 25)
     on_threads = MaskedGradientMF(**params).fit(cut(X, cuts))
     client = client_of(n_workers)
     on_workers = MaskedGradientMF(**params, client=client).fit(cut(X, cuts))
