@@ -197,7 +197,8 @@ def collections(draw):
     rows, columns = st.integers(0, m - 1), st.integers(0, n - 1)
     X[draw(st.lists(rows, max_size=m // 3))] = np.nan
     X[:, draw(st.lists(columns, max_size=n // 3))] = np.nan
-    X[0, 0], X[-1, -1] = 1.0, 2.0  # neither empty nor constant
+    # Neither empty nor constant nor complete, which has other solvers in memory.
+    X[0, 0], X[-1, -1], X[0, -1] = 1.0, 2.0, np.nan
     dtype = draw(st.sampled_from([np.float32, np.float64]))
     weights = None
     if draw(st.booleans()):
