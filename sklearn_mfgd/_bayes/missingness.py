@@ -185,7 +185,8 @@ class StandardizedResiduals:
     def __matmul__(self, V):
         row_counts, column_counts = self.pattern.counts, self.pattern.T.counts
         V = (V / np.sqrt(column_counts + TAU)[:, None]).astype(self.dtype)
-        expected = column_counts.astype(self.dtype) @ V / column_counts.sum()
+        expected = np.asarray(column_counts.astype(self.dtype) @ V)
+        expected = expected / self.pattern.n_entries
         of_rows = np.stack([row_counts, 1 / np.sqrt(row_counts + TAU)], axis=1)
         of_rows = of_rows.astype(self.dtype)
         return (self.pattern @ V - of_rows[:, :1] * expected) * of_rows[:, 1:]

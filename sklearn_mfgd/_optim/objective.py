@@ -22,7 +22,8 @@ written once and applied to either side. The contract, with ``W`` (m, .), ``H`` 
 
 Where entries are missing there are also ``n_observed``, ``with_biases()``, the same for
 a model with all biases, and ``pattern``: ones where an entry is observed, with ``@``,
-``.T``, ``.shape``, ``.counts`` of the entries of each row, and ``count_histogram()``.
+``.T``, ``.shape``, ``n_entries``, ``.counts`` of those of each row, and
+``count_histogram()``.
 
 With biases the last column of ``W`` is the row bias b, and that of ``H`` the column
 bias c: row i sees the regressors ``g_j = [h_j, 1]``, the target ``x_ij - mean - c_j``.
@@ -269,6 +270,7 @@ class Pattern:
 
     def __init__(self, side: ObservedObjective):
         self.side, self.shape = side, side.shape
+        self.n_entries = side.n_observed
 
     @property
     def T(self):

@@ -123,7 +123,7 @@ class PartedOperator:
 
     def __init__(self, objective: PartedObjective, factors, transposed=False):
         self.objective, self.factors = objective, factors  # biases of rows and columns
-        self.transposed = transposed
+        self.transposed, self.n_entries = transposed, objective.n_observed
         self.shape = objective.shape[::-1] if transposed else objective.shape
 
     @property
