@@ -30,7 +30,7 @@ class Cluster(NamedTuple):
     @property
     def sums(self):
         """Bytes of the sums of all columns: symmetric systems with their targets."""
-        size = self.rank + 2
+        size = self.rank + 2  # factors, bias, and one
         return 4 * self.n_columns * size * (size + 3) / 2
 
     @property
