@@ -58,6 +58,8 @@ from scale_blocks import (
     load_together,
     write_ratings,
 )
+from scale_plan import Cluster, planned_als, planned_auto
+from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sparse_contestants import N_THREADS, movielens, peer, rmse, threads
 
@@ -69,15 +71,6 @@ warnings.simplefilter("ignore", ConvergenceWarning)  # fixed numbers of sweeps
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 MIB = 2**20
 GB = 1e9
-
-# Grid for Spark: rank, regParam, maxIter. Its ridge grows with the entries of a row.
-SPARK_GRID = [
-    (rank, reg, n_sweeps)
-    for rank in (10, 16, 32)
-    for reg in (0.05, 0.065, 0.08)
-    for n_sweeps in (20, 40)
-]
-
 
 # Fits, and what is measured of them
 
@@ -361,19 +354,20 @@ def spark(options):
     data = movielens(options.shared)
     if data is None:
         return
-    if not peer("pyspark"):
+    theirs = peer("scale_spark")
+    if theirs is None:
         print("  pip install 'pyspark<4', and a JVM: Debian's openjdk-17-jre-headless")
         return
     with tempfile.TemporaryDirectory() as folder:
-        session = _spark_session(folder)
+        session = theirs.spark_session(folder)
         try:
-            rows = _spark_rows(options, session, data)
+            rows = _spark_rows(options, theirs, session, data)
         finally:
             session.stop()
     table(["", "test RMSE", "seconds", "ratio"], rows)
 
 
-def _spark_rows(options, session, data):
+def _spark_rows(options, theirs, session, data):
     triples = data[1]
     entries = (*(c.tolist() for c in triples.coords), triples.data.tolist())
     frame = session.createDataFrame(
@@ -381,10 +375,10 @@ def _spark_rows(options, session, data):
     )
     frame = frame.repartition(2).cache()
     frame.count()  # it is lazy: now the data are with Spark
-    fit = partial(_spark_fit, frame, data)
+    fit = partial(theirs.spark_fit, frame, data)
     fit(4, 0.1, 2)  # the virtual machine compiles what it runs often
     found = []
-    for rank, reg, n_sweeps in SPARK_GRID:
+    for rank, reg, n_sweeps in theirs.SPARK_GRID:
         error, seconds = fit(rank, reg, n_sweeps)
         found.append((error, seconds, (rank, reg, n_sweeps)))
         setting = f"rank {rank}, regParam {reg}, {n_sweeps:2d} sweeps"
@@ -412,58 +406,6 @@ def _spark_rows(options, session, data):
     return rows
 
 
-def _spark_session(folder):
-    from pyspark.sql import SparkSession
-
-    builder = SparkSession.builder.master(f"local[{N_THREADS}]")
-    for name, value in {
-        "spark.driver.memory": "4g",
-        "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
-        "spark.sql.shuffle.partitions": str(N_THREADS),
-        "spark.local.dir": folder,
-    }.items():
-        builder = builder.config(name, value)
-    session = builder.getOrCreate()
-    session.sparkContext.setLogLevel("OFF")
-    # Without checkpoints the lineage of 20 sweeps overflows the stack.
-    session.sparkContext.setCheckpointDir(folder)
-    return session
-
-
-def _spark_fit(frame, data, rank, reg, n_sweeps):
-    """Test RMSE of Spark's ALS, and the seconds of the fit alone."""
-    from pyspark.ml.recommendation import ALS
-
-    X, _, (rows, columns, ratings) = data
-    als = ALS(
-        rank=rank,
-        regParam=reg,
-        maxIter=n_sweeps,
-        numUserBlocks=N_THREADS,
-        numItemBlocks=N_THREADS,
-        userCol="user",
-        itemCol="item",
-        ratingCol="rating",
-        seed=0,
-    )
-    start = time.perf_counter()
-    model = als.fit(frame)
-    model.userFactors.count(), model.itemFactors.count()
-    seconds = time.perf_counter() - start
-    factors = []
-    for count, table in zip(
-        X.shape, (model.userFactors, model.itemFactors), strict=True
-    ):
-        factors.append(np.full((count, rank), np.nan))
-        for row in table.collect():
-            factors[-1][row.id] = row.features
-    W, H = factors
-    predicted = np.einsum("ij,ij->i", W[rows], H[columns])
-    predicted[np.isnan(predicted)] = X.data.mean()  # rows and columns without entries
-    return rmse(predicted, ratings), seconds
-
-
 def _our_fit(data, **parameters):
     """Test RMSE of our default fit, and its seconds."""
     X, _, (rows, columns, ratings) = data
@@ -480,55 +422,68 @@ def _our_fit(data, **parameters):
 
 def plan(options):
     """A sweep on a cluster that is not here, calculated from measured rates."""
-    n_entries, m, n = options.planned_entries, options.rows, options.columns
-    rank, workers = options.rank, options.workers
-    size = rank + 2  # factors, the bias of the row, and the target
-    wide = size * (size + 1) // 2  # numbers of a symmetric system with them
-    print(f"\nA calculation: {n_entries:.0e} entries, {m:.0e} x {n:.0e}, rank {rank},")
-    print(f"{workers} workers, each with one core and a link of {options.link} Gbit/s")
+    cluster = _measured(options)
+    size = f"{cluster.n_rows:.0e} x {cluster.n_columns:.0e}, rank {cluster.rank}"
+    print(f"\nA calculation: {cluster.n_entries:.0e} entries, {size},")
+    print(
+        f"{cluster.workers} workers. Each, and the client, has {cluster.cores} core(s),"
+    )
+    print(f"and {cluster.wire / GB:.2f} GB/s reach it over the network.")
+    head = ["", "GB moved", "GB a worker", "GB client"]
+    head += ["s rows", "s columns", "s network", "s a sweep"]
+    rows = []
+    for name, (moved, worker, client, *times) in {
+        "reg=5": planned_als(cluster),
+        'reg="auto"': planned_auto(cluster),
+    }.items():
+        sizes = (f"{n_bytes / GB:.1f}" for n_bytes in (moved, worker, client))
+        rows.append([name, *sizes, *(f"{t:.1f}" for t in (*times, sum(times)))])
+    table(head, rows)
+    print("GB moved: over the network in one sweep. GB a worker, GB client: what each")
+    print("holds, blocks included. Nothing overlaps here, and no worker is slower than")
+    print("another.")
+
+
+def _measured(options):
+    """Rates of this machine, with as many entries a row and column as is planned."""
+    rank, entry, column = options.rank, {}, {}
     with ratings_on_disk(options, options.entries) as ratings:
         X = load_together(ratings)
-    rates = {}
     with threads(1):
         for name, reg in (("als", 5.0), ("auto", "auto")):
             model = MaskedGradientMF(**settings(reg, rank, 4))
             seconds = np.median(clocked_fit(model, X, time.process_time))
-            rates[name] = seconds / ratings.n_entries
-            print(f"  measured: {name}, {1e9 * rates[name]:.0f} ns an entry and core")
-    adding = _rate_of_addition()
+            column[name] = _seconds_of_a_system(model)
+            seconds -= ratings.n_columns * column[name]
+            entry[name] = seconds / ratings.n_entries
+            print(
+                f"  measured, on one core: {name}, {1e9 * entry[name]:.0f} ns an entry,"
+            )
+            print(f"    {1e6 * column[name]:.1f} us a system of rank {model.rank_}")
+    adding, wire = _rate_of_addition(), _rate_of_the_wire()
     print(f"  measured: sums are added at {adding / GB:.1f} GB/s")
-    wire = _rate_of_the_wire()
+    link = options.link / 8 * GB
     if wire is not None:
         print(f"  measured: from one process to another {wire / GB:.2f} GB/s")
-    link = min(options.link / 8 * GB, wire or np.inf)
-    print(f"  taken for the network: {link / GB:.2f} GB/s into each worker")
-    others = workers - 1
-    columns_back = others * n * size * 4
-    moved = {
-        "als, row factors move to the columns": others * m * size * 4 + columns_back,
-        "als, sums of columns are added": others * n * wide * 4 + columns_back,
-        "auto, sums of columns are added": 2 * others * n * wide * 4 + columns_back,
-    }
-    rows = []
-    for name, n_bytes in moved.items():
-        kernel = rates[name.split(",")[0]] * n_entries / workers
-        added = 0 if "move" in name else n * wide * 4 * others / workers / adding
-        network = n_bytes / workers / link
-        cells = [kernel, added, network, kernel + added + network]
-        held = n * wide * 4 * (2 if "auto" in name else 1)
-        if "move" in name:
-            held = (m + n) * size * 4
-        memory = [f"{n_bytes / GB:.0f}", f"{held / GB:.1f}"]
-        rows.append([name, *memory, *(f"{cell:.1f}" for cell in cells)])
-    head = ["", "GB moved", "GB held", "s kernels", "s sums", "s network", "s a sweep"]
-    table(head, rows)
-    read = 8 * n_entries / workers / GB
-    print("GB moved: by all workers in one sweep. GB held: by one worker, besides its")
-    print(f"blocks. Each worker also reads its {read:.1f} GB of blocks in every sweep,")
-    print(
-        "from disk where they do not stay in its cache. Nothing overlaps here, and no"
-    )
-    print("worker is slower than another.")
+        link = min(link, wire)
+    given = options.planned_entries, options.rows, options.columns
+    cluster = options.workers, options.cores, entry, column, adding, link
+    return Cluster(*given, rank, *cluster)
+
+
+def _seconds_of_a_system(model, n_rows=20_000):
+    """Time in which one core solves a row that has a single entry."""
+    rng = np.random.default_rng(0)
+    columns = rng.integers(model.n_features_in_, size=n_rows).astype(np.int32)
+    entries = np.full(n_rows, 4, np.float32), columns, np.arange(n_rows + 1)
+    X = sparse.csr_array(entries, (n_rows, model.n_features_in_))
+    learned = model.reg == "auto"
+    times = []
+    for _ in range(5):
+        start = time.process_time()
+        model.transform(X, return_cov=learned)
+        times.append(time.process_time() - start)
+    return np.median(times) / n_rows
 
 
 def _rate_of_addition(n_numbers=16_000_000):
@@ -633,6 +588,7 @@ def parser():
         ("rows", float, 1e7),
         ("columns", float, 1e6),
         ("workers", int, 16),
+        ("cores", int, 1),
         ("link", float, 10.0),
     ):
         add(f"--{name}", type=kind, default=value, help="of what is planned")
