@@ -28,7 +28,7 @@ pd = pytest.importorskip("pandas")
 from sklearn_mfgd._kernels.rows import Rows  # noqa: E402
 from sklearn_mfgd.dask import MaskedGradientMF, _lazy, from_triplets  # noqa: E402
 from sklearn_mfgd.dask._blocks import blocks_of  # noqa: E402
-from sklearn_mfgd.dask._errors import BlockError  # noqa: E402
+from sklearn_mfgd.dask._errors import BlockError, naming  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -460,6 +460,18 @@ def test_an_error_that_names_a_block_keeps_its_cause_in_pickle():
     assert pickle.loads(pickle.dumps(error)).__cause__ is None
 
 
+def test_blocks_of_blocks_are_named_by_the_first_that_fails(X, model):
+    Z = model.transform(Disk(X, unreadable=[1]).delayed_blocks())
+    with pytest.raises(BlockError, match=r"^Block 1 of X .* file 1 is damaged$") as it:
+        MaskedGradientMF(2).fit(Z)
+    assert str(it.value).count("Block") == 1
+
+
+def test_a_task_may_ask_to_be_run_elsewhere():
+    with pytest.raises(distributed.Reschedule), naming("Block 0 of X"):
+        raise distributed.Reschedule
+
+
 # Lazy results
 
 
@@ -578,7 +590,8 @@ def test_lazy_entries_are_those_of_the_local_estimator(
 def test_an_entry_at_the_edge_of_a_block_is_predicted(X, model, row):
     Z = model.transform(dense_array(X))
     found = model.predict_entries(Z, [row], [2])
-    assert_array_equal(found, model.inverse_transform(Z.compute())[[row], [2]])
+    expected = model.inverse_transform(Z.compute())[[row], [2]]
+    assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_entries_of_factors_in_memory_may_be_lazy(X, model):

@@ -43,15 +43,19 @@ def named_blocks(sources: dict[str, list[Delayed]]) -> dict[str, list[Delayed]]:
         return sources
     graph = convert_legacy_graph(dict(merged))
     owners = _owners(graph, sources)
-    new_keys = _new_keys(graph, owners)
-    changed = {}
-    for key, owner in owners.items():
-        new_key = new_keys.get(key, key)
-        changed[new_key] = graph[key]
-        if new_key != key:
-            name = block_name(*owner, sources[owner.source][owner.number].key)
-            changed[new_key] = _renamed(graph[key], new_keys, name)
-    layer = f"blocks-{tokenize(*(block.key for block in blocks))}"
+    names = {
+        key: block_name(*owner, sources[owner.source][owner.number].key)
+        for key, owner in owners.items()
+        if owner is not SHARED
+    }
+    new_keys = _new_keys(graph, names)
+    changed = {
+        new_keys.get(key, key): graph[key]
+        if key not in new_keys
+        else _renamed(graph[key], new_keys, names[key])
+        for key in owners
+    }
+    layer = f"blocks-{tokenize(names)}"
     graph = HighLevelGraph({layer: changed}, {layer: set()})
     return {
         source: [
@@ -96,31 +100,30 @@ def _is_settled(owner: _Owner | None, number: int) -> bool:
     return owner is SHARED or owner.number == number
 
 
-def _new_keys(graph: dict, owners: dict) -> dict:
+def _new_keys(graph: dict, names: dict) -> dict:
     """New keys for what changes, as a scheduler may know the old ones.
 
-    What holds data keeps its key.
+    `names` are those of the blocks that need each task. What holds data keeps its key.
     """
-    owned = {key: owner for key, owner in owners.items() if owner is not SHARED}
     dependents: dict = {}
-    for key in owned:
+    for key in names:
         for dependency in graph[key].dependencies:
             dependents.setdefault(dependency, []).append(key)
     new_keys: dict = {}
-    waiting = [key for key in owned if type(graph[key]) is Task]
+    waiting = [key for key in names if type(graph[key]) is Task]
     while waiting:  # what refers to a changed key changes, too
         key = waiting.pop()
         if key not in new_keys:
-            new_keys[key] = _new_key(key, owned[key].number)
+            new_keys[key] = _new_key(key, tokenize(names[key]))
             waiting.extend(dependents.get(key, []))
     return new_keys
 
 
-def _new_key(key, number: int) -> tuple:
+def _new_key(key, token: str) -> tuple:
     """A key that begins alike for all blocks: a scheduler plans for such groups."""
     if isinstance(key, tuple):
-        return (f"block-{key[0]}", number, *key[1:])
-    return (f"block-{key_split(key)}", number, key)
+        return (f"block-{key[0]}", token, *key[1:])
+    return (f"block-{key_split(key)}", token, key)
 
 
 def _renamed(node, new_keys: dict, name: str):
