@@ -158,7 +158,7 @@ class OnlineMixin:
                     "rank."
                 )
             rank = min(rank, n_rows, n_columns)
-            refuse_diagonal_covariances(data.matrix.shape, rank, data.biases)
+            refuse_diagonal_covariances(data.matrix.shape[1], rank, data.biases)
             model, descent = bayes_fit.fit(
                 data.matrix,
                 FitParameters.of(self, init=self._start(data)),
@@ -189,7 +189,7 @@ class OnlineMixin:
         if columns is None:
             columns = np.arange(data.occupied.shape[1])
         rank = len(old.memory.row_prior["rotation"])
-        refuse_diagonal_covariances((0, len(columns)), rank, data.biases)
+        refuse_diagonal_covariances(len(columns), rank, data.biases)
         model, descent = learn_batch(
             old,
             data.matrix,

@@ -371,15 +371,21 @@ def covariances_are_diagonal(matrix, rank: int, biases) -> bool:
 
     Beyond one process there is more of it, and they are always full.
     """
-    n, n_times = matrix.shape[1], 1 if matrix.in_memory else MAX_MOMENTS_RATIO
-    too_many = n * packed_size(rank, biases.row) > n_times * MAX_MOMENTS
-    if too_many and not matrix.in_memory:
-        largest = np.sqrt(2 * n_times * MAX_MOMENTS / n) - 2
+    n = matrix.shape[1]
+    if matrix.in_memory:
+        return take_too_much_memory(n, rank, biases)
+    if take_too_much_memory(n / MAX_MOMENTS_RATIO, rank, biases):
+        largest = np.sqrt(2 * MAX_MOMENTS_RATIO * MAX_MOMENTS / n) - 2
         raise ValueError(
             f"The covariances of {n} columns of rank={rank} take too much memory; use "
             f"a rank of at most {int(largest)}, or a number for reg."
         )
-    return too_many
+    return False
+
+
+def take_too_much_memory(n_columns: float, rank: int, biases) -> bool:
+    """Whether there is no room in one process for the covariances of columns."""
+    return n_columns * packed_size(rank, biases.row) > MAX_MOMENTS
 
 
 def posterior_of(means, covariances, biased: bool):

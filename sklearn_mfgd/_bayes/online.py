@@ -33,7 +33,7 @@ from .._optim.loop import History
 from .._optim.objective import objective_of
 from .._optim.start import refuse_unstored_zeros
 from .coordinate_ascent import _extrapolate, _full_step, _maximize_others, sweep
-from .covariance import FullCovariance, covariances_are_diagonal
+from .covariance import FullCovariance, take_too_much_memory
 from .missingness import Features, no_features
 from .model import Model, State, model_of
 from .noise import Noise
@@ -51,8 +51,8 @@ LEAST_SHARE = 0.4
 # A factor whose variance exceeds the least by no more than this is at the limit.
 AT_LIMIT = 1.02
 
-# Factor by which a batch reduces what earlier rows tell of the priors, whose moments were
-# taken when less was known of the columns; but not to fewer rows than this.
+# Factor by which a batch reduces what earlier rows tell of the priors: their moments
+# were taken when less was known of the columns. But not to fewer rows than this.
 PRIOR_FADE, PRIOR_ROWS = 0.3, 250
 
 # Sweeps over a batch, at most.
@@ -348,10 +348,10 @@ def _fields_of(record) -> dict:
     return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
-def refuse_diagonal_covariances(shape, rank: int, biases) -> None:
+def refuse_diagonal_covariances(n_columns: int, rank: int, biases) -> None:
     """Refuse columns of which the sums over rows would not be kept."""
-    if covariances_are_diagonal(shape, rank, biases):
+    if take_too_much_memory(n_columns, rank, biases):
         raise ValueError(
-            f"partial_fit keeps sums of {rank} factors for each of {shape[1]:,} "
+            f"partial_fit keeps sums of {rank} factors for each of {n_columns:,} "
             "columns, which would take too much memory. Use a smaller rank."
         )
