@@ -382,6 +382,15 @@ def test_a_task_that_several_blocks_need_is_run_once(X):
     assert disk.n_reads == 1 + 1  # the first block told its width
 
 
+def test_the_same_block_may_come_twice(X):
+    first, second = (dask.delayed(np.copy)(block) for block in np.split(X, 4)[:2])
+    pairs = [observed([block, block]).delayed for block in (first, second)]
+    found = [rows.values for rows in dask.compute(*pairs[0], *pairs[1])]
+    expected = [block[~np.isnan(block)] for block in np.split(X, 4)[:2]]
+    for values, wanted in zip(found, np.repeat([0, 1], 2), strict=True):
+        assert_array_equal(values, expected[wanted])
+
+
 def test_what_several_blocks_need_is_not_told_of_one(X):
     shared = dask.delayed(Disk(X, unreadable=[0]).read)(0)
     blocks = [dask.delayed(np.multiply)(shared, factor) for factor in (1, 2)]

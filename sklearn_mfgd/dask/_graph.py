@@ -55,7 +55,7 @@ def named_blocks(sources: dict[str, list[Delayed]]) -> dict[str, list[Delayed]]:
         else _renamed(graph[key], new_keys, names[key])
         for key in owners
     }
-    layer = f"blocks-{tokenize(names)}"
+    layer = f"blocks-{tokenize(names, [block.key for block in blocks])}"
     graph = HighLevelGraph({layer: changed}, {layer: set()})
     return {
         source: [
