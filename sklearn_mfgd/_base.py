@@ -22,7 +22,7 @@ from ._kernels.dispatch import entry_products
 from ._kernels.linalg import row_slices
 from ._learning import KEYWORDS, FittedMixin, LearningMixin
 from ._online import OnlineMixin
-from ._optim.score import explained_share
+from ._optim.score import explained_share, score_sums
 from ._parameters import (
     CONSTRAINTS,
     Data,
@@ -379,7 +379,7 @@ class BaseMatrixFactorization(
         if matrix.n_observed == 0:
             raise ValueError("There is nothing to score: every entry of X is missing.")
         centre = self._units.enter(self.column_mean_) - matrix.mean
-        return explained_share(matrix, model, centre)
+        return explained_share(*score_sums(matrix, model, centre))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .._base import BaseMatrixFactorization
 from .._data.target import check_target
 from .._learning import KEYWORDS
+from .._optim.score import explained_share
 from .._parameters import CONSTRAINTS, Data
 from . import (
     _lazy,
@@ -234,9 +235,7 @@ class BlockwiseFactorization(BaseMatrixFactorization, auto_wrap_output_keys=None
         n_observed, press, total = np.sum(sums, axis=0).tolist()
         if n_observed == 0:
             raise ValueError("There is nothing to score: every entry of X is missing.")
-        if total == 0:
-            return 1.0 if press == 0 else 0.0
-        return 1.0 - press / total
+        return explained_share(press, total)
 
     def to_local(self) -> Any:
         """Return the ordinary estimator, with the same parameters and fit.

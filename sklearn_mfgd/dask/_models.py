@@ -2,11 +2,10 @@
 
 import numpy as np
 
-from .._data.holdout import folds
 from .._data.matrix import matrix_of
 from .._kernels.rows import Rows
 from .._masked_gradient_mf import MaskedGradientMF as LocalMF
-from .._optim.objective import objective_of
+from .._optim.score import score_sums
 from .._parameters import check_places
 
 
@@ -64,12 +63,8 @@ def sums_of_squares(model: ModelOfRows, rows: Rows) -> tuple[int, float, float]:
     matrix = model._matrix(rows, None, None)
     if matrix.n_observed == 0:
         return 0, 0.0, 0.0
-    press = sum(model._model.press(*fold) for fold in folds(matrix))
-    means = model._units.enter(model.column_mean_) - matrix.mean
-    no_factors = np.zeros((matrix.shape[0], 0), matrix.dtype)
-    around_means = objective_of(matrix, (False, True))
-    total = 2 * around_means.value(no_factors, means[:, None].astype(matrix.dtype))
-    return matrix.n_observed, float(press), float(total)
+    centre = model._units.enter(model.column_mean_) - matrix.mean
+    return matrix.n_observed, *score_sums(matrix, model._model, centre)
 
 
 def checked_places(rows, columns, shape: tuple[int, int]) -> tuple:

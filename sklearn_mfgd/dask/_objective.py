@@ -28,6 +28,7 @@ from .._kernels import dispatch
 from .._kernels.linalg import exact_sum
 from .._kernels.rows import Biases, join_transposed
 from .._optim.objective import ObservedObjective, objective_of
+from ._blocks import chunks_of
 from ._matrix import PartedMatrix, add_each, row_counts
 from ._parted import Parts
 
@@ -228,7 +229,7 @@ def _whole(parts: Parts, W):
     """A row-sized array in one piece, for workers that need all of it."""
     if isinstance(W, np.ndarray):
         return W
-    chunks = W.rechunk({1: -1}).to_delayed().ravel()
+    chunks = chunks_of(W.rechunk({1: -1}))
     return parts.engine.call(_concatenate, *chunks)
 
 

@@ -13,6 +13,7 @@ from .._kernels.linalg import (
     inner,
     inner_of_rows,
 )
+from ._blocks import chunks_of
 from ._engine import Engine
 
 
@@ -82,7 +83,7 @@ class Parts(NamedTuple):
         if isinstance(array, da.Array):
             whole_rows = {axis: -1 for axis in range(1, array.ndim)}
             array = array.rechunk({0: self.lengths, **whole_rows})
-            return list(array.to_delayed().ravel())
+            return chunks_of(array)
         return np.split(array, self.offsets[1:-1])
 
 
