@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .linalg import column_norms, gram_of_rows, product, qr, row_slices
+from .linalg import BLOCK, column_norms, gram_of_rows, product, qr, row_slices
 
 # Directions that the randomized SVD carries beyond the rank (Halko, Martinsson & Tropp,
 # SIAM Review 2011).
@@ -11,6 +11,9 @@ OVERSAMPLES = 10
 # A side of at most this many times that width is decomposed by its whole Gram matrix:
 # that costs fewer operations.
 GRAM_WIDTHS = 16
+
+# Columns of that matrix that are computed at a time, at least.
+GRAM_COLUMNS = 32
 
 # Relative residual at which the Lanczos method ends: in double precision near rounding,
 # as what depends on its start depends on the order of rows and columns.
@@ -107,9 +110,11 @@ def _gram(A, dtype):
     """Multiply A by its transpose, without writing out an A that is no array."""
     if isinstance(A, np.ndarray):
         return gram_of_rows(A)
-    gram = np.empty((A.shape[0],) * 2)
-    for columns in row_slices(A.shape[0], A.shape[1]):
-        gram[:, columns] = A @ (A.T @ np.eye(A.shape[0], dtype=dtype)[:, columns])
+    n = A.shape[0]
+    gram, step = np.empty((n, n)), max(GRAM_COLUMNS, BLOCK // A.shape[1])
+    for start in range(0, n, step):
+        columns = slice(start, start + step)
+        gram[:, columns] = A @ (A.T @ np.eye(n, dtype=dtype)[:, columns])
     return gram
 
 
