@@ -510,8 +510,6 @@ def test_partial_fit_is_there_only_for_what_sums_tell(params):
 
 def test_what_cannot_be_continued_is_refused():
     X, _ = make_table()
-    with pytest.raises(ValueError, match="fit and fold_in_columns keep no sums"):
-        MaskedGradientMF(4).fit(X).partial_fit(X)
     model = learn([X])
     with pytest.raises(ValueError, match="11 features"):
         model.partial_fit(X[:, :11])
@@ -704,5 +702,14 @@ def test_after_new_columns_there_are_no_sums_to_go_on_from():
     X, _ = make_table(100, 14)
     model = learn([X[:50, :11], X[50:, :11]])
     model.fold_in_columns(X[:, 11:], model.transform(X[:, :11]))
-    with pytest.raises(ValueError, match="fold_in_columns keep no sums"):
+    with pytest.raises(ValueError, match="cannot go on after fold_in_columns"):
         model.partial_fit(X)
+
+
+def test_after_fit_there_are_no_sums_so_a_batch_begins_a_new_model():
+    X, _ = make_table()
+    model = MaskedGradientMF(4).fit(X[:60, :11])
+    with pytest.warns(UserWarning, match="what fit has learned is lost"):
+        model.partial_fit(X[60:])
+    assert_array_equal(model.components_, learn([X[60:]]).components_)
+    assert model.n_samples_seen_ == 60
