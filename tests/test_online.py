@@ -370,17 +370,30 @@ def test_sparse_batches_are_dense_ones():
     assert_allclose(*predictions, rtol=1e-6, atol=1e-8)
 
 
-def test_a_column_that_is_empty_at_first_is_learned_when_it_has_entries():
+def test_columns_that_are_empty_at_first_are_learned_when_they_have_entries():
+    """In any order, and among the others."""
     X, truth = make_table(400, 12)
-    first = X[:100].copy()
-    first[:, [3, 11]] = np.nan
-    model = MaskedGradientMF(4).partial_fit(first)
-    assert_array_equal(model.components_[:, [3, 11]], 0)
-    learn(np.split(X[100:], 3), model)
-    error = (reconstruction(model, X) - truth)[:, [3, 11]]
-    assert np.sqrt(np.mean(error**2)) < 0.4 * truth[:, [3, 11]].std()
-    full = MaskedGradientMF(4).fit(X)
-    assert_allclose(model.noise_variance_, full.noise_variance_, rtol=0.3)
+    batches = np.split(X.copy(), 4)
+    batches[0][:, [0, 3, 7, 11]] = np.nan
+    batches[1][:, [0, 3, 7]] = np.nan
+    batches[2][:, 7] = np.nan
+    model = learn(batches[:1])
+    assert_array_equal(model.components_[:, [0, 3, 7, 11]], 0)
+    learn(batches[1:], model)
+    error, of_full = (
+        np.sqrt(np.mean((reconstruction(each, X) - truth) ** 2, axis=0))
+        for each in (model, MaskedGradientMF(4).fit(X))
+    )
+    assert (error < 1.3 * of_full).all()
+
+
+@pytest.mark.parametrize("noise", ["column", "shared"])
+def test_forgotten_rows_do_not_count_for_the_noise(noise):
+    X, _ = make_table(400, 12)
+    model = learn([X[:200]], MaskedGradientMF(4, noise=noise))
+    model.partial_fit(X[200:], forget_factor=1e-3)
+    expected = MaskedGradientMF(4, noise=noise).fit(X[200:]).noise_variance_
+    assert_allclose(model.noise_variance_, expected, rtol=0.3)
 
 
 @pytest.mark.parametrize("forget_factor", [1.0, 0.5, 1e-6])
@@ -628,6 +641,22 @@ def test_new_columns_of_a_given_ridge_are_least_squares(fit_bias, missing):
         assert_allclose(model.components_[:, 11 + j], expected[:rank], rtol=1e-6)
         if biases.column:
             assert_allclose(model.column_bias_[11 + j], expected[-1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("fit_bias", [True, False])
+def test_new_sparse_columns_have_zeros_where_nothing_is_stored(fit_bias):
+    X = np.where(make_table(80, 14)[0] > 3, 1.0, 0.0)
+    models = []
+    for convert in (np.asarray, sparse.csr_array):
+        model = GradientMF(3, reg=0.5, fit_bias=fit_bias).fit(convert(X[:, :11]))
+        Z = model.transform(X[:, :11])
+        models.append(model.fold_in_columns(convert(X[:, 11:]), Z))
+    assert_allclose(models[0].components_, models[1].components_, rtol=1e-6)
+    learned = GradientMF(3, reg="auto").fit(X[:, :11])
+    with pytest.raises(ValueError, match="sparse"):
+        learned.fold_in_columns(
+            sparse.csr_array(X[:, 11:]), learned.transform(X[:, :11])
+        )
 
 
 @pytest.mark.parametrize("params", [{}, {"reg": 0.5}], ids=str)

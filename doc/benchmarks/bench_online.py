@@ -1,8 +1,8 @@
-"""Batches of rows against a fit to all rows: held-out error, and what is kept.
+"""Batches of rows against a fit to all rows: held-out error, and time.
 
-Run ``python doc/benchmarks/bench_online.py`` for all parts, or name some of ``movielens``
-and ``planted``. Rows come in random order, in ten batches, or as many as ``--batches``
-says. A tenth of the entries is held out; they are predicted by folding in what is left of
+Run ``python doc/benchmarks/bench_online.py`` for all parts, or name ``movielens`` or
+``planted``. Rows come in random order, in ten batches, or as many as ``--batches``
+says. A tenth of the entries is held out, and predicted by folding in what is left of
 their rows. MovieLens 1M is ``ml-1m/ratings.npz`` in the folder of ``--shared``.
 """
 
