@@ -174,8 +174,11 @@ class GradientMF(BaseMatrixFactorization):
     residual_variance_ : ndarray of shape (n_features,) or None
         Variance of what the factors leave of each column, without the noise.
 
+    n_samples_seen_ : int or None
+        Number of rows of all batches of `partial_fit`, None after `fit`.
+
     n_features_in_ : int
-        Number of features seen in `fit`.
+        Number of features seen in `fit`, and of those that `fold_in_columns` added.
 
     feature_names_in_ : ndarray of shape (n_features,)
         Names of features seen in `fit`, where X has names that are all strings.

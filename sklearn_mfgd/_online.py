@@ -16,7 +16,7 @@ from sklearn.utils.validation import (
 
 from ._bayes import fit as bayes_fit
 from ._bayes.moments import pack
-from ._bayes.online import learn_batch, refuse_diagonal_covariances
+from ._bayes.online import learn_batch, learn_first, refuse_diagonal_covariances
 from ._data.matrix import matrix_of
 from ._data.prepared import PreparedData
 from ._data.target import check_target
@@ -98,8 +98,13 @@ class OnlineMixin:
         Raises
         ------
         ValueError
-            If the first batch has fewer rows than the rank, or if the estimator was
-            fitted by `fit`, which keeps no sums.
+            If the first batch has fewer rows than the rank.
+
+        Warns
+        -----
+        UserWarning
+            If the estimator was fitted by `fit`, which keeps no sums: the batch begins
+            a new model.
 
         Examples
         --------
@@ -119,7 +124,7 @@ class OnlineMixin:
         check_parameters_together(self)
         self._check_learns_online(forget_factor)
         with all_or_nothing(self):
-            if self.__sklearn_is_fitted__():
+            if self.__sklearn_is_fitted__() and self.n_samples_seen_ is not None:
                 self._learn_following(X, mask, entry_weight, forget_factor)
             else:
                 self._learn_first(X, mask, entry_weight)
@@ -137,11 +142,21 @@ class OnlineMixin:
             raise ValueError(
                 f"forget_factor must be above 0 and at most 1; got {forget_factor!r}."
             )
-        if self.__sklearn_is_fitted__() and self.n_samples_seen_ is None:
+        if not self.__sklearn_is_fitted__():
+            return
+        if self.n_samples_seen_ is None:
+            warnings.warn(
+                "fit keeps no sums of the rows: partial_fit begins a new model with "
+                "this batch, and what fit has learned is lost. To add batches to a "
+                "model, begin it with partial_fit.",
+                UserWarning,
+                stacklevel=4,
+            )
+        elif self._model.memory.n_columns != self.n_features_in_:
             raise ValueError(
-                "partial_fit cannot go on from here: fit and fold_in_columns keep no "
-                "sums of the rows. Call partial_fit with the first batch of a new "
-                "estimator, which sklearn.base.clone makes."
+                "partial_fit cannot go on after fold_in_columns, which keeps no sums "
+                "of the rows. In a model that is to learn from more batches, leave "
+                "room for new columns: these may be empty until there are entries."
             )
 
     def _learn_first(self, X, mask, entry_weight):
@@ -159,18 +174,18 @@ class OnlineMixin:
                 )
             rank = min(rank, n_rows, n_columns)
             refuse_diagonal_covariances(data.matrix.shape[1], rank, data.biases)
-            model, descent = bayes_fit.fit(
+            model, descent = learn_first(
                 data.matrix,
                 FitParameters.of(self, init=self._start(data)),
                 biases=data.biases,
                 units=data.units,
-                start=None,
                 rng=check_random_state(self.random_state),
                 monitor=self._printing(data),
-                keep_sums=True,
             )
             if data.occupied.columns is not None:
-                memory = model.memory._replace(columns=data.occupied.columns)
+                memory = model.memory._replace(
+                    columns=data.occupied.columns, n_columns=data.occupied.shape[1]
+                )
                 model = model._replace(memory=memory)
             self._had_times = False
             self._set_fitted(model, descent, data)

@@ -24,7 +24,6 @@ from .draws import DrawsModel
 from .gibbs import draw
 from .missingness import FeatureMap, Features
 from .model import first_state, model_of
-from .online import remember
 from .posterior import VariationalModel
 from .time_ascent import N_TIME_SWEEPS
 from .time_fit import TimedFit, refuse_diagonal_covariances
@@ -35,23 +34,12 @@ CURVE = "ELBO"
 FIRST_RIDGE = Ridge(0.1, 3.0)
 
 
-def fit(
-    matrix,
-    parameters,
-    *,
-    biases,
-    units,
-    start,
-    rng,
-    monitor,
-    timeline=None,
-    keep_sums=False,
-):
+def fit(matrix, parameters, *, biases, units, start, rng, monitor, timeline=None):
     """Learn the posterior of the factors, their priors and the noise.
 
     The data have unit variance. Returns a VariationalModel, a TimeModel or a
-    DrawsModel, and a Descent; the arguments are those of `_optim.fit.fit`, the times of
-    the rows or None, and whether to keep what `learn_batch` goes on from.
+    DrawsModel, and a Descent; the arguments are those of `_optim.fit.fit`, and the
+    times of the rows or None.
     """
     with one_blas_thread():
         refuse_unstored_zeros(matrix, "reg='auto'")
@@ -104,8 +92,6 @@ def fit(
             widening = timed.widening(descent.state, model.dtype)
             return fitted._replace(widening=widening), descent
         fitted = fitted_at(descent)
-        if keep_sums:
-            fitted = remember(fitted, begin, model, parameters, weight)
         if parameters.n_draws == 0:
             return fitted, descent
         if validate is not None:  # samples are of all entries, with their weights

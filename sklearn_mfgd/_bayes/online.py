@@ -34,6 +34,7 @@ from .._optim.objective import objective_of
 from .._optim.start import refuse_unstored_zeros
 from .coordinate_ascent import _extrapolate, _full_step, _maximize_others, sweep
 from .covariance import FullCovariance, take_too_much_memory
+from .fit import Beginning, fit
 from .missingness import Features, no_features
 from .model import Model, State, model_of
 from .noise import Noise
@@ -51,8 +52,8 @@ LEAST_SHARE = 0.4
 # A factor whose variance exceeds the least by no more than this is at the limit.
 AT_LIMIT = 1.02
 
-# Factor by which a batch reduces what earlier rows tell of the priors: their moments
-# were taken when less was known of the columns. But not to fewer rows than this.
+# Factor by which a batch reduces what earlier rows tell of the priors, but not to fewer
+# rows than this: their moments were taken when less was known of the columns.
 PRIOR_FADE, PRIOR_ROWS = 0.3, 250
 
 # Sweeps over a batch, at most.
@@ -66,6 +67,7 @@ class Memory(NamedTuple):
     """
 
     columns: np.ndarray  # (n,), their numbers, increasing
+    n_columns: int  # with those that have had no entries
     means: np.ndarray
     covariances: np.ndarray
     noise: Noise
@@ -137,11 +139,22 @@ class Memory(NamedTuple):
         )
 
 
-def remember(fitted, begin, model: Model, parameters, weight) -> VariationalModel:
-    """The model of a first batch with what later ones need.
+def learn_first(matrix, parameters, *, biases, units, rng, monitor):
+    """Fit to a first batch and keep what later ones need; as `fit` does otherwise.
 
-    The batch is learned again, as no factor may be lost.
+    The batch is learned twice: in what is kept no factor may be lost.
     """
+    given = {"biases": biases, "units": units, "rng": rng, "monitor": monitor}
+    fitted, descent = fit(matrix, parameters, start=None, **given)
+    with one_blas_thread():
+        training, weight = matrix.listed().with_unit_weights()
+        begin = Beginning.of(training, parameters, biases, None, rng)
+        model = begin.model(descent.state.H.dtype)
+        memory = _first_memory(begin, model, parameters, weight)
+    return fitted._replace(memory=memory), descent
+
+
+def _first_memory(begin, model: Model, parameters, weight) -> Memory:
     start = begin.state(model)
     history = History(None, start.H, **_without_validation(parameters), monitor=None)
     least = _least_product(model, model.shape[0])
@@ -150,17 +163,17 @@ def remember(fitted, begin, model: Model, parameters, weight) -> VariationalMode
     past, squares = given_up(model, state)
     given = begin.feature_map, begin.row_features, begin.column_features
     pattern = objective_of(begin.matrix, begin.biases).pattern
-    memory = Memory.of(
+    return Memory.of(
         model,
         state,
         past,
         columns=np.arange(model.shape[1]),
+        n_columns=model.shape[1],
         squares=model.squares + squares,
         pattern=PatternSums.of(*given, pattern),
         weight=weight,
         n_rows=model.shape[0],
     )
-    return fitted._replace(memory=memory)
 
 
 def learn_batch(fitted, matrix, columns, parameters, *, forget_factor, monitor):
@@ -202,6 +215,7 @@ def learn_batch(fitted, matrix, columns, parameters, *, forget_factor, monitor):
             state,
             state.columns.past + past,
             columns=memory.columns,
+            n_columns=memory.n_columns,
             squares=model.squares + squares,
             pattern=pattern,
             weight=weight,

@@ -175,7 +175,7 @@ class VariationalModel(NamedTuple):
             new = new.astype(old.dtype)
             parts[name] = np.concatenate([old[:-1], new, old[-1:]])
         numbers = np.append(numbers, last + np.arange(n_new))
-        return self._replace(**parts, columns=numbers.astype(np.int32), memory=None)
+        return self._replace(**parts, columns=numbers.astype(np.int32))
 
     def variances(self, W, covariances, rows, columns):
         """Variance of entries, due to noise, row and column, (n_entries,) float64.
