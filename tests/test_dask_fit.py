@@ -882,6 +882,14 @@ def test_a_matrix_in_parts_answers_as_the_one_in_memory(engine, weighted):
     assert single.dtype == np.float32
 
 
+def test_weights_that_are_all_equal_are_left_out(engine):
+    rows = sparse_rows()
+    rows = rows._replace(weights=np.full(rows.indices.size, 3.0))
+    without, mean = parted(engine, rows).with_unit_weights()
+    assert (without.has_weights, mean) == (False, 3.0)
+    assert {part.weights for part in values_of(without)} == {None}
+
+
 def values_of(matrix):
     return matrix.parts.engine.compute(*matrix.parts.values)
 
