@@ -936,8 +936,8 @@ def test_products_with_the_operators_are_those_in_memory(
     for lazy, local in pairs:
         assert lazy.shape == local.shape
         assert_allclose(lazy @ V, local @ V, rtol=1e-13, atol=1e-13)
-        for given in (U, da.from_array(U, chunks=4)):
-            assert_allclose(lazy.T @ given, local.T @ U, rtol=1e-13, atol=1e-13)
+        for factors in (U, da.from_array(U, chunks=4)):
+            assert_allclose(lazy.T @ factors, local.T @ U, rtol=1e-13, atol=1e-13)
         assert isinstance(lazy.T @ U, np.ndarray)
         in_memory = not isinstance(lazy @ V, da.Array)
         assert in_memory == (shape[0] <= shape[1])
