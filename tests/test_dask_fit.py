@@ -141,23 +141,23 @@ def cut(X, cuts=CUTS):
     return [dask.delayed(block) for block in np.split(X, cuts)]
 
 
-def fit_both(X, cuts=CUTS, *, weights=None, mask=None, client=None, **params):
-    """Fit the blocks of X, and X in memory; both have converged or stop early."""
+def fit_both(X, cuts=CUTS, *, weights=None, mask=None, **params):
+    """Fit the blocks of X, and X in memory."""
     params = {"rank": 3, "max_iter": 4, **params}
     lazy = {
         name: None if array is None else cut(array, cuts)
         for name, array in (("entry_weight", weights), ("mask", mask))
     }
-    found = MaskedGradientMF(**params, client=client).fit(cut(X, cuts), **lazy)
+    found = MaskedGradientMF(**params).fit(cut(X, cuts), **lazy)
     local = sklearn_mfgd.MaskedGradientMF(**params)
     return found, local.fit(X, mask=mask, entry_weight=weights)
 
 
 def assert_same_bits(found, expected):
+    """Both have found the same, but for the rounding of sums by block."""
     for name in SAME_BITS:
         of_found, of_expected = getattr(found, name), getattr(expected, name)
         assert_array_equal(of_found, of_expected, err_msg=name, strict=True)
-    # Sums of parts, rounded in between.
     errors = found.reconstruction_err_, expected.reconstruction_err_
     assert_allclose(*errors, rtol=1e-14)
     size = np.abs(expected.column_mean_).max()
@@ -179,7 +179,8 @@ def assert_close(found, expected, rtol):
             assert of_found is None
             continue
         size = np.abs(of_expected).max(initial=0)
-        assert_allclose(of_found, of_expected, atol=rtol * size, err_msg=name)
+        atol = rtol * size
+        assert_allclose(of_found, of_expected, rtol=0, atol=atol, err_msg=name)
         assert np.asarray(of_found).dtype == np.asarray(of_expected).dtype
 
 
