@@ -141,23 +141,23 @@ def cut(X, cuts=CUTS):
     return [dask.delayed(block) for block in np.split(X, cuts)]
 
 
-def fit_both(X, cuts=CUTS, *, weights=None, mask=None, client=None, **params):
-    """Fit the blocks of X, and X in memory; both have converged or stop early."""
+def fit_both(X, cuts=CUTS, *, weights=None, mask=None, **params):
+    """Fit the blocks of X, and X in memory."""
     params = {"rank": 3, "max_iter": 4, **params}
     lazy = {
         name: None if array is None else cut(array, cuts)
         for name, array in (("entry_weight", weights), ("mask", mask))
     }
-    found = MaskedGradientMF(**params, client=client).fit(cut(X, cuts), **lazy)
+    found = MaskedGradientMF(**params).fit(cut(X, cuts), **lazy)
     local = sklearn_mfgd.MaskedGradientMF(**params)
     return found, local.fit(X, mask=mask, entry_weight=weights)
 
 
 def assert_same_bits(found, expected):
+    """Both have found the same, but for the rounding of sums by block."""
     for name in SAME_BITS:
         of_found, of_expected = getattr(found, name), getattr(expected, name)
         assert_array_equal(of_found, of_expected, err_msg=name, strict=True)
-    # Sums of parts, rounded in between.
     errors = found.reconstruction_err_, expected.reconstruction_err_
     assert_allclose(*errors, rtol=1e-14)
     size = np.abs(expected.column_mean_).max()
@@ -179,7 +179,8 @@ def assert_close(found, expected, rtol):
             assert of_found is None
             continue
         size = np.abs(of_expected).max(initial=0)
-        assert_allclose(of_found, of_expected, atol=rtol * size, err_msg=name)
+        atol = rtol * size
+        assert_allclose(of_found, of_expected, rtol=0, atol=atol, err_msg=name)
         assert np.asarray(of_found).dtype == np.asarray(of_expected).dtype
 
 
@@ -504,8 +505,9 @@ def test_an_error_on_a_worker_cancels_what_is_in_flight(X, client_of):
     blocks = [dask.delayed(read)(part, k) for k, part in enumerate(parts)]
     message = r"Block 0 of X .* cannot be read: OSError: the file is damaged"
     array = da.concatenate([da.from_delayed(b, (3, 8), float) for b in blocks])
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as caught:
         MaskedGradientMF(client=client).fit(array)
+    assert caught.tb is not None  # it has the names of futures
     assert soon(lambda: not client.futures)
     assert len(n_read) < len(parts)
 
@@ -639,7 +641,7 @@ def test_blocks_of_few_entries_are_put_together(sizes, groups):
 def test_entries_are_prepared_as_they_are_in_memory(
     X, engine, unit_variance, biases, weighted
 ):
-    X = 50 * X + 3
+    X = 3 - 50 * X**2
     X[[0, 13, 39]], X[:, [0, 5]] = np.nan, np.nan
     weights = np.random.RandomState(1).randint(0, 3, size=X.shape) if weighted else None
     given = [None if weights is None else cut(weights)]
@@ -802,7 +804,7 @@ def test_rows_of_no_columns_are_split_as_any_others():
         parts = Parts(engine, [dask.delayed("a"), dask.delayed("b")], (2, 3))
         lazy = parts.array(zeros_of, (0,), np.float32, 0)
         assert lazy.chunks == ((2, 3), (0,))
-        for array in (lazy, lazy.compute()):
+        for array in (lazy, lazy.compute(), da.zeros((5, 0))):
             shapes = parts.map(shape_of, along=(array,)).values
             assert engine.compute(*shapes) == ((2, 0), (3, 0))
 
@@ -882,6 +884,14 @@ def test_a_matrix_in_parts_answers_as_the_one_in_memory(engine, weighted):
     assert single.dtype == np.float32
 
 
+def test_weights_that_are_all_equal_are_left_out(engine):
+    rows = sparse_rows()
+    rows = rows._replace(weights=np.full(rows.indices.size, 3.0))
+    without, mean = parted(engine, rows).with_unit_weights()
+    assert (without.has_weights, mean) == (False, 3.0)
+    assert {part.weights for part in values_of(without)} == {None}
+
+
 def values_of(matrix):
     return matrix.parts.engine.compute(*matrix.parts.values)
 
@@ -908,19 +918,28 @@ def test_the_same_entries_are_held_out_of_parts(engine, weighted):
 
 @pytest.mark.parametrize("many_rows", [0, np.inf], ids=["summed", "moved"])
 @pytest.mark.parametrize("cuts", [(5, 5, 14), ()])
-@pytest.mark.parametrize("shape", [(30, 7), (6, 9), (8, 8)])
+@pytest.mark.parametrize(
+    "shape, biases",
+    [
+        ((30, 7), (True, True)),
+        ((30, 7), (False, True)),
+        ((6, 9), (True, False)),
+        ((8, 8), (True, True)),
+    ],
+)
 def test_products_with_the_operators_are_those_in_memory(
-    engine, monkeypatch, many_rows, cuts, shape
+    engine, monkeypatch, many_rows, cuts, shape, biases
 ):
     monkeypatch.setattr("sklearn_mfgd.dask._objective.MANY_ROWS", many_rows)
     cuts = tuple(np.minimum(cuts, shape[0]).astype(int).tolist())
     rows, rng = sparse_rows(*shape), np.random.RandomState(1)
     matrix = parted(engine, rows, cuts)
-    found = objective_of(matrix, (True, True))
-    expected = objective_of(ObservedMatrix(rows, 0.25), (True, True))
+    found = objective_of(matrix, biases)
+    expected = objective_of(ObservedMatrix(rows, 0.25), biases)
     b, c, U, V = (rng.standard_normal((k, w)) for w in (1, 2) for k in rows.shape)
+    b, c = b[:, : biases[0]], c[:, : biases[1]]
     kind = SummedColumns if many_rows == 0 else MovedColumns
-    lazy_b = found.row_zeros(1) + da.from_array(b, chunks=3)
+    lazy_b = found.row_zeros(b.shape[1]) + da.from_array(b, chunks=(3, -1))
     pairs = [
         (found.pattern, expected.pattern),
         (found.deflate(lazy_b, c), expected.deflate(b, c)),
@@ -928,8 +947,8 @@ def test_products_with_the_operators_are_those_in_memory(
     for lazy, local in pairs:
         assert lazy.shape == local.shape
         assert_allclose(lazy @ V, local @ V, rtol=1e-13, atol=1e-13)
-        for given in (U, da.from_array(U, chunks=4)):
-            assert_allclose(lazy.T @ given, local.T @ U, rtol=1e-13, atol=1e-13)
+        for factors in (U, da.from_array(U, chunks=4)):
+            assert_allclose(lazy.T @ factors, local.T @ U, rtol=1e-13, atol=1e-13)
         assert isinstance(lazy.T @ U, np.ndarray)
         in_memory = not isinstance(lazy @ V, da.Array)
         assert in_memory == (shape[0] <= shape[1])
@@ -960,11 +979,13 @@ def test_the_objective_of_parts_is_that_of_memory(
     assert found.total == pytest.approx(expected.total, rel=1e-13)
     value, gradient = found.value_and_gradient(lazy_W, H)
     assert value == expected.value(W, H)
+    assert gradient.shape == W.shape
     assert_allclose(gradient, expected.value_and_gradient(W, H)[1], rtol=1e-12)
     curvatures = found.curvature(lazy_W, H), expected.curvature(W, H)
     assert_allclose(*curvatures, rtol=1e-12)
     ridge = np.array([0.5] * 2 + [0.7])
     of_rows = found.least_squares(H, ridge[: W.shape[1]])
+    assert of_rows.shape == W.shape
     assert_allclose(of_rows, expected.least_squares(H, ridge[: W.shape[1]]), rtol=1e-9)
     of_columns = found.T.least_squares(lazy_W, ridge[: H.shape[1]])
     local = expected.T.least_squares(W, ridge[: H.shape[1]])
