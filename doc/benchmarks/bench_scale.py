@@ -45,6 +45,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from functools import partial
 from pathlib import Path
@@ -150,6 +151,8 @@ def in_a_process(task, **arguments):
         printed = process.stdout.read()
         errors.seek(0)
         last = (errors.read().strip().splitlines() or ["no message"])[-1]
+        if "MemoryError" in printed:
+            print(last)
     if process.returncode:
         return {"failed": f"exit code {process.returncode}, {last}"}, largest
     return json.loads(printed.splitlines()[-1]), largest
@@ -300,6 +303,9 @@ def fit_under_limit(kind, ratings, parameters, limit):
     except MemoryError as error:
         result["failed"] = type(error).__name__
         result["peak"] = status("VmHWM")
+        frames = traceback.extract_tb(error.__traceback__)
+        places = [f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in frames[-4:]]
+        print(f"  {error}; {' > '.join(places)}", file=sys.stderr)
     return result
 
 
