@@ -899,8 +899,12 @@ def values_of(matrix):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_same_entries_are_held_out_of_parts(engine, weighted):
     rows = sparse_rows(weighted=weighted)
-    training, held_out = hold_out(parted(engine, rows), 0.3, 7)
-    expected, hidden = hold_out(ObservedMatrix(rows, 0.25), 0.3, 7)
+    training, held_out = hold_out(parted(engine, rows), 0.6, 3)
+    expected, hidden = hold_out(ObservedMatrix(rows, 0.25), 0.6, 3)
+    # Entries on both sides of a cut are hidden.
+    first = rows.indptr[14]
+    positions = np.flatnonzero(np.isin(rows.values, hidden.values))
+    assert {first - 1, first} <= {*positions}
     seen = values_of(training)
     assert training.sizes == tuple(rows.indices.size for rows in seen)
     for k in (1, 2, 3) if weighted else (1, 2):
