@@ -26,7 +26,8 @@ are medians, and ratios are of one run. Run it on two cores that do nothing else
 How memory is limited
 ---------------------
 By ``RLIMIT_DATA``, which counts the private writable memory of a process, whether it
-was touched or not: what only swapping could take away from it. It does not count the
+was touched or not: what only swapping could take away from it. So it is stricter than
+RssAnon: BLAS and threads reserve some 200 MiB that they never touch. It does not count
 pages of blocks that are mapped from disk, since the kernel drops these where memory is
 short, as it also does within the limit of a container. ``RLIMIT_AS`` would count the
 addresses of whole files as memory, of which most is not there. Printed are both the
