@@ -78,8 +78,6 @@ class Parts(NamedTuple):
 
     def _split(self, array) -> list:
         """The rows of each part."""
-        if 0 in array.shape[1:]:  # chunks of these are nothing to Dask
-            array = np.empty(array.shape, array.dtype)
         if isinstance(array, da.Array):
             whole_rows = {axis: -1 for axis in range(1, array.ndim)}
             array = array.rechunk({0: self.lengths, **whole_rows})

@@ -101,8 +101,6 @@ def _occurring(rows: Rows):
 
 
 def _weight(rows: Rows):
-    if rows.weights is None:
-        return float(rows.values.size), 0.0
     return exact_total(rows.weights)
 
 
