@@ -304,12 +304,17 @@ def test_a_batch_begins_with_the_prior_means_that_rows_had():
     matrix = ObservedMatrix(rows_of(x[60:], mask[60:]), 0.0)
     memory, biases = fitted.memory, fitted.biases
     given = memory, memory.state(biases), matrix, biases, 1.0
-    _, state, pattern = online._begin(*given)
+    model, state, pattern = online._begin(*given)
     of_rows = pattern_of(mask[60:])
     before = memory.pattern.feature_map.of(of_rows, float) @ memory.row_prior["slopes"]
     found = pattern.feature_map.of(of_rows, float) @ state.row_prior.slopes
     assert np.abs(before).max() > 0.01
     assert_allclose(found, before, **CLOSE)
+    # Of columns, whose features change, what the new ones can tell.
+    G, before = model.column_features.values, memory.pattern.column_features
+    before = before @ memory.column_prior["slopes"]
+    assert np.abs(before).max() > 0.01
+    assert_allclose(G.T @ (G @ state.column_prior.slopes), G.T @ before, **CLOSE)
 
 
 # Batches
@@ -411,6 +416,8 @@ def test_forgotten_rows_do_not_count_for_the_noise(noise):
     model.partial_fit(X[200:], forget_factor=1e-3)
     expected = MaskedGradientMF(4, noise=noise).fit(X[200:]).noise_variance_
     assert_allclose(model.noise_variance_, expected, rtol=0.3)
+    if noise == "shared":  # by a column without entries, too
+        assert np.ptp(model._model.noise_precision) == 0
 
 
 @pytest.mark.parametrize("forget_factor", [1.0, 0.5, 1e-6])
