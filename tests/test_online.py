@@ -545,6 +545,13 @@ def test_partial_fit_is_there_only_for_what_sums_tell(params):
     assert f"partial_fit needs {name}=" in str(caught.value.__cause__)
 
 
+def test_batches_are_in_memory():
+    pytest.importorskip("distributed")
+    from sklearn_mfgd.dask import MaskedGradientMF as DaskMF
+
+    assert not hasattr(DaskMF(), "partial_fit")
+
+
 def test_what_cannot_be_continued_is_refused():
     X, _ = make_table()
     model = learn([X])

@@ -190,6 +190,8 @@ class MaskedGradientMF(LocalMF, auto_wrap_output_keys=None):
     True
     """
 
+    _learns_batches = False
+
     _parameter_constraints: dict = CONSTRAINTS | {"client": [Client, None]}
 
     def __init__(
