@@ -185,7 +185,7 @@ class MaskedGradientMF(BaseMatrixFactorization):
         Variance of what the factors leave of each column, without the noise.
 
     n_samples_seen_ : int or None
-        Number of rows of all batches of `partial_fit`, None after `fit`.
+        Number of rows with entries in all batches of `partial_fit`, None after `fit`.
 
     n_features_in_ : int
         Number of features seen in `fit`, and of those that `fold_in_columns` added.

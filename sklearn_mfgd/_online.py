@@ -34,6 +34,11 @@ from ._state import all_or_nothing
 
 def _learns_from_sums(estimator):
     """Whether sums of the rows tell all that a fit learns from them."""
+    if not estimator._learns_batches:
+        raise AttributeError(
+            "partial_fit takes batches that are in memory: pass them one by one to "
+            f"sklearn_mfgd.{type(estimator).__name__}."
+        )
     for name, value in (("reg", "auto"), ("n_draws", 0), ("early_stopping", False)):
         if getattr(estimator, name) != value:
             raise AttributeError(
@@ -48,6 +53,7 @@ class OnlineMixin:
     """Learn batch by batch; the rest of an estimator is in other mixins."""
 
     _model: Any
+    _learns_batches = True
 
     @available_if(_learns_from_sums)
     @_fit_context(prefer_skip_nested_validation=True)

@@ -303,13 +303,18 @@ def test_a_batch_begins_with_the_prior_means_that_rows_had():
     fitted = MaskedGradientMF(3).partial_fit(np.where(mask, x, np.nan)[:60])._model
     matrix = ObservedMatrix(rows_of(x[60:], mask[60:]), 0.0)
     memory, biases = fitted.memory, fitted.biases
-    given = memory, memory.state(biases), matrix, biases, "column", 1.0
-    _, state, pattern = online._begin(*given)
+    given = memory, memory.state(biases), matrix, biases, 1.0
+    model, state, pattern = online._begin(*given)
     of_rows = pattern_of(mask[60:])
     before = memory.pattern.feature_map.of(of_rows, float) @ memory.row_prior["slopes"]
     found = pattern.feature_map.of(of_rows, float) @ state.row_prior.slopes
     assert np.abs(before).max() > 0.01
     assert_allclose(found, before, **CLOSE)
+    # Of columns, whose features change, what the new ones can tell.
+    G, before = model.column_features.values, memory.pattern.column_features
+    before = before @ memory.column_prior["slopes"]
+    assert np.abs(before).max() > 0.01
+    assert_allclose(G.T @ (G @ state.column_prior.slopes), G.T @ before, **CLOSE)
 
 
 # Batches
@@ -393,7 +398,7 @@ def test_columns_that_are_empty_at_first_are_learned_when_they_have_entries():
     batches = np.split(X.copy(), 4)
     batches[0][:, [0, 3, 7, 11]] = np.nan
     batches[1][:, [0, 3, 7]] = np.nan
-    batches[2][:, 7] = np.nan
+    batches[2][:, [1, 7]] = np.nan  # a batch may also lack what others have
     model = learn(batches[:1])
     assert_array_equal(model.components_[:, [0, 3, 7, 11]], 0)
     learn(batches[1:], model)
@@ -411,6 +416,8 @@ def test_forgotten_rows_do_not_count_for_the_noise(noise):
     model.partial_fit(X[200:], forget_factor=1e-3)
     expected = MaskedGradientMF(4, noise=noise).fit(X[200:]).noise_variance_
     assert_allclose(model.noise_variance_, expected, rtol=0.3)
+    if noise == "shared":  # by a column without entries, too
+        assert np.ptp(model._model.noise_precision) == 0
 
 
 @pytest.mark.parametrize("forget_factor", [1.0, 0.5, 1e-6])
@@ -492,16 +499,16 @@ def test_values_beyond_the_noise_of_single_precision_are_learned_in_double():
     assert np.sqrt(np.mean(error**2)) < 1e-3
 
 
-@pytest.mark.parametrize("place", ["_begin", "given_up", "sweep"])
-@pytest.mark.parametrize("n_before", [0, 1])
+@pytest.mark.parametrize(
+    "n_before, place",
+    [(0, "given_up"), (0, "sweep"), (1, "_begin"), (1, "given_up"), (1, "sweep")],
+)
 def test_a_batch_that_is_interrupted_leaves_the_estimator_as_it_was(
-    place, n_before, monkeypatch
+    n_before, place, monkeypatch
 ):
     X, _ = make_table()
     model = learn([X[:60]][:n_before])
     before = dict(vars(model))
-    if place == "_begin" and not n_before:
-        pytest.skip("a first batch has no past")
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -536,6 +543,13 @@ def test_partial_fit_is_there_only_for_what_sums_tell(params):
     with pytest.raises(AttributeError, match="partial_fit") as caught:
         _ = model.partial_fit
     assert f"partial_fit needs {name}=" in str(caught.value.__cause__)
+
+
+def test_batches_are_in_memory():
+    pytest.importorskip("distributed")
+    from sklearn_mfgd.dask import MaskedGradientMF as DaskMF
+
+    assert not hasattr(DaskMF(), "partial_fit")
 
 
 def test_what_cannot_be_continued_is_refused():

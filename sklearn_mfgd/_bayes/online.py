@@ -37,6 +37,7 @@ from .covariance import FullCovariance, take_too_much_memory
 from .fit import Beginning, fit
 from .missingness import Features, no_features
 from .model import Model, State, model_of
+from .moments import n_pairs
 from .noise import Noise
 from .past import RememberingCovariance, faded, given_up
 from .pattern_sums import PatternSums
@@ -104,7 +105,7 @@ class Memory(NamedTuple):
     def column_means(self):
         """Weighted mean of the entries of each column, centred."""
         rank = len(self.row_prior["rotation"])
-        ones = (rank + 1) * (rank + 2) // 2 - 1  # place of the 1 in packed moments
+        ones = n_pairs(rank + 1) - 1  # place of the 1 in packed moments
         weights = self.past["systems"][:, ones].astype(np.float64)
         sums = self.past["targets"][:, rank]
         return sums / np.where(weights > 0, weights, 1)
@@ -192,8 +193,7 @@ def learn_batch(fitted, matrix, columns, parameters, *, forget_factor, monitor):
         if start.needs_float64:
             start, matrix = start.astype(np.float64), matrix.astype(np.float64)
         given = memory, start, matrix, biases
-        model, start, pattern = _begin(*given, parameters.noise, forget_factor)
-
+        model, start, pattern = _begin(*given, forget_factor)
         least = _least_product(model, start.columns.past.count + matrix.shape[0])
 
         def fitted_at(descent):
@@ -224,12 +224,12 @@ def learn_batch(fitted, matrix, columns, parameters, *, forget_factor, monitor):
     return fitted._replace(memory=memory), descent
 
 
-def _begin(memory, state, matrix, biases, noise, forget_factor):
+def _begin(memory, state, matrix, biases, forget_factor):
     """The model of a batch and its past, the state to start from, and the pattern."""
     past = state.columns.past
     fade = forget_factor * min(1, max(PRIOR_FADE, PRIOR_ROWS / past.count))
     past = faded(past, forget_factor, fade)
-    pattern = memory.pattern
+    pattern, noise = memory.pattern, "column" if state.noise.dof else "shared"
     model = model_of(
         matrix, state.rank, biases, noise, no_features(*matrix.shape, matrix.dtype)[:2]
     )

@@ -174,6 +174,7 @@ class MaskedGradientMF(BlockwiseFactorization, LocalMF, auto_wrap_output_keys=No
     """
 
     _local_class = LocalMF
+    _learns_batches = False
 
     def __init__(
         self,
