@@ -10,14 +10,23 @@ OVERSAMPLES = 10
 
 # A side of at most this many times that width is decomposed by its whole Gram matrix:
 # that costs fewer operations.
-GRAM_WIDTHS = 16
+GRAM_WIDTHS = 8
 
-# Relative residual at which the Lanczos method ends: in double precision near rounding,
-# as what depends on its start depends on the order of rows and columns.
-TOLERANCE = {np.dtype(np.float64): 1e-11, np.dtype(np.float32): 1e-3}
+# Relative residual at which the Lanczos method ends. Where its start depends on the
+# order of the columns, it ends near rounding, as far as the precision goes.
+TOLERANCE = 1e-3
+TIGHT_TOLERANCE = {np.dtype(np.float64): 1e-11, np.dtype(np.float32): TOLERANCE}
 
-# Numbers of blocks of its basis, and of numbers in it.
+# Numbers of blocks of its basis, and of numbers in it. From the fewest on it is tested
+# after every few blocks whether they will do.
 FEWEST_BLOCKS, MOST_BLOCKS, LARGEST_BASIS = 4, 24, 2**22
+BLOCKS_PER_TEST = 2
+
+# Columns whose numbers differ by at most this share of the largest are not told apart.
+SAME = 1e-12
+
+# Of sums of a matrix, less than this share of those with random numbers is rounding.
+MIN_SUM = 1e-6
 
 
 def truncated_svd(A, rank, dtype, rng=None):
@@ -51,9 +60,10 @@ def _exact_svd(A, rank, dtype):
 def _lanczos_svd(A, rank, dtype):
     """Leading singular triplets by the block Lanczos method [1]_.
 
-    It ends where the residuals of the wanted eigenvectors of ``A @ A.T`` are small, or
-    where the basis has grown large: of singular values that are as good as equal no
-    vector is better than another.
+    It starts from random combinations of the columns, and ends where the residuals of
+    the wanted eigenvectors of ``A @ A.T`` are small, or where the basis has grown
+    large: of singular values that are as good as equal no vector is better than
+    another.
 
     References
     ----------
@@ -66,8 +76,7 @@ def _lanczos_svd(A, rank, dtype):
     m, width = A.shape[0], rank + OVERSAMPLES
     n_blocks = max(min(LARGEST_BASIS // (m * width), MOST_BLOCKS), FEWEST_BLOCKS)
     n_blocks = min(n_blocks, m // width)
-    rng = np.random.RandomState(0)  # a place to start from, not a sample
-    block, _ = qr(normal_matrix(rng, (m, width), 1.0, dtype))
+    block, tolerance = _first_block(A, width, dtype)
     memory, projection = np.empty((m, n_blocks * width), dtype), np.zeros((0, 0))
     for k in range(1, n_blocks + 1):
         memory[:, (k - 1) * width : k * width] = block
@@ -82,13 +91,51 @@ def _lanczos_svd(A, rank, dtype):
         projection[:, -width:] = coordinates
         projection[-width:] = coordinates.T
         block, remainder = qr(product_of_block)
-        if k % FEWEST_BLOCKS == 0 or k == n_blocks:
+        if (k >= FEWEST_BLOCKS and k % BLOCKS_PER_TEST == 0) or k == n_blocks:
             eigenvalues, vectors = np.linalg.eigh(projection)
             vectors = vectors[:, ::-1][:, :rank]
             residuals = np.linalg.norm(remainder @ vectors[-width:], axis=0)
-            if residuals.max() <= TOLERANCE[dtype] * eigenvalues[-1]:
+            if residuals.max() <= tolerance * eigenvalues[-1]:
                 break
     return _from_left(A, basis @ vectors.astype(dtype))
+
+
+def _first_block(A, width, dtype):
+    """Orthonormal random combinations of columns, and the tolerance that will do.
+
+    Random numbers are dealt out in an order of the columns that depends on what is in
+    them: so a result that is not exact is the same in whatever order rows and columns
+    come. Where there is no such order, the result has to be exact.
+    """
+    rng = np.random.RandomState(0)  # a place to start from, not a sample
+    order, is_certain = _order_of_columns(A, rng, dtype)
+    numbers = np.empty((A.shape[1], width), dtype)
+    numbers[order] = normal_matrix(rng, numbers.shape, 1.0, dtype)
+    block, _ = qr(product(A, numbers))
+    return block, TOLERANCE if is_certain else TIGHT_TOLERANCE[dtype]
+
+
+def _order_of_columns(A, rng, dtype):
+    """Sort the columns by what is in them; tell whether none could change places.
+
+    With u = A 1 the column a has the number a'u^2, up to a sign for all. It is the same
+    in whatever order the entries come. Columns of the same number may be sorted either
+    way if they are equal, and then so are their products with random numbers.
+    """
+    m, n = A.shape
+    vectors = np.ones(n, dtype), normal_matrix(rng, (n, 1), 1.0, dtype)
+    sums, random_sums = np.abs(product(A, np.column_stack(vectors))).T
+    if sums.max() <= MIN_SUM * random_sums.max():  # they are rounding
+        return np.arange(n), False
+    vectors = (sums / sums.max()) ** 2, normal_matrix(rng, (m, 1), 1.0, dtype)
+    numbers, random_sums = product(A.T, np.column_stack(vectors)).T
+    if -numbers.min() > numbers.max():
+        numbers = -numbers
+    order = np.argsort(numbers, kind="stable")
+    steps, random_steps = np.diff(numbers[order]), np.diff(random_sums[order])
+    same = steps <= SAME * np.abs(numbers).max()
+    differ = np.abs(random_steps) > MIN_SUM * np.abs(random_sums).max()
+    return order, not (same & differ).any()
 
 
 def _from_left(A, left):
