@@ -72,14 +72,15 @@ def ascend(model: Model, state: State, history, *, max_iter, tol, start_of=None)
     best = start = unpruned = state
     best_value, n_sweeps, n_accelerated = -np.inf, 0, 0
     while n_sweeps < max_iter:
-        before = best
-        if stopping.rotates:
-            before, start = best.rotated(), start.rotated()
+        before, share = best, stopping.dropped_share
+        if share > 0:
+            before = best.rotated()
+            start = before if start is best else start.rotated()
         state, statistics = sweep(model, start)
         swept = state, statistics
-        if stopping.rotates and model.can_rotate:
+        if share > 0 and model.can_rotate:
             swept = maximize_priors(state, statistics), statistics
-            state, statistics = prune(model, *swept)
+            state, statistics = prune(model, *swept, share)
         state, value = _maximize_others(model, state, statistics)
         if value < best_value and n_accelerated > 1:  # extrapolated too far
             start, n_accelerated = best, 0
