@@ -14,7 +14,7 @@ MIN_TOL = 0.2
 # dropped after each of the first sweeps, the most expensive ones: after sweep n the
 # share n / (n + HALF_THINNED_AFTER). The longer a factor had to show what it explains,
 # the surer it is. Without features, weak factors emerge too late for that.
-HALF_THINNED_AFTER = 4
+HALF_THINNED_AFTER = 6
 
 # A rise of this share of the tolerance may be rounding: whether it grows is no matter.
 ROUNDING_RATIO = 0.001
@@ -36,19 +36,19 @@ def remaining_rise(gain: float, last_gain: float, min_ratio: float = 0.0) -> flo
 class StoppingRule:
     """When factors are rotated to be separated, and when the fit ends.
 
-    With features, factors are thinned out from the first sweep on, until there is a
-    sweep in which none is dropped.
+    If it `thins`, factors are dropped from the first sweep on, a few each time, until
+    there is a sweep in which none is.
 
     The ELBO has settled when it rises by less than `tol` and no more than before: slow
     rises that grow are the way out of a saddle. If it `extrapolates`, as sweeps cost
     little, less than `tol` has to be still to come: a plateau may be long.
     """
 
-    def __init__(self, tol, has_features, extrapolates):
+    def __init__(self, tol, has_features, extrapolates, thins=False):
         self.tol, self.has_features, self.extrapolates = tol, has_features, extrapolates
         self.gain, self.ratio, self.n_settled, self.patience = np.inf, 0.0, 0, 1
         self.rotates = self.has_rotated = False
-        self.thins, self.n_sweeps = has_features, 0
+        self.thins, self.n_sweeps = thins, 0
 
     @property
     def dropped_share(self) -> float:
