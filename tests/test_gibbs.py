@@ -5,6 +5,8 @@ import pickle
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_mfgd import GradientMF, MaskedGradientMF
 from sklearn_mfgd._bayes import covariance, draws, gibbs
@@ -420,3 +422,12 @@ def test_samples_after_early_stopping_count_the_weights_of_all_entries(X, monkey
     mean_weight = weights[~np.isnan(X)].mean()
     for sample, one in zip(samples, raw, strict=True):
         assert_allclose(mean_weight * sample.noise_precision, one.noise_precision)
+
+
+def test_draws_start_from_all_factors_though_a_fit_without_draws_drops_some_at_once():
+    X = sparse.random(80, 60, 0.3, format="csr", random_state=0)
+    X.data[:] = np.random.RandomState(0).standard_normal(X.nnz)
+    options = {"max_iter": 1, "random_state": 0}
+    with pytest.warns(ConvergenceWarning):
+        assert MaskedGradientMF(8, **options).fit(X).rank_ == 7
+        assert MaskedGradientMF(8, n_draws=2, **options).fit(X).rank_ == 8

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import sparse
 
-from sklearn_mfgd._kernels import linalg
+from sklearn_mfgd._kernels import linalg, svd
 from sklearn_mfgd._kernels.rows import Biases
 from sklearn_mfgd._optim.init import (
     factors_from_means,
@@ -185,3 +185,53 @@ def test_means_do_not_change_the_rank(start_away_from_zero, rank):
     for W, H in start_away_from_zero(50.0, rank)[2]:
         assert W.shape == (60, rank) and H.shape == (40, rank)
         assert np.isfinite(W).all() and np.isfinite(H).all()
+
+
+def sparse_matrix(m=90, n=120):
+    """Sparse numbers that no small block of a Krylov space explains, some alike."""
+    X = sparse.random(m, n, 0.1, random_state=0).toarray()
+    X[:, -20:] = 0
+    X[np.arange(20) // 4, np.arange(n - 20, n)] = 1  # columns equal by four
+    return X
+
+
+@pytest.fixture
+def small_basis(monkeypatch):
+    """Force a Lanczos method that ends long before its result is exact."""
+    for name, value in {"GRAM_WIDTHS": 0, "OVERSAMPLES": 1, "TOLERANCE": 0.3}.items():
+        monkeypatch.setattr(svd, name, value)
+
+
+@pytest.mark.parametrize("tall", [True, False])
+def test_singular_vectors_follow_the_order_and_the_sign_of_the_matrix(
+    small_basis, tall
+):
+    X = sparse_matrix().T if tall else sparse_matrix()
+    left, singular, right = svd.truncated_svd(X, 3, X.dtype)
+    exact = np.linalg.svd(X, compute_uv=False)[:3]
+    assert np.abs(singular / exact - 1).max() > 1e-9  # it has not converged
+    for seed in range(3):
+        rng = np.random.RandomState(seed)
+        rows, columns = map(rng.permutation, X.shape)
+        sign = (-1) ** seed
+        found = svd.truncated_svd(sign * X[rows][:, columns], 3, X.dtype)
+        assert_allclose(found[1], singular, rtol=1e-10)
+        assert_allclose(found[2], right[columns], atol=1e-10)
+        assert_allclose(found[0], sign * left[rows], atol=1e-10)
+
+
+@pytest.mark.parametrize("ambiguous", ["row sums", "columns"])
+def test_where_columns_cannot_be_told_apart_singular_vectors_are_exact(
+    small_basis, monkeypatch, ambiguous
+):
+    monkeypatch.setattr(svd, "MOST_BLOCKS", 30)
+    X = sparse_matrix()
+    if ambiguous == "row sums":
+        X -= X.mean(axis=1, keepdims=True)
+    else:
+        X[:, -2:] = 0  # two columns with one entry each, in rows of the same sum
+        X[30:32] = 0
+        X[[30, 31], [-2, -1]] = 1
+    singular = svd.truncated_svd(X, 3, X.dtype)[1]
+    exact = np.linalg.svd(X, compute_uv=False)[:3]
+    assert_allclose(singular, exact, rtol=1e-10)

@@ -228,3 +228,18 @@ def test_with_features_a_fit_ends_at_smaller_gains():
 
 def test_a_fit_does_not_end_where_gains_grow():
     assert ends([500, 90, 80, *range(1, 9)], has_features=True)[1] is None
+
+
+def test_factors_are_thinned_the_more_the_longer_they_had_until_a_sweep_drops_none():
+    rule, shares = StoppingRule(100.0, True, False, thins=True), []
+    for same_rank in (False, False, True, True):
+        shares.append(rule.dropped_share)
+        rule.add(500, same_rank)
+    assert shares == [1 / 5, 2 / 6, 3 / 7, 0]
+    assert StoppingRule(100.0, True, False).dropped_share == 0
+
+
+def test_once_the_elbo_has_settled_all_may_be_dropped():
+    rule = StoppingRule(100.0, True, False, thins=True)
+    rule.add(50, same_rank=False)
+    assert rule.dropped_share == 1

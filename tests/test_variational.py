@@ -667,6 +667,20 @@ def test_pruning_keeps_factors_without_which_the_elbo_is_smaller(biases):
     assert all(pruned.elbo_of([k]) < before for k in range(2))
 
 
+@pytest.mark.parametrize("share, n_dropped", [(0.32, 0), (0.34, 1), (0.67, 2)])
+def test_pruning_a_share_drops_the_worst_of_three_factors_first(share, n_dropped):
+    pruned = Pruned(rank=4)
+    before = elbo(pruned.model, pruned.state, pruned.statistics)
+    without = [pruned.elbo_of(np.delete(np.arange(4), k)) for k in range(4)]
+    n_better = np.sum(np.array(without) > before)
+    given = pruned.state, pruned.statistics, share * 3 / n_better
+    after, statistics = prune(pruned.model, *given)
+    assert after.rank == 4 - n_dropped
+    if n_dropped == 1:
+        value = elbo(pruned.model, after, statistics)
+        assert value == pytest.approx(max(without), rel=1e-9)
+
+
 def test_pruning_drops_everything_of_the_factors():
     pruned = Pruned(rank=4)
     state = pruned.state
@@ -693,3 +707,19 @@ def test_the_elbo_rises_through_pruning_until_of_noise_one_factor_is_kept():
     noise = np.random.RandomState(0).standard_normal(case.rows.values.size)
     case = case._replace(rows=case.rows._replace(values=noise))
     assert climb(case, 1e-3)[1][-1] == 1 + 1
+
+
+@pytest.mark.parametrize("thins", [True, False])
+def test_where_there_are_features_factors_are_thinned_out_from_the_first_sweep(thins):
+    case = make_case(40, 30, 8, share=0.8, spread=0.1, n_features=1)
+    (model, state), history = case.start(), []
+
+    class Ranks:
+        converged = False
+
+        def add(self, W, H, value, sizes, converged, state):
+            history.append(state.rank)
+
+    unpruned = ascend(model, state, Ranks(), max_iter=1, tol=1e-3, thins=thins)
+    assert history == [7] if thins else history == [8]
+    assert unpruned.rank == history[0]

@@ -54,32 +54,39 @@ def sweep(model: Model, state: State) -> tuple[State, SweepStatistics]:
     return state, SweepStatistics(update.of_rows, update.of_columns, squares)
 
 
-def ascend(model: Model, state: State, history, *, max_iter, tol, start_of=None):
+def ascend(
+    model: Model, state: State, history, *, max_iter, tol, start_of=None, thins=True
+):
     """Sweep until the ELBO rises by less than `tol` for each entry.
 
-    Then factors are rotated, and dropped where the ELBO is better without; the ascent
+    Where there are features and it `thins`, some factors are dropped before. Then
+    factors are rotated, and dropped where the ELBO is better without; the ascent
     ends when there are no more of these, or where single precision will not do. The
     history is told of every sweep and knows where this ended. If the smaller side is
     short, fewer factors are tried from where `start_of(rank)` starts. Returns the state
-    before any factor was dropped.
+    before any factor was dropped but those that were thinned out.
     """
     has_features = model.has_features
     is_small = min(model.shape) <= SHORT_SIDE or model.n_observed <= SMALL_TABLE
     stopping = StoppingRule(
-        tol * model.n_observed, has_features, is_small and not has_features
+        tol * model.n_observed,
+        has_features,
+        extrapolates=is_small and not has_features,
+        thins=thins and has_features,
     )
     trials = _Trials(model, start_of, max_iter, tol)
     best = start = unpruned = state
     best_value, n_sweeps, n_accelerated = -np.inf, 0, 0
     while n_sweeps < max_iter:
-        before = best
-        if stopping.rotates:
-            before, start = best.rotated(), start.rotated()
+        before, share = best, stopping.dropped_share
+        if share > 0:
+            before = best.rotated()
+            start = before if start is best else start.rotated(like=before)
         state, statistics = sweep(model, start)
         swept = state, statistics
-        if stopping.rotates and model.can_rotate:
+        if share > 0 and model.can_rotate:
             swept = maximize_priors(state, statistics), statistics
-            state, statistics = prune(model, *swept)
+            state, statistics = prune(model, *swept, share)
         state, value = _maximize_others(model, state, statistics)
         if value < best_value and n_accelerated > 1:  # extrapolated too far
             start, n_accelerated = best, 0

@@ -75,6 +75,7 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor, timeline=None
         n_left = max_iter
         while n_left > 0:  # again where single precision turns out not to do
             options = {"max_iter": n_left, "tol": parameters.tol}
+            options["thins"] = parameters.n_draws == 0  # draws start from all factors
             start_of = partial(begin.state, model)
             unpruned = ascend(model, state, history, **options, start_of=start_of)
             descent = history.descent()

@@ -136,16 +136,25 @@ class State:
         column_prior = replace(self.column_prior, rotation=np.linalg.inv(rotation).T)
         return replace(self, row_prior=row_prior, column_prior=column_prior)
 
-    def rotated(self) -> "State":
-        """The same state with the factors themselves along the axes of the priors."""
+    def rotated(self, like: "State | None" = None) -> "State":
+        """The same state with the factors themselves along the axes of the priors.
+
+        `like` is what a state of the same axes and covariances has become: there is no
+        need to rotate these again.
+        """
         rank = self.rank
         if np.array_equal(self.row_prior.rotation, np.eye(rank)):
             return self
         T = np.eye(self.H.shape[1])  # of [h, c]: the bias stays
         T[:rank, :rank] = self.column_prior.rotation
+        if like is None:
+            columns = self.columns.transformed(T)
+        else:
+            H = (self.H @ T.T).astype(self.H.dtype, copy=False)
+            columns = like.columns.with_means(H)
         return replace(
             self,
-            columns=self.columns.transformed(T),
+            columns=columns,
             row_prior=self.row_prior.rotated(),
             column_prior=self.column_prior.rotated(),
         )

@@ -27,13 +27,19 @@ SMALL_TABLE = 50_000
 MAX_LOSS_PER_ENTRY = 0.05
 
 
-def prune(model, state, statistics):
-    """Drop factors as long as the ELBO rises; the sweep was made without rotation."""
+def prune(model, state, statistics, share=1.0):
+    """Drop factors as long as the ELBO rises; the sweep was made without rotation.
+
+    With a `share` below one, only this share of those that it is better without is
+    dropped, the worst first.
+    """
     explained, shared = _explained(model, state, statistics)
     explained = explained.sum(axis=0)
     delta_elbo = _delta_elbo_of_priors(state, statistics) - 0.5 * explained
-    kept, added_error = np.ones(state.rank, bool), 0.0
-    while kept.sum() > 1:
+    kept, added_error, n_least = np.ones(state.rank, bool), 0.0, 1
+    if share < 1:
+        n_least = max(1, state.rank - int(share * np.count_nonzero(delta_elbo > 0)))
+    while kept.sum() > n_least:
         k = np.argmax(np.where(kept, delta_elbo, -np.inf))
         if delta_elbo[k] <= 0:
             break
@@ -103,6 +109,8 @@ def _explained(model, state, statistics):
     rank, (row_bias, column_bias) = state.rank, model.biases
     explained, shared = np.empty((len(state.H), rank)), np.zeros((rank, rank))
     a, b = np.tril_indices(rank)
+    pairs_of_factor = np.equal.outer(a, range(rank)) | np.equal.outer(b, range(rank))
+    pairs_of_factor = pairs_of_factor.astype(float)
     for place in row_slices(len(state.H), rank**2):
         moments = state.columns.moments(place).astype(np.float64)
         moments *= state.alpha[place, None]
@@ -117,8 +125,6 @@ def _explained(model, state, statistics):
             terms -= 2 * h * bias_products(systems, rank)
         if column_bias:
             terms -= 2 * bias_products(moments, rank) * factor_means(systems, rank)
-        terms += T[:, diagonal(rank)]
-        for k in range(rank):
-            terms[:, k] -= 2 * T[:, (a == k) | (b == k)].sum(axis=1)
+        terms += T[:, diagonal(rank)] - 2 * T @ pairs_of_factor
         explained[place] = terms
     return explained, shared

@@ -14,7 +14,7 @@ from .observed import rows_of
 
 # Numbers that the moments of a block of rows may take, and those that the sums over the
 # rows of a block may take at a time.
-BLOCK, SUMS = 2**21, 2**22
+BLOCK, SUMS = 2**21, 2**20
 
 
 class RowBlock(NamedTuple):

@@ -10,17 +10,26 @@ OVERSAMPLES = 10
 
 # A side of at most this many times that width is decomposed by its whole Gram matrix:
 # that costs fewer operations.
-GRAM_WIDTHS = 16
+GRAM_WIDTHS = 8
 
 # Columns of that matrix that are computed at a time, at least.
 GRAM_COLUMNS = 32
 
-# Relative residual at which the Lanczos method ends: in double precision near rounding,
-# as what depends on its start depends on the order of rows and columns.
-TOLERANCE = {np.dtype(np.float64): 1e-11, np.dtype(np.float32): 1e-3}
+# Relative residual at which the Lanczos method ends. Where its start depends on the
+# order of rows, it ends near rounding, as far as the precision goes.
+TOLERANCE = 1e-3
+TIGHT_TOLERANCE = {np.dtype(np.float64): 1e-11, np.dtype(np.float32): TOLERANCE}
 
-# Numbers of blocks of its basis, and of numbers in it.
+# Numbers of blocks of its basis, and of numbers in it. From the fewest on it is tested
+# after every few blocks whether they will do.
 FEWEST_BLOCKS, MOST_BLOCKS, LARGEST_BASIS = 4, 24, 2**22
+BLOCKS_PER_TEST = 2
+
+# Rows whose numbers differ by at most this share of the largest are not told apart.
+SAME = 1e-12
+
+# Of sums of a matrix, less than this share of those with random numbers is rounding.
+MIN_SUM = 1e-6
 
 
 def truncated_svd(A, rank, dtype, rng=None):
@@ -54,9 +63,10 @@ def _exact_svd(A, rank, dtype):
 def _lanczos_svd(A, rank, dtype):
     """Leading singular triplets by the block Lanczos method [1]_.
 
-    It ends where the residuals of the wanted eigenvectors of ``A @ A.T`` are small, or
-    where the basis has grown large: of singular values that are as good as equal no
-    vector is better than another.
+    It starts from random combinations of columns, and ends where the residuals of
+    the wanted eigenvectors of ``A @ A.T`` are small, or where the basis has grown
+    large: of singular values that are as good as equal no vector is better than
+    another.
 
     References
     ----------
@@ -69,8 +79,7 @@ def _lanczos_svd(A, rank, dtype):
     m, width = A.shape[0], rank + OVERSAMPLES
     n_blocks = max(min(LARGEST_BASIS // (m * width), MOST_BLOCKS), FEWEST_BLOCKS)
     n_blocks = min(n_blocks, m // width)
-    rng = np.random.RandomState(0)  # a place to start from, not a sample
-    block, _ = qr(normal_matrix(rng, (m, width), 1.0, dtype))
+    block, tolerance = _first_block(A, width, dtype)
     memory, projection = np.empty((m, n_blocks * width), dtype), np.zeros((0, 0))
     for k in range(1, n_blocks + 1):
         memory[:, (k - 1) * width : k * width] = block
@@ -85,13 +94,50 @@ def _lanczos_svd(A, rank, dtype):
         projection[:, -width:] = coordinates
         projection[-width:] = coordinates.T
         block, remainder = qr(product_of_block)
-        if k % FEWEST_BLOCKS == 0 or k == n_blocks:
+        if (k >= FEWEST_BLOCKS and k % BLOCKS_PER_TEST == 0) or k == n_blocks:
             eigenvalues, vectors = np.linalg.eigh(projection)
             vectors = vectors[:, ::-1][:, :rank]
             residuals = np.linalg.norm(remainder @ vectors[-width:], axis=0)
-            if residuals.max() <= TOLERANCE[dtype] * eigenvalues[-1]:
+            if residuals.max() <= tolerance * eigenvalues[-1]:
                 break
     return _from_left(A, basis @ vectors.astype(dtype))
+
+
+def _first_block(A, width, dtype):
+    """Orthonormal random combinations of columns, and the tolerance that will do.
+
+    Random numbers are dealt out to the rows in an order that depends on what is in
+    them: so a result that is not exact is the same in whatever order rows and columns
+    come. Where there is no such order, the result has to be exact.
+    """
+    rng = np.random.RandomState(0)  # a place to start from, not a sample
+    order, is_certain = _order_of_rows(A, rng, dtype)
+    numbers = np.empty((A.shape[0], width), dtype)
+    numbers[order] = normal_matrix(rng, numbers.shape, 1.0, dtype)
+    # Multiplied, so that equal rows have equal numbers.
+    block, _ = qr(product(A, product(A.T, numbers)))
+    return block, TOLERANCE if is_certain else TIGHT_TOLERANCE[dtype]
+
+
+def _order_of_rows(A, rng, dtype):
+    """Sort the rows by what is in them; tell whether none could change places.
+
+    With s = A A' 1 the row a has the number a'A's^2, which is the same in whatever
+    order rows and columns come. Rows of the same number may be sorted either way if
+    they are equal, and then so are their products with random numbers.
+    """
+    m = A.shape[0]
+    vectors = np.ones((m, 1), dtype), normal_matrix(rng, (m, 1), 1.0, dtype)
+    sums, random_sums = product(A, product(A.T, np.hstack(vectors))).T
+    largest = np.abs(sums).max()
+    if largest <= MIN_SUM * np.abs(random_sums).max():  # they are rounding
+        return np.arange(m), False
+    vector = np.square(sums / largest)[:, None]
+    numbers = product(A, product(A.T, vector))[:, 0]
+    order = np.argsort(numbers, kind="stable")
+    same = np.diff(numbers[order]) <= SAME * np.abs(numbers).max()
+    steps = np.abs(np.diff(random_sums[order]))
+    return order, not (same & (steps > MIN_SUM * np.abs(random_sums).max())).any()
 
 
 def _from_left(A, left):

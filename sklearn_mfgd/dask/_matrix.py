@@ -164,7 +164,9 @@ class PartedBlocks(NamedTuple):
                 for start, stop in pairwise(cuts)
             ),
         )
-        systems, targets = map(np.concatenate, zip(*sums, strict=True))
+        systems, targets = sums[0]
+        if len(sums) > 1:
+            systems, targets = map(np.concatenate, zip(*sums, strict=True))
         return replace(statistics, systems=systems, targets=targets)
 
     def rows(self, work, along, *given):
