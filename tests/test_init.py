@@ -220,16 +220,16 @@ def test_singular_vectors_follow_the_order_and_the_sign_of_the_matrix(
         assert_allclose(found[0], sign * left[rows], atol=1e-10)
 
 
-@pytest.mark.parametrize("ambiguous", ["row sums", "columns"])
-def test_where_columns_cannot_be_told_apart_singular_vectors_are_exact(
+@pytest.mark.parametrize("ambiguous", ["sums", "rows"])
+def test_where_rows_cannot_be_told_apart_singular_vectors_are_exact(
     small_basis, monkeypatch, ambiguous
 ):
     monkeypatch.setattr(svd, "MOST_BLOCKS", 30)
     X = sparse_matrix()
-    if ambiguous == "row sums":
-        X -= X.mean(axis=1, keepdims=True)
+    if ambiguous == "sums":
+        X -= X.mean(axis=0)
     else:
-        X[:, -2:] = 0  # two columns with one entry each, in rows of the same sum
+        X[:, -2:] = 0  # two rows with one entry each, in columns of the same sum
         X[30:32] = 0
         X[[30, 31], [-2, -1]] = 1
     singular = svd.truncated_svd(X, 3, X.dtype)[1]

@@ -715,7 +715,7 @@ def test_where_there_are_features_factors_are_thinned_out_from_the_first_sweep(t
     (model, state), history = case.start(), []
 
     class Ranks:
-        converged = False
+        converged = validates = False
 
         def add(self, W, H, value, sizes, converged, state):
             history.append(state.rank)
