@@ -5,6 +5,7 @@ written once and applied to either side. The contract, with ``W`` (m, .), ``H`` 
 
 ===================================  =================================================
 ``value(W, H)``                      data term F = 1/2 sum of squared residuals, float
+``penalized_value(W, H, p, q)``      F and the penalties p of W and q of H
 ``value_and_gradient(W, H)``         the same with dF/dW, which shares its residuals
 ``curvature(D, H)``                  sum_j (d_i . g_j)^2 of each row, (m,)
 ``least_squares(H, ridge)``          the W that minimizes F + 1/2 sum ridge * W^2
@@ -72,6 +73,9 @@ class _Side:
     def _design(self, H):
         """Return the regressors g_j of a row, (n, r)."""
         return regressors(H, *self._biases)[0]
+
+    def penalized_value(self, W, H, row_penalty, column_penalty):
+        return self.value(W, H) + row_penalty.value(W) + column_penalty.value(H)
 
     def row_zeros(self, n_columns):
         return np.zeros((self.shape[0], n_columns), self.dtype)

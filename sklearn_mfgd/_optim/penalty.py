@@ -44,4 +44,4 @@ def penalties_of(rank, biases, ridge: Ridge, exponent=0) -> tuple[Penalty, Penal
 def penalized_loss(objective, penalties, W: np.ndarray, H: np.ndarray) -> float:
     """F: the squared error and the ridge of both sides; infinite where it overflows."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return objective.value(W, H) + penalties[0].value(W) + penalties[1].value(H)
+        return objective.penalized_value(W, H, *penalties)

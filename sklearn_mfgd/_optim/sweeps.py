@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .divergence import gradient_bound
+from .penalty import penalized_loss
 from .steps import STEPS
 
 # A gain of more than this share of the one before calls for extrapolation. Where gains
@@ -95,7 +96,8 @@ class AlternatingSweeps:
             column_step = self._step(self.objective.T, H, W, column_penalty, self.eta)
             H, loss = column_step.factors, column_step.loss
             if loss is None:
-                loss = self.objective.value(W, H) + column_penalty.value(H)
-            loss += row_penalty.value(W)
+                loss = penalized_loss(self.objective, self.penalties, W, H)
+            else:
+                loss += row_penalty.value(W)
         sizes = np.concatenate([row_step.sizes, column_step.sizes])
         return Iterate(W, H, loss, partial(np.asarray, sizes))

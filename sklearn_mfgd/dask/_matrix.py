@@ -22,7 +22,7 @@ from .._data.matrix import ObservedMatrix
 from .._data.row_blocks import blocks_of_rows, row_blocks_of
 from .._kernels.linalg import exact_sum, exact_total
 from .._kernels.rows import Rows
-from ._parted import Parts
+from ._parted import Parts, add_pairs
 
 # Numbers in the sums of a range of columns.
 MAX_SUMS = 2**25
@@ -132,7 +132,7 @@ class PartedHeldOut(NamedTuple):
 @validation_error.register
 def _(held_out: PartedHeldOut, biases):
     def validate(W, H):
-        add, given = _add_pairs_of_sums, (H, biases)
+        add, given = add_pairs, (H, biases)
         sums = held_out.parts.total(squared_error, *given, along=(W,), add=add)
         squares, weight = sums.sum(axis=1)
         return float(np.sqrt(squares / weight))
@@ -228,8 +228,3 @@ def _split_off(rows, positions):
 
 def _item(values, number):
     return values[number]
-
-
-def _add_pairs_of_sums(a, b):
-    pairs = [exact_sum(*each) for each in np.stack([a, b], axis=2)]
-    return np.array(pairs)

@@ -25,12 +25,12 @@ from .._bayes.moments import (
 )
 from .._data.row_blocks import blocks_of_rows
 from .._kernels import dispatch
-from .._kernels.linalg import exact_sum
+from .._kernels.linalg import exact_sum, inner_of_rows
 from .._kernels.rows import Biases, join_transposed
 from .._optim.objective import ObservedObjective, objective_of
 from ._blocks import chunks_of
 from ._matrix import PartedMatrix, add_each, row_counts
-from ._parted import Parts
+from ._parted import Parts, add_pairs
 
 # Row factors are sent to the columns unless there are this many times more rows: then
 # sums of (rank + 1) (rank + 2) / 2 numbers per column take less memory in no more time.
@@ -81,6 +81,12 @@ class PartedObjective:
     def value(self, W, H):
         given = H, self._biases
         return 0.5 * self.matrix.parts.exact_total(_squares, *given, along=(W,))
+
+    def penalized_value(self, W, H, row_penalty, column_penalty):
+        given = {"along": (W,), "add": add_pairs}  # both in one round
+        parts, ridge = self.matrix.parts, row_penalty.ridge
+        sums = parts.total(_squares_and_penalty, H, self._biases, ridge, **given)
+        return 0.5 * float(sums.sum(axis=1).sum()) + column_penalty.value(H)
 
     def value_and_gradient(self, W, H):
         width = H.shape[1] - self.column_bias + self.row_bias
@@ -242,6 +248,12 @@ def _zeros(rows, n_columns, dtype):
 
 def _squares(rows, W, H, biases):
     return exact_sum(dispatch.squares(rows, W, H, biases))
+
+
+def _squares_and_penalty(rows, W, H, biases, ridge):
+    """Two pairs: of the squared error, and of the squares of W times the ridge."""
+    penalty = exact_sum(inner_of_rows(W, W, ridge))
+    return np.array([_squares(rows, W, H, biases), penalty])
 
 
 def _gradient(rows, W, H, biases):

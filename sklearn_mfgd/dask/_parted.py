@@ -15,6 +15,7 @@ from .._kernels.linalg import (
 )
 from ._blocks import chunks_of
 from ._engine import Engine
+from ._lazy import array_of
 
 
 class Parts(NamedTuple):
@@ -58,7 +59,7 @@ class Parts(NamedTuple):
 
     def exact_total(self, function, *given, along=()) -> Any:
         """Sum of what `map` makes, pairs as of `exact_sum`: the same for any parts."""
-        return sum(self.total(function, *given, along=along, add=_add_pairs))
+        return sum(self.total(function, *given, along=along, add=add_pairs))
 
     def stored(self) -> "Parts":
         """The same values, computed and kept."""
@@ -66,15 +67,8 @@ class Parts(NamedTuple):
 
     def array(self, function, shape, dtype, *given, along=()) -> da.Array:
         """Array of what `function` returns for each part; its rows have this shape."""
-        values = self.map(function, *given, along=along).values
-        return da.concatenate(
-            [
-                da.from_delayed(value, (length, *shape), dtype=dtype)
-                for value, length in zip(
-                    self.engine.keep(values), self.lengths, strict=True
-                )
-            ]
-        )
+        values = self.engine.keep(self.map(function, *given, along=along).values)
+        return array_of(values, self.lengths, shape, dtype)
 
     def _split(self, array) -> list:
         """The rows of each part."""
@@ -89,9 +83,10 @@ def _add(a, b):
     return a + b
 
 
-def _add_pairs(a, b):
-    """Add (high, low) pairs, see `exact_sum`."""
-    return exact_sum(*np.transpose([a, b]))
+def add_pairs(a, b):
+    """Add (high, low) pairs, see `exact_sum`, or arrays of such pairs."""
+    both = np.stack([a, b])
+    return np.stack(exact_sum(both[..., 0], both[..., 1]), axis=-1)
 
 
 @inner.register
