@@ -60,7 +60,7 @@ class Ratings(NamedTuple):
 
 def shape_of(millions):
     """Rows and columns for so many million entries."""
-    return (1_000_000, 100_000) if millions >= 100 else (10_000 * millions, 30_000)
+    return 10_000 * millions, 1_000 * millions
 
 
 def write_ratings(folder, millions, seed=0):

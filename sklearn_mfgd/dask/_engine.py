@@ -85,7 +85,7 @@ class Engine:
             self.client.cancel(futures)
             raise
 
-    def keep(self, values: list[Delayed]) -> list[Delayed]:
+    def keep(self, values: list[Delayed], **where) -> list[Delayed]:
         """Compute values and keep them where they are computed."""
         if self.client is None:
             return list(
@@ -93,7 +93,7 @@ class Engine:
             )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sending large graph")
-            kept = self.client.persist(values, optimize_graph=False)
+            kept = self.client.persist(values, optimize_graph=False, **where)
         for value in kept:
             self._futures.update(dict(value.dask).values())
         return list(kept)
@@ -101,7 +101,7 @@ class Engine:
     def store(self, values: list[Delayed]) -> list[Delayed]:
         """Compute values and keep them in the memory of workers, or on disk."""
         if self.folder is None:
-            return self.keep(values)
+            return self._spread(values)
         paths = [self.folder / f"{uuid4().hex}.block" for _ in values]
         pairs = zip(values, paths, strict=True)
         writing = [self.call(_write, *pair, n_parts=len(values)) for pair in pairs]
@@ -111,6 +111,17 @@ class Engine:
         ]
         self._paths |= {r.key: path for r, path in zip(readers, paths, strict=True)}
         return readers
+
+    def _spread(self, values: list[Delayed]) -> list[Delayed]:
+        """Keep values on all workers alike, as they work on what they have."""
+        threads = sorted(self.client.nthreads().items())
+        workers = [worker for worker, n in threads for _ in range(n)]
+        kept, n_values = [], len(values)
+        for k, worker in enumerate(workers):
+            cuts = (-(-n_values * i // len(workers)) for i in (k, k + 1))
+            where = {"workers": [worker], "allow_other_workers": True}
+            kept += self.keep(values[slice(*cuts)], **where)
+        return kept if workers else self.keep(values)
 
     def drop(self, values: list[Delayed]) -> None:
         """Remove values that were stored from disk; workers drop them by themselves."""

@@ -28,7 +28,6 @@ from .._kernels import dispatch
 from .._kernels.linalg import exact_sum, inner_of_rows
 from .._kernels.rows import Biases, join_transposed
 from .._optim.objective import ObservedObjective, objective_of
-from ._blocks import chunks_of
 from ._matrix import PartedMatrix, add_each, row_counts
 from ._parted import Parts, add_pairs
 
@@ -235,7 +234,8 @@ def _whole(parts: Parts, W):
     """A row-sized array in one piece, for workers that need all of it."""
     if isinstance(W, np.ndarray):
         return W
-    chunks = chunks_of(W.rechunk({1: -1}))
+    # Not optimized, as keys would then mean one thing here and another there.
+    chunks = W.rechunk({1: -1}).to_delayed(optimize_graph=False).ravel()
     return parts.engine.call(_concatenate, *chunks)
 
 

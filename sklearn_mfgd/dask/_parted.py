@@ -13,7 +13,6 @@ from .._kernels.linalg import (
     inner,
     inner_of_rows,
 )
-from ._blocks import chunks_of
 from ._engine import Engine
 from ._lazy import array_of
 
@@ -75,7 +74,7 @@ class Parts(NamedTuple):
         if isinstance(array, da.Array):
             whole_rows = {axis: -1 for axis in range(1, array.ndim)}
             array = array.rechunk({0: self.lengths, **whole_rows})
-            return chunks_of(array)
+            return array.to_delayed(optimize_graph=False).ravel().tolist()
         return np.split(array, self.offsets[1:-1])
 
 
@@ -93,14 +92,15 @@ def add_pairs(a, b):
 def _(A: da.Array, B, weights=1.0):
     sums = inner_of_rows(A, B, weights)
     pairs = sums.map_blocks(_exact_pair, chunks=(2,), dtype=float)
-    return sum(exact_sum(*np.reshape(pairs.compute(), (-1, 2)).T))
+    return sum(exact_sum(*np.reshape(pairs.compute(optimize_graph=False), (-1, 2)).T))
 
 
 @column_norms.register
 def _(A: da.Array):
     A = A.rechunk({1: -1})
     k = A.shape[1]
-    pairs = A.map_blocks(exact_squares, chunks=(2, k), dtype=float).compute()
+    pairs = A.map_blocks(exact_squares, chunks=(2, k), dtype=float)
+    pairs = pairs.compute(optimize_graph=False)
     pairs = pairs.reshape(A.numblocks[0], 2, k)
     return np.sqrt(sum(exact_sum(*pairs.swapaxes(0, 1))))
 
