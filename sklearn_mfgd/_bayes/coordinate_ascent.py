@@ -55,16 +55,17 @@ def sweep(model: Model, state: State) -> tuple[State, SweepStatistics]:
 
 
 def ascend(
-    model: Model, state: State, history, *, max_iter, tol, start_of=None, thins=True
+    model: Model, state, history, *, max_iter, tol, start_of=None, unpruned=False
 ):
-    """Sweep until the ELBO rises by less than `tol` for each entry.
+    """Sweep from a state, or from where `start_of()` starts, until the ELBO settles.
 
-    Where there are features and it `thins`, some factors are dropped before. Then
-    factors are rotated, and dropped where the ELBO is better without; the ascent
-    ends when there are no more of these, or where single precision will not do. The
-    history is told of every sweep and knows where this ended. If the smaller side is
-    short, fewer factors are tried from where `start_of(rank)` starts. Returns the state
-    before any factor was dropped but those that were thinned out.
+    That is where it rises by less than `tol` for each entry. Where there are features,
+    some factors are dropped before. Then factors are rotated, and dropped where the
+    ELBO is better without; the ascent ends when there are no more of these, or where
+    single precision will not do. The history is told of every sweep and knows where
+    this ended. If the smaller side is short, fewer factors are tried from where
+    `start_of(rank)` starts. If asked for the `unpruned` state, return that before any
+    factor was dropped, and drop none before all can be rotated.
     """
     has_features = model.has_features
     is_small = min(model.shape) <= SHORT_SIDE or model.n_observed <= SMALL_TABLE
@@ -72,16 +73,20 @@ def ascend(
         tol * model.n_observed,
         has_features,
         extrapolates=is_small and not has_features,
-        thins=thins and has_features,
+        thins=has_features and not unpruned,
     )
     trials = _Trials(model, start_of, max_iter, tol)
-    best = start = unpruned = state
+    if state is None:  # nobody else keeps it
+        state = start_of()
+    best = start = state
+    before_pruning = state if unpruned else None
     best_value, n_sweeps, n_accelerated = -np.inf, 0, 0
     while n_sweeps < max_iter:
         before, share = best, stopping.dropped_share
         if share > 0:
             before = best.rotated()
             start = before if start is best else start.rotated(like=before)
+        state = swept = statistics = None  # their sums take as much room as the next
         state, statistics = sweep(model, start)
         swept = state, statistics
         if share > 0 and model.can_rotate:
@@ -91,8 +96,8 @@ def ascend(
         if value < best_value and n_accelerated > 1:  # extrapolated too far
             start, n_accelerated = best, 0
             continue
-        if not stopping.has_rotated:
-            unpruned = state
+        if unpruned and not stopping.has_rotated:
+            before_pruning = state
         same_rank = state.rank == start.rank
         ended = stopping.add(value - best_value, same_rank)
         if ended and model.can_rotate:
@@ -107,7 +112,7 @@ def ascend(
         start, n_accelerated = state, n_accelerated + 1 if same_rank else 0
         if n_accelerated > 1:
             start = _extrapolate(model, state, before, n_accelerated)
-    return unpruned
+    return before_pruning
 
 
 def _maximize_others(model, state, statistics):

@@ -69,13 +69,13 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor, timeline=None
             monitor=monitor and (lambda now: monitor(now, partial(fitted_at, now))),
             more_follows=timed is not None,
         )
-        state, max_iter = begin.state(model), parameters.max_iter
+        state, max_iter = None, parameters.max_iter
         if timed is not None:  # leave some sweeps for rows in time
             max_iter = max(1, max_iter - N_TIME_SWEEPS)
         n_left = max_iter
         while n_left > 0:  # again where single precision turns out not to do
             options = {"max_iter": n_left, "tol": parameters.tol}
-            options["thins"] = parameters.n_draws == 0  # draws start from all factors
+            options["unpruned"] = parameters.n_draws > 0
             start_of = partial(begin.state, model)
             unpruned = ascend(model, state, history, **options, start_of=start_of)
             descent = history.descent()

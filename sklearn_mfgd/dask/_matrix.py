@@ -157,10 +157,12 @@ class PartedBlocks(NamedTuple):
         )
         n_ranges = -(-n * size // MAX_SUMS)
         cuts = np.linspace(0, n, n_ranges + 1).astype(int).tolist()
+        # What a worker is sent cannot be written to, and may be needed once more.
+        add = add_each if updates.engine.client else add_to_each
         statistics, *sums = updates.engine.compute(
             updates.map(SideStatistics.without_sums).summed(),
             *(
-                updates.map(SideStatistics.sums_of, start, stop).summed(add_each)
+                updates.map(SideStatistics.sums_of, start, stop).summed(add)
                 for start, stop in pairwise(cuts)
             ),
         )
@@ -184,6 +186,13 @@ def _(matrix: PartedMatrix, size: int):
 def add_each(a, b):
     """Add what has the same place in two tuples."""
     return tuple(of_a + of_b for of_a, of_b in zip(a, b, strict=True))
+
+
+def add_to_each(a, b):
+    """Add what has the same place in two tuples of arrays to the first."""
+    for of_a, of_b in zip(a, b, strict=True):
+        of_a += of_b
+    return a
 
 
 def row_counts(rows):
