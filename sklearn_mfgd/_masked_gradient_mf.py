@@ -97,7 +97,7 @@ class MaskedGradientMF(BaseMatrixFactorization):
         per observed entry. The fit has converged when this holds again and no factor is
         to be dropped. Beyond 50,000 entries and 20 rows and columns the last increase
         itself is compared; if the fit learns from which entries are observed, it has to
-        be below 15 % of `tol` three times in a row.
+        be below 25 % of `tol` three times in a row.
         With a number for `reg` the fit has converged when the decrease still to come,
         extrapolated geometrically from the last two sweeps, is below ``tol * F``. With
         0 it runs for `max_iter` sweeps, or until F is rounding error, without warning.

@@ -235,7 +235,7 @@ def test_factors_are_thinned_the_more_the_longer_they_had_until_a_sweep_drops_no
     for same_rank in (False, False, True, True):
         shares.append(rule.dropped_share)
         rule.add(500, same_rank)
-    assert shares == [1 / 7, 2 / 8, 3 / 9, 0]
+    assert shares == [1 / 5, 2 / 6, 3 / 7, 0]
     assert StoppingRule(100.0, True, False).dropped_share == 0
 
 

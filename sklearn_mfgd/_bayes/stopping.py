@@ -4,7 +4,7 @@ import numpy as np
 
 # With missingness features a fit ends after FINAL_PATIENCE sweeps in which the ELBO
 # rises by less than this share of the tolerance: with few factors sweeps are cheap.
-FINAL_TOL_RATIO = 0.2
+FINAL_TOL_RATIO = 0.25
 FINAL_PATIENCE = 3
 
 # But not below this rise, which is nothing whatever the number of entries.
@@ -14,7 +14,7 @@ MIN_TOL = 0.2
 # dropped after each of the first sweeps, the most expensive ones: after sweep n the
 # share n / (n + HALF_THINNED_AFTER). The longer a factor had to show what it explains,
 # the surer it is. Without features, weak factors emerge too late for that.
-HALF_THINNED_AFTER = 6
+HALF_THINNED_AFTER = 4
 
 # A rise of this share of the tolerance may be rounding: whether it grows is no matter.
 ROUNDING_RATIO = 0.001
