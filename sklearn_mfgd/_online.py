@@ -52,7 +52,19 @@ def _learns_from_sums(estimator):
 class OnlineMixin:
     """Learn batch by batch; the rest of an estimator is in other mixins."""
 
+    # Of the other mixins, and of the estimator.
     _model: Any
+    _units: Any
+    _centre: float
+    _n_features_out: Any
+    _check_table: Any
+    _check_variances: Any
+    _observe: Any
+    _unit_of_factors: Any
+    __sklearn_is_fitted__: Any
+    n_features_in_: int
+    reg: Any
+
     _learns_batches = True
 
     @available_if(_learns_from_sums)
