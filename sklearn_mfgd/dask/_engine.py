@@ -87,6 +87,8 @@ class Engine:
 
     def keep(self, values: list[Delayed], **where) -> list[Delayed]:
         """Compute values and keep them where they are computed."""
+        if not values:
+            return []
         if self.client is None:
             return list(
                 dask.persist(*values, scheduler="threads", optimize_graph=False)
