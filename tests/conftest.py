@@ -234,3 +234,16 @@ def three_by_four():
             [0.4779, 0.7156, 0.7563, 0.8673],
         ]
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark what uses worker processes.
+
+    These end when the pipe to their parent does, which what other tests leave to be
+    collected can close: they are run in a process of their own.
+    """
+    for item in items:
+        if "cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker("cluster")
+            item.add_marker("slow")
