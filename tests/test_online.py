@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn_mfgd import GradientMF, MaskedGradientMF
 from sklearn_mfgd._bayes import online
 from sklearn_mfgd._bayes.column_fold_in import N_ROUNDS
-from sklearn_mfgd._bayes.covariance import _of_rows, update_rows
+from sklearn_mfgd._bayes.covariance import regressors_of_rows, update_rows
 from sklearn_mfgd._bayes.missingness import N_OTHERS, TAU, fit_features, no_features
 from sklearn_mfgd._bayes.model import first_state, model_of
 from sklearn_mfgd._bayes.moments import pack, unpack
@@ -133,7 +133,7 @@ def test_rows_that_are_given_up_leave_the_error_where_it_is(biases):
     """The expected squared error at the columns as they are, and its gradient."""
     _, _, model, state = make_state(biases)
     found, squares = given_up(model, state)
-    sums = model.data.total(update_rows, *_of_rows(model, state))
+    sums = model.data.total(update_rows, *regressors_of_rows(model, state))
     H, step = state.H, 1e-6
     for k in range(state.rank + biases.column):
         moved = [H + sign * step * (np.arange(H.shape[1]) == k) for sign in (1, -1)]
@@ -170,7 +170,7 @@ def test_sums_of_two_batches_are_those_of_all_rows():
 def test_what_is_kept_moves_with_the_factors(biases):
     """Other axes and, with column biases, another centre: v becomes A v, for all v."""
     _, _, model, state = make_state(biases)
-    past = model.data.total(update_rows, *_of_rows(model, state))
+    past = model.data.total(update_rows, *regressors_of_rows(model, state))
     rank, q = state.rank, state.H.shape[1]
     rng = np.random.RandomState(2)
     T = np.eye(q)
@@ -214,7 +214,7 @@ def test_a_past_counts_as_the_rows_that_it_is_of():
         model_and_state(x[rows], mask[rows], model.biases, state.rank)[0]
         for rows in (slice(0, 11), slice(11, None))
     ]
-    past = parts[0].data.total(update_rows, *_of_rows(parts[0], state))
+    past = parts[0].data.total(update_rows, *regressors_of_rows(parts[0], state))
     columns = RememberingCovariance(
         state.columns.means, state.columns.covariances, True, past, True
     )

@@ -92,7 +92,7 @@ def ascend(
         if share > 0 and model.can_rotate:
             swept = maximize_priors(state, statistics), statistics
             state, statistics = prune(model, *swept, share)
-        state, value = _maximize_others(model, state, statistics)
+        state, value = maximize_others(model, state, statistics)
         if value < best_value and n_accelerated > 1:  # extrapolated too far
             start, n_accelerated = best, 0
             continue
@@ -106,16 +106,16 @@ def ascend(
                 (state, value), ended, same_rank = better, False, False
         best, best_value, n_sweeps = state, value, n_sweeps + 1
         W = model.row_means(state) if history.validates else None
-        history.add(W, state.H, value, _full_step, ended, state)
+        history.add(W, state.H, value, full_step, ended, state)
         if history.converged or state.needs_float64:
             break
         start, n_accelerated = state, n_accelerated + 1 if same_rank else 0
         if n_accelerated > 1:
-            start = _extrapolate(model, state, before, n_accelerated)
+            start = extrapolate(model, state, before, n_accelerated)
     return before_pruning
 
 
-def _maximize_others(model, state, statistics):
+def maximize_others(model, state, statistics):
     """Maximize the ELBO in all but the posteriors; return its value, too."""
     if model.biases.column and not model.has_features and model.can_rotate:
         state, statistics = centre(state, statistics)
@@ -161,7 +161,7 @@ def _first_better(model, starts, value):
         state, last_value, gain = start, -np.inf, 0.0
         for n in range(TRIAL_SWEEPS):
             before = state
-            state, new_value = _maximize_others(model, *sweep(model, start))
+            state, new_value = maximize_others(model, *sweep(model, start))
             if new_value > value:
                 return state, new_value
             last_gain, gain, last_value = gain, new_value - last_value, new_value
@@ -169,7 +169,7 @@ def _first_better(model, starts, value):
                 break
             start = state.rotated()
             if n > 0:
-                start = _extrapolate(model, start, before.rotated(), n + 1)
+                start = extrapolate(model, start, before.rotated(), n + 1)
     return None
 
 
@@ -185,7 +185,7 @@ class _LastSweep:
         self.state, self.value, self.converged = state, value, converged
 
 
-def _extrapolate(model, state, before, n_accelerated):
+def extrapolate(model, state, before, n_accelerated):
     """Move on by a share of the last change (Nesterov); alpha geometrically."""
     share = (n_accelerated - 1) / (n_accelerated + 2)
     H = state.H + state.H.dtype.type(share) * (state.H - before.H)
@@ -200,6 +200,6 @@ def _extrapolate(model, state, before, n_accelerated):
     )
 
 
-def _full_step():
+def full_step():
     """Lengths of the steps: those of least squares."""
     return np.ones(1)

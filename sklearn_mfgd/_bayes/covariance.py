@@ -91,7 +91,7 @@ class FullCovariance:
 
     def update_sides(self, model, state) -> SidesUpdate:
         """Update rows, and the columns by what the rows add up to."""
-        of_rows = model.data.total(update_rows, *_of_rows(model, state))
+        of_rows = model.data.total(update_rows, *regressors_of_rows(model, state))
         systems, targets = of_rows.systems, of_rows.targets
         means = np.empty_like(self.means)
         covariances = np.empty_like(self.covariances)
@@ -119,7 +119,7 @@ class FullCovariance:
 
     def row_means(self, model, state) -> np.ndarray:
         """Means of the rows given the columns, (m, q)."""
-        return model.data.rows(means_of_rows, *_of_rows(model, state))
+        return model.data.rows(means_of_rows, *regressors_of_rows(model, state))
 
     def fold_in(
         self, rows, feature_map, prior, biases, noise_precision, with_covariances
@@ -195,7 +195,7 @@ class FullCovariance:
         return FullCovariance(*(a.astype(dtype) for a in arrays), self.biased)
 
 
-def _of_rows(model, state):
+def regressors_of_rows(model, state):
     """What `update_rows` and `means_of_rows` are given besides blocks of rows."""
     regressors = state.columns.regressors(state.alpha, model.dtype)
     return (model.row_features.values,), regressors, state.row_prior, model.biases
@@ -212,7 +212,7 @@ def update_rows(blocks, features, regressors, prior, biases) -> SideStatistics:
     targets = np.zeros((n, prior.rank + 1 + biases[0]), dtype)
     statistics = SideStatistics.zero(prior, features.shape[1])
     for block in blocks:
-        posteriors, of_block = _update_block(block, features, regressors, prior, biases)
+        posteriors, of_block = update_block(block, features, regressors, prior, biases)
         statistics += of_block
         moments = posteriors.moments
         block.add_over_rows(moments, pack(of_block.second_moments), systems)
@@ -224,13 +224,13 @@ def means_of_rows(blocks, features, regressors, prior, biases) -> np.ndarray:
     """Posterior means of the rows of some blocks."""
     W = np.empty((len(features), len(prior.precision)), regressors[0].dtype)
     for block in blocks:
-        W[block.rows] = _update_block(
+        W[block.rows] = update_block(
             block, features, regressors, prior, biases, statistics=False
         )[0].means
     return W
 
 
-def _update_block(block, features, regressors, prior, biases, *, statistics=True):
+def update_block(block, features, regressors, prior, biases, *, statistics=True):
     """Posteriors of a block of rows, and their statistics or None."""
     moments, linear, sum_of_moments = regressors
     systems = block.sum_over_columns(moments, sum_of_moments)

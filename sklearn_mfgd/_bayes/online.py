@@ -32,7 +32,7 @@ from .._kernels.blas import one_blas_thread
 from .._optim.loop import History
 from .._optim.objective import objective_of
 from .._optim.start import refuse_unstored_zeros
-from .coordinate_ascent import _extrapolate, _full_step, _maximize_others, sweep
+from .coordinate_ascent import extrapolate, full_step, maximize_others, sweep
 from .covariance import FullCovariance, take_too_much_memory
 from .fit import Beginning, fit
 from .missingness import Features, no_features
@@ -289,19 +289,19 @@ def _ascend(model: Model, start: State, history, parameters, n_entries, least):
         if stopping.rotates:
             before, start = best.rotated(), start.rotated()
         state, statistics = sweep(model, start)
-        state, value = _maximize_others(model, state, statistics)
+        state, value = maximize_others(model, state, statistics)
         state, value = _limited(model, state, statistics, value, least)
         if value < best_value and n_accelerated > 1:  # extrapolated too far
             start, n_accelerated = best, 0
             continue
         ended = stopping.add(value - best_value, True)
         best, best_value, n_sweeps = state, value, n_sweeps + 1
-        history.add(None, state.H, value, _full_step, ended, state)
+        history.add(None, state.H, value, full_step, ended, state)
         if history.converged or state.needs_float64:
             break
         start, n_accelerated = state, n_accelerated + 1
         if n_accelerated > 1:
-            start = _extrapolate(model, state, before, n_accelerated)
+            start = extrapolate(model, state, before, n_accelerated)
 
 
 def _least_product(model, n_rows) -> float:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .._kernels.linalg import row_slices
-from .covariance import FullCovariance, _of_rows, _update_block, update_rows
+from .covariance import FullCovariance, regressors_of_rows, update_block, update_rows
 from .moments import moments_of, n_pairs, pack, packed_size, total, unpack
 from .side import SideStatistics
 
@@ -104,7 +104,7 @@ def given_up(model, state) -> tuple[SideStatistics, np.ndarray]:
     And, (n,), what is to be added to the sum of squares of each column, so that its
     expected squared error is the same at the columns as they are.
     """
-    given = _of_rows(model, state)
+    given = regressors_of_rows(model, state)
     sums = model.data.total(update_rows, *given)
     of_means = model.data.total(_sums_of_means, *given)
     row_bias = model.biases.row
@@ -132,7 +132,7 @@ def _sums_of_means(blocks, features, regressors, prior, biases) -> np.ndarray:
     systems = np.zeros((n, packed_size(prior.rank, biases[0])), dtype)
     given = features, regressors, prior, biases
     for block in blocks:
-        means = _update_block(block, *given, statistics=False)[0].means
+        means = update_block(block, *given, statistics=False)[0].means
         no_covariances = np.zeros((len(means), n_pairs(means.shape[1])), dtype)
         moments = moments_of(means, no_covariances, biases[0])
         block.add_over_rows(moments, total(moments), systems)

@@ -4,8 +4,7 @@ Rows and residuals are learned first and columns late: as long as rows are not s
 yet, what is slow in the residual looks like a factor.
 """
 
-import numpy as np
-
+from .coordinate_ascent import full_step
 from .time_state import TimeData, TimeState
 from .time_sweep import sweep
 
@@ -34,12 +33,7 @@ def ascend_in_time(data: TimeData, state: TimeState, history, *, first_value, ma
             if other_value > value:
                 found, value = other, other_value
         start, value = found, value - of_none
-        history.add(start.W, start.H, value, _full_step, number + 1 == n_sweeps, start)
+        history.add(start.W, start.H, value, full_step, number + 1 == n_sweeps, start)
         if history.stopped:
             break
     return start
-
-
-def _full_step():
-    """Lengths of the steps: those of least squares."""
-    return np.ones(1)

@@ -25,7 +25,8 @@ TIGHT_TOLERANCE = {np.dtype(np.float64): 1e-11, np.dtype(np.float32): TOLERANCE}
 FEWEST_BLOCKS, MOST_BLOCKS, LARGEST_BASIS = 4, 24, 2**22
 BLOCKS_PER_TEST = 2
 
-# Rows whose numbers differ by at most this share of the largest are not told apart.
+# Rows are taken for equal if their numbers differ by less than this share of the
+# largest number.
 SAME = 1e-12
 
 # Of sums of a matrix, less than this share of those with random numbers is rounding.

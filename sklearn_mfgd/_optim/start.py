@@ -43,7 +43,7 @@ def starting_factors(matrix, objective, penalties, parameters, rng, H=None):
 
 
 def _zero_if_empty(factors, counts):
-    """Factors, zero for rows of so many entries if these are none."""
+    """Factors, made zero in rows without entries; `counts` are those of each row."""
     observed = counts > 0
     if observed.all():
         return factors

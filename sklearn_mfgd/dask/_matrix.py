@@ -6,6 +6,7 @@ and a sum. Nothing whose size grows with the rows reaches the client.
 
 from dataclasses import replace
 from itertools import pairwise
+from operator import getitem
 from typing import NamedTuple
 
 import numpy as np
@@ -119,8 +120,8 @@ def _(entries: PartedMatrix, fraction: float, random_state):
     both = entries.parts._replace(values=values).stored()
     n_hidden = [len(piece) for piece in pieces]
     sizes = tuple(np.subtract(entries.sizes, n_hidden).tolist())
-    training = entries._replace(parts=both.map(_item, 0), sizes=sizes)
-    return training, PartedHeldOut(both.map(_item, 1))
+    training = entries._replace(parts=both.map(getitem, 0), sizes=sizes)
+    return training, PartedHeldOut(both.map(getitem, 1))
 
 
 class PartedHeldOut(NamedTuple):
@@ -151,10 +152,9 @@ class PartedBlocks(NamedTuple):
         Where the sums of the columns are large, each range of columns is added up by
         itself, which may be on a worker of its own.
         """
-        updates, (n, size) = (
-            self.parts.map(work, *given, along=along),
-            given[0][0].shape,
-        )
+        updates = self.parts.map(work, *given, along=along)
+        moments_of_columns = given[0][0]
+        n, size = moments_of_columns.shape
         n_ranges = -(-n * size // MAX_SUMS)
         cuts = np.linspace(0, n, n_ranges + 1).astype(int).tolist()
         # What a worker is sent cannot be written to, and may be needed once more.
@@ -233,7 +233,3 @@ def _scaled_weights(rows, largest, mean):
 def _split_off(rows, positions):
     matrix = ObservedMatrix(rows, 0.0)
     return matrix.listed(hidden=positions).rows, HeldOut(*matrix.at(positions))
-
-
-def _item(values, number):
-    return values[number]

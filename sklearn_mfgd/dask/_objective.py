@@ -12,6 +12,7 @@ parts. To step the columns, either
 
 from functools import cached_property
 from itertools import pairwise
+from operator import getitem
 
 import numpy as np
 
@@ -179,7 +180,7 @@ class MovedColumns:
             engine.call(
                 _join_columns,
                 engine.shared(parts.offsets),
-                *(engine.call(_item, piece, number) for piece in pieces),
+                *(engine.call(getitem, piece, number) for piece in pieces),
             )
             for number in range(len(cuts) - 1)
         ]
@@ -308,10 +309,6 @@ def _join_columns(offsets, *pieces):
     """Entries of the same columns in several parts; each starts at a row."""
     counts = sum(np.diff(piece.indptr) for piece in pieces)
     return join_transposed(counts, pieces, offsets)
-
-
-def _item(values, number):
-    return values[number]
 
 
 def _concatenate(*chunks):

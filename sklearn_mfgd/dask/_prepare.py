@@ -13,7 +13,7 @@ from ._engine import Engine
 from ._matrix import PartedMatrix
 from ._parted import Parts
 
-# Blocks are put together until they have so many entries.
+# Blocks with fewer entries than this are put together.
 MIN_ENTRIES = 2**18
 
 
