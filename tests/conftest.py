@@ -7,6 +7,7 @@ and can be used together with hypothesis.
 import importlib
 import os
 import re
+import sys
 from itertools import combinations, product
 from typing import NamedTuple
 
@@ -19,6 +20,30 @@ from threadpoolctl import threadpool_limits
 from sklearn_mfgd._data.observed import rows_of
 from sklearn_mfgd._kernels import backend, numpy_kernels
 from sklearn_mfgd._optim.objective import ObservedObjective
+
+
+@pytest.fixture(scope="module")
+def cluster(request):
+    """Two worker processes, which find the functions of the tests.
+
+    Those are pickled by the name of their module, ``tests.test_...``: the folder of the
+    tests' folder comes last on the path, so that the package is the installed one.
+    """
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 2, "threads_per_worker": 1, "memory_limit": "2GiB"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path, str(request.config.rootpath)])
+        with distributed.LocalCluster(**options, dashboard_address=None) as cluster:
+            yield cluster
+
+
+@pytest.fixture
+def client(cluster):
+    """A client of two processes; it is not the current one."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.Client(cluster, set_as_default=False) as client:
+        client.wait_for_workers(2)
+        yield client
 
 
 def pytest_configure(config):

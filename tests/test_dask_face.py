@@ -110,20 +110,6 @@ def threads():
         yield
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    options = {"n_workers": 2, "threads_per_worker": 1, "memory_limit": "2GiB"}
-    with distributed.LocalCluster(**options, dashboard_address=None) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def client(cluster):
-    """A client that is not the current one."""
-    with distributed.Client(cluster, set_as_default=False) as client:
-        yield client
-
-
 @pytest.fixture
 def current_client(cluster):
     with distributed.Client(cluster) as client, dask.config.set(scheduler=None):

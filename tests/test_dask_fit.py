@@ -94,21 +94,6 @@ def engine():
         yield engine
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    options = {"n_workers": 2, "threads_per_worker": 1, "memory_limit": "2GiB"}
-    with distributed.LocalCluster(**options, dashboard_address=None) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def client(cluster):
-    """A client of two processes; it is not the current one."""
-    with distributed.Client(cluster, set_as_default=False) as client:
-        client.wait_for_workers(2)
-        yield client
-
-
 @pytest.fixture
 def client_of():
     """Return ``client_of(n)``: a client of n workers in this process."""
