@@ -13,11 +13,11 @@ import threadpoolctl
 
 from . import datasets
 from ._gradient_mf import GradientMF
-from ._imputer import MFImputer
 from ._kernels.backend import kernels_in_use
 from ._kernels.threads import n_threads
 from ._masked_gradient_mf import MaskedGradientMF
 from ._optim.divergence import DivergenceError
+from .impute import MFImputer
 
 __version__ = "0.1.0"
 

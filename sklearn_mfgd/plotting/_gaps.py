@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._data.timeline import Timeline
 from .._data.times import read_times
-from .._filling import table_in_time
+from ..impute._filling import table_in_time
 from ._display import BaseDisplay
 from ._models import dense
 

@@ -7,12 +7,12 @@ from sklearn.base import TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from ._base import BaseMatrixFactorization
-from ._data.tables import is_frame
-from ._data.target import check_target
-from ._data.timeline import Timeline
-from ._kernels.linalg import row_slices
-from ._parameters import Data
+from .._base import BaseMatrixFactorization
+from .._data.tables import is_frame
+from .._data.target import check_target
+from .._data.timeline import Timeline
+from .._kernels.linalg import row_slices
+from .._parameters import Data
 
 # Draws of a chain that sampling chooses from, and those before, while it forgets where
 # it started.

@@ -13,9 +13,9 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from ._data.standardize import Standardization
-from ._data.tables import as_stored, check_table
-from ._parameters import Data
+from .._data.standardize import Standardization
+from .._data.tables import as_stored, check_table
+from .._parameters import Data
 
 
 class TableMixin:

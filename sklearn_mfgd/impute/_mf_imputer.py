@@ -10,10 +10,14 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils._param_validation import Interval, MissingValues, StrOptions
 
-from ._data.observed import warn_if_constant
-from ._data.standardize import Standardization
-from ._data.table_weights import weighted_rows
-from ._data.target import check_target
+from .._data.observed import warn_if_constant
+from .._data.standardize import Standardization
+from .._data.table_weights import weighted_rows
+from .._data.target import check_target
+from .._learning import CallbackSupportMixin, begin_tasks
+from .._masked_gradient_mf import MaskedGradientMF
+from .._parameters import CONSTRAINTS, SHARED_PARAMETERS, Data, Solver, default_rank
+from .._state import PlainStateMixin, all_or_nothing
 from ._filling import (
     N_BURN_IN,
     N_DRAWS,
@@ -23,11 +27,7 @@ from ._filling import (
     is_ordered,
     table_in_time,
 )
-from ._imputer_tables import TableMixin
-from ._learning import CallbackSupportMixin, begin_tasks
-from ._masked_gradient_mf import MaskedGradientMF
-from ._parameters import CONSTRAINTS, SHARED_PARAMETERS, Data, Solver, default_rank
-from ._state import PlainStateMixin, all_or_nothing
+from ._tables import TableMixin
 
 # Tables of more entries are factorized in single precision: half of the memory, and
 # rounding far below the noise of any measurement.
