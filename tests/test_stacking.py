@@ -349,7 +349,7 @@ def test_members_without_a_seed_get_one_that_random_state_decides(table):
 
 def test_a_stack_of_one_member_is_that_member_to_the_bit(table):
     for X in (table[0], table[0].astype(np.float32)):
-        for member in (MFImputer(), NEIGHBOURS, MEDIAN):
+        for member in (MFImputer(max_iter=5), NEIGHBOURS, MEDIAN):
             stack = StackingImputer([("one", member)], random_state=0)
             filled = stack.fit_transform(X)
             assert_array_equal(filled, clone(member).fit(X).transform(X))
@@ -526,6 +526,19 @@ def test_deviations_are_weighted_means_widened_as_hidden_errors_say(table, spy):
     std = stack.impute(X, return_std=True)[1]
     assert_allclose(std[np.isnan(X)], 0.7 * factor)
     assert_array_equal(std > 0, np.isnan(X))
+
+
+@pytest.mark.parametrize("std", [0.0, np.inf])
+def test_a_member_that_takes_a_column_for_constant_knows_no_more_than_its_deviation(
+    table, std
+):
+    X = table[0]
+    one, other = (
+        StackingImputer([("one", member)], random_state=0).fit(X)
+        for member in (Knowing(std), MEAN)
+    )
+    expected = other.impute(X, return_std=True)[1]
+    assert_allclose(one.impute(X, return_std=True)[1], expected)
 
 
 def test_quantiles_of_members_are_moved_and_widened_to_suit_the_stack(table):

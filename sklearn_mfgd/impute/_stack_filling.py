@@ -14,11 +14,11 @@ from .._optim.score import explained_share
 from .._parameters import Data
 from ._stack_fit import predict
 from ._stack_spread import (
+    all_deviations,
     combined,
     mean_deviations,
     normal_quantiles,
     quantiles_around,
-    standardized_deviations,
 )
 
 NO_MASK = "pass np.where(mask, X, np.nan) as X, since StackingImputer takes neither"
@@ -203,7 +203,7 @@ class StackFillingMixin(TransformerMixin):
         if not with_spread:
             return values, np.nan, None
         unit = self._standardization.scale[columns]
-        std = mean_deviations(standardized_deviations(predicted, unit), weights)
+        std = mean_deviations(all_deviations(predicted, unit), weights)
         std *= unit * self._widening[numbers]
         constant = self._standardization.constant[columns]
         of_constants = self._standardization.deviations_of_constants()[columns]

@@ -15,10 +15,9 @@ from .._data.standardize import Standardization
 # Fewer hidden entries do not tell imputers apart.
 FEWEST_HIDDEN = 10
 
-# Standardized errors and deviations are limited to what is of use for weights: squares
-# of larger errors would overflow, and a deviation of zero says that a fit saw the same
-# value everywhere, not that there is no other.
-LARGEST_ERROR, LEAST_DEVIATION = 1e8, 1e-3
+# Standardized errors are at most this large, and deviations at least so small: squares
+# of their ratios would overflow.
+LARGEST_ERROR, LEAST_DEVIATION = 1e8, 1e-8
 
 
 class Hidden(NamedTuple):
@@ -112,13 +111,23 @@ def _errors_at(member, table: Table, places, verbose) -> tuple:
     deviations = np.full(len(errors), np.nan)
     if predicted.deviations is not None:
         unit = table.standardization.scale[places[1]]
-        deviations = np.maximum(predicted.deviations / unit, LEAST_DEVIATION)
+        deviations = standardized_deviations(predicted.deviations, unit)
     if verbose:
         print(
             f"[StackingImputer] {name}: held-out error {root_mean_square(errors):.3g} "
             f"standard deviations, {perf_counter() - start:.1f} s"
         )
     return errors, deviations
+
+
+def standardized_deviations(std: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """Return deviations of a member in those of the columns, `unit`.
+
+    Zero or infinity says that a fit saw one value, or one everywhere, in a column: then
+    the deviation of the column is what is known.
+    """
+    deviations = np.where((std > 0) & np.isfinite(std), std / unit, 1.0)
+    return np.maximum(deviations, LEAST_DEVIATION)
 
 
 def root_mean_square(errors: np.ndarray) -> float:

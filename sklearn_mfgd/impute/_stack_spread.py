@@ -10,7 +10,7 @@ stack, or those of a normal distribution.
 import numpy as np
 from scipy.special import ndtri
 
-from ._stack_fit import LEAST_DEVIATION, Predicted
+from ._stack_fit import Predicted, standardized_deviations
 
 
 def shares_among(weights: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -46,14 +46,17 @@ def mean_deviations(deviations: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.einsum("ki,ki->i", shares, deviations[tells])
 
 
-def standardized_deviations(predicted: list[Predicted], unit: np.ndarray) -> np.ndarray:
-    """Deviations of the members in those of the columns, (k, n_entries)."""
-    n = len(unit)
-    rows = [
-        np.full(n, np.nan) if p.deviations is None else p.deviations / unit
-        for p in predicted
-    ]
-    return np.maximum(np.stack(rows), LEAST_DEVIATION)
+def all_deviations(predicted: list[Predicted], unit: np.ndarray) -> np.ndarray:
+    """Return the standardized deviations of all members, (k, n_entries)."""
+    nothing = np.full(len(unit), np.nan)
+    return np.stack(
+        [
+            nothing
+            if member.deviations is None
+            else standardized_deviations(member.deviations, unit)
+            for member in predicted
+        ]
+    )
 
 
 def quantiles_around(values, std, probabilities, predicted, weights) -> np.ndarray:

@@ -324,7 +324,7 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
         self._names = [name for name, _ in members]
         self.imputers_ = fit_members(members, X, self.n_jobs)
 
-    def _chosen(self, shape) -> list[tuple]:
+    def _chosen(self, shape: tuple[int, int]) -> list[tuple]:
         """Return names and imputers for a table of this shape."""
         if isinstance(self.imputers, str):
             return default_imputers(*shape, self.statistic, self.random_state)
