@@ -13,6 +13,8 @@ from sklearn.impute import KNNImputer, SimpleImputer
 
 from sklearn_mfgd import MFImputer, StackingImputer
 from sklearn_mfgd.impute._members import StandardizedColumns, default_imputers
+from sklearn_mfgd.impute._stack_fit import standardized_deviations
+from sklearn_mfgd.impute._stack_spread import shares_among
 from sklearn_mfgd.impute._stack_weights import (
     SHRINKAGES,
     HiddenErrors,
@@ -33,6 +35,13 @@ MEMBERS = [("mean", MEAN), ("neighbours", NEIGHBOURS)]
 def table(planted):
     """A table of 120 x 8, of rank 2, with 15 % missing; the truth; what is missing."""
     data = planted(120, 8, 2, 0.3, 0.15, 1)
+    return data.X, data.complete, ~data.mask
+
+
+@pytest.fixture
+def noisy(planted):
+    """The same, with so much noise that means and neighbours both have weights."""
+    data = planted(120, 8, 2, 1.0, 0.15, 1)
     return data.X, data.complete, ~data.mask
 
 
@@ -158,12 +167,27 @@ def test_the_amount_of_shrinkage_is_best_for_entries_that_are_left_out(errors):
     assert_allclose(found.errors, left_out[best], atol=1e-5)
 
 
+@pytest.mark.parametrize("absolute", [False, True])
+def test_left_out_errors_are_judged_as_the_weights_are(errors, absolute):
+    errors = errors(300, seed=3)
+    errors.values[errors.columns == 0, 2] *= 0.5
+    errors.values[::15, 2] *= 10
+    found = stack_weights(errors, None, absolute=absolute)
+    left_out = {
+        s: stack_weights(errors, s, absolute=absolute).errors for s in SHRINKAGES
+    }
+    by_squares = min(SHRINKAGES, key=lambda s: np.mean(left_out[s] ** 2))
+    by_size = min(SHRINKAGES, key=lambda s: np.mean(np.abs(left_out[s])))
+    assert by_squares != by_size
+    assert found.shrinkage == (by_size if absolute else by_squares)
+
+
 def test_each_column_has_as_many_entries_in_every_part():
     columns = np.random.RandomState(0).randint(7, size=123)
     counts = np.zeros((7, 5))
     np.add.at(counts, (columns, parts_of(columns)), 1)
     assert np.ptp(counts, axis=1).max() <= 1
-    assert np.ptp(np.bincount(parts_of(np.arange(10)))) == 0
+    assert_array_equal(np.bincount(parts_of(np.arange(10))), np.full(5, 2))
 
 
 def test_absolute_errors_are_as_small_as_on_a_grid(errors):
@@ -270,6 +294,15 @@ def test_hidden_entries_never_reach_a_fit_and_the_last_fit_sees_everything(table
     assert_allclose(stack.stacked_errors_, rms)
 
 
+def test_errors_are_those_of_values_within_the_limits(table, spy):
+    X, _, missing = table
+    stack = StackingImputer([("spy", spy)], max_value=-0.5, random_state=0).fit(X)
+    first = Spy.seen[0]
+    filled = np.minimum(np.nanmean(first, axis=0), -0.5)
+    error = np.where(np.isnan(first) & ~missing, filled - X, np.nan)
+    assert_allclose(stack.errors_, [np.sqrt(np.nanmean(error**2, axis=0))])
+
+
 def test_a_number_of_entries_can_be_hidden(table, spy):
     StackingImputer([("spy", spy)], test_size=33).fit(table[0])
     assert (np.isnan(Spy.seen[0]) & ~table[2]).sum() == 33
@@ -356,9 +389,8 @@ def test_a_stack_of_one_member_is_that_member_to_the_bit(table):
             assert filled.dtype == X.dtype
 
 
-def test_missing_values_are_weighted_means_and_observed_ones_unchanged(planted):
-    data = planted(120, 8, 2, 1.0, 0.15, 1)
-    X, missing = data.X, ~data.mask
+def test_missing_values_are_weighted_means_and_observed_ones_unchanged(noisy):
+    X, _, missing = noisy
     stack = StackingImputer(MEMBERS, shrinkage=20, random_state=0).fit(X)
     assert np.ptp(stack.weights_[0]) > 0.01
     assert_allclose(stack.weights_.sum(axis=0), 1)
@@ -368,6 +400,13 @@ def test_missing_values_are_weighted_means_and_observed_ones_unchanged(planted):
     assert_allclose(filled, expected)
     assert_array_equal(filled[~missing], X[~missing])
     assert_array_equal(list(stack.named_imputers_), ["mean", "neighbours"])
+
+
+def test_what_members_agree_on_is_imputed_to_the_bit(noisy):
+    X = noisy[0]
+    members = [("a", MEAN), ("b", MEAN), ("c", MEAN)]
+    stack = StackingImputer(members, random_state=0).fit(X)
+    assert_array_equal(stack.transform(X), MEAN.fit_transform(X))
 
 
 def test_columns_have_the_weights_of_the_imputer_that_is_best_in_them(spy):
@@ -447,10 +486,10 @@ def test_processes_give_the_same_bits(table):
     assert_array_equal(one.transform(X), two.transform(X))
 
 
-def test_an_empty_column_changes_nothing_elsewhere(table):
-    X = table[0]
+def test_an_empty_column_changes_nothing_elsewhere(noisy):
+    X = noisy[0]
     wide = np.insert(X, 2, np.nan, axis=1)
-    params = {"random_state": 0, "add_indicator": True}
+    params = {"random_state": 0, "add_indicator": True, "shrinkage": 20}
     expected = StackingImputer(MEMBERS, **params).fit_transform(X)
     filled = StackingImputer(MEMBERS, **params).fit_transform(wide)
     assert_array_equal(filled[:, :8], expected[:, :8])
@@ -460,8 +499,8 @@ def test_an_empty_column_changes_nothing_elsewhere(table):
     assert_array_equal(stack.inverse_transform(filled), wide)
 
 
-def test_imputed_values_stay_within_limits(table):
-    X, _, missing = table
+def test_imputed_values_stay_within_limits(noisy):
+    X, _, missing = noisy
     limits = {"min_value": -0.4, "max_value": np.linspace(0.1, 0.5, 8)}
     stack = StackingImputer(MEMBERS, random_state=0, **limits).fit(X)
     filled, quantiles = stack.impute(X, return_quantiles=(0.01, 0.99))
@@ -528,6 +567,17 @@ def test_deviations_are_weighted_means_widened_as_hidden_errors_say(table, spy):
     assert_array_equal(std > 0, np.isnan(X))
 
 
+def test_shares_are_weights_among_the_members_chosen_and_equal_without_any():
+    weights = np.array([[0.2, 0.0, 1.0], [0.5, 1.0, 0.0], [0.3, 0.0, 0.0]])
+    shares = shares_among(weights, np.array([True, False, True]))
+    assert_allclose(shares, [[0.4, 0.5, 1], [0, 0, 0], [0.6, 0.5, 0]])
+
+
+def test_deviations_are_divided_by_that_of_the_column():
+    std, unit = np.array([3.0, 0.0, np.inf, 1e-20]), np.array([2.0, 5.0, 7.0, 1.0])
+    assert_allclose(standardized_deviations(std, unit), [1.5, 1, 1, 1e-8])
+
+
 @pytest.mark.parametrize("std", [0.0, np.inf])
 def test_a_member_that_takes_a_column_for_constant_knows_no_more_than_its_deviation(
     table, std
@@ -563,11 +613,15 @@ def test_quantiles_are_normal_where_no_member_has_any(table):
     assert_array_equal(stack.impute(X), filled)
 
 
-def test_columns_whose_values_are_equal_or_none_have_deviations_zero_or_infinity():
+@pytest.mark.parametrize("knows", [False, True])
+def test_columns_whose_values_are_equal_or_none_have_deviations_zero_or_infinity(
+    knows,
+):
     X = np.random.RandomState(0).standard_normal((40, 4))
     X[:, 1:] = np.nan
     X[:10, 1], X[3, 2] = 5.0, 6.0
-    stack = StackingImputer(MEMBERS, keep_empty_features=True).fit(X)
+    members = [("knows", Knowing())] if knows else MEMBERS
+    stack = StackingImputer(members, keep_empty_features=True).fit(X)
     filled, std, (low, middle) = stack.impute(
         X, return_std=True, return_quantiles=(0.1, 0.5)
     )
