@@ -71,8 +71,8 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
 
     test_size : float or int, default=0.1
         Share or number of the observed entries to hide. One entry of each row and of
-        each column is never hidden, and none of a constant column. If fewer than 10
-        remain to be hidden, all imputers have the same weight.
+        each column is never hidden, and none of a constant column. With fewer than 10
+        hidden entries all imputers have the same weight.
 
     cv : int or None, default=None
         Number of folds: every entry that may be hidden is in one of them, and each
@@ -100,7 +100,8 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
         imputer sees these columns.
 
     n_jobs : int or None, default=None
-        Number of fits that run at the same time, see :term:`n_jobs`.
+        Number of fits that run at the same time; None is 1 unless a
+        ``joblib.parallel_backend`` says otherwise, -1 all processors.
 
     random_state : int, RandomState instance or None, default=None
         Seed for the choice of hidden entries, and for each `random_state` of an imputer
@@ -349,7 +350,7 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
         self._widening = deviation_factors(squares, columns, len(scale))
         if self.verbose:
             print(
-                f"[StackingImputer] stack: held-out error "
+                "[StackingImputer] stack: held-out error "
                 f"{root_mean_square(found.errors):.3g} standard deviations, the table "
                 f"counts as {found.shrinkage:g} entries of a column"
             )
