@@ -167,6 +167,7 @@ def test_the_amount_of_shrinkage_is_best_for_entries_that_are_left_out(errors):
     assert_allclose(found.errors, left_out[best], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("absolute", [False, True])
 def test_left_out_errors_are_judged_as_the_weights_are(errors, absolute):
     errors = errors(300, seed=3)
