@@ -18,6 +18,7 @@ from .._learning import CallbackSupportMixin, begin_tasks
 from .._masked_gradient_mf import MaskedGradientMF
 from .._parameters import CONSTRAINTS, SHARED_PARAMETERS, Data, Solver, default_rank
 from .._state import PlainStateMixin, all_or_nothing
+from ._factored_columns import FactoredColumnsMixin
 from ._filling import (
     N_BURN_IN,
     N_DRAWS,
@@ -27,7 +28,6 @@ from ._filling import (
     is_ordered,
     table_in_time,
 )
-from ._tables import TableMixin
 
 # Tables of more entries are factorized in single precision: half of the memory, and
 # rounding far below the noise of any measurement.
@@ -36,7 +36,7 @@ LARGE = 250_000
 
 class MFImputer(
     CallbackSupportMixin,
-    TableMixin,
+    FactoredColumnsMixin,
     FillingMixin,
     PlainStateMixin,
     BaseEstimator,

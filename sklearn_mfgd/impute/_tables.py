@@ -13,7 +13,6 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from .._data.standardize import Standardization
 from .._data.tables import as_stored, check_table
 from .._parameters import Data
 
@@ -25,11 +24,8 @@ class TableMixin:
     indicator_: Any
     keep_empty_features: bool
     missing_values: Any
-    factorization_: Any
     n_features_in_: int
-    time: str | None
     _filled: np.ndarray  # columns with values in `fit`
-    _standardization: Standardization
 
     def inverse_transform(self, X: Data) -> np.ndarray:
         """Put back the missing values that the columns of `add_indicator` mark.
@@ -87,10 +83,7 @@ class TableMixin:
             The names of the columns that are kept, and of those of `add_indicator`.
         """
         check_is_fitted(self)
-        if input_features is not None and self.time not in (None, "index"):
-            # The column of times is no feature.
-            input_features = [name for name in input_features if name != self.time]
-        names = _check_feature_names_in(self, input_features)
+        names = _check_feature_names_in(self, self._names_of_features(input_features))
         kept = names[self._kept]
         if self.indicator_ is None:
             return kept
@@ -104,47 +97,9 @@ class TableMixin:
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-    def __sklearn_is_fitted__(self):
-        return hasattr(self, "factorization_")
-
-    @property
-    def mean_(self) -> np.ndarray:
-        """Mean of each column, which is subtracted from it; NaN for an empty column."""
-        return self._standardization.mean
-
-    @property
-    def scale_(self) -> np.ndarray:
-        """Standard deviation of each column, of no meaning in a constant one."""
-        return self._standardization.scale
-
-    @property
-    def timescale_(self) -> np.ndarray | None:
-        """Timescale of each factor, see `MaskedGradientMF`; None without times."""
-        return self.factorization_.timescale_
-
-    @property
-    def seasonality_(self) -> np.ndarray | None:
-        """Seasonal share of the variance of each factor; None without times."""
-        return self.factorization_.seasonality_
-
-    @property
-    def residual_timescale_(self) -> np.ndarray | None:
-        """Timescale of what the factors leave of each column; NaN for constant ones."""
-        return self._of_all_columns(self.factorization_.residual_timescale_)
-
-    @property
-    def residual_variance_(self) -> np.ndarray | None:
-        """Variance, in units of X, of what the factors leave of each column."""
-        variance = self._of_all_columns(self.factorization_.residual_variance_)
-        return None if variance is None else variance * np.square(self.scale_)
-
-    def _of_all_columns(self, values):
-        """Values of the columns that vary, NaN for the others."""
-        if values is None:
-            return None
-        spread = np.full(self.n_features_in_, np.nan)
-        spread[self._standardization.varies] = values
-        return spread
+    def _names_of_features(self, names: Data) -> Data:
+        """Return the names, or None, of the columns of an input that are features."""
+        return names
 
     @property
     def _kept(self):
@@ -154,9 +109,9 @@ class TableMixin:
     def _validate(self, X, *, reset):
         if sparse.issparse(X):
             raise ValueError(
-                f"MFImputer fills in every missing value of X, of shape {X.shape}, "
-                "and returns a dense array; sparse X is not accepted. Use X.toarray() "
-                "if it is small and has NaN where values are missing, or "
+                f"{type(self).__name__} fills in every missing value of X, of shape "
+                f"{X.shape}, and returns a dense array; sparse X is not accepted. Use "
+                "X.toarray() if it is small and has NaN where values are missing, or "
                 "MaskedGradientMF, which predicts chosen entries of a sparse X."
             )
         nan = _is_nan(self.missing_values)
@@ -181,11 +136,6 @@ class TableMixin:
 
         indicator = MissingIndicator(missing_values=np.nan, error_on_new=False)
         return indicator.fit(np.where(missing, np.nan, 0.0))
-
-    def _standardized(self, X, missing):
-        """Columns of about unit variance, NaN where missing, without constant ones."""
-        varies = self._standardization.varies
-        return self._standardization.apply(X, missing, varies, self._dtype)
 
     def _with_indicator(self, filled, missing):
         if self.indicator_ is None:

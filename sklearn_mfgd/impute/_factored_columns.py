@@ -1,0 +1,70 @@
+"""The table of an imputer that factorizes columns: their scales, their factors."""
+
+from typing import Any
+
+import numpy as np
+
+from .._data.standardize import Standardization
+from .._parameters import Data
+from ._tables import TableMixin
+
+
+class FactoredColumnsMixin(TableMixin):
+    """Standardize the columns of a table; tell what a factorization learned of them."""
+
+    factorization_: Any
+    time: str | None
+    _standardization: Standardization
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "factorization_")
+
+    @property
+    def mean_(self) -> np.ndarray:
+        """Mean of each column, which is subtracted from it; NaN for an empty column."""
+        return self._standardization.mean
+
+    @property
+    def scale_(self) -> np.ndarray:
+        """Standard deviation of each column, of no meaning in a constant one."""
+        return self._standardization.scale
+
+    @property
+    def timescale_(self) -> np.ndarray | None:
+        """Timescale of each factor, see `MaskedGradientMF`; None without times."""
+        return self.factorization_.timescale_
+
+    @property
+    def seasonality_(self) -> np.ndarray | None:
+        """Seasonal share of the variance of each factor; None without times."""
+        return self.factorization_.seasonality_
+
+    @property
+    def residual_timescale_(self) -> np.ndarray | None:
+        """Timescale of what the factors leave of each column; NaN for constant ones."""
+        return self._of_all_columns(self.factorization_.residual_timescale_)
+
+    @property
+    def residual_variance_(self) -> np.ndarray | None:
+        """Variance, in units of X, of what the factors leave of each column."""
+        variance = self._of_all_columns(self.factorization_.residual_variance_)
+        return None if variance is None else variance * np.square(self.scale_)
+
+    def _of_all_columns(self, values):
+        """Values of the columns that vary, NaN for the others."""
+        if values is None:
+            return None
+        spread = np.full(self.n_features_in_, np.nan)
+        spread[self._standardization.varies] = values
+        return spread
+
+    def _names_of_features(self, names: Data) -> Data:
+        """Return the names without that of the column of times, which is no feature."""
+        if names is None or self.time in (None, "index"):
+            return names
+        return [name for name in names if name != self.time]
+
+    def _standardized(self, X, missing):
+        """Columns of about unit variance, NaN where missing, without constant ones."""
+        varies = self._standardization.varies
+        return self._standardization.apply(X, missing, varies, self._dtype)
