@@ -12,7 +12,7 @@ SHARE = 0.1
 
 # Few entries say little: up to so many tables are hidden from, one after the other,
 # until so many entries were hidden.
-MOST_TABLES, ENOUGH_ENTRIES = 5, 500
+MOST_TABLES, ENOUGH_ENTRIES = 5, 2_000
 
 # A column keeps at least so many entries, and a row one.
 FEWEST_OF_COLUMN = 3
