@@ -18,11 +18,15 @@ MOST_TABLES, ENOUGH_ENTRIES = 5, 2_000
 FEWEST_OF_COLUMN = 3
 
 
-def hold_outs(missing: np.ndarray, rng):
-    """Yield tables of what is hidden; none where a table is too small for it."""
+def hold_outs(missing: np.ndarray, rng, size: float = SHARE):
+    """Yield tables of what is hidden; none where a table is too small for it.
+
+    The size is a share of the observed entries, or their number.
+    """
+    share = size if isinstance(size, float) else size / max((~missing).sum(), 1)
     count = 0
     for _ in range(MOST_TABLES):
-        hidden = hide_like_missing(missing, SHARE, rng)
+        hidden = hide_like_missing(missing, share, rng)
         count += np.count_nonzero(hidden)
         if not hidden.any():
             return

@@ -27,9 +27,13 @@ N_PARTS = 5
 # which are equal have equal weights; and the least diagonal, as a share of the largest.
 RIDGE, LEAST_DIAGONAL = 1e-9, 1e-20
 
-# Rounds of reweighting for absolute errors, and the share of the mean absolute error
-# below which an error counts as that large: its weight would be infinite.
-N_ROUNDS, LEAST_ERROR = 25, 1e-3
+# Rounds of reweighting for absolute errors: of weights that are kept and those of the
+# table, and of weights of columns that tell which λ is good.
+N_ROUNDS, N_ROUNDS_OF_PARTS = 100, 5
+
+# Share of the mean absolute error below which an error counts as that large: its weight
+# would be infinite.
+LEAST_ERROR = 1e-3
 
 # The variance of standardized errors is at least this, that of a perfect stack, too.
 LEAST_VARIANCE = 1e-12
@@ -67,14 +71,14 @@ def stack_weights(
     left_out = np.empty((len(candidates), len(parts)))
     for part in np.unique(parts):
         hidden = parts == part
-        weights = weights_of_columns(
-            errors.take(~hidden), candidates, absolute=absolute
-        )
+        n_rounds = N_ROUNDS_OF_PARTS if absolute else 1
+        weights = weights_of_columns(errors.take(~hidden), candidates, n_rounds)
         left_out[:, hidden] = stacked(weights, errors.take(hidden))
     losses = np.abs(left_out) if absolute else np.square(left_out)
     best = int(np.argmin(losses.mean(axis=1)))
     chosen = candidates[best]
-    weights = weights_of_columns(errors, (chosen,), absolute=absolute)[0]
+    n_rounds = N_ROUNDS if absolute else 1
+    weights = weights_of_columns(errors, (chosen,), n_rounds)[0]
     return StackWeights(weights.T, chosen, left_out[best])
 
 
@@ -97,10 +101,14 @@ def stacked(weights: np.ndarray, errors: HiddenErrors) -> np.ndarray:
     return np.einsum("...ik,ik->...i", weights[..., errors.columns, :], errors.values)
 
 
-def weights_of_columns(errors: HiddenErrors, shrinkages, *, absolute: bool):
-    """Find the weights for several λ: an array (n_shrinkages, n_columns, k)."""
-    n_rounds = N_ROUNDS if absolute else 1
-    table, of_table = _weights_of_table(errors.values, n_rounds)
+def weights_of_columns(errors: HiddenErrors, shrinkages, n_rounds: int) -> np.ndarray:
+    """Find the weights for several λ: an array (n_shrinkages, n_columns, k).
+
+    In one round squares are minimized; in several, reweighted, absolute errors. E is
+    then that of the last round for the table.
+    """
+    absolute = n_rounds > 1
+    table, of_table = _weights_of_table(errors.values, N_ROUNDS if absolute else 1)
     shape = (errors.n_columns, len(table))
     importance = np.ones(len(errors.columns))
     if absolute:
