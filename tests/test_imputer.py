@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 
 from sklearn_mfgd import MaskedGradientMF, MFImputer
 from sklearn_mfgd._kernels import linalg
-from sklearn_mfgd.impute import _mf_imputer
+from sklearn_mfgd.impute import _columns
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -163,7 +163,7 @@ def test_one_row_or_one_column_is_enough(shape):
 
 def test_a_large_table_is_factorized_in_single_precision(monkeypatch, table):
     expected = MFImputer().fit_transform(table.X)
-    monkeypatch.setattr(_mf_imputer, "LARGE", 1000)
+    monkeypatch.setattr(_columns, "LARGE", 1000)
     filled = MFImputer().fit_transform(table.X)
     assert filled.dtype == np.float64
     assert_array_equal(filled[table.mask], table.X[table.mask])

@@ -6,18 +6,23 @@ import numpy as np
 
 from .._data.standardize import Standardization
 from .._parameters import Data
+from ._marginals import WeightedColumns
 from ._tables import TableMixin
 
 
 class FactoredColumnsMixin(TableMixin):
     """Standardize the columns of a table; tell what a factorization learned of them."""
 
+    _base: WeightedColumns
     factorization_: Any
     time: str | None
-    _standardization: Standardization
 
     def __sklearn_is_fitted__(self):
-        return hasattr(self, "factorization_")
+        return hasattr(self, "_base")
+
+    @property
+    def _standardization(self) -> Standardization:
+        return self._base.members[0].standardization
 
     @property
     def mean_(self) -> np.ndarray:
@@ -66,5 +71,4 @@ class FactoredColumnsMixin(TableMixin):
 
     def _standardized(self, X, missing):
         """Columns of about unit variance, NaN where missing, without constant ones."""
-        varies = self._standardization.varies
-        return self._standardization.apply(X, missing, varies, self._dtype)
+        return self._base.members[0].standardized(X, missing)

@@ -1,6 +1,6 @@
-"""How a fitted factorization of standardized columns fills the missing values of X."""
+"""How a fitted imputer fills the missing values of X, and how sure it is of them."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from sklearn.base import TransformerMixin
@@ -8,15 +8,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from .._base import BaseMatrixFactorization
+from .._data.discrete import to_nearest
 from .._data.tables import is_frame
 from .._data.target import check_target
 from .._data.timeline import Timeline
-from .._kernels.linalg import row_slices
 from .._parameters import Data
-
-# Draws of a chain that sampling chooses from, and those before, while it forgets where
-# it started.
-N_DRAWS, N_BURN_IN = 100, 50
+from ._columns import Table, Wanted
+from ._marginals import WeightedColumns
 
 NO_MASK = "pass np.where(mask, X, np.nan) as X, since MFImputer takes neither"
 
@@ -24,10 +22,13 @@ NO_MASK = "pass np.where(mask, X, np.nan) as X, since MFImputer takes neither"
 class FillingMixin(TransformerMixin):
     """Impute, tell how uncertain that is, and score; a subclass fits."""
 
-    factorization_: BaseMatrixFactorization
+    _base: WeightedColumns
+    _levels: list | None
+    _residual: Any
     random_state: Any
     reg: Any
     sample_posterior: bool
+    statistic: str
     time: str | None
 
     def fit_transform(
@@ -82,13 +83,15 @@ class FillingMixin(TransformerMixin):
         check_is_fitted(self)
         X, timeline = table_in_time(X, self.time, times, groups)
         X, missing = self._validate(X, reset=False)
-        return self._with_indicator(self._fill(X, missing, timeline)[0], missing)
+        filled, *_ = self._fill(X, missing, timeline, Wanted(self.statistic))
+        return self._with_indicator(filled, missing)
 
     def impute(
         self,
         X: Data,
         *,
         return_std: bool = False,
+        return_quantiles: Data = None,
         times: Data = None,
         groups: Data = None,
     ) -> Any:
@@ -101,6 +104,11 @@ class FillingMixin(TransformerMixin):
         return_std : bool, default=False
             Whether to return standard deviations. Needs ``reg="auto"`` and
             ``sample_posterior=False``.
+        return_quantiles : array-like of float of shape (n_quantiles,), default=None
+            Probabilities of quantiles to return, such as ``(0.025, 0.975)`` for the
+            ends of 95 % intervals. With `marginal`, these are right for skewed columns,
+            where a mean and a deviation are not. The same is needed as for
+            `return_std`.
         times, groups : array-like of shape (n_samples,), default=None
             Times and series of the rows, as in `fit`, and needed if it had times.
 
@@ -116,6 +124,9 @@ class FillingMixin(TransformerMixin):
             on purpose. It is infinite in a column with one value in `fit` or none, and
             zero in a column whose values, two or more, were all equal. Only with
             ``return_std=True``.
+        quantiles : ndarray of shape (n_quantiles, n_samples, n_output_features)
+            Quantiles of the true value, the value itself where X is observed. Only
+            with `return_quantiles`.
 
         Raises
         ------
@@ -123,16 +134,23 @@ class FillingMixin(TransformerMixin):
             If the fit does not know how uncertain its values are.
         """
         check_is_fitted(self)
-        if return_std and (self.reg != "auto" or self.sample_posterior):
+        probabilities = check_probabilities(return_quantiles)
+        asked = return_std or return_quantiles is not None
+        if asked and (self.reg != "auto" or self.sample_posterior):
+            name = "return_std=True" if return_std else "return_quantiles"
             raise ValueError(
-                "return_std=True needs a fit with reg='auto' and "
+                f"{name} needs a fit with reg='auto' and "
                 f"sample_posterior=False; this one had reg={self.reg!r} and "
                 f"sample_posterior={self.sample_posterior}."
             )
         X, timeline = table_in_time(X, self.time, times, groups)
         X, missing = self._validate(X, reset=False)
-        filled, std = self._fill(X, missing, timeline, return_std=return_std)
-        return (filled, std) if return_std else filled
+        wanted = Wanted(self.statistic, return_std, probabilities)
+        filled, std, quantiles = self._fill(X, missing, timeline, wanted)
+        results = [filled]
+        results += [std] if return_std else []
+        results += [quantiles] if return_quantiles is not None else []
+        return tuple(results) if len(results) > 1 else filled
 
     def score(
         self, X: Data, y: Data = None, *, times: Data = None, groups: Data = None
@@ -161,6 +179,11 @@ class FillingMixin(TransformerMixin):
         return self.factorization_._score(self._standardized(X, missing), timeline)
 
     @property
+    def factorization_(self) -> BaseMatrixFactorization:
+        """The factorization of the columns, or of their normal scores."""
+        return self._base.members[0].factorization
+
+    @property
     def rank_(self) -> int:
         """Number of factors."""
         return self.factorization_.rank_
@@ -170,123 +193,62 @@ class FillingMixin(TransformerMixin):
         """Number of sweeps."""
         return self.factorization_.n_iter_
 
-    def _fill(self, X, missing, timeline, return_std=False):
-        """Fill a copy of X; return standard deviations, too, or None."""
+    @property
+    def marginal_weights_(self) -> np.ndarray | None:
+        """Weight of normal scores in each column; None unless `marginal` is "auto"."""
+        return self._base.weights[1] if len(self._base.members) > 1 else None
+
+    @property
+    def residual_weights_(self) -> np.ndarray | None:
+        """Weight of what the regressor of each column predicts; None without one."""
+        return None if self._residual is None else self._residual.weights
+
+    def _fill(self, X, missing, timeline, wanted):
+        """Fill a copy of X; return deviations and quantiles, too, or None."""
         rng = None
         if self.sample_posterior:
             rng = check_random_state(self.random_state)
-        model, Z = self.factorization_, self._standardized(X, missing)
-        if model._model_at(timeline).has_times:
-            places = np.nonzero(missing[:, self._standardization.varies])
-            limits = limits_at(places[1], self._standardization, self._limits)
-            given = model, Z, timeline, places, limits, rng
-            predictor = TimePredictor.of(*given, with_std=return_std)
-        else:
-            # All are sampled given one sample of the columns.
-            number = None if rng is None else N_BURN_IN + rng.randint(N_DRAWS)
-            predictor = Predictor(model, Z, number, rng)
-        filled, std = fill_missing(
-            X,
-            missing,
-            self._standardization,
-            self._limits,
-            predictor,
-            with_std=return_std,
-        )
-        kept = self._kept
-        if kept.all():
-            return filled, std
-        return filled[:, kept], std if std is None else std[:, kept]
-
-
-class Predictor(NamedTuple):
-    """What predicts, or samples, entries of the standardized columns Z."""
-
-    model: BaseMatrixFactorization
-    Z: np.ndarray
-    number: int | None = None  # of the sample of the posterior to fill with
-    rng: np.random.RandomState | None = None
-
-    def __call__(self, rows, places, limits, with_std):
-        """Return values, and deviations or None, at places in a slice of the rows."""
-        Z = self.Z[rows]
-        if self.number is not None:
-            sampled = self.model._sample_entries(
-                Z, places, self.number, self.rng, limits
+        table, rows_and_columns = Table(X, missing, None, timeline), np.nonzero(missing)
+        imputed = self._base.impute(table, wanted, self._limits, rng)
+        if self._residual is not None:
+            imputed = self._residual.correct(X, missing, imputed)
+        columns = rows_and_columns[1]
+        if self._levels is not None:
+            imputed = imputed._replace(
+                values=to_nearest(imputed.values, columns, self._levels),
+                quantiles=to_nearest(imputed.quantiles, columns, self._levels),
             )
-            return sampled, None
-        if not with_std:
-            return self.model.predict_entries(self.model.transform(Z), *places), None
-        W, covariance = self.model.transform(Z, return_cov=True)
-        return self.model.predict_entries(
-            W, *places, covariance=covariance, return_std=True
+        values, std, quantiles = imputed.clipped(self._limits, columns)
+        observed = np.where(missing, X.dtype.type(0), X)
+        kept = self._kept
+        results = [_spread(observed, rows_and_columns, values, kept), None, None]
+        if std is not None:
+            results[1] = _spread(np.zeros_like(X), rows_and_columns, std, kept)
+        if wanted.probabilities:
+            results[2] = np.stack(
+                [_spread(observed, rows_and_columns, q, kept) for q in quantiles]
+            )
+        return results
+
+
+def _spread(table, places, values, kept):
+    """Put values at places of a copy of a table, and take the columns that are kept."""
+    table = table.copy()
+    table[places] = values
+    return table if kept.all() else table[:, kept]
+
+
+def check_probabilities(probabilities) -> tuple:
+    """Validate the probabilities of quantiles; none without any."""
+    if probabilities is None:
+        return ()
+    given = np.asarray(probabilities, dtype=np.float64)
+    if given.ndim != 1 or not len(given) or not ((given > 0) & (given < 1)).all():
+        raise ValueError(
+            "return_quantiles must be a sequence of probabilities between 0 and 1, "
+            f"such as (0.025, 0.975); got {probabilities!r}."
         )
-
-
-class TimePredictor:
-    """The same for rows in time: all that is missing is predicted at once."""
-
-    def __init__(self, model, values, deviations):
-        self.model = model
-        self._values, self._deviations, self._n_given = values, deviations, 0
-
-    @classmethod
-    def of(cls, model, Z, timeline, places, limits, rng, *, with_std):
-        """Predict, or sample if there is a generator, all places in sequence."""
-        if rng is None:
-            found = model._predict_in_time(Z, timeline, places, with_std)
-            return cls(model, *found)
-        return cls(model, model._sample_in_time(Z, timeline, places, rng, limits), None)
-
-    def __call__(self, rows, places, limits, with_std):
-        """Return the next of the values: row by row, as all that is asked for."""
-        of = slice(self._n_given, self._n_given + len(places[0]))
-        self._n_given = of.stop
-        return self._values[of], self._deviations[of] if with_std else None
-
-
-def fill_missing(X, missing, standardization, limits, predictor, *, with_std):
-    """Return a copy of X with its missing values filled, and their deviations or None.
-
-    `limits` are the least and the largest imputed value of each column. Deviations are
-    zero where X is observed.
-    """
-    filled = np.where(missing, X.dtype.type(0), X)
-    std = np.where(missing, X.dtype.type(np.inf), X.dtype.type(0)) if with_std else None
-    varies = standardization.varies
-    numbers = np.flatnonzero(varies)
-    width = predictor.model.rank_ + 1
-    for part in row_slices(len(X), len(numbers) + width ** (1 + with_std)):
-        rows, columns = np.nonzero(missing[part][:, varies])
-        of_X = numbers[columns]
-        bounds = [limit[of_X] for limit in limits]
-        standardized = limits_at(columns, standardization, limits)
-        values, deviations = predictor(part, (rows, columns), standardized, with_std)
-        rows = rows + part.start
-        filled[rows, of_X] = np.clip(standardization.undo(values, of_X), *bounds)
-        if with_std:
-            std[rows, of_X] = standardization.widen(deviations, of_X)
-    _fill_other_columns(filled, std, missing & ~varies, standardization, limits)
-    return filled, std
-
-
-def limits_at(columns, standardization, limits):
-    """Limits of standardized entries of columns that vary, None without any."""
-    of_X = np.flatnonzero(standardization.varies)[columns]
-    bounds = [limit[of_X] for limit in limits]
-    if not np.isfinite(bounds).any():
-        return None
-    return [standardization.apply_to(bound, of_X) for bound in bounds]
-
-
-def _fill_other_columns(filled, std, missing, standardization, limits):
-    """Fill constant columns with their value, and empty ones with zero, in place."""
-    rows, columns = np.nonzero(missing)
-    values = standardization.undo(np.zeros(len(columns)), columns)
-    values = np.where(standardization.counts[columns] > 0, values, 0)
-    filled[rows, columns] = np.clip(values, *(limit[columns] for limit in limits))
-    if std is not None:
-        std[rows, columns] = standardization.deviations_of_constants()[columns]
+    return tuple(given)
 
 
 def check_limits(min_value, max_value, n_features):
@@ -327,11 +289,6 @@ def table_in_time(X, time, times, groups):
             )
         X, times = _taken_out(X, time)
     return X, Timeline.of(times, groups, _num_samples(X))
-
-
-def is_ordered(timeline, missing):
-    """Whether the times of rows with any value order these."""
-    return timeline.take(np.flatnonzero(~missing.all(axis=1))).has_order
 
 
 def _taken_out(X, time):

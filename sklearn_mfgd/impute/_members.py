@@ -12,6 +12,10 @@ from ._mf_imputer import MFImputer
 # Rows up to which nearest neighbours are looked for: time grows with their square.
 LARGEST_NEIGHBOURHOOD = 20_000
 
+# Rows times the square of columns up to which trees are grown: a forest of each column
+# tries that many splits.
+LARGEST_FOREST = 50_000_000
+
 # What a stack sets in the clones of its imputers, and theirs, if they have it: it
 # passes NaN where values are missing, and takes a table of the same columns back.
 IN_A_STACK = {
@@ -21,15 +25,33 @@ IN_A_STACK = {
 }
 
 
-def default_imputers(m: int, n: int, statistic: str, random_state) -> list[tuple]:
-    """Return names and imputers of ``imputers="auto"`` for a table of m rows."""
-    # Here, as the imputers of scikit-learn take long to import.
-    from sklearn.impute import KNNImputer
+def default_imputers(m: int, n: int, statistic: str) -> list[tuple]:
+    """Return names and imputers of ``imputers="auto"`` for a table of m rows.
 
-    imputers: list[tuple] = [("factors", MFImputer())]
+    The factors come first; then what finds what they cannot tell: skewed columns,
+    rows that resemble one another, relations that are not linear.
+    """
+    # Here, as these modules of scikit-learn take long to import.
+    from sklearn.ensemble import ExtraTreesRegressor
+    from sklearn.impute import KNNImputer
+    from sklearn.neighbors import KNeighborsRegressor
+
+    def factors(**options):
+        return MFImputer(statistic=statistic, **options)
+
+    imputers: list[tuple] = [
+        ("factors", factors()),
+        ("scores", factors(marginal="normal")),
+    ]
     if m <= LARGEST_NEIGHBOURHOOD:
-        neighbours = KNNImputer(weights="distance")
-        imputers.append(("neighbours", StandardizedColumns(neighbours)))
+        neighbours = KNeighborsRegressor(n_neighbors=8, weights="distance")
+        imputers += [
+            ("neighbours", factors(residual=neighbours)),
+            ("rows", StandardizedColumns(KNNImputer())),
+        ]
+    if m * n**2 <= LARGEST_FOREST:
+        trees = ExtraTreesRegressor(50, min_samples_leaf=2, max_features=0.5)
+        imputers.append(("trees", factors(residual=trees)))
     return imputers
 
 

@@ -9,6 +9,7 @@ from sklearn.base import clone
 from sklearn.utils.parallel import Parallel, delayed
 
 from .._data.entries import Entries
+from .._data.hidden import hold_outs
 from .._data.splits import must_stay
 from .._data.standardize import Standardization
 
@@ -35,18 +36,27 @@ class Hidden(NamedTuple):
         """
         with np.errstate(invalid="ignore"):
             varies = np.nanmin(X, axis=0) < np.nanmax(X, axis=0)
-        rows, columns = np.nonzero(~np.isnan(X))
-        entries = Entries(X, rows, columns, X[rows, columns])
-        order = random_state.permutation(len(rows))
-        stays = must_stay(entries, np.arange(len(rows)), order)
-        order = order[~stays[order] & varies[columns[order]]]
+        missing = np.isnan(X)
         if cv is None:
-            is_share = isinstance(test_size, float | np.floating)
-            size = round(test_size * len(rows)) if is_share else test_size
-            order = order[:size]
-        if len(order) < FEWEST_HIDDEN:
-            order = order[:0]
-        return cls(rows[order], columns[order], np.arange(len(order)) % (cv or 1))
+            tables = hold_outs(missing, random_state, test_size)
+            places = [np.nonzero(hidden & varies) for hidden in tables]
+        else:
+            places = _folds(X, varies, cv, random_state)
+        if sum(len(rows) for rows, _ in places) < FEWEST_HIDDEN:
+            places = []
+        rows, columns = np.concatenate([np.empty((2, 0), int), *places], axis=1)
+        folds = np.repeat(np.arange(len(places)), [len(rows) for rows, _ in places])
+        return cls(rows, columns, folds)
+
+
+def _folds(X, varies, cv, random_state) -> list:
+    """Cut the entries that may be hidden into folds."""
+    rows, columns = np.nonzero(~np.isnan(X))
+    entries = Entries(X, rows, columns, X[rows, columns])
+    order = random_state.permutation(len(rows))
+    stays = must_stay(entries, np.arange(len(rows)), order)
+    order = order[~stays[order] & varies[columns[order]]]
+    return [(rows[order[k::cv]], columns[order[k::cv]]) for k in range(cv)]
 
 
 class Predicted(NamedTuple):

@@ -328,7 +328,7 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
     def _chosen(self, shape: tuple[int, int]) -> list[tuple]:
         """Return names and imputers for a table of this shape."""
         if isinstance(self.imputers, str):
-            return default_imputers(*shape, self.statistic, self.random_state)
+            return default_imputers(*shape, self.statistic)
         return check_names(self, self.imputers)
 
     def _learn_weights(self, hidden: Hidden, held_out: HeldOut):

@@ -1,0 +1,131 @@
+"""Columns as they are, as normal scores, or both, weighted by hidden entries."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .._data.hidden import hold_outs
+from .._data.normal_scores import by_column
+from .._state import RECORDS
+from ._columns import Imputed, Settings, Table, Wanted, fit_columns
+from ._stack_weights import HiddenErrors, stack_weights
+
+# Which of the two are factorized.
+AS_SCORES = {"none": (False,), "normal": (True,), "auto": (False, True)}
+
+# The average column counts as so many hidden entries in the weights of each column.
+ENTRIES_OF_TABLE = 100.0
+
+
+class WeightedColumns(NamedTuple):
+    """Factorizations of the columns of a table, and their weights in each column."""
+
+    members: list
+    weights: np.ndarray  # (n_members, n)
+
+    def impute(self, table: Table, wanted: Wanted, limits, rng=None) -> Imputed:
+        """Tell of the missing entries of a table, as weighted means of the members.
+
+        A weighted mean of quantiles is the quantile of a distribution, too. A sample
+        takes each column from one member, chosen at random by the weights.
+        """
+        told = [member.impute(table, wanted, limits, rng) for member in self.members]
+        columns = np.nonzero(table.missing)[1]
+        if len(told) == 1:
+            return told[0].clipped(limits, columns)
+        if rng is not None:
+            share = np.cumsum(self.weights, axis=0)
+            chosen = (rng.uniform(size=share.shape[1]) > share[:-1]).sum(axis=0)
+            values = np.array([one.values for one in told])
+            values = values[chosen[columns], np.arange(len(columns))]
+            return told[0]._replace(values=values).clipped(limits, columns)
+        weights = self.weights[:, columns]
+        told = Imputed(
+            values=weighted_mean([one.values for one in told], weights),
+            std=weighted_mean([one.std for one in told], weights)
+            if wanted.std
+            else None,
+            quantiles=weighted_mean([one.quantiles for one in told], weights),
+        )
+        return told.clipped(limits, columns)
+
+
+RECORDS["WeightedColumns"] = WeightedColumns
+
+
+def weighted_mean(values, weights):
+    """Sum of arrays times weights; what has no weight may be infinite."""
+    products = [
+        np.where(weight > 0, value * weight, 0)
+        for value, weight in zip(values, weights, strict=True)
+    ]
+    return np.sum(products, axis=0)
+
+
+def fit_marginals(
+    table: Table,
+    settings: Settings,
+    marginal: str,
+    wanted: Wanted,
+    *,
+    limits,
+    rng=None,
+    weights=None,
+    on_sweep=None,
+) -> WeightedColumns:
+    """Factorize the columns as `marginal` says; weights that are given are kept."""
+    kinds = AS_SCORES[marginal]
+    if weights is None and len(kinds) > 1:
+        weights = _learn(table, settings, kinds, wanted, limits, rng)
+    elif weights is None:
+        weights = np.ones((1, table.X.shape[1]))
+    members = [
+        fit_columns(table, settings, kind, on_sweep if k == 0 else None)
+        for k, kind in enumerate(kinds)
+    ]
+    return WeightedColumns(members, weights)
+
+
+def _learn(table, settings, kinds, wanted, limits, rng):
+    """Weights that predict entries best that were hidden from the fits."""
+    errors, columns = [], []
+    scale = deviations(table.X, table.missing)
+    for hidden in hold_outs(table.missing, rng):
+        shown = hide(table, hidden)
+        found = []
+        for kind in kinds:
+            member = fit_columns(shown, settings._replace(samples=False), kind)
+            found.append(member.impute(shown, wanted, limits).values)
+        of_hidden = hidden[shown.missing]
+        places = np.nonzero(hidden)
+        truth = table.X[places]
+        units = scale[places[1]]
+        errors.append([(values[of_hidden] - truth) / units for values in found])
+        columns.append(places[1])
+    n = table.X.shape[1]
+    if not errors:
+        return np.full((len(kinds), n), 1 / len(kinds))
+    errors = HiddenErrors(np.concatenate(errors, axis=1).T, np.concatenate(columns), n)
+    absolute = wanted.statistic == "median"
+    return stack_weights(errors, ENTRIES_OF_TABLE, absolute=absolute).weights
+
+
+def hide(table: Table, hidden: np.ndarray) -> Table:
+    """The table as if some entries were missing as well."""
+    weights = table.weights
+    if weights is not None:
+        weights = np.where(hidden, 0, weights)
+    return table._replace(missing=table.missing | hidden, weights=weights)
+
+
+def deviations(X, missing):
+    """Standard deviation of the observed entries of each column, 1 where that is 0."""
+    scale = np.ones(X.shape[1])
+    rows, columns = np.nonzero(~missing)
+    values = X[rows, columns].astype(np.float64)
+    for j, places in by_column(columns):
+        largest = np.abs(values[places]).max()
+        if largest > 0:
+            spread = np.std(values[places] / largest) * largest
+            scale[j] = spread if spread > 0 else 1.0
+    return scale
