@@ -4,6 +4,7 @@ The columns are standardized, as they are or as normal scores. What is imputed c
 arrays over the missing entries of the table, row by row.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -180,7 +181,7 @@ def fit_columns(table: Table, settings: Settings, as_scores=False, on_sweep=None
     given = Z, None, None, weights, timeline
     columns = FactorizedColumns(scores, standardization, model, dtype)
     if on_sweep is not None:
-        on_sweep = on_sweep(columns)
+        on_sweep = partial(on_sweep, columns)
     for _ in model._learn(*given, on_sweep=on_sweep):
         pass  # row factors, which are not kept
     return columns
@@ -226,5 +227,7 @@ def _normal(mean, deviation, wanted) -> Imputed:
     """What a normal distribution says of entries."""
     quantiles = np.empty((len(wanted.probabilities), len(mean)))
     for k, probability in enumerate(wanted.probabilities):
-        quantiles[k] = mean + deviation * ndtri(probability)
+        score = ndtri(probability)
+        # The median is known where the deviation is not, which is infinite.
+        quantiles[k] = mean + deviation * score if score else mean
     return Imputed(mean, deviation if wanted.std else None, quantiles)
