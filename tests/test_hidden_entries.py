@@ -77,6 +77,19 @@ def test_columns_keep_their_last_entries_and_rows_their_last_one(rng):
         assert kept.any(axis=1).all()
 
 
+def test_of_a_complete_table_columns_keep_their_last_entries(rng):
+    kept = ~hide_like_missing(np.zeros((8, 20), bool), 1.0, rng)
+    assert_array_equal(kept.sum(axis=0), 20 * [FEWEST_OF_COLUMN])
+
+
+def test_a_row_that_has_just_what_another_lacks_keeps_an_entry(rng):
+    missing = np.zeros((60, 6), bool)
+    missing[::2, :3] = missing[1::2, 3:] = True
+    hidden = hide_like_missing(missing, 0.4, rng)
+    assert (hidden.sum(axis=1) == 2).any()
+    assert (hidden.sum(axis=1) < 3).all()
+
+
 def test_columns_that_are_missing_together_are_hidden_together(rng):
     hidden = hide_like_missing(missing_together(), 0.1, rng)
     assert hidden[:, :3].any()
