@@ -46,20 +46,19 @@ SHARED_PARAMETERS = [
     "verbose",
 ]
 
-# Factors that an imputer of many columns starts with. It drops those that explain
-# nothing, and takes more if there are none.
+# Factors that an imputer of many columns starts with; it drops those that explain
+# nothing.
 LARGEST_RANK = 50
 
 
-def default_rank(varies, missing, largest=LARGEST_RANK):
-    """Choose the rank of an imputer with ``rank="auto"``, at most the largest.
+def default_rank(varies, missing):
+    """Choose the rank of an imputer with ``rank="auto"``.
 
     As many factors as there are rows, or columns that vary, would leave nothing to the
     noise.
     """
     n_rows = int((~missing).any(axis=1).sum())
-    rank = max(1, min(n_rows - 1, int(varies.sum()) - 1))
-    return rank if largest is None else min(rank, largest)
+    return max(1, min(LARGEST_RANK, n_rows - 1, int(varies.sum()) - 1))
 
 
 def check_parameters_together(estimator):

@@ -14,6 +14,7 @@ import skops.io
 from numpy.testing import assert_array_equal
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.linear_model import Ridge
 
 import sklearn_mfgd
 from sklearn_mfgd import GradientMF, MaskedGradientMF, MFImputer
@@ -41,6 +42,8 @@ MODELS = {
     "indicator": MFImputer(add_indicator=True, keep_empty_features=True, min_value=0),
     "ridge imputer": MFImputer(3, reg=0.1, scale=False, max_value=list(range(1, 16))),
     "sampling imputer": MFImputer(3, sample_posterior=True, random_state=0),
+    "scores": MFImputer(marginal="normal", discrete="nearest", statistic="median"),
+    "residual": MFImputer(marginal="auto", residual=Ridge(), random_state=0),
     "in time": MFImputer(time="index"),
     "sampling in time": MFImputer(
         3, time="index", sample_posterior=True, random_state=0

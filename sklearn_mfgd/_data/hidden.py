@@ -53,7 +53,7 @@ def hide_like_missing(missing: np.ndarray, share: float, rng) -> np.ndarray:
             if n_wanted <= 0:
                 break
             lost = observed[row] & missing[patterns[row]] & (left > 0)
-            if lost.sum() == observed[row].sum():
+            if lost.any() and lost.sum() == observed[row].sum():
                 lost[rng.choice(np.flatnonzero(observed[row]))] = False
             hidden[row] = lost
             left -= lost

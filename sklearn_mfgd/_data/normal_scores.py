@@ -10,6 +10,9 @@ N_NODES = 15
 NODES, NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(N_NODES)
 NODE_WEIGHTS = NODE_WEIGHTS / NODE_WEIGHTS.sum()
 
+# The least share of a column that has a finite score.
+SMALLEST = np.finfo(np.float64).tiny
+
 
 class NormalScores(NamedTuple):
     """The distinct values of each column and their scores, both ascending.
@@ -46,9 +49,8 @@ class NormalScores(NamedTuple):
                 None if weights is None else weights[observed, j],
                 minlength=len(distinct),
             )
-            below = np.cumsum(share) - share / 2
             values.append(distinct)
-            scores.append(ndtri(below / share.sum()) if len(distinct) else distinct)
+            scores.append(_scores_of_shares(share))
         starts = np.cumsum([0, *map(len, values)])
         return cls(np.concatenate(values), np.concatenate(scores), starts, exponent)
 
@@ -59,7 +61,7 @@ class NormalScores(NamedTuple):
             observed = ~missing[:, j]
             column, (values, of_values) = X[observed, j], self._map(j)
             if len(values):
-                scaled = np.ldexp(column.astype(np.float64), -self.exponent[j])
+                scaled = self._scaled(column, j)
                 scores[observed, j] = np.interp(scaled, values, of_values)
         return scores
 
@@ -68,7 +70,7 @@ class NormalScores(NamedTuple):
         result = np.empty(len(columns))
         for j, places in by_column(columns):
             known, scores = self._map(j)
-            scaled = np.ldexp(values[places], -self.exponent[j])
+            scaled = self._scaled(values[places], j)
             result[places] = np.interp(scaled, known, scores, -np.inf, np.inf)
         return result
 
@@ -91,22 +93,52 @@ class NormalScores(NamedTuple):
         """
         finite = np.where(np.isfinite(deviation), deviation, 1.0)
         scale = self.exponent[columns]
+        # From the median on: far from zero, squares of values would cancel.
+        median = np.ldexp(self.undo(mean, columns), -scale)
         first, second = np.zeros((2, len(columns)))
         for node, weight in zip(NODES, NODE_WEIGHTS, strict=True):
             values = np.ldexp(self.undo(mean + node * finite, columns), -scale)
-            first += weight * values
-            second += weight * np.square(values)
+            first += weight * (values - median)
+            second += weight * np.square(values - median)
         variance = np.maximum(second - np.square(first), 0)
         std = np.where(np.isfinite(deviation), np.sqrt(variance), np.inf)
-        return np.ldexp(first, scale), np.ldexp(std, scale)
+        return np.ldexp(median + first, scale), np.ldexp(std, scale)
+
+    def ranges(self) -> tuple[np.ndarray, np.ndarray]:
+        """Least and largest value of each column, infinite for an empty one."""
+        low, high = np.full((2, len(self.exponent)), np.inf)
+        low *= -1
+        for j in np.flatnonzero(np.diff(self.starts)):
+            ends = self._map(j)[0][[0, -1]]
+            low[j], high[j] = np.ldexp(ends, self.exponent[j])
+        return low, high
 
     def _map(self, j):
         part = slice(self.starts[j], self.starts[j + 1])
         return self.values[part], self.scores[part]
 
+    def _scaled(self, values, j):
+        """Values in the units of the map, infinite where they are too large for it."""
+        with np.errstate(over="ignore"):
+            return np.ldexp(values.astype(np.float64), -self.exponent[j])
+
+
+def _scores_of_shares(share: np.ndarray) -> np.ndarray:
+    """Return the scores of ascending values that have these shares of a column.
+
+    Each comes from the nearer tail, so that the least share of the largest value
+    does not vanish beside one, and scores of negated values are negated.
+    """
+    below = np.cumsum(share) - share / 2
+    above = np.cumsum(share[::-1])[::-1] - share / 2
+    tail = np.minimum(below, above) / share.sum() if len(share) else share
+    return np.where(below <= above, 1.0, -1.0) * ndtri(np.clip(tail, SMALLEST, 0.5))
+
 
 def by_column(columns: np.ndarray):
     """Yield each column that occurs in an array, and the places where it does."""
+    if not len(columns):
+        return
     order = np.argsort(columns, kind="stable")
     numbers, firsts = np.unique(columns[order], return_index=True)
     yield from zip(numbers, np.split(order, firsts[1:]), strict=True)

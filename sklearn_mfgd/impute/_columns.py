@@ -4,11 +4,11 @@ The columns are standardized, as they are or as normal scores. What is imputed c
 arrays over the missing entries of the table, row by row.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import ndtri
-from sklearn.base import clone
 
 from .._data.normal_scores import NormalScores
 from .._data.standardize import Standardization
@@ -24,9 +24,6 @@ N_DRAWS, N_BURN_IN = 100, 50
 # Tables of more entries are factorized in single precision: half of the memory, and
 # rounding far below the noise of any measurement.
 LARGE = 250_000
-
-# A rank that was too small is multiplied by this.
-GROWTH = 1.6
 
 # A score so far out is that of the least or the largest value of any column.
 OUTERMOST = 8.0
@@ -177,7 +174,6 @@ def fit_columns(table: Table, settings: Settings, as_scores=False, on_sweep=None
     dtype = "float32" if X.size > LARGE else X.dtype.name
     model = settings.factorization(table, standardization)
     varies = standardization.varies
-    most = default_rank(varies, missing, largest=None)
     Z = standardization.apply(X, missing, varies, dtype)
     if weights is not None and not varies.all():
         weights = weights[:, varies]
@@ -185,30 +181,10 @@ def fit_columns(table: Table, settings: Settings, as_scores=False, on_sweep=None
     given = Z, None, None, weights, timeline
     columns = FactorizedColumns(scores, standardization, model, dtype)
     if on_sweep is not None:
-        on_sweep = on_sweep(columns)
-    _fit(model, given, on_sweep)
-    if settings.rank != "auto" or timeline is not None:
-        return columns
-    return columns._replace(factorization=_grown(model, given, most))
-
-
-def _fit(model, given, on_sweep=None):
+        on_sweep = partial(on_sweep, columns)
     for _ in model._learn(*given, on_sweep=on_sweep):
         pass  # row factors, which are not kept
-
-
-def _grown(model, given, most):
-    """Fit more factors as long as none is dropped and the bound gains; return the best.
-
-    It begins where the default rank ends, as most tables need no more.
-    """
-    while model.reg == "auto" and model.rank_ == model.rank < most:
-        larger = clone(model).set_params(rank=min(most, int(GROWTH * model.rank)))
-        _fit(larger, given)
-        if larger.loss_curve_[-1] >= model.loss_curve_[-1]:
-            break
-        model = larger
-    return model
+    return columns
 
 
 def is_ordered(timeline, missing) -> bool:
@@ -251,5 +227,7 @@ def _normal(mean, deviation, wanted) -> Imputed:
     """What a normal distribution says of entries."""
     quantiles = np.empty((len(wanted.probabilities), len(mean)))
     for k, probability in enumerate(wanted.probabilities):
-        quantiles[k] = mean + deviation * ndtri(probability)
+        score = ndtri(probability)
+        # The median is known where the deviation is not, which is infinite.
+        quantiles[k] = mean + deviation * score if score else mean
     return Imputed(mean, deviation if wanted.std else None, quantiles)

@@ -209,10 +209,11 @@ class FillingMixin(TransformerMixin):
         if self.sample_posterior:
             rng = check_random_state(self.random_state)
         table, rows_and_columns = Table(X, missing, None, timeline), np.nonzero(missing)
+        columns = rows_and_columns[1]
         imputed = self._base.impute(table, wanted, self._limits, rng)
         if self._residual is not None:
             imputed = self._residual.correct(X, missing, imputed)
-        columns = rows_and_columns[1]
+            imputed = imputed.clipped(self._base.ranges(), columns)
         if self._levels is not None:
             imputed = imputed._replace(
                 values=to_nearest(imputed.values, columns, self._levels),
@@ -238,11 +239,33 @@ def _spread(table, places, values, kept):
     return table if kept.all() else table[:, kept]
 
 
+def check_together(imputer):
+    """Refuse values of parameters that contradict one another."""
+    if imputer.sample_posterior and imputer.reg != "auto":
+        raise ValueError(
+            "sample_posterior=True draws from what reg='auto' learns; with "
+            f"reg={imputer.reg!r} use sample_posterior=False."
+        )
+    if imputer.marginal != "none" and imputer.reg != "auto":
+        raise ValueError(
+            f"marginal={imputer.marginal!r} needs reg='auto', which learns how certain "
+            f"each value is; with reg={imputer.reg!r} use marginal='none'."
+        )
+    if imputer.residual is not None and imputer.sample_posterior:
+        raise ValueError(
+            "sample_posterior=True samples what the factors tell, without a regressor "
+            "of what they leave: use residual=None."
+        )
+
+
 def check_probabilities(probabilities) -> tuple:
     """Validate the probabilities of quantiles; none without any."""
     if probabilities is None:
         return ()
-    given = np.asarray(probabilities, dtype=np.float64)
+    try:
+        given = np.asarray(probabilities, dtype=np.float64)
+    except (TypeError, ValueError):
+        given = np.zeros(0)
     if given.ndim != 1 or not len(given) or not ((given > 0) & (given < 1)).all():
         raise ValueError(
             "return_quantiles must be a sequence of probabilities between 0 and 1, "

@@ -49,17 +49,24 @@ class WeightedColumns(NamedTuple):
         )
         return told.clipped(limits, columns)
 
+    def ranges(self) -> tuple[np.ndarray, np.ndarray]:
+        """Limits of what can be imputed: the observed range if all are of scores."""
+        scores = [member.scores for member in self.members]
+        if None not in scores:
+            return scores[0].ranges()
+        high = np.full(self.weights.shape[1], np.inf)
+        return -high, high
+
 
 RECORDS["WeightedColumns"] = WeightedColumns
 
 
 def weighted_mean(values, weights):
     """Sum of arrays times weights; what has no weight may be infinite."""
-    products = [
-        np.where(weight > 0, value * weight, 0)
-        for value, weight in zip(values, weights, strict=True)
-    ]
-    return np.sum(products, axis=0)
+    total = np.zeros(np.shape(values[0]))
+    for value, weight in zip(values, weights, strict=True):
+        total += np.where(weight > 0, value, 0) * weight
+    return total
 
 
 def fit_marginals(
@@ -119,7 +126,10 @@ def hide(table: Table, hidden: np.ndarray) -> Table:
 
 
 def deviations(X, missing):
-    """Standard deviation of the observed entries of each column, 1 where that is 0."""
+    """Standard deviation of the observed entries of each column.
+
+    Of a constant column it is the size of its value, and 1 if that is 0 or unknown.
+    """
     scale = np.ones(X.shape[1])
     rows, columns = np.nonzero(~missing)
     values = X[rows, columns].astype(np.float64)
@@ -127,5 +137,5 @@ def deviations(X, missing):
         largest = np.abs(values[places]).max()
         if largest > 0:
             spread = np.std(values[places] / largest) * largest
-            scale[j] = spread if spread > 0 else 1.0
+            scale[j] = spread if spread > 0 else largest
     return scale

@@ -25,7 +25,13 @@ from .._parameters import CONSTRAINTS, SHARED_PARAMETERS, Data, Solver
 from .._state import PlainStateMixin, all_or_nothing
 from ._columns import Settings, Table, Wanted
 from ._factored_columns import FactoredColumnsMixin
-from ._filling import NO_MASK, FillingMixin, check_limits, table_in_time
+from ._filling import (
+    NO_MASK,
+    FillingMixin,
+    check_limits,
+    check_together,
+    table_in_time,
+)
 from ._marginals import WeightedColumns, fit_marginals
 from ._residual import learn_residual
 
@@ -59,9 +65,7 @@ class MFImputer(
     ----------
     rank : int or "auto", default="auto"
         Maximum number of factors. "auto": one less than the number of rows or of
-        columns that vary, whichever is smaller, but at most 50. If none of these 50 can
-        be dropped, the fit is repeated with 80, 128, ... as long as none can and the
-        bound gains, which takes three to five times the time; not with `times`.
+        columns that vary, whichever is smaller, but at most 50.
 
     missing_values : int, float, np.nan or pandas.NA, default=np.nan
         The placeholder of missing values; NaN and pandas.NA mean the same. With any
@@ -410,42 +414,17 @@ class MFImputer(
         if tasks is not None:
             tasks.end()
 
-    def _on_sweep(self, tasks, columns):
-        """Make what tells of sweeps in the name of the imputer."""
+    def _on_sweep(self, tasks, columns, descent, attributes):
+        """Tell of a sweep of a factorization in the name of the imputer."""
 
-        def on_sweep(descent, attributes):
-            def _attributes():
-                fitted, imputer = copy(columns.factorization), copy(self)
-                fitted.__dict__.update(attributes())
-                member = columns._replace(factorization=fitted)
-                weights = np.ones((1, len(self._filled)))
-                imputer._base, imputer._residual = (
-                    WeightedColumns([member], weights),
-                    None,
-                )
-                # Samples follow the last sweep: until then there are expected values.
-                imputer.sample_posterior = False
-                return vars(imputer)
+        def _attributes():
+            fitted, imputer = copy(columns.factorization), copy(self)
+            fitted.__dict__.update(attributes())
+            member = columns._replace(factorization=fitted)
+            imputer._base = WeightedColumns([member], np.ones((1, len(self._filled))))
+            imputer._residual = None
+            # Samples follow the last sweep: until then there are expected values.
+            imputer.sample_posterior = False
+            return vars(imputer)
 
-            return tasks.advance(descent, _attributes)
-
-        return on_sweep
-
-
-def check_together(imputer):
-    """Refuse values of parameters that contradict one another."""
-    if imputer.sample_posterior and imputer.reg != "auto":
-        raise ValueError(
-            "sample_posterior=True draws from what reg='auto' learns; with "
-            f"reg={imputer.reg!r} use sample_posterior=False."
-        )
-    if imputer.marginal != "none" and imputer.reg != "auto":
-        raise ValueError(
-            f"marginal={imputer.marginal!r} needs reg='auto', which learns how certain "
-            f"each value is; with reg={imputer.reg!r} use marginal='none'."
-        )
-    if imputer.residual is not None and imputer.sample_posterior:
-        raise ValueError(
-            "sample_posterior=True samples what the factors tell, without a regressor "
-            "of what they leave: use residual=None."
-        )
+        return tasks.advance(descent, _attributes)

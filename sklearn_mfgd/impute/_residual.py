@@ -22,6 +22,9 @@ N_FOLDS = 5
 # A regressor of fewer entries learns nothing.
 FEWEST = 10
 
+# A value so many deviations off is as far as any, so that squares of it are finite.
+FARTHEST = 1e9
+
 # So many entries of the average column count in the weight of each column.
 ENTRIES_OF_TABLE = 100.0
 
@@ -37,7 +40,9 @@ class ResidualModel(NamedTuple):
 
     def features(self, filled: np.ndarray) -> np.ndarray:
         """What regressors are given: rows without missing values, standardized."""
-        return ((filled - self.mean) / self.scale).astype(np.float32)
+        with np.errstate(over="ignore"):
+            Z = (filled - self.mean) / self.scale
+        return Z.clip(-FARTHEST, FARTHEST).astype(np.float32)
 
     def correct(self, X: np.ndarray, missing: np.ndarray, imputed: Imputed) -> Imputed:
         """Add what is predicted of the residual to imputed values and quantiles."""
@@ -73,6 +78,8 @@ def learn_residual(
     folds = np.full(X.shape, -1, np.int8)
     observed = np.nonzero(~missing)
     folds[observed] = rng.permutation(len(observed[0])) % N_FOLDS
+    if (~missing).sum(axis=0).max() < FEWEST:
+        return model
     features, residual = [], np.zeros(X.shape)
     for k in range(N_FOLDS):
         hidden = folds == k
@@ -106,12 +113,14 @@ def _regress(model, learner, folds, features, residual, table):
             given = None if weights is None else weights[~half]
             unseen[half] = learner.fit(A[~half], y[~half], given).predict(A[half])
         model.regressors[j] = learner.fit(A, y, weights)
-        products[j], squares[j] = y @ unseen, unseen @ unseen
-        totals[j], counts[j] = y @ y, len(y)
-    weights = _shrunk(products, squares, counts).clip(0, 1)
+        share = np.ones(len(y)) if weights is None else weights
+        products[j], squares[j] = share * y @ unseen, share * unseen @ unseen
+        totals[j], counts[j] = share * y @ y, share.sum()
+    learned = counts > 0
+    weights = np.where(learned, _shrunk(products, squares, counts).clip(0, 1), 0)
     left = totals - 2 * weights * products + np.square(weights) * squares
     ratio = np.sqrt(_shrunk(left, totals, counts, otherwise=1.0).clip(0, 1))
-    return model._replace(weights=weights, ratio=ratio)
+    return model._replace(weights=weights, ratio=np.where(learned, ratio, 1))
 
 
 def _shrunk(numerators, denominators, counts, otherwise=0.0):
@@ -132,13 +141,19 @@ class _Learner(NamedTuple):
 
     def fit(self, A, y, weights):
         regressor = clone(self.regressor)
-        if regressor.get_params().get("random_state", 0) is None:
-            regressor.set_params(random_state=self.rng.randint(np.iinfo(np.int32).max))
+        # Its own and those of its parts, as of the steps of a pipeline.
+        seeds = {
+            name: self.rng.randint(np.iinfo(np.int32).max)
+            for name, value in sorted(regressor.get_params().items())
+            if value is None and name.split("__")[-1] == "random_state"
+        }
+        regressor.set_params(**seeds)
         if weights is None or not has_fit_parameter(regressor, "sample_weight"):
             return regressor.fit(A, y)
         return regressor.fit(A, y, sample_weight=weights)
 
 
 def _mean(values):
-    """Mean of a column, 0 if it is empty."""
-    return values.astype(np.float64).mean() if len(values) else 0.0
+    """Mean of a column, 0 if it is empty; exact if all values are equal."""
+    largest = np.abs(values.astype(np.float64)).max(initial=0)
+    return (values / largest).mean() * largest if largest > 0 else 0.0
