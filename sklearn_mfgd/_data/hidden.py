@@ -8,11 +8,11 @@ fill: columns that are missing together are hidden together.
 import numpy as np
 
 # Share of the observed entries that is hidden at a time.
-SHARE = 0.1
+SHARE = 0.2
 
 # Few entries say little: up to so many tables are hidden from, one after the other,
 # until so many entries were hidden.
-MOST_TABLES, ENOUGH_ENTRIES = 5, 2_000
+MOST_TABLES, ENOUGH_ENTRIES = 6, 20_000
 
 # A column keeps at least so many entries, and a row one.
 FEWEST_OF_COLUMN = 3

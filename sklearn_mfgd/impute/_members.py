@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 
 from .._data.standardize import Standardization
+from .._parameters import LARGEST_RANK
 from .._state import PlainStateMixin
 from ._mf_imputer import MFImputer
 
@@ -15,6 +16,9 @@ LARGEST_NEIGHBOURHOOD = 20_000
 # Rows times the square of columns up to which trees are grown: a forest of each column
 # tries that many splits.
 LARGEST_FOREST = 50_000_000
+
+# Factors of the member that has more than the default.
+MANY_FACTORS = 80
 
 # What a stack sets in the clones of its imputers, and theirs, if they have it: it
 # passes NaN where values are missing, and takes a table of the same columns back.
@@ -28,31 +32,32 @@ IN_A_STACK = {
 def default_imputers(m: int, n: int, statistic: str) -> list[tuple]:
     """Return names and imputers of ``imputers="auto"`` for a table of m rows.
 
-    The factors come first; then what finds what they cannot tell: skewed columns,
-    rows that resemble one another, relations that are not linear.
+    The factors come first; then what finds what they cannot tell: skewed columns, rows
+    that resemble one another, and, in wide tables, what few columns share.
     """
-    # Here, as these modules of scikit-learn take long to import.
-    from sklearn.ensemble import ExtraTreesRegressor
+    # Here, as the imputers of scikit-learn take long to import.
     from sklearn.impute import KNNImputer
-    from sklearn.neighbors import KNeighborsRegressor
-
-    def factors(**options):
-        return MFImputer(statistic=statistic, **options)
 
     imputers: list[tuple] = [
-        ("factors", factors()),
-        ("scores", factors(marginal="normal")),
+        ("factors", MFImputer(statistic=statistic)),
+        ("scores", MFImputer(marginal="normal", statistic=statistic)),
     ]
     if m <= LARGEST_NEIGHBOURHOOD:
-        neighbours = KNeighborsRegressor(n_neighbors=8, weights="distance")
-        imputers += [
-            ("neighbours", factors(residual=neighbours)),
-            ("rows", StandardizedColumns(KNNImputer())),
-        ]
-    if m * n**2 <= LARGEST_FOREST:
-        trees = ExtraTreesRegressor(50, min_samples_leaf=2, max_features=0.5)
-        imputers.append(("trees", factors(residual=trees)))
+        imputers.append(("neighbours", StandardizedColumns(KNNImputer())))
+    rank = min(m, n, MANY_FACTORS + 1) - 1
+    if rank > LARGEST_RANK:
+        imputers.append(("many factors", MFImputer(rank, statistic=statistic)))
     return imputers
+
+
+def default_regressor(m: int, n: int) -> Any:
+    """Return the regressor of ``residual="auto"``, None for a large table."""
+    if m * n**2 > LARGEST_FOREST:
+        return None
+    # Here, as above.
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    return ExtraTreesRegressor(n_estimators=50, min_samples_leaf=2, max_features=0.5)
 
 
 class StandardizedColumns(TransformerMixin, PlainStateMixin, BaseEstimator):

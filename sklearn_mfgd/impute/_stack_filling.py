@@ -12,6 +12,7 @@ from .._data.standardize import Standardization
 from .._data.target import check_target
 from .._optim.score import explained_share
 from .._parameters import Data
+from ._columns import Imputed
 from ._stack_fit import predict
 from ._stack_spread import (
     all_deviations,
@@ -34,6 +35,7 @@ class StackFillingMixin(TransformerMixin):
     weights_: np.ndarray
     _limits: list
     _names: list[str]
+    _residual: Any
     _standardization: Standardization  # of the columns with values in `fit`
     _widening: np.ndarray  # factors of deviations of every column
 
@@ -168,27 +170,24 @@ class StackFillingMixin(TransformerMixin):
         """Return X with missing values filled, and deviations and quantiles or None."""
         places = np.nonzero(missing)
         values, std = np.zeros(len(places[0])), np.full(len(places[0]), np.inf)
-        quantiles = None
-        if probabilities is not None:
-            quantiles = normal_quantiles(values, std, probabilities)
+        wanted = np.empty(0) if probabilities is None else probabilities
+        quantiles = normal_quantiles(values, std, wanted)
         known = self._filled[places[1]]
         if known.any():
             found = self._predict(X, missing, with_spread, probabilities)
-            values[known], std[known] = found[:2]
-            if probabilities is not None:
-                quantiles[:, known] = found[2]
+            values[known], std[known] = found.values, found.std
+            quantiles[:, known] = found.quantiles
         limits = [limit[places[1]] for limit in self._limits]
         filled = _with_entries(X, missing, np.clip(values, *limits))
         if with_spread:
             std = _with_entries(np.zeros_like(X), missing, std)
-        if probabilities is not None:
-            each = [_with_entries(X, missing, np.clip(q, *limits)) for q in quantiles]
-            quantiles = np.stack(each)
-        return filled, std, quantiles
+        each = [_with_entries(X, missing, np.clip(q, *limits)) for q in quantiles]
+        return filled, std, np.stack(each) if each else None
 
-    def _predict(self, X, missing, with_spread, probabilities) -> tuple:
+    def _predict(self, X, missing, with_spread, probabilities) -> Imputed:
         """Predict the missing entries of the columns with values in `fit`."""
-        rows, columns = np.nonzero(missing[:, self._filled])
+        missing = missing[:, self._filled]
+        rows, columns = np.nonzero(missing)
         numbers = np.flatnonzero(self._filled)[columns]
         limits = [limit[numbers] for limit in self._limits]
         X = self._for_members(X, missing)
@@ -200,19 +199,22 @@ class StackFillingMixin(TransformerMixin):
             predicted.append(member._replace(values=values))
         weights = self.weights_[:, numbers]
         values = combined(predicted, weights)
-        if not with_spread:
-            return values, np.nan, None
-        unit = self._standardization.scale[columns]
-        std = mean_deviations(all_deviations(predicted, unit), weights)
-        std *= unit * self._widening[numbers]
-        constant = self._standardization.constant[columns]
-        of_constants = self._standardization.deviations_of_constants()[columns]
-        std[constant] = of_constants[constant]
-        if probabilities is None:
-            return values, std, None
-        quantiles = quantiles_around(values, std, probabilities, predicted, weights)
-        normal = normal_quantiles(values, std, probabilities)
-        return values, std, np.where(constant, normal, quantiles)
+        std, quantiles = np.full(len(values), np.nan), np.empty((0, len(values)))
+        if with_spread:
+            unit = self._standardization.scale[columns]
+            std = mean_deviations(all_deviations(predicted, unit), weights)
+            std *= unit * self._widening[numbers]
+            constant = self._standardization.constant[columns]
+            of_constants = self._standardization.deviations_of_constants()[columns]
+            std[constant] = of_constants[constant]
+        if probabilities is not None:
+            quantiles = quantiles_around(values, std, probabilities, predicted, weights)
+            normal = normal_quantiles(values, std, probabilities)
+            quantiles = np.where(constant, normal, quantiles)
+        imputed = Imputed(values, std, quantiles)
+        if self._residual is None:
+            return imputed
+        return self._residual.correct(X, missing, imputed)
 
 
 def _with_entries(X: np.ndarray, chosen: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -72,6 +72,7 @@ class HeldOut(NamedTuple):
 
     errors: np.ndarray  # (n_hidden, k)
     deviations: np.ndarray  # (n_hidden, k), NaN for a member that tells none
+    predicted: list  # of each fold, (k, n_missing) with what is missing anyway
 
 
 class Table(NamedTuple):
@@ -102,32 +103,42 @@ def predict_hidden(members, table: Table, hidden: Hidden, n_jobs, verbose) -> He
         for at in places
     )
     found = iter(Parallel(n_jobs=n_jobs)(jobs))
-    result = HeldOut(*np.empty((2, len(hidden.rows), len(members))))
+    errors, deviations = np.empty((2, len(hidden.rows), len(members)))
+    predicted: list[list] = [[] for _ in folds]
     for number in range(len(members)):
-        for fold in folds:
-            result.errors[fold, number], result.deviations[fold, number] = next(found)
-    return result
+        for fold, values in zip(folds, predicted, strict=True):
+            errors[fold, number], deviations[fold, number], of_member = next(found)
+            values.append(of_member)
+    return HeldOut(errors, deviations, [np.stack(values) for values in predicted])
 
 
 def _errors_at(member, table: Table, places, verbose) -> tuple:
-    """Fit a member without some entries; return errors and deviations at these."""
+    """Fit a member without some entries; return errors and deviations at these.
+
+    Return what it says of all that is missing then, too.
+    """
     start, (name, imputer) = perf_counter(), member
     X = table.X.copy()
     X[places] = np.nan
     imputer = _fit(name, clone(imputer), X)
-    predicted = predict(name, imputer, X, places, return_std=True)
-    errors = table.standardized(predicted.values, places[1]) - table.truth(*places)
+    every = np.nonzero(np.isnan(X))
+    predicted = predict(name, imputer, X, every, return_std=True)
+    number = np.empty(X.shape, int)
+    number[every] = np.arange(len(every[0]))
+    at = number[places]
+    errors = table.standardized(predicted.values[at], places[1]) - table.truth(*places)
     errors = np.clip(errors, -LARGEST_ERROR, LARGEST_ERROR)
     deviations = np.full(len(errors), np.nan)
     if predicted.deviations is not None:
         unit = table.standardization.scale[places[1]]
-        deviations = standardized_deviations(predicted.deviations, unit)
+        deviations = standardized_deviations(predicted.deviations[at], unit)
     if verbose:
         print(
             f"[StackingImputer] {name}: held-out error {root_mean_square(errors):.3g} "
             f"standard deviations, {perf_counter() - start:.1f} s"
         )
-    return errors, deviations
+    bounds = [limit[every[1]] for limit in table.limits]
+    return errors, deviations, np.clip(predicted.values, *bounds)
 
 
 def standardized_deviations(std: np.ndarray, unit: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import (
+    HasMethods,
     Interval,
     MissingValues,
     RealNotInt,
@@ -19,8 +20,14 @@ from .._data.standardize import Standardization
 from .._data.target import check_target
 from .._parameters import Data
 from .._state import PlainStateMixin, all_or_nothing
+from . import _residual as residual
 from ._filling import check_limits
-from ._members import check_names, default_imputers, prepared
+from ._members import (
+    check_names,
+    default_imputers,
+    default_regressor,
+    prepared,
+)
 from ._stack_filling import NO_MASK, StackFillingMixin
 from ._stack_fit import (
     HeldOut,
@@ -69,7 +76,7 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
         "mean" minimizes squared errors, "median" absolute ones. What statistic the
         imputers return is theirs to say; those of "auto" follow this one.
 
-    test_size : float or int, default=0.1
+    test_size : float or int, default=0.2
         Share or number of the observed entries to hide. One entry of each row and of
         each column is never hidden, and none of a constant column. With fewer than 10
         hidden entries all imputers have the same weight.
@@ -185,6 +192,7 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
 
     _parameter_constraints: dict = {
         "imputers": [StrOptions({"auto"}), list],
+        "residual": [StrOptions({"auto"}), HasMethods(["fit", "predict"]), None],
         "weights": [StrOptions({"column", "table"})],
         "statistic": [StrOptions({"mean", "median"})],
         "test_size": [
@@ -207,9 +215,10 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
         self,
         imputers: Literal["auto"] | list[tuple[str, Any]] = "auto",
         *,
+        residual: Any = "auto",
         weights: Literal["column", "table"] = "column",
         statistic: Literal["mean", "median"] = "mean",
-        test_size: float = 0.1,
+        test_size: float = 0.2,
         cv: int | None = None,
         shrinkage: Literal["auto"] | float = "auto",
         missing_values: Any = np.nan,
@@ -222,6 +231,7 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
         verbose: int = 0,
     ) -> None:
         self.imputers = imputers
+        self.residual = residual
         self.weights = weights
         self.statistic = statistic
         self.test_size = test_size
@@ -314,12 +324,12 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
         members = [
             (name, prepared(imputer, rng)) for name, imputer in self._chosen(X.shape)
         ]
+        self._residual = None
         if len(hidden.rows):
             table = Table(X, self._standardization, limits)
-            self._learn_weights(
-                hidden,
-                predict_hidden(members, table, hidden, self.n_jobs, self.verbose),
-            )
+            held_out = predict_hidden(members, table, hidden, self.n_jobs, self.verbose)
+            self._learn_weights(hidden, held_out)
+            self._learn_residual(X, hidden, held_out.predicted, rng)
         else:
             self._weigh_equally(len(members))
         self._names = [name for name, _ in members]
@@ -354,6 +364,30 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
                 f"{root_mean_square(found.errors):.3g} standard deviations, the table "
                 f"counts as {found.shrinkage:g} entries of a column"
             )
+
+    def _learn_residual(self, X: np.ndarray, hidden: Hidden, predicted: list, rng):
+        """Learn what the stack leaves, from what is known of hidden entries."""
+        regressor = self.residual
+        if isinstance(regressor, str):
+            is_default = isinstance(self.imputers, str)
+            regressor = default_regressor(*X.shape) if is_default else None
+        if regressor is None:
+            return
+        weights = self.weights_[:, self._filled]
+        of_stack = []
+        for fold, of_members in zip(np.unique(hidden.folds), predicted, strict=True):
+            is_hidden = np.zeros(X.shape, bool)
+            at = hidden.folds == fold
+            is_hidden[hidden.rows[at], hidden.columns[at]] = True
+            missing = np.isnan(X) | is_hidden
+            columns = np.nonzero(missing)[1]
+            values = np.einsum("ki,ki->i", weights[:, columns], of_members)
+            of_stack.append(residual.Predicted(is_hidden, missing, values))
+        table = residual.Table(X, np.isnan(X))
+        self._residual = residual.regress(
+            table, of_stack, regressor, self.statistic, rng
+        )
+        self.stacked_errors_[self._filled] *= self._residual.ratio
 
     def _weigh_equally(self, n_members: int):
         """Set the attributes of a table that is too small to hide entries of it."""
