@@ -22,7 +22,7 @@ LARGEST_ERROR, LEAST_DEVIATION = 1e8, 1e-8
 
 
 class Hidden(NamedTuple):
-    """Entries that are hidden from the members, in random order."""
+    """Entries that are hidden from the members, fold by fold."""
 
     rows: np.ndarray
     columns: np.ndarray

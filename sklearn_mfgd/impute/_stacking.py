@@ -39,7 +39,7 @@ from ._stack_fit import (
     root_mean_squares,
 )
 from ._stack_spread import mean_deviations
-from ._stack_weights import HiddenErrors, deviation_factors, stack_weights
+from ._stack_weights import HiddenErrors, deviation_factors, parts_of, stack_weights
 from ._tables import TableMixin
 
 
@@ -181,13 +181,13 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
     Errors of both in the first two columns, of the stack, and the weights:
 
     >>> print(stack.errors_[:, :2].round(2))
-    [[0.9  0.61]
-     [1.07 0.45]]
+    [[1.11 0.7 ]
+     [1.2  0.52]]
     >>> print(stack.stacked_errors_[:2].round(2))
-    [0.92 0.48]
+    [1.11 0.52]
     >>> print(stack.weights_[:, :2].round(2))
-    [[0.96 0.24]
-     [0.04 0.76]]
+    [[0.96 0.  ]
+     [0.04 1.  ]]
     """
 
     _parameter_constraints: dict = {
@@ -344,7 +344,8 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
     def _learn_weights(self, hidden: Hidden, held_out: HeldOut):
         """Learn weights, and how far off the stack is, from what was hidden."""
         columns = np.flatnonzero(self._filled)[hidden.columns]
-        errors = HiddenErrors(held_out.errors, columns, self.n_features_in_)
+        parts = parts_of(hidden.rows, columns)
+        errors = HiddenErrors(held_out.errors, columns, self.n_features_in_, parts)
         shrinkage = None if self.shrinkage == "auto" else float(self.shrinkage)
         if self.weights == "table":
             shrinkage = np.inf
@@ -357,7 +358,7 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
         self.errors_, self.stacked_errors_ = rms[:-1], rms[-1]
         deviations = mean_deviations(held_out.deviations.T, found.weights[:, columns])
         squares = np.square(found.errors / deviations)
-        self._widening = deviation_factors(squares, columns, len(scale))
+        self._widening = deviation_factors(squares, errors)
         if self.verbose:
             print(
                 "[StackingImputer] stack: held-out error "
