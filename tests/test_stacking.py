@@ -13,7 +13,11 @@ from sklearn.impute import KNNImputer, SimpleImputer
 
 from sklearn_mfgd import MFImputer, StackingImputer
 from sklearn_mfgd._data import hidden
-from sklearn_mfgd.impute._members import StandardizedColumns, default_imputers
+from sklearn_mfgd.impute._members import (
+    StandardizedColumns,
+    default_imputers,
+    default_regressor,
+)
 from sklearn_mfgd.impute._stack_fit import standardized_deviations
 from sklearn_mfgd.impute._stack_spread import shares_among
 from sklearn_mfgd.impute._stack_weights import (
@@ -459,7 +463,7 @@ def test_the_stack_is_better_than_its_members_on_new_rows(planted):
     X, truth = data.X, np.sin(2 * data.complete)
     X = np.where(data.mask, truth, np.nan)
     members = [("factors", MFImputer()), *MEMBERS]
-    stack = StackingImputer(members, random_state=0).fit(X[:300])
+    stack = StackingImputer(members, test_size=0.1, random_state=0).fit(X[:300])
     hidden = ~data.mask[300:]
 
     def error(imputer):
@@ -853,20 +857,19 @@ def test_verbose_tells_the_error_of_each_member_and_of_the_stack(table, capsys):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize(
-    "small, large, left_out",
-    [
-        ((20_000, 40), (20_001, 40), "neighbours"),
-        ((20_000, 50), (20_000, 51), "trees"),
-    ],
-)
-def test_large_tables_are_given_to_fewer_imputers(small, large, left_out):
-    before, after = (
-        [name for name, _ in default_imputers(*shape, "mean")]
-        for shape in (small, large)
-    )
-    assert left_out in before and left_out not in after
-    assert after[0] == "factors"
+def test_large_tables_are_given_to_fewer_imputers():
+    names = {
+        shape: [name for name, _ in default_imputers(*shape, "mean")]
+        for shape in [(20_000, 40), (20_001, 40), (20_000, 60)]
+    }
+    assert names[20_000, 40] == ["factors", "scores", "neighbours"]
+    assert names[20_001, 40] == ["factors", "scores"]
+    assert names[20_000, 60] == [*names[20_000, 40], "many factors"]
+
+
+def test_large_tables_are_left_without_trees():
+    assert default_regressor(20_000, 50) is not None
+    assert default_regressor(20_000, 51) is None
 
 
 @pytest.mark.slow
