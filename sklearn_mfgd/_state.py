@@ -20,6 +20,7 @@ from ._bayes.pattern_sums import PatternSums
 from ._bayes.posterior import VariationalModel
 from ._bayes.seasons import Seasons
 from ._bayes.time_model import TimeModel
+from ._data.categories import Encoding
 from ._data.standardize import Standardization
 from ._data.units import Units
 from ._kernels.rows import Biases
@@ -31,6 +32,7 @@ RECORDS = {
         Biases,
         FeatureMap,
         DrawsModel,
+        Encoding,
         Memory,
         Noise,
         PatternSums,

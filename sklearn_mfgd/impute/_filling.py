@@ -57,7 +57,7 @@ class FillingMixin(TransformerMixin):
 
         Returns
         -------
-        X : ndarray of shape (n_samples, n_output_features)
+        X : ndarray or DataFrame of shape (n_samples, n_output_features)
             The result of ``fit(X).transform(X)``.
         """
         weights = {"sample_weight": sample_weight, "entry_weight": entry_weight}
@@ -76,19 +76,28 @@ class FillingMixin(TransformerMixin):
 
         Returns
         -------
-        X : ndarray of shape (n_samples, n_output_features)
-            X without missing values. Observed values are unchanged.
+        X : ndarray or DataFrame of shape (n_samples, n_output_features)
+            X without missing values. Observed values are unchanged. A data frame if
+            `fit` had columns of categories; a column keeps its type if imputed values
+            fit into it.
         """
         check_is_fitted(self)
         X, timeline = table_in_time(X, self.time, times, groups)
-        X, missing = self._validate(X, reset=False)
-        return self._with_indicator(self._fill(X, missing, timeline)[0], missing)
+        given, missing = self._validate(X, reset=False)
+        rng = self._rng()
+        filled, _ = self._fill(given, missing, timeline, rng)
+        expected = self._expected(filled, given, missing, timeline, rng)
+        filled = self._decoded(
+            X, filled, missing, self._kept, expected=expected, rng=rng
+        )
+        return self._with_indicator(filled, X, missing)
 
     def impute(
         self,
         X: Data,
         *,
         return_std: bool = False,
+        return_proba: bool = False,
         times: Data = None,
         groups: Data = None,
     ) -> Any:
@@ -101,12 +110,14 @@ class FillingMixin(TransformerMixin):
         return_std : bool, default=False
             Whether to return standard deviations. Needs ``reg="auto"`` and
             ``sample_posterior=False``.
+        return_proba : bool, default=False
+            Whether to return the probabilities of unordered categories.
         times, groups : array-like of shape (n_samples,), default=None
             Times and series of the rows, as in `fit`, and needed if it had times.
 
         Returns
         -------
-        X : ndarray of shape (n_samples, n_output_features)
+        X : ndarray or DataFrame of shape (n_samples, n_output_features)
             The result of `transform`, without the columns of `add_indicator`.
         std : ndarray of shape (n_samples, n_output_features)
             Standard deviation of the true value around the imputed one, noise included;
@@ -114,8 +125,13 @@ class FillingMixin(TransformerMixin):
             covers 95 % even if the mean and scale of a column are known from few
             values only; with times, such intervals cover 95 % of gaps that the fit made
             on purpose. It is infinite in a column with one value in `fit` or none, and
-            zero in a column whose values, two or more, were all equal. Only with
-            ``return_std=True``.
+            zero in a column whose values, two or more, were all equal. In a column of
+            ordered categories the unit is one step to the next category; in one of
+            unordered categories all are NaN. Only with ``return_std=True``.
+        proba : dict of DataFrame of shape (n_samples, n_categories)
+            For each column of unordered categories, by its name, the probability of
+            each category that occurred in `fit`; 0 and 1 where X is observed. Empty if
+            there is no such column. Only with ``return_proba=True``.
 
         Raises
         ------
@@ -130,9 +146,16 @@ class FillingMixin(TransformerMixin):
                 f"sample_posterior={self.sample_posterior}."
             )
         X, timeline = table_in_time(X, self.time, times, groups)
-        X, missing = self._validate(X, reset=False)
-        filled, std = self._fill(X, missing, timeline, return_std=return_std)
-        return (filled, std) if return_std else filled
+        given, missing = self._validate(X, reset=False)
+        rng, kept = self._rng(), self._kept
+        filled, std = self._fill(given, missing, timeline, rng, return_std=return_std)
+        expected = self._expected(filled, given, missing, timeline, rng)
+        result = [self._decoded(X, filled, missing, kept, expected=expected, rng=rng)]
+        if return_std:
+            result.append(self._decoded_std(std, kept))
+        if return_proba:
+            result.append(self._probabilities(X, expected, kept))
+        return tuple(result) if len(result) > 1 else result[0]
 
     def score(
         self, X: Data, y: Data = None, *, times: Data = None, groups: Data = None
@@ -170,11 +193,25 @@ class FillingMixin(TransformerMixin):
         """Number of sweeps."""
         return self.factorization_.n_iter_
 
-    def _fill(self, X, missing, timeline, return_std=False):
-        """Fill a copy of X; return standard deviations, too, or None."""
-        rng = None
-        if self.sample_posterior:
-            rng = check_random_state(self.random_state)
+    def _rng(self):
+        """Return what samples are drawn by, or None without samples."""
+        return check_random_state(self.random_state) if self.sample_posterior else None
+
+    def _expected(self, filled, X, missing, timeline, rng):
+        """Return expected values besides samples, if categories are drawn by them."""
+        if rng is None or not self._has_unordered():
+            return filled
+        return self._fill_expected(X, missing, timeline)
+
+    def _fill_expected(self, X, missing, timeline=None):
+        """Fill a copy of X with expected values, whatever `sample_posterior` says."""
+        return self._fill(X, missing, timeline, None)[0]
+
+    def _fill(self, X, missing, timeline, rng, return_std=False):
+        """Fill a copy of X, with samples if there is a generator.
+
+        Return standard deviations, too, or None.
+        """
         model, Z = self.factorization_, self._standardized(X, missing)
         if model._model_at(timeline).has_times:
             places = np.nonzero(missing[:, self._standardization.varies])
@@ -185,7 +222,7 @@ class FillingMixin(TransformerMixin):
             # All are sampled given one sample of the columns.
             number = None if rng is None else N_BURN_IN + rng.randint(N_DRAWS)
             predictor = Predictor(model, Z, number, rng)
-        filled, std = fill_missing(
+        return fill_missing(
             X,
             missing,
             self._standardization,
@@ -193,10 +230,6 @@ class FillingMixin(TransformerMixin):
             predictor,
             with_std=return_std,
         )
-        kept = self._kept
-        if kept.all():
-            return filled, std
-        return filled[:, kept], std if std is None else std[:, kept]
 
 
 class Predictor(NamedTuple):
