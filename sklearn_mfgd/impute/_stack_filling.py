@@ -63,7 +63,7 @@ class StackFillingMixin(TransformerMixin):
         check_is_fitted(self)
         X, missing = self._validate(X, reset=False)
         filled = self._fill(X, missing)[0][:, self._kept]
-        return self._with_indicator(filled, missing)
+        return self._with_indicator(filled, X, missing)
 
     def impute(
         self,
