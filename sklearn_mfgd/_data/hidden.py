@@ -12,7 +12,7 @@ SHARE = 0.2
 
 # Few entries say little: up to so many tables are hidden from, one after the other,
 # until so many entries were hidden.
-MOST_TABLES, ENOUGH_ENTRIES = 6, 20_000
+MOST_TABLES, ENOUGH_ENTRIES = 5, 20_000
 
 # A column keeps at least so many entries, and a row one.
 FEWEST_OF_COLUMN = 3

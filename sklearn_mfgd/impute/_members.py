@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.utils import check_random_state
 
 from .._data.standardize import Standardization
 from .._parameters import LARGEST_RANK
@@ -16,6 +17,9 @@ LARGEST_NEIGHBOURHOOD = 20_000
 # Rows times the square of columns up to which trees are grown: a forest of each column
 # tries that many splits.
 LARGEST_FOREST = 50_000_000
+
+# Of fewer rows a regressor learns nothing.
+FEWEST_ROWS = 10
 
 # Factors of the member that has more than the default.
 MANY_FACTORS = 80
@@ -36,6 +40,7 @@ def default_imputers(m: int, n: int, statistic: str) -> list[tuple]:
     that resemble one another, and, in wide tables, what few columns share.
     """
     # Here, as the imputers of scikit-learn take long to import.
+    from sklearn.ensemble import ExtraTreesRegressor
     from sklearn.impute import KNNImputer
 
     imputers: list[tuple] = [
@@ -44,6 +49,9 @@ def default_imputers(m: int, n: int, statistic: str) -> list[tuple]:
     ]
     if m <= LARGEST_NEIGHBOURHOOD:
         imputers.append(("neighbours", StandardizedColumns(KNNImputer())))
+    if m * n**2 <= LARGEST_FOREST:
+        trees = ExtraTreesRegressor(n_estimators=50)
+        imputers.append(("trees", RegressedColumns(trees)))
     rank = min(m, n, MANY_FACTORS + 1) - 1
     if rank > LARGEST_RANK:
         imputers.append(("many factors", MFImputer(rank, statistic=statistic)))
@@ -58,6 +66,65 @@ def default_regressor(m: int, n: int) -> Any:
     from sklearn.ensemble import ExtraTreesRegressor
 
     return ExtraTreesRegressor(n_estimators=50, min_samples_leaf=2, max_features=0.5)
+
+
+class RegressedColumns(TransformerMixin, BaseEstimator):
+    """Fill by factors, then predict each column by a regressor from the others.
+
+    This is what :class:`sklearn.impute.IterativeImputer` does, from a start that is so
+    good that it needs two rounds and not ten.
+    """
+
+    def __init__(self, regressor, n_rounds=2, random_state=None):
+        self.regressor = regressor
+        self.n_rounds = n_rounds
+        self.random_state = random_state
+
+    def fit(self, X, y=None):
+        """Fit the factors and, in each round, a regressor of each column."""
+        rng = check_random_state(self.random_state)
+        self._standardization = Standardization.of(X, np.isnan(X), scale=True)
+        self._start = MFImputer().fit(X)
+        self._rounds = []
+        Z, filled = self._standardized(X), self._filled(X)
+        for _ in range(self.n_rounds):
+            regressors = []
+            for j in range(X.shape[1]):
+                observed = ~np.isnan(Z[:, j])
+                others = np.delete(filled, j, axis=1)
+                regressor = None
+                if observed.sum() >= FEWEST_ROWS and others.shape[1]:
+                    seed = rng.randint(np.iinfo(np.int32).max)
+                    regressor = clone(self.regressor).set_params(random_state=seed)
+                    regressor.fit(others[observed], Z[observed, j])
+                    _replace(filled, ~observed, j, regressor)
+                regressors.append(regressor)
+            self._rounds.append(regressors)
+        return self
+
+    def transform(self, X):
+        """Impute X."""
+        missing, filled = np.isnan(X), self._filled(X)
+        for regressors in self._rounds:
+            for j, regressor in enumerate(regressors):
+                if regressor is not None:
+                    _replace(filled, missing[:, j], j, regressor)
+        columns = np.broadcast_to(np.arange(X.shape[1]), X.shape)
+        filled = self._standardization.undo(filled, columns).astype(X.dtype)
+        return np.where(missing, filled, X)
+
+    def _standardized(self, X):
+        every = np.ones(X.shape[1], bool)
+        return self._standardization.apply(X, np.isnan(X), every, np.float64)
+
+    def _filled(self, X):
+        return self._standardized(self._start.transform(X))
+
+
+def _replace(filled, rows, j, regressor):
+    """Predict rows of column j from the other columns, in place."""
+    if rows.any():
+        filled[rows, j] = regressor.predict(np.delete(filled[rows], j, axis=1))
 
 
 class StandardizedColumns(TransformerMixin, PlainStateMixin, BaseEstimator):
