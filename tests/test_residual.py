@@ -227,10 +227,12 @@ def test_a_column_of_few_values_is_left_to_the_factors(small, calls):
     assert len(calls) == 3 * 5
 
 
-def test_a_constant_column_stays_constant(small):
-    small[:, 2] = np.where(np.isnan(small[:, 2]), np.nan, 7.0)
-    imputer = fit(small, TREES)
-    assert_array_equal(imputer.transform(small)[:, 2], np.full(40, 7.0))
+def test_a_constant_column_stays_constant_and_has_no_weight(parabola):
+    X = parabola[0].copy()
+    X[:, 2] = np.where(np.isnan(X[:, 2]), np.nan, 7.0)
+    imputer = fit(X, TREES)
+    assert_array_equal(imputer.transform(X)[:, 2], np.full(150, 7.0))
+    assert imputer.residual_weights_[1] > 0.5
     assert imputer.residual_weights_[2] == 0
 
 
@@ -242,6 +244,7 @@ def test_features_are_finite_whatever_is_new(small):
     found = model.features(np.array([[1e300, -1e300], [1.5, -2]]))
     assert_allclose(found, [[FARTHEST, -FARTHEST], [1.5, -2]])
     assert found.dtype == np.float32
+    assert _residual._mean(np.array([1.5e308, 1.5e308])) == 1.5e308
 
 
 # What is done with what they predict
