@@ -3,7 +3,7 @@
 :class:`GradientMF` is for complete and nearly complete matrices,
 :class:`MaskedGradientMF` for those with many missing values. Both fit ``X ≈ W @ H.T``
 to the observed entries of X alone. :class:`MFImputer` fills in the missing values of a
-table.
+table, and :class:`StackingImputer` does so by a weighted mean of several imputers.
 """
 
 import importlib.metadata
@@ -17,7 +17,7 @@ from ._kernels.backend import kernels_in_use
 from ._kernels.threads import n_threads
 from ._masked_gradient_mf import MaskedGradientMF
 from ._optim.divergence import DivergenceError
-from .impute import MFImputer
+from .impute import MFImputer, StackingImputer
 
 __version__ = "0.1.0"
 
@@ -26,6 +26,7 @@ __all__ = [
     "GradientMF",
     "MFImputer",
     "MaskedGradientMF",
+    "StackingImputer",
     "__version__",
     "datasets",
     "show_versions",

@@ -20,6 +20,7 @@ from ._bayes.pattern_sums import PatternSums
 from ._bayes.posterior import VariationalModel
 from ._bayes.seasons import Seasons
 from ._bayes.time_model import TimeModel
+from ._data.categories import Encoding
 from ._data.normal_scores import NormalScores
 from ._data.standardize import Standardization
 from ._data.units import Units
@@ -32,6 +33,7 @@ RECORDS = {
         Biases,
         FeatureMap,
         DrawsModel,
+        Encoding,
         Memory,
         Noise,
         NormalScores,

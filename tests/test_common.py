@@ -1,10 +1,10 @@
 """The estimators follow scikit-learn's conventions, whatever their parameters."""
 
 import pytest
-from sklearn.impute import KNNImputer
+from sklearn.impute import KNNImputer, SimpleImputer
 from sklearn.utils.estimator_checks import check_estimator
 
-from sklearn_mfgd import GradientMF, MaskedGradientMF, MFImputer
+from sklearn_mfgd import GradientMF, MaskedGradientMF, MFImputer, StackingImputer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -77,3 +77,18 @@ def test_every_pair_of_parameters_is_conformant(
 )
 def test_what_the_pairs_leave_out_is_conformant(Estimator, params, assert_conformant):
     assert_conformant(Estimator(2, max_iter=3, **params))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"statistic": "median", "weights": "table", "cv": 2},
+        {"add_indicator": True, "keep_empty_features": True, "shrinkage": 20},
+    ],
+    ids=str,
+)
+def test_a_stack_is_conformant(params, assert_conformant):
+    members = [("mean", SimpleImputer()), ("neighbours", KNNImputer())]
+    assert_conformant(StackingImputer(members, random_state=0, **params))

@@ -8,21 +8,25 @@ fill: columns that are missing together are hidden together.
 import numpy as np
 
 # Share of the observed entries that is hidden at a time.
-SHARE = 0.1
+SHARE = 0.2
 
 # Few entries say little: up to so many tables are hidden from, one after the other,
 # until so many entries were hidden.
-MOST_TABLES, ENOUGH_ENTRIES = 5, 500
+MOST_TABLES, ENOUGH_ENTRIES = 6, 20_000
 
 # A column keeps at least so many entries, and a row one.
 FEWEST_OF_COLUMN = 3
 
 
-def hold_outs(missing: np.ndarray, rng):
-    """Yield tables of what is hidden; none where a table is too small for it."""
+def hold_outs(missing: np.ndarray, rng, size: float = SHARE):
+    """Yield tables of what is hidden; none where a table is too small for it.
+
+    The size is a share of the observed entries, or their number.
+    """
+    share = size if isinstance(size, float) else size / max((~missing).sum(), 1)
     count = 0
     for _ in range(MOST_TABLES):
-        hidden = hide_like_missing(missing, SHARE, rng)
+        hidden = hide_like_missing(missing, share, rng)
         count += np.count_nonzero(hidden)
         if not hidden.any():
             return

@@ -29,7 +29,7 @@ def choose_test(entries: Entries, test_size, blocks, random_state) -> np.ndarray
             f"hold out at least one of {count}; got {test_size!r}."
         )
     order = check_random_state(random_state).permutation(count)
-    free = order[~_must_stay(entries, block_of_entry, order)[order]]
+    free = order[~must_stay(entries, block_of_entry, order)[order]]
     if n_test > len(free):
         raise ValueError(
             f"test_size={test_size!r} would hold out {n_test} of {count} {what}, but "
@@ -72,7 +72,7 @@ def _number_blocks(entries: Entries, blocks: Any) -> tuple[np.ndarray, int]:
     return block_of_entry, len(numbers)
 
 
-def _must_stay(entries: Entries, block_of_entry, order: np.ndarray) -> np.ndarray:
+def must_stay(entries: Entries, block_of_entry, order: np.ndarray) -> np.ndarray:
     """Choose blocks that leave an entry in each row and column that has one.
 
     In the given random order they are the first block of each row, and of each column

@@ -23,6 +23,11 @@ ADVICE = {
     "pandas.NA": "After X.convert_dtypes() it is a missing number.",
     "text": "Encode it (OneHotEncoder, OrdinalEncoder), or drop it.",
 }
+# For an estimator that takes the categories of a pandas data frame.
+ADVICE_WITH_CATEGORIES = ADVICE | {
+    "text": "Convert it with astype('category') if it holds categories; or encode it "
+    "(OneHotEncoder, OrdinalEncoder), or drop it.",
+}
 SELECT = (
     " A ColumnTransformer with make_column_selector(dtype_include='number') takes "
     "the columns of numbers only."
@@ -30,18 +35,29 @@ SELECT = (
 SHORT_FLOATS = {np.float16: ("float16", "halffloat"), np.float32: ("float32", "float[")}
 
 
-def check_table(X, *, unstored: str = "shown", fill: Any = np.nan, **options):
+def check_table(
+    X,
+    *,
+    unstored: str = "shown",
+    fill: Any = np.nan,
+    takes_categories: bool = False,
+    **options,
+):
     """Validate X as `check_array` does with `options`; make it float32 or float64.
 
     `unstored` says what an entry is that a sparse matrix does not store: "zero",
     "missing", or "shown" where none is taken and sparse columns mean what they show.
-    What is masked in a masked array becomes `fill`.
+    What is masked in a masked array becomes `fill`. `takes_categories` is what errors
+    advise: the caller has encoded categories already.
     """
     X = _plain(X, unstored, fill)
     try:
         return check_array(X, dtype=FLOATS, input_name="X", **options)
     except (TypeError, ValueError) as error:
-        _name_the_column(X, error)
+        takes_categories = takes_categories and hasattr(X, "iloc")
+        _name_the_column(
+            X, error, ADVICE_WITH_CATEGORIES if takes_categories else ADVICE
+        )
         raise
 
 
@@ -144,7 +160,7 @@ def _stored(X) -> sparse.coo_array:
     return sparse.coo_array((values, (np.concatenate(rows), numbers)), shape=X.shape)
 
 
-def _name_the_column(X, error: Exception):
+def _name_the_column(X, error: Exception, advice: dict[str, str]):
     """Say which column holds no numbers, if that was the error."""
     kind = TypeError if isinstance(error, TypeError) else ValueError
     for name, column in _columns(X):
@@ -154,7 +170,7 @@ def _name_the_column(X, error: Exception):
             row, value = _first_non_number(column)
             raise kind(
                 f"Column {name!r} of X holds {value!r} in row {row}, which is no "
-                f"number. {ADVICE[_kind_of(value)]}{SELECT} ({error})"
+                f"number. {advice[_kind_of(value)]}{SELECT} ({error})"
             ) from error
 
 

@@ -1,5 +1,6 @@
 """Imputers: what fills in the missing values of a table."""
 
 from ._mf_imputer import MFImputer
+from ._stacking import StackingImputer
 
-__all__ = ["MFImputer"]
+__all__ = ["MFImputer", "StackingImputer"]

@@ -14,6 +14,7 @@ class FactoredColumnsMixin(TableMixin):
     """Standardize the columns of a table; tell what a factorization learned of them."""
 
     _base: WeightedColumns
+    _takes_categories = True
     factorization_: Any
     time: str | None
 
@@ -59,8 +60,9 @@ class FactoredColumnsMixin(TableMixin):
         """Values of the columns that vary, NaN for the others."""
         if values is None:
             return None
-        spread = np.full(self.n_features_in_, np.nan)
-        spread[self._standardization.varies] = values
+        varies = self._standardization.varies
+        spread = np.full(len(varies), np.nan)
+        spread[varies] = values
         return spread
 
     def _names_of_features(self, names: Data) -> Data:

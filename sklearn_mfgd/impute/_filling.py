@@ -1,5 +1,6 @@
 """How a fitted imputer fills the missing values of X, and how sure it is of them."""
 
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from .._base import BaseMatrixFactorization
 from .._data.discrete import to_nearest
+from .._data.table_weights import weighted_rows
 from .._data.tables import is_frame
 from .._data.target import check_target
 from .._data.timeline import Timeline
@@ -58,7 +60,7 @@ class FillingMixin(TransformerMixin):
 
         Returns
         -------
-        X : ndarray of shape (n_samples, n_output_features)
+        X : ndarray or DataFrame of shape (n_samples, n_output_features)
             The result of ``fit(X).transform(X)``.
         """
         weights = {"sample_weight": sample_weight, "entry_weight": entry_weight}
@@ -77,14 +79,21 @@ class FillingMixin(TransformerMixin):
 
         Returns
         -------
-        X : ndarray of shape (n_samples, n_output_features)
-            X without missing values. Observed values are unchanged.
+        X : ndarray or DataFrame of shape (n_samples, n_output_features)
+            X without missing values. Observed values are unchanged. A data frame if
+            `fit` had columns of categories; a column keeps its type if imputed values
+            fit into it.
         """
         check_is_fitted(self)
         X, timeline = table_in_time(X, self.time, times, groups)
-        X, missing = self._validate(X, reset=False)
-        filled, *_ = self._fill(X, missing, timeline, Wanted(self.statistic))
-        return self._with_indicator(filled, missing)
+        encoded, missing = self._validate(X, reset=False)
+        rng, given = self._rng(), (encoded, missing, timeline, Wanted(self.statistic))
+        filled = self._fill(*given, rng)[0]
+        expected = self._expected(filled, *given, rng)
+        filled = self._decoded(
+            X, filled, missing, self._kept, expected=expected, rng=rng
+        )
+        return self._with_indicator(filled, X, missing)
 
     def impute(
         self,
@@ -92,6 +101,7 @@ class FillingMixin(TransformerMixin):
         *,
         return_std: bool = False,
         return_quantiles: Data = None,
+        return_proba: bool = False,
         times: Data = None,
         groups: Data = None,
     ) -> Any:
@@ -109,12 +119,14 @@ class FillingMixin(TransformerMixin):
             ends of 95 % intervals. With `marginal`, these are right for skewed columns,
             where a mean and a deviation are not. The same is needed as for
             `return_std`.
+        return_proba : bool, default=False
+            Whether to return the probabilities of unordered categories.
         times, groups : array-like of shape (n_samples,), default=None
             Times and series of the rows, as in `fit`, and needed if it had times.
 
         Returns
         -------
-        X : ndarray of shape (n_samples, n_output_features)
+        X : ndarray or DataFrame of shape (n_samples, n_output_features)
             The result of `transform`, without the columns of `add_indicator`.
         std : ndarray of shape (n_samples, n_output_features)
             Standard deviation of the true value around the imputed one, noise included;
@@ -122,11 +134,17 @@ class FillingMixin(TransformerMixin):
             covers 95 % even if the mean and scale of a column are known from few
             values only; with times, such intervals cover 95 % of gaps that the fit made
             on purpose. It is infinite in a column with one value in `fit` or none, and
-            zero in a column whose values, two or more, were all equal. Only with
-            ``return_std=True``.
+            zero in a column whose values, two or more, were all equal. In a column of
+            ordered categories the unit is one step to the next category; in one of
+            unordered categories all are NaN. Only with ``return_std=True``.
         quantiles : ndarray of shape (n_quantiles, n_samples, n_output_features)
-            Quantiles of the true value, the value itself where X is observed. Only
-            with `return_quantiles`.
+            Quantiles of the true value, the value itself where X is observed; NaN in
+            columns of unordered categories, positions in ordered ones. Only with
+            `return_quantiles`.
+        proba : dict of DataFrame of shape (n_samples, n_categories)
+            For each column of unordered categories, by its name, the probability of
+            each category that occurred in `fit`; 0 and 1 where X is observed. Empty if
+            there is no such column. Only with ``return_proba=True``.
 
         Raises
         ------
@@ -144,13 +162,19 @@ class FillingMixin(TransformerMixin):
                 f"sample_posterior={self.sample_posterior}."
             )
         X, timeline = table_in_time(X, self.time, times, groups)
-        X, missing = self._validate(X, reset=False)
+        encoded, missing = self._validate(X, reset=False)
         wanted = Wanted(self.statistic, return_std, probabilities)
-        filled, std, quantiles = self._fill(X, missing, timeline, wanted)
-        results = [filled]
-        results += [std] if return_std else []
-        results += [quantiles] if return_quantiles is not None else []
-        return tuple(results) if len(results) > 1 else filled
+        rng, kept, given = self._rng(), self._kept, (encoded, missing, timeline, wanted)
+        filled, std, quantiles = self._fill(*given, rng)
+        expected = self._expected(filled, *given, rng)
+        results = [self._decoded(X, filled, missing, kept, expected=expected, rng=rng)]
+        if return_std:
+            results.append(self._decoded_numbers(std, kept))
+        if return_quantiles is not None:
+            results.append(self._decoded_numbers(quantiles, kept))
+        if return_proba:
+            results.append(self._probabilities(X, expected, kept))
+        return tuple(results) if len(results) > 1 else results[0]
 
     def score(
         self, X: Data, y: Data = None, *, times: Data = None, groups: Data = None
@@ -203,11 +227,48 @@ class FillingMixin(TransformerMixin):
         """Weight of what the regressor of each column predicts; None without one."""
         return None if self._residual is None else self._residual.weights
 
-    def _fill(self, X, missing, timeline, wanted):
-        """Fill a copy of X; return deviations and quantiles, too, or None."""
-        rng = None
-        if self.sample_posterior:
-            rng = check_random_state(self.random_state)
+    def _fit_links(self, X, sample_weight, entry_weight):
+        """Learn the probabilities of unordered categories, given the factorization."""
+        X, missing = self._validate(X, reset=False)
+        entry_weight = self._encoded_weights(entry_weight, len(X))
+        given = weighted_rows(X, missing, sample_weight, entry_weight)
+        X, missing, weights, _ = given
+        self._learn_links(self._fill_expected, X, missing, weights)
+
+    def _on_sweep(self, tasks, columns, descent, attributes):
+        """Tell of a sweep of a factorization in the name of the imputer."""
+
+        def _attributes():
+            fitted, imputer = copy(columns.factorization), copy(self)
+            fitted.__dict__.update(attributes())
+            member = columns._replace(factorization=fitted)
+            imputer._base = WeightedColumns([member], np.ones((1, len(self._filled))))
+            imputer._residual = None
+            # Samples follow the last sweep: until then there are expected values.
+            imputer.sample_posterior = False
+            return vars(imputer)
+
+        return tasks.advance(descent, _attributes)
+
+    def _rng(self):
+        """Return what samples are drawn by, or None without samples."""
+        return check_random_state(self.random_state) if self.sample_posterior else None
+
+    def _expected(self, filled, X, missing, timeline, wanted, rng):
+        """Return expected values besides samples, if categories are drawn by them."""
+        if rng is None or not self._has_unordered():
+            return filled
+        return self._fill(X, missing, timeline, wanted, None)[0]
+
+    def _fill_expected(self, X, missing):
+        """Fill a copy of X with expected values, whatever `sample_posterior` says."""
+        return self._fill(X, missing, None, Wanted(self.statistic), None)[0]
+
+    def _fill(self, X, missing, timeline, wanted, rng):
+        """Fill a copy of X, with samples if there is a generator.
+
+        Return deviations and quantiles, too, or None.
+        """
         table, rows_and_columns = Table(X, missing, None, timeline), np.nonzero(missing)
         columns = rows_and_columns[1]
         imputed = self._base.impute(table, wanted, self._limits, rng)
@@ -221,22 +282,21 @@ class FillingMixin(TransformerMixin):
             )
         values, std, quantiles = imputed.clipped(self._limits, columns)
         observed = np.where(missing, X.dtype.type(0), X)
-        kept = self._kept
-        results = [_spread(observed, rows_and_columns, values, kept), None, None]
+        results = [_spread(observed, rows_and_columns, values), None, None]
         if std is not None:
-            results[1] = _spread(np.zeros_like(X), rows_and_columns, std, kept)
+            results[1] = _spread(np.zeros_like(X), rows_and_columns, std)
         if wanted.probabilities:
             results[2] = np.stack(
-                [_spread(observed, rows_and_columns, q, kept) for q in quantiles]
+                [_spread(observed, rows_and_columns, q) for q in quantiles]
             )
         return results
 
 
-def _spread(table, places, values, kept):
-    """Put values at places of a copy of a table, and take the columns that are kept."""
+def _spread(table, places, values):
+    """Put values at places of a copy of a table."""
     table = table.copy()
     table[places] = values
-    return table if kept.all() else table[:, kept]
+    return table
 
 
 def check_together(imputer):

@@ -8,7 +8,7 @@ from .._data.hidden import hold_outs
 from .._data.normal_scores import by_column
 from .._state import RECORDS
 from ._columns import Imputed, Settings, Table, Wanted, fit_columns
-from ._stack_weights import HiddenErrors, stack_weights
+from ._stack_weights import HiddenErrors, parts_of, stack_weights
 
 # Which of the two are factorized.
 AS_SCORES = {"none": (False,), "normal": (True,), "auto": (False, True)}
@@ -95,7 +95,7 @@ def fit_marginals(
 
 def _learn(table, settings, kinds, wanted, limits, rng):
     """Weights that predict entries best that were hidden from the fits."""
-    errors, columns = [], []
+    errors, hidden_places = [], []
     scale = deviations(table.X, table.missing)
     for hidden in hold_outs(table.missing, rng):
         shown = hide(table, hidden)
@@ -108,11 +108,13 @@ def _learn(table, settings, kinds, wanted, limits, rng):
         truth = table.X[places]
         units = scale[places[1]]
         errors.append([(values[of_hidden] - truth) / units for values in found])
-        columns.append(places[1])
+        hidden_places.append(places)
     n = table.X.shape[1]
     if not errors:
         return np.full((len(kinds), n), 1 / len(kinds))
-    errors = HiddenErrors(np.concatenate(errors, axis=1).T, np.concatenate(columns), n)
+    rows, columns = np.concatenate(hidden_places, axis=1)
+    errors = np.concatenate(errors, axis=1).T
+    errors = HiddenErrors(errors, columns, n, parts_of(rows, columns))
     absolute = wanted.statistic == "median"
     return stack_weights(errors, ENTRIES_OF_TABLE, absolute=absolute).weights
 

@@ -1,6 +1,5 @@
 """Imputation of the missing values of a table by factorizing its columns."""
 
-from copy import copy
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, Literal, Self
@@ -25,14 +24,8 @@ from .._parameters import CONSTRAINTS, SHARED_PARAMETERS, Data, Solver
 from .._state import PlainStateMixin, all_or_nothing
 from ._columns import Settings, Table, Wanted
 from ._factored_columns import FactoredColumnsMixin
-from ._filling import (
-    NO_MASK,
-    FillingMixin,
-    check_limits,
-    check_together,
-    table_in_time,
-)
-from ._marginals import WeightedColumns, fit_marginals
+from ._filling import NO_MASK, FillingMixin, check_limits, check_together, table_in_time
+from ._marginals import fit_marginals
 from ._residual import learn_residual
 
 
@@ -70,7 +63,8 @@ class MFImputer(
     missing_values : int, float, np.nan or pandas.NA, default=np.nan
         The placeholder of missing values; NaN and pandas.NA mean the same. With any
         other value, which is rounded to the type of the column, NaN in X is an error.
-        Masked entries of a `numpy.ma.MaskedArray` are always missing.
+        Masked entries of a `numpy.ma.MaskedArray` are always missing. In a column of
+        categories only what pandas takes for missing is.
 
     reg : "auto" or float, default="auto"
         "auto" learns the regularization of each factor; a number is the ridge for all
@@ -141,7 +135,8 @@ class MFImputer(
 
     keep_empty_features : bool, default=False
         Whether columns without any value in `fit` are kept instead of dropped. Their
-        missing values are replaced by zero, or by the limit that is nearest to it.
+        missing values are replaced by zero, or by the limit that is nearest to it; in
+        a column of categories, by the first of these.
 
     time : "index", str or None, default=None
         Where a data frame X has the times of its rows, for pipelines that pass no
@@ -215,6 +210,17 @@ class MFImputer(
     Values are assumed to be missing at random: whether a value is missing may depend on
     what is observed, but not on the value itself.
 
+    A pandas data frame may have columns of categories, of dtype "category". Ordered
+    categories are encoded as 0, 1, 2, ..., and a missing one is replaced by the one
+    nearest to its expectation, or to a sample. Unordered categories are encoded as the
+    principal components of their indicators, one column less than categories that
+    occur in `fit`. A logistic regression on what the other columns of the row tell of
+    these components gives the probabilities that ``impute(X, return_proba=True)``
+    returns; for rows in time, they are those nearest to the expected indicators. A
+    missing category is replaced by the most probable one or, with
+    ``sample_posterior=True``, drawn by its probability. `transform` then returns a data
+    frame like X.
+
     Squared errors are sensitive to gross outliers: a single value a thousand deviations
     off can spoil all imputed values of its column. Mark such values as missing first;
     the :ref:`user guide <outliers>` shows how.
@@ -252,6 +258,16 @@ class MFImputer(
     >>> filled, std = imputer.impute(X, return_std=True)
     >>> bool(np.mean(np.abs(filled - truth)[hidden] < 2 * std[hidden]) > 0.9)
     True
+
+    A data frame with a column of categories:
+
+    >>> import pandas as pd
+    >>> table = pd.DataFrame(X).add_prefix("x")
+    >>> table["sign"] = pd.Series(np.sign(truth[:, 0])).map({-1: "minus", 1: "plus"})
+    >>> table["sign"] = table["sign"].where(~hidden[:, 1]).astype("category")
+    >>> filled, proba = MFImputer().fit(table).impute(table, return_proba=True)
+    >>> list(proba["sign"]), int(filled["sign"].isna().sum())
+    (['minus', 'plus'], 0)
     """
 
     _parameter_constraints: dict = {
@@ -370,12 +386,18 @@ class MFImputer(
         with all_or_nothing(self):
             X, timeline = table_in_time(X, self.time, times, groups)
             self._fit(X, sample_weight, entry_weight, timeline, tasks)
+            # In time a category is imputed from those of its neighbours, too, and what
+            # is expected without these is another quantity.
+            if self._has_unordered() and not self.factorization_._model.has_times:
+                self._fit_links(X, sample_weight, entry_weight)
         return self
 
     def _fit(self, X, sample_weight, entry_weight, timeline, tasks):
         check_together(self)
         X, missing = self._validate(X, reset=True)
-        self._limits = check_limits(self.min_value, self.max_value, X.shape[1])
+        limits = check_limits(self.min_value, self.max_value, self.n_features_in_)
+        self._limits = self._encoded_limits(limits)
+        entry_weight = self._encoded_weights(entry_weight, len(X))
         self.indicator_ = self._fit_indicator(missing)
         X, missing, weights, rows = weighted_rows(
             X, missing, sample_weight, entry_weight
@@ -414,18 +436,3 @@ class MFImputer(
         self._base = base
         if tasks is not None:
             tasks.end()
-
-    def _on_sweep(self, tasks, columns, descent, attributes):
-        """Tell of a sweep of a factorization in the name of the imputer."""
-
-        def _attributes():
-            fitted, imputer = copy(columns.factorization), copy(self)
-            fitted.__dict__.update(attributes())
-            member = columns._replace(factorization=fitted)
-            imputer._base = WeightedColumns([member], np.ones((1, len(self._filled))))
-            imputer._residual = None
-            # Samples follow the last sweep: until then there are expected values.
-            imputer.sample_posterior = False
-            return vars(imputer)
-
-        return tasks.advance(descent, _attributes)

@@ -38,6 +38,14 @@ class ResidualModel(NamedTuple):
     weights: np.ndarray  # (n,), from 0 to 1, of what the regressors predict
     ratio: np.ndarray  # (n,), of errors with what they predict to errors without
 
+    @classmethod
+    def without(cls, X: np.ndarray, missing: np.ndarray):
+        """The model of a table without any regressor."""
+        n = X.shape[1]
+        mean = np.array([_mean(X[~missing[:, j], j]) for j in range(n)])
+        scale = deviations(X, missing)
+        return cls(mean, scale, [None] * n, np.zeros(n), np.ones(n))
+
     def features(self, filled: np.ndarray) -> np.ndarray:
         """What regressors are given: rows without missing values, standardized."""
         with np.errstate(over="ignore"):
@@ -71,56 +79,106 @@ def learn_residual(
 ) -> ResidualModel:
     """Learn it by cross-fitting; ``refit(table)`` factorizes the columns of a table."""
     X, missing = table.X, table.missing
-    n = X.shape[1]
-    scale = deviations(X, missing)
-    mean = np.array([_mean(X[~missing[:, j], j]) for j in range(n)])
-    model = ResidualModel(mean, scale, [None] * n, np.zeros(n), np.ones(n))
+    if (~missing).sum(axis=0).max() < FEWEST:
+        return ResidualModel.without(X, missing)
     folds = np.full(X.shape, -1, np.int8)
     observed = np.nonzero(~missing)
     folds[observed] = rng.permutation(len(observed[0])) % N_FOLDS
-    if (~missing).sum(axis=0).max() < FEWEST:
-        return model
-    features, residual = [], np.zeros(X.shape)
+    predicted = []
     for k in range(N_FOLDS):
-        hidden = folds == k
-        shown = hide(table, hidden)
-        imputed = refit(shown).impute(shown, wanted, limits)
+        shown = hide(table, folds == k)
+        values = refit(shown).impute(shown, wanted, limits).values
+        predicted.append(Predicted(folds == k, shown.missing, values))
+    return regress(table, predicted, regressor, wanted.statistic, rng)
+
+
+class Predicted(NamedTuple):
+    """What a fit without some entries says of these and of what is missing anyway."""
+
+    hidden: np.ndarray  # (m, n), bool
+    missing: np.ndarray  # with the hidden ones
+    values: np.ndarray  # of these, row by row
+
+    def fill(self, X: np.ndarray) -> np.ndarray:
+        """The table as the fit filled it, in float64."""
         filled = np.array(X, np.float64)
-        filled[shown.missing] = imputed.values
-        residual[hidden] = ((X - filled) / scale)[hidden]
-        features.append(model.features(filled))
-    return _regress(model, _Learner(regressor, rng), folds, features, residual, table)
+        filled[self.missing] = self.values
+        return filled
 
 
-def _regress(model, learner, folds, features, residual, table):
-    """Fit the regressors of all columns to residuals, and weigh them."""
+def regress(
+    table: Table, predicted: list[Predicted], regressor, statistic, rng
+) -> ResidualModel:
+    """Fit the regressor of each column to residuals of hidden entries, and weigh it.
+
+    The weight is that with the least squared error, or absolute error for the median,
+    at entries of the other half of the rows.
+    """
+    X, missing, weights, _ = table
+    model = ResidualModel.without(X, missing)
+    filled = [one.fill(X) for one in predicted]
+    features = [model.features(rows) for rows in filled]
+    learner, half = _Learner(regressor, rng), rng.permutation(len(X)) % 2 == 0
     n = len(model.mean)
-    products, squares, totals, counts = np.zeros((4, n))
+    found = [_Unseen.nothing()] * n
     for j in range(n):
-        rows = np.flatnonzero(~table.missing[:, j])
-        y, fold = residual[rows, j], folds[rows, j]
-        if len(rows) < FEWEST or not y.any():
+        rows = [np.flatnonzero(one.hidden[:, j]) for one in predicted]
+        left = [X[r, j] - f[r, j] for r, f in zip(rows, filled, strict=True)]
+        y = np.concatenate(left) / model.scale[j]
+        if len(y) < FEWEST or not y.any():
             continue
-        A = np.empty((len(rows), n), np.float32)
-        for k, of_fold in enumerate(features):
-            A[fold == k] = of_fold[rows[fold == k]]
-        weights = None if table.weights is None else table.weights[rows, j]
-        unseen = np.empty(len(y))
-        for half in fold % 2 == 0, fold % 2 == 1:
-            if not half.any() or half.all():
-                unseen[half] = 0
-                continue
-            given = None if weights is None else weights[~half]
-            unseen[half] = learner.fit(A[~half], y[~half], given).predict(A[half])
-        model.regressors[j] = learner.fit(A, y, weights)
-        share = np.ones(len(y)) if weights is None else weights
-        products[j], squares[j] = share * y @ unseen, share * unseen @ unseen
-        totals[j], counts[j] = share * y @ y, share.sum()
+        A = np.vstack([f[r] for r, f in zip(rows, features, strict=True)])
+        rows = np.concatenate(rows)
+        share = np.ones(len(y)) if weights is None else weights[rows, j]
+        given = None if weights is None else share
+        model.regressors[j] = learner.fit(A, y, given)
+        found[j] = _Unseen(y, learner.unseen(A, y, given, half[rows]), share)
+    return _weighed(model, found, absolute=statistic == "median")
+
+
+class _Unseen(NamedTuple):
+    """Residuals of a column, what is said of them unseen, and their weights."""
+
+    residual: np.ndarray
+    predicted: np.ndarray
+    share: np.ndarray
+
+    @classmethod
+    def nothing(cls):
+        return cls(*np.zeros((3, 0)))
+
+    def products(self):
+        y, p, share = self
+        return share * y @ p, share * p @ p, share * y @ y, share.sum()
+
+
+def _weighed(model, found, *, absolute):
+    """Weigh the regressors of all columns by what they say of unseen residuals."""
+    products, squares, totals, counts = np.transpose([f.products() for f in found])
     learned = counts > 0
-    weights = np.where(learned, _shrunk(products, squares, counts).clip(0, 1), 0)
+    if absolute:
+        every = _Unseen(*map(np.concatenate, zip(*found, strict=True)))
+        best = np.array([_least_absolute(*one) for one in found])
+        weights = (counts * best + ENTRIES_OF_TABLE * _least_absolute(*every)) / (
+            counts + ENTRIES_OF_TABLE
+        )
+    else:
+        weights = _shrunk(products, squares, counts).clip(0, 1)
+    weights = np.where(learned, weights, 0)
     left = totals - 2 * weights * products + np.square(weights) * squares
     ratio = np.sqrt(_shrunk(left, totals, counts, otherwise=1.0).clip(0, 1))
     return model._replace(weights=weights, ratio=np.where(learned, ratio, 1))
+
+
+def _least_absolute(y, p, share) -> float:
+    """The factor of p with the least absolute error: a weighted median, 0 to 1."""
+    used = p != 0
+    if not used.any():
+        return 0.0
+    ratio, share = y[used] / p[used], (share * np.abs(p))[used]
+    order = np.argsort(ratio)
+    below = np.cumsum(share[order])
+    return float(np.clip(ratio[order][np.searchsorted(below, below[-1] / 2)], 0, 1))
 
 
 def _shrunk(numerators, denominators, counts, otherwise=0.0):
@@ -151,6 +209,15 @@ class _Learner(NamedTuple):
         if weights is None or not has_fit_parameter(regressor, "sample_weight"):
             return regressor.fit(A, y)
         return regressor.fit(A, y, sample_weight=weights)
+
+    def unseen(self, A, y, weights, half):
+        """What fits to each of two halves say of the other; zero where one is empty."""
+        predicted = np.zeros(len(y))
+        for of in (half, ~half):
+            if of.any() and not of.all():
+                given = None if weights is None else weights[~of]
+                predicted[of] = self.fit(A[~of], y[~of], given).predict(A[of])
+        return predicted
 
 
 def _mean(values):

@@ -27,9 +27,13 @@ N_PARTS = 5
 # which are equal have equal weights; and the least diagonal, as a share of the largest.
 RIDGE, LEAST_DIAGONAL = 1e-9, 1e-20
 
-# Rounds of reweighting for absolute errors, and the share of the mean absolute error
-# below which an error counts as that large: its weight would be infinite.
-N_ROUNDS, LEAST_ERROR = 25, 1e-3
+# Rounds of reweighting for absolute errors: of weights that are kept and those of the
+# table, and of weights of columns that tell which λ is good.
+N_ROUNDS, N_ROUNDS_OF_PARTS = 100, 5
+
+# Share of the mean absolute error below which an error counts as that large: its weight
+# would be infinite.
+LEAST_ERROR = 1e-3
 
 # The variance of standardized errors is at least this, that of a perfect stack, too.
 LEAST_VARIANCE = 1e-12
@@ -41,10 +45,15 @@ class HiddenErrors(NamedTuple):
     values: np.ndarray  # (n_hidden, k), in deviations of the columns
     columns: np.ndarray  # (n_hidden,)
     n_columns: int
+    parts: np.ndarray  # (n_hidden,), see `parts_of`
 
     def take(self, chosen: np.ndarray) -> "HiddenErrors":
         """Return those of some of the entries."""
-        return self._replace(values=self.values[chosen], columns=self.columns[chosen])
+        return self._replace(
+            values=self.values[chosen],
+            columns=self.columns[chosen],
+            parts=self.parts[chosen],
+        )
 
 
 class StackWeights(NamedTuple):
@@ -63,33 +72,33 @@ def stack_weights(
     Minimized are squared errors or `absolute` ones.
     """
     candidates = SHRINKAGES if shrinkage is None else (shrinkage,)
-    parts = parts_of(errors.columns)
+    parts = errors.parts
     left_out = np.empty((len(candidates), len(parts)))
     for part in np.unique(parts):
         hidden = parts == part
-        weights = weights_of_columns(
-            errors.take(~hidden), candidates, absolute=absolute
-        )
+        n_rounds = N_ROUNDS_OF_PARTS if absolute else 1
+        weights = weights_of_columns(errors.take(~hidden), candidates, n_rounds)
         left_out[:, hidden] = stacked(weights, errors.take(hidden))
     losses = np.abs(left_out) if absolute else np.square(left_out)
     best = int(np.argmin(losses.mean(axis=1)))
     chosen = candidates[best]
-    weights = weights_of_columns(errors, (chosen,), absolute=absolute)[0]
+    n_rounds = N_ROUNDS if absolute else 1
+    weights = weights_of_columns(errors, (chosen,), n_rounds)[0]
     return StackWeights(weights.T, chosen, left_out[best])
 
 
-def parts_of(columns: np.ndarray) -> np.ndarray:
-    """Assign entries to parts, those of a column to all parts in turn.
+def parts_of(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Assign entries to parts: those of a column to all parts in turn, by their rows.
 
-    The entries are in random order. Columns start with different parts, so that those
-    with a single entry are not all in one.
+    An entry that is hidden more than once is always in the same part, as weights would
+    have seen it otherwise. Columns start with different parts, so that those with a
+    single entry are not all in one.
     """
-    order = np.argsort(columns, kind="stable")
-    in_order = columns[order]
-    places = np.arange(len(columns)) - np.searchsorted(in_order, in_order)
-    parts = np.empty(len(columns), np.intp)
-    parts[order] = (places + in_order) % N_PARTS
-    return parts
+    entries = np.column_stack([columns, rows])
+    entries, numbers = np.unique(entries, axis=0, return_inverse=True)
+    in_order, numbers = entries[:, 0], numbers.reshape(-1)
+    places = np.arange(len(in_order)) - np.searchsorted(in_order, in_order)
+    return ((places + in_order) % N_PARTS)[numbers]
 
 
 def stacked(weights: np.ndarray, errors: HiddenErrors) -> np.ndarray:
@@ -97,10 +106,14 @@ def stacked(weights: np.ndarray, errors: HiddenErrors) -> np.ndarray:
     return np.einsum("...ik,ik->...i", weights[..., errors.columns, :], errors.values)
 
 
-def weights_of_columns(errors: HiddenErrors, shrinkages, *, absolute: bool):
-    """Find the weights for several λ: an array (n_shrinkages, n_columns, k)."""
-    n_rounds = N_ROUNDS if absolute else 1
-    table, of_table = _weights_of_table(errors.values, n_rounds)
+def weights_of_columns(errors: HiddenErrors, shrinkages, n_rounds: int) -> np.ndarray:
+    """Find the weights for several λ: an array (n_shrinkages, n_columns, k).
+
+    In one round squares are minimized; in several, reweighted, absolute errors. E is
+    then that of the last round for the table.
+    """
+    absolute = n_rounds > 1
+    table, of_table = _weights_of_table(errors.values, N_ROUNDS if absolute else 1)
     shape = (errors.n_columns, len(table))
     importance = np.ones(len(errors.columns))
     if absolute:
@@ -139,7 +152,7 @@ def _importance(errors: np.ndarray) -> np.ndarray:
 
 def _moments_of_columns(errors: HiddenErrors, importance: np.ndarray) -> np.ndarray:
     """Sum e e' over the entries of each column: an array (n_columns, k, k)."""
-    values, columns, n_columns = errors
+    values, columns, n_columns, _ = errors
     k = values.shape[1]
     moments = np.empty((n_columns, k, k))
     for a in range(k):
@@ -196,15 +209,14 @@ def _complementary(matrices: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     return solution
 
 
-def deviation_factors(squares: np.ndarray, columns: np.ndarray, n_columns: int):
+def deviation_factors(squares: np.ndarray, errors: HiddenErrors) -> np.ndarray:
     """Factors of deviations that make squared standardized errors average to one.
 
-    `squares` are those of hidden entries. Each column's factor is shrunk to the table's
-    by as many entries as predict, in the likelihood, the parts that are left out.
+    `squares` are those of the stack at hidden entries. The factor of a column is shrunk
+    to the table's by as many entries as predict, in the likelihood, the parts left out.
     """
-    if not len(squares):
-        return np.ones(n_columns)
-    parts, losses = parts_of(columns), np.zeros(len(SHRINKAGES))
+    _, columns, n_columns, parts = errors
+    losses = np.zeros(len(SHRINKAGES))
     for part in np.unique(parts):
         hidden = parts == part
         if hidden.all():

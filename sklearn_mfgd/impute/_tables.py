@@ -15,9 +15,10 @@ from sklearn.utils.validation import (
 
 from .._data.tables import as_stored, check_table
 from .._parameters import Data
+from ._mixed import NumbersMixin, with_marks, without_imputed
 
 
-class TableMixin:
+class TableMixin(NumbersMixin):
     """Validate tables; name, add and drop columns; put missing values back."""
 
     add_indicator: bool
@@ -27,7 +28,7 @@ class TableMixin:
     n_features_in_: int
     _filled: np.ndarray  # columns with values in `fit`
 
-    def inverse_transform(self, X: Data) -> np.ndarray:
+    def inverse_transform(self, X: Data) -> Any:
         """Put back the missing values that the columns of `add_indicator` mark.
 
         Parameters
@@ -40,7 +41,7 @@ class TableMixin:
         X : ndarray of shape (n_samples, n_features)
             X with `missing_values` where a value was imputed, and in the whole of a
             dropped column. A column without missing values in `fit` has no mark: values
-            imputed there later stay.
+            imputed there later stay. A data frame if `fit` had columns of categories.
 
         Raises
         ------
@@ -53,9 +54,11 @@ class TableMixin:
                 "inverse_transform needs add_indicator=True in fit: without these "
                 "columns nothing tells what was imputed."
             )
-        X = check_array(X, dtype=FLOAT_DTYPES, input_name="X")
         kept = self._kept
         n_output = kept.sum() + len(self.indicator_.features_)
+        if self._encoding is not None:
+            return self._inverse_of_frame(X, kept, n_output)
+        X = check_array(X, dtype=FLOAT_DTYPES, input_name="X")
         if X.shape[1] != n_output:
             raise ValueError(
                 f"X must have {n_output} columns, as transform returns them; got "
@@ -68,6 +71,21 @@ class TableMixin:
         marked = X[:, kept.sum() :].astype(bool)
         result[:, features] = np.where(marked, missing, result[:, features])
         return result
+
+    def _inverse_of_frame(self, X, kept, n_output):
+        """Put back missing values of a frame of mixed columns."""
+        if not (hasattr(X, "iloc") and X.shape[1] == n_output):
+            raise ValueError(
+                f"X must be a pandas data frame with {n_output} columns, as transform "
+                "returns them."
+            )
+        marks = np.zeros((len(X), len(kept)), dtype=bool)
+        n_kept = kept.sum()
+        marks[:, self.indicator_.features_] = X.iloc[:, n_kept:].to_numpy(dtype=bool)
+        names = getattr(self, "feature_names_in_", range(len(kept)))
+        marker = np.nan if _is_nan(self.missing_values) else self.missing_values
+        X = X.iloc[:, :n_kept]
+        return without_imputed(X, marks, kept, self._encoding, names, marker)
 
     def get_feature_names_out(self, input_features: Data = None) -> np.ndarray:
         """Return the names of the columns of the output.
@@ -104,9 +122,10 @@ class TableMixin:
     @property
     def _kept(self):
         """Columns of X that are in the output."""
-        return self._filled | self.keep_empty_features
+        return self._of_columns(self._filled) | self.keep_empty_features
 
     def _validate(self, X, *, reset):
+        """Return encoded columns of X, and which of their entries are missing."""
         if sparse.issparse(X):
             raise ValueError(
                 f"{type(self).__name__} fills in every missing value of X, of shape "
@@ -114,18 +133,22 @@ class TableMixin:
                 "X.toarray() if it is small and has NaN where values are missing, or "
                 "MaskedGradientMF, which predicts chosen entries of a sparse X."
             )
+        if reset:
+            self._learn_encoding(X)
         nan = _is_nan(self.missing_values)
         marker = as_stored(self.missing_values, X)
+        if self._encoding is not None:  # before columns are read as those of the fit
+            validate_data(self, X, reset=reset, skip_check_array=True)
         checked = check_table(
-            X,
+            self._coded(X),
+            takes_categories=self._takes_categories,
             estimator=self,
             fill=marker,
             ensure_all_finite="allow-nan" if nan else True,
         )
         validate_data(self, X, reset=reset, skip_check_array=True)  # names of features
-        return checked, np.isnan(checked) if nan else checked == marker.astype(
-            checked.dtype
-        )
+        missing = np.isnan(checked) if nan else checked == marker.astype(checked.dtype)
+        return self._encoded(checked, missing)
 
     def _fit_indicator(self, missing):
         """Make what adds the columns of `add_indicator`, or None."""
@@ -135,12 +158,14 @@ class TableMixin:
         from sklearn.impute import MissingIndicator
 
         indicator = MissingIndicator(missing_values=np.nan, error_on_new=False)
-        return indicator.fit(np.where(missing, np.nan, 0.0))
+        return indicator.fit(np.where(self._of_columns(missing), np.nan, 0.0))
 
-    def _with_indicator(self, filled, missing):
+    def _with_indicator(self, filled, X, missing):
         if self.indicator_ is None:
             return filled
-        marks = missing[:, self.indicator_.features_]
+        marks = self._of_columns(missing)[:, self.indicator_.features_]
+        if self._encoding is not None:
+            return with_marks(filled, X, marks, self.indicator_.features_)
         return np.hstack([filled, marks.astype(filled.dtype)])
 
 

@@ -1,0 +1,125 @@
+"""The imputers that a stack has by default, and what it sets in the clones of any."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+
+from .._data.standardize import Standardization
+from .._parameters import LARGEST_RANK
+from .._state import PlainStateMixin
+from ._mf_imputer import MFImputer
+
+# Rows up to which nearest neighbours are looked for: time grows with their square.
+LARGEST_NEIGHBOURHOOD = 20_000
+
+# Rows times the square of columns up to which trees are grown: a forest of each column
+# tries that many splits.
+LARGEST_FOREST = 50_000_000
+
+# Factors of the member that has more than the default.
+MANY_FACTORS = 80
+
+# What a stack sets in the clones of its imputers, and theirs, if they have it: it
+# passes NaN where values are missing, and takes a table of the same columns back.
+IN_A_STACK = {
+    "missing_values": np.nan,
+    "keep_empty_features": True,
+    "add_indicator": False,
+}
+
+
+def default_imputers(m: int, n: int, statistic: str) -> list[tuple]:
+    """Return names and imputers of ``imputers="auto"`` for a table of m rows.
+
+    The factors come first; then what finds what they cannot tell: skewed columns, rows
+    that resemble one another, and, in wide tables, what few columns share.
+    """
+    # Here, as the imputers of scikit-learn take long to import.
+    from sklearn.impute import KNNImputer
+
+    imputers: list[tuple] = [
+        ("factors", MFImputer(statistic=statistic)),
+        ("scores", MFImputer(marginal="normal", statistic=statistic)),
+    ]
+    if m <= LARGEST_NEIGHBOURHOOD:
+        imputers.append(("neighbours", StandardizedColumns(KNNImputer())))
+    rank = min(m, n, MANY_FACTORS + 1) - 1
+    if rank > LARGEST_RANK:
+        imputers.append(("many factors", MFImputer(rank, statistic=statistic)))
+    return imputers
+
+
+def default_regressor(m: int, n: int) -> Any:
+    """Return the regressor of ``residual="auto"``, None for a large table."""
+    if m * n**2 > LARGEST_FOREST:
+        return None
+    # Here, as above.
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    return ExtraTreesRegressor(n_estimators=50, min_samples_leaf=2, max_features=0.5)
+
+
+class StandardizedColumns(TransformerMixin, PlainStateMixin, BaseEstimator):
+    """Impute standardized columns, and return them in the units of the data."""
+
+    def __init__(self, imputer):
+        self.imputer = imputer
+
+    def fit(self, X, y=None):
+        """Fit a clone of the imputer to the columns divided by their deviations."""
+        self._standardization = Standardization.of(X, np.isnan(X), scale=True)
+        self.imputer_ = clone(self.imputer).fit(self._standardized(X))
+        return self
+
+    def transform(self, X):
+        """Impute X."""
+        columns = np.broadcast_to(np.arange(X.shape[1]), X.shape)
+        filled = np.asarray(self.imputer_.transform(self._standardized(X)))
+        filled = self._standardization.undo(filled, columns).astype(X.dtype)
+        return np.where(np.isnan(X), filled, X)
+
+    def _standardized(self, X):
+        every = np.ones(X.shape[1], bool)
+        return self._standardization.apply(X, np.isnan(X), every, X.dtype)
+
+
+def check_names(stack, imputers: Any) -> list[tuple]:
+    """Validate a list of names and imputers; leave out those that are "drop"."""
+    pairs = all(isinstance(item, list | tuple) and len(item) == 2 for item in imputers)
+    if not pairs or not all(isinstance(name, str) for name, _ in imputers):
+        raise ValueError(
+            'imputers must be "auto" or a list of pairs (name, imputer), each name a '
+            f"string; got {imputers!r}."
+        )
+    stack._validate_names([name for name, _ in imputers])
+    kept = [
+        (name, imputer)
+        for name, imputer in imputers
+        if not (isinstance(imputer, str) and imputer == "drop")
+    ]
+    if not kept:
+        raise ValueError('imputers must have a member that is not "drop".')
+    for name, imputer in kept:
+        if isinstance(imputer, type) or not (
+            hasattr(imputer, "fit") and hasattr(imputer, "transform")
+        ):
+            raise TypeError(
+                f"imputers must have fit and transform; {name!r} is {imputer!r}. Pass "
+                "an instance of an imputer."
+            )
+    return kept
+
+
+def prepared(imputer, rng: np.random.RandomState):
+    """Clone an imputer for a stack, with a seed wherever it has none of its own."""
+    imputer = clone(imputer)
+    own = imputer.get_params(deep=True)
+    changed: dict[str, Any] = {}
+    for name in sorted(own):
+        parameter = name.rpartition("__")[2]
+        if parameter in IN_A_STACK:
+            changed[name] = IN_A_STACK[parameter]
+        elif parameter == "random_state" and own[name] is None:
+            changed[name] = rng.randint(np.iinfo(np.int32).max)
+    return imputer.set_params(**changed)

@@ -1,0 +1,237 @@
+"""How a fitted stack fills the missing values of X from what its members say."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.base import TransformerMixin
+from sklearn.utils import Bunch
+from sklearn.utils.validation import check_is_fitted
+
+from .._data.standardize import Standardization
+from .._data.target import check_target
+from .._optim.score import explained_share
+from .._parameters import Data
+from ._columns import Imputed
+from ._stack_fit import predict
+from ._stack_spread import (
+    all_deviations,
+    combined,
+    mean_deviations,
+    normal_quantiles,
+    quantiles_around,
+)
+
+NO_MASK = "pass np.where(mask, X, np.nan) as X, since StackingImputer takes neither"
+
+# Folds of the entries of a row, for the score.
+N_FOLDS = 5
+
+
+class StackFillingMixin(TransformerMixin):
+    """Impute, tell how uncertain that is, and score; a subclass fits."""
+
+    imputers_: list
+    weights_: np.ndarray
+    _limits: list
+    _names: list[str]
+    _residual: Any
+    _standardization: Standardization  # of the columns with values in `fit`
+    _widening: np.ndarray  # factors of deviations of every column
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "imputers_")
+
+    @property
+    def named_imputers_(self) -> Bunch:
+        """The fitted imputers by name."""
+        return Bunch(**dict(zip(self._names, self.imputers_, strict=True)))
+
+    def transform(self, X: Data) -> Any:
+        """Impute the missing values of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows seen in `fit` or new ones.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_output_features)
+            X without missing values. Observed values are unchanged.
+        """
+        check_is_fitted(self)
+        X, missing = self._validate(X, reset=False)
+        filled = self._fill(X, missing)[0][:, self._kept]
+        return self._with_indicator(filled, X, missing)
+
+    def impute(
+        self,
+        X: Data,
+        *,
+        return_std: bool = False,
+        return_quantiles: Sequence[float] | None = None,
+    ) -> Any:
+        """Impute the missing values of X and tell how uncertain each one is.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows seen in `fit` or new ones.
+        return_std : bool, default=False
+            Whether to return standard deviations.
+        return_quantiles : sequence of float, default=None
+            Probabilities, between 0 and 1, of quantiles to return.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_output_features)
+            The result of `transform`, without the columns of `add_indicator`.
+        std : ndarray of shape (n_samples, n_output_features)
+            Standard deviation of the true value around the imputed one; 0 where X is
+            observed. It is the weighted mean of those of the imputers that have
+            ``impute(X, return_std=True)``, or the same for the whole of a column if
+            none has, times a factor of the column by which it suits the errors at
+            hidden entries. It is infinite in a column with one value in `fit` or none,
+            and zero in a column whose values, two or more, were all equal. Only with
+            ``return_std=True``.
+        quantiles : ndarray of shape (n_quantiles, n_samples, n_output_features)
+            Quantiles of the true value; the observed one where there is one. They are
+            weighted means of those of the imputers that have
+            ``impute(X, return_std=True, return_quantiles=...)``, moved to be around the
+            imputed value and widened as the standard deviation is, or those of a normal
+            distribution. Only with `return_quantiles`.
+        """
+        check_is_fitted(self)
+        probabilities = _check_probabilities(return_quantiles)
+        X, missing = self._validate(X, reset=False)
+        with_spread = return_std or probabilities is not None
+        found = self._fill(
+            X, missing, with_spread=with_spread, probabilities=probabilities
+        )
+        filled, std, quantiles = found
+        kept = self._kept
+        result = [filled[:, kept]]
+        if return_std:
+            result.append(std[:, kept])
+        if probabilities is not None:
+            result.append(quantiles[:, :, kept])
+        return tuple(result) if len(result) > 1 else result[0]
+
+    def score(self, X: Data, y: Data = None) -> float:
+        """Predict held-out entries of X and return the share of variance explained.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, preferably rows that `fit` has not seen.
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        Returns
+        -------
+        score : float
+            Q² over the standardized columns, see :meth:`MaskedGradientMF.score`: 1 is
+            perfect, 0 no better than column means.
+        """
+        check_is_fitted(self)
+        check_target(y, X, NO_MASK)
+        X, missing = self._validate(X, reset=False)
+        if missing.all():
+            raise ValueError("There is nothing to score: every entry of X is missing.")
+        numbers = np.flatnonzero(self._filled)[self._standardization.varies]
+        scored = np.zeros_like(missing)
+        scored[:, numbers] = ~missing[:, numbers]
+        fold_of_entry = (np.cumsum(scored, axis=1) - 1) % N_FOLDS
+        press = 0.0
+        for fold in range(N_FOLDS):
+            hidden = scored & (fold_of_entry == fold)
+            if hidden.any():
+                filled = self._fill(X, missing | hidden)[0]
+                truth = self._standardized_at(X, hidden)
+                errors = self._standardized_at(filled, hidden) - truth
+                press += float(np.square(errors).sum())
+        total = float(np.square(self._standardized_at(X, scored)).sum())
+        return explained_share(press, total)
+
+    def _standardized_at(self, X: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """Standardize the chosen entries of X, float64."""
+        numbers = np.nonzero(chosen)[1]
+        numbers = (np.cumsum(self._filled) - 1)[numbers]
+        return self._standardization.apply_to(X[chosen].astype(np.float64), numbers)
+
+    def _for_members(self, X: np.ndarray, missing: np.ndarray) -> np.ndarray:
+        """Return the columns that members see, with NaN where values are missing."""
+        X = np.where(missing, X.dtype.type(np.nan), X)
+        # In the order in memory of X, as sums depend on it in the last digits.
+        return X if self._filled.all() else np.ascontiguousarray(X[:, self._filled])
+
+    def _fill(self, X, missing, *, with_spread=False, probabilities=None):
+        """Return X with missing values filled, and deviations and quantiles or None."""
+        places = np.nonzero(missing)
+        values, std = np.zeros(len(places[0])), np.full(len(places[0]), np.inf)
+        wanted = np.empty(0) if probabilities is None else probabilities
+        quantiles = normal_quantiles(values, std, wanted)
+        known = self._filled[places[1]]
+        if known.any():
+            found = self._predict(X, missing, with_spread, probabilities)
+            values[known], std[known] = found.values, found.std
+            quantiles[:, known] = found.quantiles
+        limits = [limit[places[1]] for limit in self._limits]
+        filled = _with_entries(X, missing, np.clip(values, *limits))
+        if with_spread:
+            std = _with_entries(np.zeros_like(X), missing, std)
+        each = [_with_entries(X, missing, np.clip(q, *limits)) for q in quantiles]
+        return filled, std, np.stack(each) if each else None
+
+    def _predict(self, X, missing, with_spread, probabilities) -> Imputed:
+        """Predict the missing entries of the columns with values in `fit`."""
+        missing = missing[:, self._filled]
+        rows, columns = np.nonzero(missing)
+        numbers = np.flatnonzero(self._filled)[columns]
+        limits = [limit[numbers] for limit in self._limits]
+        X = self._for_members(X, missing)
+        options = {"return_std": with_spread, "probabilities": probabilities}
+        predicted = []
+        for name, imputer in zip(self._names, self.imputers_, strict=True):
+            member = predict(name, imputer, X, (rows, columns), **options)
+            values = np.clip(member.values, *limits)
+            predicted.append(member._replace(values=values))
+        weights = self.weights_[:, numbers]
+        values = combined(predicted, weights)
+        std, quantiles = np.full(len(values), np.nan), np.empty((0, len(values)))
+        if with_spread:
+            unit = self._standardization.scale[columns]
+            std = mean_deviations(all_deviations(predicted, unit), weights)
+            std *= unit * self._widening[numbers]
+            constant = self._standardization.constant[columns]
+            of_constants = self._standardization.deviations_of_constants()[columns]
+            std[constant] = of_constants[constant]
+        if probabilities is not None:
+            quantiles = quantiles_around(values, std, probabilities, predicted, weights)
+            normal = normal_quantiles(values, std, probabilities)
+            quantiles = np.where(constant, normal, quantiles)
+        imputed = Imputed(values, std, quantiles)
+        if self._residual is None:
+            return imputed
+        return self._residual.correct(X, missing, imputed)
+
+
+def _with_entries(X: np.ndarray, chosen: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return a copy of X with other values of the chosen entries."""
+    result = X.copy()
+    result[chosen] = values
+    return result
+
+
+def _check_probabilities(probabilities) -> np.ndarray | None:
+    """Validate the probabilities of quantiles."""
+    if probabilities is None:
+        return None
+    checked = np.asarray(probabilities, dtype=np.float64)
+    if checked.ndim != 1 or not ((checked > 0) & (checked < 1)).all():
+        raise ValueError(
+            "return_quantiles must be a sequence of probabilities between 0 and 1, "
+            f"such as (0.025, 0.975); got {probabilities!r}."
+        )
+    return checked

@@ -1,0 +1,401 @@
+"""Imputation by a weighted mean of several imputers, weights by hidden entries."""
+
+from numbers import Integral, Real
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    MissingValues,
+    RealNotInt,
+    StrOptions,
+)
+from sklearn.utils.metaestimators import _BaseComposition
+
+from .._data.standardize import Standardization
+from .._data.target import check_target
+from .._parameters import Data
+from .._state import PlainStateMixin, all_or_nothing
+from . import _residual as residual
+from ._filling import check_limits
+from ._members import (
+    check_names,
+    default_imputers,
+    default_regressor,
+    prepared,
+)
+from ._stack_filling import NO_MASK, StackFillingMixin
+from ._stack_fit import (
+    HeldOut,
+    Hidden,
+    Table,
+    fit_members,
+    predict_hidden,
+    root_mean_square,
+    root_mean_squares,
+)
+from ._stack_spread import mean_deviations
+from ._stack_weights import HiddenErrors, deviation_factors, parts_of, stack_weights
+from ._tables import TableMixin
+
+
+class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseComposition):
+    r"""Imputation by a weighted mean of several imputers.
+
+    A share of the observed entries is hidden, every imputer is fitted to the others,
+    and its errors at the hidden entries, in standard deviations of their columns,
+    decide its weights. The weights of column j are not negative, sum to one and
+    minimize
+
+    .. math:: w^\top (E_j + \lambda E) w
+
+    where :math:`E_j` is the sum of :math:`e e^\top` over the hidden entries of the
+    column, e the errors of the imputers at one, and E is the mean over all hidden
+    entries: the table counts as λ entries of every column. This is stacking [1]_ with
+    weights that are shrunk to those of the whole table. Then all imputers are fitted
+    again, to everything. Observed values are returned unchanged.
+
+    Parameters
+    ----------
+    imputers : "auto" or list of (str, imputer), default="auto"
+        Names and imputers: any that replaces every missing value and keeps the columns.
+        They are cloned and given NaN where values are missing; in the clones
+        `keep_empty_features` is True, `add_indicator` False and `missing_values` NaN.
+        "drop" in place of an imputer leaves it out. "auto": :class:`MFImputer` and, up
+        to 20,000 rows, :class:`sklearn.impute.KNNImputer` on standardized columns.
+
+    weights : {"column", "table"}, default="column"
+        Whether each column has weights of its own, or all have those of the table,
+        which is an infinite `shrinkage`.
+
+    statistic : {"mean", "median"}, default="mean"
+        "mean" minimizes squared errors, "median" absolute ones. What statistic the
+        imputers return is theirs to say; those of "auto" follow this one.
+
+    test_size : float or int, default=0.2
+        Share or number of the observed entries to hide. One entry of each row and of
+        each column is never hidden, and none of a constant column. With fewer than 10
+        hidden entries all imputers have the same weight.
+
+    cv : int or None, default=None
+        Number of folds: every entry that may be hidden is in one of them, and each
+        imputer is fitted as many times. None: one fit with `test_size` hidden.
+
+    shrinkage : "auto" or float, default="auto"
+        How many entries of each column the table counts as, λ. "auto" chooses from 20
+        to 1000 and infinity, by weights from four fifths of the hidden entries and
+        errors at the last fifth.
+
+    missing_values : int, float, np.nan or pandas.NA, default=np.nan
+        The placeholder of missing values, see :class:`MFImputer`.
+
+    min_value, max_value : float or array-like of shape (n_features,)
+        Limits of imputed values, for all columns or for each; the defaults, -inf and
+        inf, are no limits. What an imputer returns beyond a limit is replaced by it.
+
+    add_indicator : bool, default=False
+        Whether to append an indicator column for each feature with missing values in
+        `fit`, as :class:`sklearn.impute.MissingIndicator` does.
+
+    keep_empty_features : bool, default=False
+        Whether columns without any value in `fit` are kept instead of dropped. Their
+        missing values are replaced by zero, or by the limit that is nearest to it. No
+        imputer sees these columns.
+
+    n_jobs : int or None, default=None
+        Number of fits that run at the same time; None is 1 unless a
+        ``joblib.parallel_backend`` says otherwise, -1 all processors.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed for the choice of hidden entries, and for each `random_state` of an imputer
+        that is None.
+
+    verbose : int, default=0
+        If not 0, print a line for each fit with hidden entries, with its error and
+        seconds, and one for the stack.
+
+    Attributes
+    ----------
+    imputers_ : list of imputers
+        The fitted imputers, without those that are "drop".
+
+    named_imputers_ : Bunch
+        The same by name.
+
+    weights_ : ndarray of shape (n_imputers, n_features)
+        Weights of the imputers in each column. A column without hidden entries has
+        those of the table.
+
+    errors_ : ndarray of shape (n_imputers, n_features)
+        Root mean squared error of each imputer at the hidden entries of each column, in
+        units of X; NaN without any.
+
+    stacked_errors_ : ndarray of shape (n_features,)
+        The same of the stack. The error at an entry is that of weights from the four
+        fifths of the hidden entries that it is not in.
+
+    shrinkage_ : float
+        λ, infinite if all columns have the weights of the table.
+
+    indicator_ : MissingIndicator or None
+        The transformer that adds the columns of `add_indicator`.
+
+    n_features_in_ : int
+        Number of features seen in `fit`.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen in `fit`, where X has names that are all strings.
+
+    See Also
+    --------
+    MFImputer : Imputation by factors alone: quicker, and for rows in time.
+    sklearn.ensemble.StackingRegressor : The same for regressors.
+
+    Notes
+    -----
+    Weights of rows or entries, and times, are not passed to the imputers.
+
+    References
+    ----------
+    .. [1] L. Breiman, "Stacked Regressions", Machine Learning 24 (1996).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.impute import KNNImputer, SimpleImputer
+    >>> from sklearn_mfgd import StackingImputer
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(300, 6))
+    >>> X[:, 1] = np.sin(3 * X[:, 0])  # the others are independent
+    >>> X[rng.random(X.shape) < 0.1] = np.nan
+    >>> members = [("mean", SimpleImputer()), ("neighbours", KNNImputer())]
+    >>> stack = StackingImputer(members, random_state=0).fit(X)
+    >>> filled = stack.transform(X)
+    >>> int(np.isnan(filled).sum())
+    0
+
+    Errors of both in the first two columns, of the stack, and the weights:
+
+    >>> print(stack.errors_[:, :2].round(2))
+    [[1.11 0.7 ]
+     [1.2  0.52]]
+    >>> print(stack.stacked_errors_[:2].round(2))
+    [1.11 0.52]
+    >>> print(stack.weights_[:, :2].round(2))
+    [[0.96 0.  ]
+     [0.04 1.  ]]
+    """
+
+    _parameter_constraints: dict = {
+        "imputers": [StrOptions({"auto"}), list],
+        "residual": [StrOptions({"auto"}), HasMethods(["fit", "predict"]), None],
+        "weights": [StrOptions({"column", "table"})],
+        "statistic": [StrOptions({"mean", "median"})],
+        "test_size": [
+            Interval(RealNotInt, 0, 1, closed="neither"),
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "cv": [Interval(Integral, 2, None, closed="left"), None],
+        "shrinkage": [StrOptions({"auto"}), Interval(Real, 0, None, closed="both")],
+        "missing_values": [MissingValues(numeric_only=True)],
+        "min_value": [Interval(Real, None, None, closed="both"), "array-like"],
+        "max_value": [Interval(Real, None, None, closed="both"), "array-like"],
+        "add_indicator": ["boolean"],
+        "keep_empty_features": ["boolean"],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        imputers: Literal["auto"] | list[tuple[str, Any]] = "auto",
+        *,
+        residual: Any = "auto",
+        weights: Literal["column", "table"] = "column",
+        statistic: Literal["mean", "median"] = "mean",
+        test_size: float = 0.2,
+        cv: int | None = None,
+        shrinkage: Literal["auto"] | float = "auto",
+        missing_values: Any = np.nan,
+        min_value: ArrayLike = -np.inf,
+        max_value: ArrayLike = np.inf,
+        add_indicator: bool = False,
+        keep_empty_features: bool = False,
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.imputers = imputers
+        self.residual = residual
+        self.weights = weights
+        self.statistic = statistic
+        self.test_size = test_size
+        self.cv = cv
+        self.shrinkage = shrinkage
+        self.missing_values = missing_values
+        self.min_value = min_value
+        self.max_value = max_value
+        self.add_indicator = add_indicator
+        self.keep_empty_features = keep_empty_features
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def get_params(self, deep: bool = True) -> dict:
+        """Return the parameters, and those of the imputers in a list.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to return the imputers by name, too, and their parameters as
+            ``name__parameter``.
+
+        Returns
+        -------
+        params : dict
+            Values of parameters by name.
+        """
+        return self._get_params("imputers", deep=deep)
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, imputers of the list, or parameters of these.
+
+        Parameters
+        ----------
+        **params : dict
+            Values by name, as `get_params` returns them. ``name="drop"`` leaves out
+            the imputer of that name.
+
+        Returns
+        -------
+        self : object
+            The stack.
+        """
+        self._set_params("imputers", **params)
+        return self
+
+    # The imputers check their own parameters.
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Data, y: Data = None) -> Self:
+        """Learn weights from entries that are hidden, and fit every imputer.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Table with missing values.
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        Returns
+        -------
+        self : object
+            Fitted imputer.
+
+        Raises
+        ------
+        ValueError
+            If every entry of X is missing, or an imputer leaves values missing or
+            changes the columns; the message names it.
+        """
+        check_target(y, X, NO_MASK)
+        with all_or_nothing(self):
+            self._fit(X)
+        return self
+
+    def _fit(self, X):
+        X, missing = self._validate(X, reset=True)
+        self._limits = check_limits(self.min_value, self.max_value, X.shape[1])
+        self.indicator_ = self._fit_indicator(missing)
+        self._filled = ~missing.all(axis=0)
+        if not self._filled.any():
+            raise ValueError(
+                "There is nothing to learn from: every entry of X is missing."
+            )
+        X = self._for_members(X, missing)
+        self._standardization = Standardization.of(X, np.isnan(X), scale=True)
+        limits = [limit[self._filled] for limit in self._limits]
+        rng = check_random_state(self.random_state)
+        hidden = Hidden.of(X, self.test_size, self.cv, rng)
+        members = [
+            (name, prepared(imputer, rng)) for name, imputer in self._chosen(X.shape)
+        ]
+        self._residual = None
+        if len(hidden.rows):
+            table = Table(X, self._standardization, limits)
+            held_out = predict_hidden(members, table, hidden, self.n_jobs, self.verbose)
+            self._learn_weights(hidden, held_out)
+            self._learn_residual(X, hidden, held_out.predicted, rng)
+        else:
+            self._weigh_equally(len(members))
+        self._names = [name for name, _ in members]
+        self.imputers_ = fit_members(members, X, self.n_jobs)
+
+    def _chosen(self, shape: tuple[int, int]) -> list[tuple]:
+        """Return names and imputers for a table of this shape."""
+        if isinstance(self.imputers, str):
+            return default_imputers(*shape, self.statistic)
+        return check_names(self, self.imputers)
+
+    def _learn_weights(self, hidden: Hidden, held_out: HeldOut):
+        """Learn weights, and how far off the stack is, from what was hidden."""
+        columns = np.flatnonzero(self._filled)[hidden.columns]
+        parts = parts_of(hidden.rows, columns)
+        errors = HiddenErrors(held_out.errors, columns, self.n_features_in_, parts)
+        shrinkage = None if self.shrinkage == "auto" else float(self.shrinkage)
+        if self.weights == "table":
+            shrinkage = np.inf
+        found = stack_weights(errors, shrinkage, absolute=self.statistic == "median")
+        self.weights_, self.shrinkage_ = found.weights, found.shrinkage
+        scale = np.full(self.n_features_in_, np.nan)
+        scale[self._filled] = self._standardization.scale
+        each = np.column_stack([errors.values, found.errors]).T
+        rms = scale * [root_mean_squares(e, columns, len(scale)) for e in each]
+        self.errors_, self.stacked_errors_ = rms[:-1], rms[-1]
+        deviations = mean_deviations(held_out.deviations.T, found.weights[:, columns])
+        squares = np.square(found.errors / deviations)
+        self._widening = deviation_factors(squares, errors)
+        if self.verbose:
+            print(
+                "[StackingImputer] stack: held-out error "
+                f"{root_mean_square(found.errors):.3g} standard deviations, the table "
+                f"counts as {found.shrinkage:g} entries of a column"
+            )
+
+    def _learn_residual(self, X: np.ndarray, hidden: Hidden, predicted: list, rng):
+        """Learn what the stack leaves, from what is known of hidden entries."""
+        regressor = self.residual
+        if isinstance(regressor, str):
+            is_default = isinstance(self.imputers, str)
+            regressor = default_regressor(*X.shape) if is_default else None
+        if regressor is None:
+            return
+        weights = self.weights_[:, self._filled]
+        of_stack = []
+        for fold, of_members in zip(np.unique(hidden.folds), predicted, strict=True):
+            is_hidden = np.zeros(X.shape, bool)
+            at = hidden.folds == fold
+            is_hidden[hidden.rows[at], hidden.columns[at]] = True
+            missing = np.isnan(X) | is_hidden
+            columns = np.nonzero(missing)[1]
+            values = np.einsum("ki,ki->i", weights[:, columns], of_members)
+            of_stack.append(residual.Predicted(is_hidden, missing, values))
+        table = residual.Table(X, np.isnan(X))
+        self._residual = residual.regress(
+            table, of_stack, regressor, self.statistic, rng
+        )
+        self.stacked_errors_[self._filled] *= self._residual.ratio
+
+    def _weigh_equally(self, n_members: int):
+        """Set the attributes of a table that is too small to hide entries of it."""
+        shape = n_members, self.n_features_in_
+        self.weights_, self.shrinkage_ = np.full(shape, 1 / n_members), np.inf
+        self.errors_ = np.full(shape, np.nan)
+        self.stacked_errors_, self._widening = (
+            np.full(shape[1], np.nan),
+            np.ones(shape[1]),
+        )
