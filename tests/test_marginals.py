@@ -352,7 +352,7 @@ VARIANTS = [
     {"marginal": "normal"},
     {"marginal": "none", "residual": Ridge()},
     {"marginal": "auto", "residual": Ridge()},
-    {"marginal": "auto", "sample_posterior": True},
+    {"marginal": "normal", "sample_posterior": True},
     {"marginal": "auto", "statistic": "median"},
 ]
 
