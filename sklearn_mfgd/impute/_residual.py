@@ -129,10 +129,12 @@ def regress(
             continue
         A = np.vstack([f[r] for r, f in zip(rows, features, strict=True)])
         rows = np.concatenate(rows)
+        order = np.argsort(rows, kind="stable")
+        A, y, rows = A[order], y[order], rows[order]
         share = np.ones(len(y)) if weights is None else weights[rows, j]
         given = None if weights is None else share
-        model.regressors[j] = learner.fit(A, y, given)
         found[j] = _Unseen(y, learner.unseen(A, y, given, half[rows]), share)
+        model.regressors[j] = learner.fit(A, y, given)
     return _weighed(model, found, absolute=statistic == "median")
 
 

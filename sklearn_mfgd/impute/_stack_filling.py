@@ -186,11 +186,11 @@ class StackFillingMixin(TransformerMixin):
 
     def _predict(self, X, missing, with_spread, probabilities) -> Imputed:
         """Predict the missing entries of the columns with values in `fit`."""
+        X = self._for_members(X, missing)
         missing = missing[:, self._filled]
         rows, columns = np.nonzero(missing)
         numbers = np.flatnonzero(self._filled)[columns]
         limits = [limit[numbers] for limit in self._limits]
-        X = self._for_members(X, missing)
         options = {"return_std": with_spread, "probabilities": probabilities}
         predicted = []
         for name, imputer in zip(self._names, self.imputers_, strict=True):
