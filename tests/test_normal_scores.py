@@ -267,11 +267,15 @@ def test_a_known_score_has_no_deviation_and_an_unknown_one_that_of_the_column():
 
 def test_levels_are_known_of_columns_of_whole_numbers_only():
     X = np.array([[1, 0.5, np.nan, -2], [3, 1, np.nan, 7], [1, 2, np.nan, np.nan]])
-    levels = levels_of_whole_numbers(X, np.isnan(X))
+    limits = np.array([[-np.inf, -np.inf, -np.inf, 0], [np.inf, np.inf, np.inf, 7]])
+    levels = levels_of_whole_numbers(X, np.isnan(X), limits)
     assert_array_equal(levels[0], [1, 3])
     assert levels[1] is None
     assert levels[2] is None
-    assert_array_equal(levels[3], [-2, 7])
+    assert_array_equal(levels[3], [7])  # the only one within its limits
+    limits[0, 3] = 6.9
+    limits[1, 3] = 6.95
+    assert levels_of_whole_numbers(X, np.isnan(X), limits)[3] is None
 
 
 def test_the_nearest_level_is_taken_and_the_lower_one_of_two():

@@ -5,13 +5,17 @@ import numpy as np
 from .normal_scores import by_column
 
 
-def levels_of_whole_numbers(X: np.ndarray, missing: np.ndarray) -> list:
-    """Return the distinct values of each column of whole numbers, None for others."""
+def levels_of_whole_numbers(X: np.ndarray, missing: np.ndarray, limits) -> list:
+    """Return the distinct values of each column of whole numbers, None for others.
+
+    Only values within the limits of imputed ones count; without any there is None.
+    """
     levels = []
-    for j in range(X.shape[1]):
-        values = np.unique(X[~missing[:, j], j])
-        whole = len(values) > 0 and (values == np.round(values)).all()
-        levels.append(values.astype(np.float64) if whole else None)
+    for j, (low, high) in enumerate(zip(*limits, strict=True)):
+        values = np.unique(X[~missing[:, j], j]).astype(np.float64)
+        whole = (values == np.round(values)).all()
+        values = values[(values >= low) & (values <= high)]
+        levels.append(values if whole and len(values) else None)
     return levels
 
 

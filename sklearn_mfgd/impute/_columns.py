@@ -132,12 +132,10 @@ class FactorizedColumns(NamedTuple):
         mean = np.zeros(len(columns))
         deviation = np.zeros(len(columns)) if with_deviation else None
         inner = varies[columns]
-        numbers = np.cumsum(varies) - 1  # of a column among those that vary
         Z = self.standardized(table.X, table.missing)
         places = np.nonzero(table.missing[:, varies])
         within = self._limits_at(columns[inner], limits)
         found = predict(model, Z, table.timeline, places, within, rng, with_deviation)
-        assert np.array_equal(numbers[columns[inner]], places[1])
         mean[inner] = standardization.undo(found[0], columns[inner])
         # A constant column is filled with its value, and an empty one with zero.
         others = columns[~inner]

@@ -99,7 +99,8 @@ class MFImputer(
 
     discrete : {"mean", "nearest"}, default="mean"
         What is imputed in columns whose observed values are all whole numbers: with
-        "mean" any number, with "nearest" the observed value that is nearest to it.
+        "mean" any number, with "nearest" the observed value within `min_value` and
+        `max_value` that is nearest to it.
 
     residual : regressor or None, default=None
         A regressor of scikit-learn, such as
@@ -412,7 +413,7 @@ class MFImputer(
         warn_if_constant(X[~missing], X.shape)
         self._levels = None
         if self.discrete == "nearest":
-            self._levels = levels_of_whole_numbers(X, missing)
+            self._levels = levels_of_whole_numbers(X, missing, self._limits)
         table = Table(X, missing, weights, timeline)
         shared = {name: getattr(self, name) for name in SHARED_PARAMETERS}
         settings = Settings(self.rank, self.scale, self.sample_posterior, shared)
