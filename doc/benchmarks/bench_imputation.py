@@ -99,9 +99,9 @@ def contest(name, folder, rounds=None):
     (folder / "record.json").write_text(json.dumps(record))
 
 
-def run(name, folder, rounds=None):
+def run(name, folder, rounds=None, script=__file__):
     """Return the record of one contestant, or a mark that says why there is none."""
-    command = [sys.executable, __file__, "--contestant", name, "--folder", folder]
+    command = [sys.executable, script, "--contestant", name, "--folder", folder]
     if rounds is not None:
         command += ["--rounds", str(rounds)]
     done = subprocess.run(command, capture_output=True, text=True)
