@@ -16,9 +16,9 @@ Measured are the root mean square and the mean absolute value of the errors of t
 hidden entries, in standard deviations of the columns, where constant columns are left
 out; the seconds of processor time that ``fit_transform`` takes, for which other work on
 the machine does not count; and of the imputers of this package the share of hidden
-values inside their 95 % intervals. Set ``OMP_NUM_THREADS=1``, as for the figures on the
-page: every contestant then has one core. It runs in a process of its own, one after the
-other, and is stopped after ten minutes of processor time. Two rules save time:
+values inside their 95 % intervals. Contestants run one after the other, each in a
+process of its own with one thread (``OMP_NUM_THREADS=1``), and are stopped after ten
+minutes of processor time. Two rules save time:
 
 * ``IterativeImputer`` first runs one of its ten rounds; if that takes more than a
   minute, it is marked as stopped, as all ten would take more than ten minutes;
@@ -40,6 +40,7 @@ import sys
 import tempfile
 import time
 import warnings
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,7 @@ from imputation_tables import PATTERNS, SHARED_DATA, TABLES, hide_by, scaled_err
 PATIENCE = 600  # seconds
 ROUNDS = 10  # of IterativeImputer, at most
 SEEDS = 0, 1
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 STOPPED = f"over {PATIENCE} s"
 # Of 4.6 million entries: the others take hours, or more memory than there is.
 TOO_LARGE = {"beijing-air": ("mean", "MFImputer")}
@@ -104,7 +106,7 @@ def run(name, folder, rounds=None, script=__file__):
     command = [sys.executable, script, "--contestant", name, "--folder", folder]
     if rounds is not None:
         command += ["--rounds", str(rounds)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=ONE_THREAD)
     if done.returncode == -signal.SIGXCPU:
         return {"mark": STOPPED}
     if done.returncode:
@@ -127,8 +129,17 @@ class Results(dict):
         return json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def keep(self, key, record):
-        """Write one record; another run may have written others meanwhile."""
-        self.update(self._read() | {key: record})
+        """Write one record."""
+        self._replace(self._read() | {key: record})
+
+    def forget(self, keys):
+        """Leave out the records with these keys."""
+        self._replace({k: v for k, v in self._read().items() if k not in keys})
+
+    def _replace(self, records):
+        """Write all records. They were just read, as another run may write to it."""
+        self.clear()
+        self.update(records)
         draft = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         draft.write_text(json.dumps(self, indent=1))
         draft.replace(self.path)
@@ -166,7 +177,11 @@ def describe(record):
     return text
 
 
-def run_pair(table, X, pattern, seed, names, again, results):
+def key_of(table, pattern, seed, name):
+    return f"{table}/{pattern}/{seed}/{name}"
+
+
+def run_pair(table, X, pattern, seed, names, results):
     """Run the contestants on a table whose entries are hidden by one pattern."""
     seen, hidden = hide_by(pattern, X, seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -175,8 +190,8 @@ def run_pair(table, X, pattern, seed, names, again, results):
             np.save(folder / f"{kind}.npy", array)
         print(f"\n{table}, {pattern}, seed {seed}: {hidden.sum():,} hidden", flush=True)
         for name in names:
-            key = f"{table}/{pattern}/{seed}/{name}"
-            if key in results and name not in again:
+            key = key_of(table, pattern, seed, name)
+            if key in results:
                 continue
             record = measure(name, table, folder, results)
             results.keep(key, {**record, "shape": X.shape})
@@ -209,6 +224,8 @@ def main():
     if arguments.report:
         print(report(results))
         return
+    chosen = arguments.tables, arguments.patterns, arguments.seeds, arguments.again
+    results.forget({key_of(*parts) for parts in product(*chosen)})
     for table in arguments.tables:
         try:
             X = TABLES[table](arguments.shared)
@@ -217,9 +234,7 @@ def main():
             continue
         for seed in arguments.seeds:
             for pattern in arguments.patterns:
-                run_pair(
-                    table, X, pattern, seed, arguments.only, arguments.again, results
-                )
+                run_pair(table, X, pattern, seed, arguments.only, results)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,8 @@ Printed are the share of hidden categories that are not found, by the kind of co
 the root mean square of the errors of numeric columns, in their standard deviations, and
 the seconds of processor time, averaged over the seeds. Columns with a single value are
 left out of errors. Some peers take numbers only: they see the code of a category, and
-what they impute is rounded to the nearest code. Set ``OMP_NUM_THREADS=1``, as for the
-figures on the page :doc:`/choosing_an_imputer`; contestants run and are stopped as in
-``bench_imputation.py``.
+what they impute is rounded to the nearest code. Contestants run and are stopped as in
+``bench_imputation.py``. The figures are on the page :doc:`/choosing_an_imputer`.
 """
 
 import argparse

@@ -64,14 +64,18 @@ def _line(table, pattern, of_pair):
 
 
 def lines_of(results):
-    """Return a line for every pair that a peer has finished, in the order of tables."""
+    """Return a line for each pair, in the order of tables, and a note of what has none.
+
+    There is none where no peer has finished, or where contestants share no seed.
+    """
     by_pair = {}
     for key, record in results.items():
         table, pattern, seed, name = key.split("/")
         by_pair.setdefault((table, pattern), {})[seed, name] = record
     pairs = [(t, p) for t in TABLES for p in PATTERNS if (t, p) in by_pair]
-    lines = [_line(*pair, by_pair[pair]) for pair in pairs]
-    return [line for line in lines if line is not None]
+    lines = {pair: _line(*pair, by_pair[pair]) for pair in pairs}
+    left_out = [", ".join(pair) for pair in pairs if lines[pair] is None]
+    return [line for line in lines.values() if line is not None], left_out
 
 
 # How often a contestant is the best, compared with all peers
@@ -169,8 +173,7 @@ def summary(lines, names):
         for s in standings:
             row += [f"{s.ratio:.3f}", f"{s.best:.0%}", f"{s.close:.0%}"]
         covered = coverages(lines, name)
-        shown = f"{np.mean(covered):.3f}" if covered else "\u2013"
-        rows.append([*row, shown])
+        rows.append([*row, f"{np.mean(covered):.3f}" if covered else "\u2013"])
     return rst(rows)
 
 
@@ -275,21 +278,19 @@ def losses(lines, name, measure):
 
 def report(results):
     """All that the page takes from the results."""
-    lines = lines_of(results)
+    lines, left_out = lines_of(results)
     if not lines:
         return "There are no results of peers yet."
     names = [n for n in (*PEERS, *OURS) if any(line.means([n]) for line in lines)]
-    parts = []
-    for measure, title in (
-        ("rmse", "Root mean square errors (seconds)"),
-        ("mae", "Mean absolute errors (seconds)"),
-    ):
-        parts += [title, large_table(lines, names, measure)]
+    parts = ["Root mean square errors (seconds)", large_table(lines, names, "rmse")]
+    parts += ["Mean absolute errors (seconds)", large_table(lines, names, "mae")]
     parts += ["Standing", summary(lines, names), "Aims", bars(lines)]
     for name in OURS:
         measure = "mae" if "median" in name else "rmse"
         behind = losses(lines, name, measure)
         if behind:
             parts += [f"{name}, {measure.upper()}: losses", "\n".join(behind)]
+    if left_out:
+        parts.append(f"Left out, as contestants share no seed: {'; '.join(left_out)}")
     uncounted = "; ".join(f"{table}: {why}" for table, why in UNCOUNTED.items())
     return "\n\n".join([*parts, f"Not counted in standing and aims: {uncounted}"])
