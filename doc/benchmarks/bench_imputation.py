@@ -33,6 +33,7 @@ import argparse
 import inspect
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -110,8 +111,10 @@ def run(name, folder, rounds=None, script=__file__):
     if done.returncode == -signal.SIGXCPU:
         return {"mark": STOPPED}
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        return {"mark": f"failed: {lines[-1][:80]}"}
+        # A message may have lines of its own after the one that names the error.
+        errors = re.findall(r"^[\w.]*Error.*", done.stderr, re.MULTILINE)
+        reason = errors[-1] if errors else f"exit code {done.returncode}"
+        return {"mark": f"failed: {reason[:80]}"}
     return json.loads((folder / "record.json").read_text())
 
 

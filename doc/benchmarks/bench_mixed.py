@@ -167,6 +167,8 @@ CONTESTANTS = {
     "Iterative, forest": lambda: Codes(_forest()),
     "miceforest": MiceForest,
     "gcimpute": lambda: Codes(Copula()),
+    # It has no default rank. The copula above fails with more columns than rows.
+    "gcimpute, rank 5": lambda: Codes(Copula(5)),
     "MFImputer": factors,
     "MFImputer, marginals": lambda: factors(marginal="auto"),
     "StackingImputer": stack,

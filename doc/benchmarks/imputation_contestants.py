@@ -71,14 +71,20 @@ class MiceForest(_Peer):
 
 
 class Copula(_Peer):
-    """The Gaussian copula of gcimpute."""
+    """The Gaussian copula of gcimpute; with a rank, that of few factors."""
+
+    def __init__(self, rank=None):
+        self.rank = rank
 
     def fill(self, X):
         # Its version 0.0.4 calls this function by the name it had before NumPy 2.
         setattr(np, "round_", np.round)  # noqa: B010
         from gcimpute.gaussian_copula import GaussianCopula
+        from gcimpute.low_rank_gaussian_copula import LowRankGaussianCopula
 
-        return GaussianCopula().fit_transform(X)
+        if self.rank is None:
+            return GaussianCopula().fit_transform(X)
+        return LowRankGaussianCopula(rank=self.rank).fit_transform(X)
 
 
 def factors(rank="auto", **options):
