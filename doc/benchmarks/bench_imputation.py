@@ -112,7 +112,7 @@ def run(name, folder, rounds=None, script=__file__):
         return {"mark": STOPPED}
     if done.returncode:
         # A message may have lines of its own after the one that names the error.
-        errors = re.findall(r"^[\w.]*Error.*", done.stderr, re.MULTILINE)
+        errors = re.findall(r"^\S*(?:Error|Warning)\b.*", done.stderr, re.MULTILINE)
         reason = errors[-1] if errors else f"exit code {done.returncode}"
         return {"mark": f"failed: {reason[:80]}"}
     return json.loads((folder / "record.json").read_text())
