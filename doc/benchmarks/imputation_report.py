@@ -142,7 +142,8 @@ def _cell(cell, measure, best):
         mark = cell or ""
         return next((w for w in ("over", "failed") if mark.startswith(w)), "\u2013")
     error = getattr(cell, measure)
-    text = f"{error:.3f} ({cell.seconds:.1f} s)"
+    shown = f"{error:.3f}" if error < 1000 else f"{error:.0e}"
+    text = f"{shown} ({cell.seconds:.1f} s)"
     return f"**{text}**" if error == best else text
 
 
