@@ -17,7 +17,8 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from bench_imputation import CONTESTANTS, SHARED_DATA, TABLES, hide
+from imputation_contestants import factors, iterative, neighbours, simple
+from imputation_tables import SHARED_DATA, TABLES, hide
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -26,8 +27,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 NATIVE = "no imputer"
-LEFT_OUT = "cmfrec", "KNNImputer, standardized", "MFImputer, rank 80"
-IMPUTERS = {name: CONTESTANTS[name] for name in CONTESTANTS if name not in LEFT_OUT}
+IMPUTERS = {
+    "MFImputer": factors,
+    "SimpleImputer": simple,
+    "KNNImputer": neighbours,
+    "IterativeImputer": iterative,
+    "IterativeImputer, 10 nearest": lambda: iterative(n_nearest_features=10),
+}
 HAPPY = 32  # the item "happy" of the mood questionnaire, 0 to 3
 
 

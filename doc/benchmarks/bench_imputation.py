@@ -1,239 +1,245 @@
-"""Error and time of imputers on real tables, defaults everywhere.
+"""Error and time of imputers, defaults everywhere: tables times patterns times seeds.
 
-Run ``python doc/benchmarks/bench_imputation.py`` for all tables, or name some of them:
-``python doc/benchmarks/bench_imputation.py ozone planted``. Of each, 20 % of the
-observed entries are hidden (40 % of los-loop, 80 % of ngsim); rows are times, genes or
-people. Errors are root mean squares over the hidden entries, in standard deviations of
-the columns. Every contestant runs in a process of its own, one after the other, and is
-stopped after ten minutes. Data are in the folder of ``--shared``; what is absent is
-left out, and the output says so.
+Run ``python doc/benchmarks/bench_imputation.py``, or name what to run with
+``--tables``, ``--patterns``, ``--seeds`` and ``--only``; ``--report`` prints the tables
+of the page :doc:`/choosing_an_imputer` from what there is. A fifth of the observed
+entries is hidden by each of three patterns:
+
+MCAR
+    every entry with the same probability;
+MAR
+    none of one column, and of the others more, the larger that column is in the row;
+block
+    half of the columns together, in two fifths of the rows.
+
+Measured are the root mean square and the mean absolute value of the errors of the
+hidden entries, in standard deviations of the columns, where constant columns are left
+out; the seconds of processor time that ``fit_transform`` takes, for which other work on
+the machine does not count; and of the imputers of this package the share of hidden
+values inside their 95 % intervals. Contestants run one after the other, each in a
+process of its own with one thread (``OMP_NUM_THREADS=1``), and are stopped after ten
+minutes of processor time, or when they ask for more than 12 GB. Two rules save time:
+
+* ``IterativeImputer`` first runs one of its ten rounds; if that takes more than a
+  minute, it is marked as stopped, as all ten would take more than ten minutes;
+* what was stopped once is not run on the other patterns and seeds of the same table.
+
+Results are kept in the file of ``--results``, and what is there is not run again unless
+``--again`` names the contestant. Data are in the folder of ``--shared``; what is absent
+is left out, and the output says so. The peers are those of the extra ``bench``.
 """
 
 import argparse
+import inspect
+import json
+import os
+import re
+import resource
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
+from itertools import product
 from pathlib import Path
 
 import numpy as np
+from imputation_contestants import CONTESTANTS, FURTHER, IN_ROUNDS, OURS
+from imputation_report import report
+from imputation_tables import PATTERNS, SHARED_DATA, TABLES, hide_by, scaled_errors
 
-SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 PATIENCE = 600  # seconds
+MEMORY = 12 * 2**30  # bytes: IterativeImputer keeps every model of every round
+ROUNDS = 10  # of IterativeImputer, at most
+SEEDS = 0, 1
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+STOPPED = f"over {PATIENCE} s"
+# Of 4.6 million entries: the others take hours, or more memory than there is.
+TOO_LARGE = {"beijing-air": ("mean", "MFImputer")}
 
 
-# Tables
+# One contestant, in a process of its own
 
 
-def _beijing(shared):
-    with np.load(shared / "beijing-air" / "prsa.npz") as file:
-        return file["data"].astype(float).reshape(35064, 132)
+def interval(imputer, X):
+    """Lower and upper limits within which 95 % of the missing values should be."""
+    if "return_quantiles" in inspect.signature(imputer.impute).parameters:
+        return imputer.impute(X, return_quantiles=(0.025, 0.975))[-1]
+    filled, std = imputer.impute(X, return_std=True)
+    return filled - 1.96 * std, filled + 1.96 * std
 
 
-def _communities(shared):
-    path = shared / "communities-crime" / "communities.data"
-    columns = [c for c in range(128) if c != 3]
-    table = np.genfromtxt(path, delimiter=",", missing_values="?", usecols=columns)
-    return table[:, 4:]
+def stop_after(seconds):
+    """Limit the processor time that this process takes from now on, and its memory."""
+    limit = int(np.ceil(time.process_time() + seconds))
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
 
-def _metabolite(shared):
-    with np.load(shared / "metabolite-arabidopsis" / "metabolite.npz") as file:
-        return file["incomplete"]
-
-
-def _mood(shared):
-    with np.load(shared / "msqr-mood" / "msqR.npz") as file:
-        table = file["X"].astype(float)
-    return np.where(table < 0, np.nan, table)
-
-
-def _yeast(shared):
-    path = shared / "spellman-yeast" / "yeast_cell_cycle.txt"
-    table = np.genfromtxt(path, delimiter="\t", skip_header=1)[:, 1:]
-    return table[:, ~np.isnan(table).all(axis=0)]
-
-
-def _parking(shared):
-    from scipy.io import loadmat
-
-    path = shared / "birmingham-parking" / "tensor.mat"
-    tensor = loadmat(path)["tensor"].astype(float)
-    return np.where(tensor == 0, np.nan, tensor).reshape(30, 77 * 18).T
-
-
-def _planted(shared):
-    rng = np.random.RandomState(0)
-    X = rng.standard_normal((300, 3)) @ rng.standard_normal((3, 12))
-    X += 0.1 * rng.standard_normal(X.shape)
-    X[rng.uniform(size=X.shape) < 0.1] = np.nan
-    return X
-
-
-def _loop(shared):
-    path = shared / "los-loop" / "los_speed.csv"
-    return np.loadtxt(path, delimiter=",", skiprows=1)
-
-
-TABLES = {
-    "beijing-air, 3000 hours": lambda shared: _beijing(shared)[:3000],
-    "communities-crime": _communities,
-    "metabolite": _metabolite,
-    "msqr-mood": _mood,
-    "spellman-yeast": _yeast,
-    "gdsc-ic50": lambda shared: np.genfromtxt(
-        shared / "gdsc-ic50" / "ic50.txt", delimiter="\t"
-    ),
-    "los-loop": _loop,
-    "ngsim": lambda shared: np.load(shared / "ngsim-speed" / "NGSIM_full.npy").T,
-    "birmingham-parking": _parking,
-    "electricity-321": lambda shared: (
-        np.load(shared / "electricity-321" / "electricity35.npy").T
-    ),
-    "ozone": lambda shared: np.genfromtxt(
-        shared / "missmda" / "ozone.csv", delimiter=",", skip_header=1
-    ),
-    "planted": _planted,
-    "beijing-air": _beijing,
-}
-HIDDEN = {"los-loop": 0.4, "ngsim": 0.8}
-
-
-def hide(X, share, seed=0):
-    """X with a share of its entries hidden, and which."""
-    rng = np.random.RandomState(seed)
-    hidden = ~np.isnan(X) & (rng.uniform(size=X.shape) < share)
-    return np.where(hidden, np.nan, X), hidden
-
-
-def scaled_errors(filled, complete, hidden):
-    """Errors of hidden entries in column deviations, without constant columns."""
-    deviations = np.nanstd(complete, axis=0)
-    rows, columns = np.nonzero(hidden & (deviations > 0))
-    return (filled - complete)[rows, columns] / deviations[columns]
-
-
-# Contestants
-
-
-def _simple():
-    from sklearn.impute import SimpleImputer
-
-    return SimpleImputer(keep_empty_features=True)
-
-
-def _neighbours():
-    from sklearn.impute import KNNImputer
-
-    return KNNImputer(keep_empty_features=True)
-
-
-class _StandardizedNeighbours:
-    """KNNImputer measures distances: this gives every column the same weight."""
-
-    def __init__(self):
-        from sklearn.preprocessing import StandardScaler
-
-        self.scaler, self.imputer = StandardScaler(), _neighbours()
-
-    def fit_transform(self, X):
-        filled = self.imputer.fit_transform(self.scaler.fit_transform(X))
-        return self.scaler.inverse_transform(filled)
-
-
-def iterative(**options):
-    from sklearn.experimental import enable_iterative_imputer  # noqa: F401
-    from sklearn.impute import IterativeImputer
-
-    return IterativeImputer(keep_empty_features=True, random_state=0, **options)
-
-
-def _cmfrec():
-    from cmfrec import CMF_imputer
-
-    return CMF_imputer(verbose=False)
-
-
-def _ours(rank="auto"):
-    from sklearn_mfgd import MFImputer
-
-    return MFImputer(rank, keep_empty_features=True)
-
-
-CONTESTANTS = {
-    "MFImputer": _ours,
-    "MFImputer, rank 80": lambda: _ours(80),
-    "SimpleImputer": _simple,
-    "KNNImputer": _neighbours,
-    "KNNImputer, standardized": _StandardizedNeighbours,
-    "IterativeImputer": iterative,
-    "IterativeImputer, 10 nearest": lambda: iterative(n_nearest_features=10),
-    "cmfrec": _cmfrec,
-}
-
-
-def contest(name, folder):
-    """Fill one table; called in a process of its own."""
+def contest(name, folder, rounds=None):
+    """Fill the table in a folder and write a record of how well that went."""
     warnings.simplefilter("ignore")
-    imputer = CONTESTANTS[name]()
-    X = np.load(folder / "X.npy")
-    start = time.perf_counter()
-    filled = imputer.fit_transform(X)
-    seconds = time.perf_counter() - start
-    np.savez(folder / "result.npz", filled=filled, seconds=seconds)
-
-
-def run(name, folder):
-    """Error in column deviations and seconds, or why there are none."""
-    (folder / "result.npz").unlink(missing_ok=True)
-    command = [sys.executable, __file__, "--contestant", name, "--folder", folder]
-    try:
-        done = subprocess.run(command, timeout=PATIENCE, capture_output=True, text=True)
-    except subprocess.TimeoutExpired:
-        return f"stopped after {PATIENCE} s"
-    if done.returncode:
-        return "failed: " + done.stderr.strip().splitlines()[-1][:60]
-    with np.load(folder / "result.npz") as file:
-        filled, seconds = file["filled"], float(file["seconds"])
-    complete, hidden = (
-        np.load(folder / f"{name}.npy") for name in ("complete", "hidden")
+    X, complete, hidden = (
+        np.load(folder / f"{kind}.npy") for kind in ("X", "complete", "hidden")
     )
-    return float(
-        np.sqrt(np.mean(scaled_errors(filled, complete, hidden) ** 2))
-    ), seconds
+    if rounds is None:
+        imputer = CONTESTANTS[name]()
+    else:
+        imputer = IN_ROUNDS[name](max_iter=rounds)
+    stop_after(PATIENCE if rounds is None else PATIENCE * rounds / ROUNDS)
+    start = time.process_time()
+    filled = imputer.fit_transform(X)
+    record = {"seconds": time.process_time() - start}
+    errors = scaled_errors(filled, complete, hidden)
+    record["rmse"] = float(np.sqrt(np.mean(errors**2)))
+    record["mae"] = float(np.abs(errors).mean())
+    if not np.isfinite(record["rmse"]):
+        raise ValueError("values are missing still, or not finite")
+    if name in OURS:
+        low, high = interval(imputer, X)
+        within = (low <= complete) & (complete <= high)
+        varies = np.nanstd(complete, axis=0) > 0
+        record["coverage"] = float(within[hidden & varies].mean())
+    (folder / "record.json").write_text(json.dumps(record))
+
+
+def run(name, folder, rounds=None, script=__file__):
+    """Return the record of one contestant, or a mark that says why there is none."""
+    command = [sys.executable, script, "--contestant", name, "--folder", folder]
+    if rounds is not None:
+        command += ["--rounds", str(rounds)]
+    done = subprocess.run(command, capture_output=True, text=True, env=ONE_THREAD)
+    if done.returncode == -signal.SIGXCPU:
+        return {"mark": STOPPED}
+    if done.returncode:
+        # A message may have lines of its own after the one that names the error.
+        errors = re.findall(r"^\S*(?:Error|Warning)\b.*", done.stderr, re.MULTILINE)
+        reason = errors[-1] if errors else f"exit code {done.returncode}"
+        return {"mark": f"failed: {reason[:80]}"}
+    return json.loads((folder / "record.json").read_text())
+
+
+# Results: a record for each table, pattern, seed and contestant
+
+
+class Results(dict):
+    """Records by "table/pattern/seed/contestant", kept in a file."""
+
+    def __init__(self, path):
+        self.path = path
+        super().__init__(self._read())
+
+    def _read(self):
+        return json.loads(self.path.read_text()) if self.path.exists() else {}
+
+    def keep(self, key, record):
+        """Write one record."""
+        self._replace(self._read() | {key: record})
+
+    def forget(self, keys):
+        """Leave out the records with these keys."""
+        self._replace({k: v for k, v in self._read().items() if k not in keys})
+
+    def _replace(self, records):
+        """Write all records. They were just read, as another run may write to it."""
+        self.clear()
+        self.update(records)
+        draft = self.path.with_name(f"{self.path.name}.{os.getpid()}")
+        draft.write_text(json.dumps(self, indent=1))
+        draft.replace(self.path)
+
+    def of_table(self, table, name):
+        """Return the records of one contestant on one table."""
+        return [
+            record
+            for key, record in self.items()
+            if key.startswith(f"{table}/") and key.endswith(f"/{name}")
+        ]
+
+
+def measure(name, table, folder, results):
+    """Run a contestant, unless it is known to take too long on this table."""
+    if name not in TOO_LARGE.get(table, CONTESTANTS):
+        return {"mark": "not run"}
+    known = results.of_table(table, name)
+    if any(record.get("mark") == STOPPED for record in known):
+        return {"mark": STOPPED}
+    if name in IN_ROUNDS and not known:
+        first = run(name, folder, rounds=1)
+        if "mark" in first:
+            return first
+    return run(name, folder)
+
+
+def describe(record):
+    """One line for the screen."""
+    if "mark" in record:
+        return record["mark"]
+    text = f"{record['rmse']:.4f}  {record['mae']:.4f}  {record['seconds']:8.2f} s"
+    if "coverage" in record:
+        text += f"  {record['coverage']:.2f} covered"
+    return text
+
+
+def key_of(table, pattern, seed, name):
+    return f"{table}/{pattern}/{seed}/{name}"
+
+
+def run_pair(table, X, pattern, seed, names, results):
+    """Run the contestants on a table whose entries are hidden by one pattern."""
+    seen, hidden = hide_by(pattern, X, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        for kind, array in (("X", seen), ("complete", X), ("hidden", hidden)):
+            np.save(folder / f"{kind}.npy", array)
+        print(f"\n{table}, {pattern}, seed {seed}: {hidden.sum():,} hidden", flush=True)
+        for name in names:
+            key = key_of(table, pattern, seed, name)
+            if key in results:
+                continue
+            record = measure(name, table, folder, results)
+            results.keep(key, {**record, "shape": X.shape})
+            print(f"  {name:25s} {describe(record)}", flush=True)
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=[*TABLES])
+    parser.add_argument("--patterns", nargs="+", choices=PATTERNS, default=[*PATTERNS])
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
+    names = [name for name in CONTESTANTS if name not in FURTHER]
+    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=names)
+    parser.add_argument("--again", nargs="+", choices=CONTESTANTS, default=[])
+    parser.add_argument("--results", type=Path, default=Path("imputation.json"))
+    parser.add_argument("--report", action="store_true", help="print it, run nothing")
+    parser.add_argument("--shared", type=Path, default=SHARED_DATA)
+    parser.add_argument("--contestant", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, help=argparse.SUPPRESS)
+    return parser.parse_args()
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("tables", nargs="*", help=", ".join(TABLES))
-    parser.add_argument("--shared", type=Path, default=SHARED_DATA)
-    parser.add_argument("--only", help="one contestant")
-    parser.add_argument("--contestant", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parse()
     if arguments.contestant:
-        contest(arguments.contestant, arguments.folder)
+        contest(arguments.contestant, arguments.folder, arguments.rounds)
         return
-    for table in arguments.tables or TABLES:
+    results = Results(arguments.results)
+    if arguments.report:
+        print(report(results))
+        return
+    chosen = arguments.tables, arguments.patterns, arguments.seeds, arguments.again
+    results.forget({key_of(*parts) for parts in product(*chosen)})
+    for table in arguments.tables:
         try:
             X = TABLES[table](arguments.shared)
         except FileNotFoundError as error:
             print(f"\n{table}: left out, {error}", flush=True)
             continue
-        with tempfile.TemporaryDirectory() as folder:
-            folder = Path(folder)
-            seen, hidden = hide(X, HIDDEN.get(table, 0.2))
-            for name, array in (("X", seen), ("complete", X), ("hidden", hidden)):
-                np.save(folder / f"{name}.npy", array)
-            m, n = X.shape
-            print(f"\n{table}: {m:,} x {n}, {hidden.sum():,} hidden", flush=True)
-            for name in CONTESTANTS:
-                if arguments.only in (None, name):
-                    found = run(name, folder)
-                    if not isinstance(found, str):
-                        found = f"{found[0]:.4f}  {found[1]:8.2f} s"
-                    print(f"  {name:30s} {found}", flush=True)
+        for seed in arguments.seeds:
+            for pattern in arguments.patterns:
+                run_pair(table, X, pattern, seed, arguments.only, results)
 
 
 if __name__ == "__main__":

@@ -59,15 +59,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from bench_imputation import (
-    CONTESTANTS,
-    PATIENCE,
-    SHARED_DATA,
-    TABLES,
-    hide,
-    scaled_errors,
-)
+from imputation_contestants import StandardizedNeighbours
+from imputation_tables import SHARED_DATA, TABLES, hide, scaled_errors
 
+PATIENCE = 600  # seconds
 OURS = "MFImputer, times"
 EXCHANGEABLE = "MFImputer"
 
@@ -231,7 +226,7 @@ def _interpolation(X, times):
 
 
 def _neighbours(X, times):
-    return CONTESTANTS["KNNImputer, standardized"]().fit_transform(X), None
+    return StandardizedNeighbours().fit_transform(X), None
 
 
 def _smoothed(column, season):
