@@ -65,8 +65,18 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
         Names and imputers: any that replaces every missing value and keeps the columns.
         They are cloned and given NaN where values are missing; in the clones
         `keep_empty_features` is True, `add_indicator` False and `missing_values` NaN.
-        "drop" in place of an imputer leaves it out. "auto": :class:`MFImputer` and, up
-        to 20,000 rows, :class:`sklearn.impute.KNNImputer` on standardized columns.
+        "drop" in place of an imputer leaves it out. "auto": :class:`MFImputer` as it is
+        and with ``marginal="normal"``; up to 20,000 rows
+        :class:`sklearn.impute.KNNImputer` on standardized columns; extremely randomized
+        trees that predict each column from the others, which :class:`MFImputer` fills
+        first, where rows times the square of columns are at most 50 million; and in
+        tables of more than 51 columns :class:`MFImputer` with 80 factors.
+
+    residual : "auto", regressor or None, default="auto"
+        A regressor of scikit-learn that predicts, for each column, what the weighted
+        mean leaves of hidden entries, from the filled row, as `residual` of
+        :class:`MFImputer`. "auto": extremely randomized trees if `imputers` is "auto"
+        and includes trees, else None.
 
     weights : {"column", "table"}, default="column"
         Whether each column has weights of its own, or all have those of the table,
