@@ -145,12 +145,14 @@ def _corrected(model, predicted, filled, found) -> list[Predicted]:
     for j, unseen in enumerate(found):
         if not len(unseen.predicted):
             continue
-        correction = model.weights[j] * model.scale[j] * unseen.predicted
-        start = 0
-        for one, table in zip(predicted, filled, strict=True):
-            rows = np.flatnonzero(one.hidden[:, j])
-            table[rows, j] += correction[start : start + len(rows)]
-            start += len(rows)
+        rows = [np.flatnonzero(one.hidden[:, j]) for one in predicted]
+        correction = np.empty(len(unseen.predicted))
+        # Residuals are in the order of rows.
+        order = np.argsort(np.concatenate(rows), kind="stable")
+        correction[order] = model.weights[j] * model.scale[j] * unseen.predicted
+        ends = np.cumsum([len(r) for r in rows])
+        for table, r, end in zip(filled, rows, ends, strict=True):
+            table[r, j] += correction[end - len(r) : end]
     return [
         one._replace(values=table[one.missing])
         for one, table in zip(predicted, filled, strict=True)
