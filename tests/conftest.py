@@ -17,9 +17,16 @@ from numpy.testing import assert_array_equal
 from sklearn.base import BaseEstimator
 from threadpoolctl import threadpool_limits
 
+from sklearn_mfgd._data import hidden
 from sklearn_mfgd._data.observed import rows_of
 from sklearn_mfgd._kernels import backend, numpy_kernels
 from sklearn_mfgd._optim.objective import ObservedObjective
+
+
+@pytest.fixture
+def one_hold_out(monkeypatch):
+    """Hide entries once; how often that is done is specified elsewhere."""
+    monkeypatch.setattr(hidden, "MOST_TABLES", 1)
 
 
 @pytest.fixture(scope="module")

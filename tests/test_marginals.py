@@ -17,7 +17,7 @@ from sklearn_mfgd.impute._marginals import WeightedColumns, deviations, weighted
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
     pytest.mark.filterwarnings("ignore:All .* observed values are"),
-    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.usefixtures("one_thread", "one_hold_out"),
 ]
 
 ENDS = 0.025, 0.975

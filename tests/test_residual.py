@@ -17,7 +17,7 @@ from sklearn_mfgd.impute._residual import FARTHEST, FEWEST, ResidualModel
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.usefixtures("one_thread", "one_hold_out"),
 ]
 
 TREES = ExtraTreesRegressor(20, random_state=0)

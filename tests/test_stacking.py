@@ -12,7 +12,6 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.impute import KNNImputer, SimpleImputer
 
 from sklearn_mfgd import MFImputer, StackingImputer
-from sklearn_mfgd._data import hidden
 from sklearn_mfgd.impute._members import (
     StandardizedColumns,
     default_imputers,
@@ -29,17 +28,14 @@ from sklearn_mfgd.impute._stack_weights import (
     stack_weights,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.usefixtures("one_hold_out"),
+]
 
 MEAN, MEDIAN = SimpleImputer(), SimpleImputer(strategy="median")
 NEIGHBOURS = StandardizedColumns(KNNImputer())
 MEMBERS = [("mean", MEAN), ("neighbours", NEIGHBOURS)]
-
-
-@pytest.fixture(autouse=True)
-def one_table(monkeypatch):
-    """Hide entries once; how often that is done is specified elsewhere."""
-    monkeypatch.setattr(hidden, "MOST_TABLES", 1)
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def factors(rank="auto", **options):
 def stack(**options):
     from sklearn_mfgd import StackingImputer
 
-    return StackingImputer(keep_empty_features=True, **options)
+    return StackingImputer(keep_empty_features=True, random_state=0, **options)
 
 
 PEERS = {
@@ -109,8 +109,10 @@ PEERS = {
 }
 OURS = {
     "MFImputer": factors,
-    "MFImputer, marginals": lambda: factors(marginal="auto"),
-    "MFImputer, median": lambda: factors(marginal="auto", statistic="median"),
+    "MFImputer, marginals": lambda: factors(marginal="auto", random_state=0),
+    "MFImputer, median": lambda: factors(
+        marginal="auto", statistic="median", random_state=0
+    ),
     "StackingImputer": stack,
     "StackingImputer, median": lambda: stack(statistic="median"),
 }

@@ -50,7 +50,7 @@ def default_imputers(m: int, n: int, statistic: str) -> list[tuple]:
     if m <= LARGEST_NEIGHBOURHOOD:
         imputers.append(("neighbours", StandardizedColumns(KNNImputer())))
     if m * n**2 <= LARGEST_FOREST:
-        trees = ExtraTreesRegressor(n_estimators=50)
+        trees = ExtraTreesRegressor(n_estimators=40)
         imputers.append(("trees", RegressedColumns(trees)))
     rank = min(m, n, MANY_FACTORS + 1) - 1
     if rank > LARGEST_RANK:
@@ -65,7 +65,7 @@ def default_regressor(m: int, n: int) -> Any:
     # Here, as above.
     from sklearn.ensemble import ExtraTreesRegressor
 
-    return ExtraTreesRegressor(n_estimators=50, min_samples_leaf=2, max_features=0.5)
+    return ExtraTreesRegressor(n_estimators=40, min_samples_leaf=2, max_features=0.5)
 
 
 class RegressedColumns(TransformerMixin, BaseEstimator):

@@ -50,6 +50,12 @@ class NumbersMixin:
         """Return, of values of encoded columns, one for each column of X."""
         return values if self._encoding is None else self._encoding.gather(values)
 
+    def _features(self, n_encoded):
+        """Return which column of X each of the encoded columns is of."""
+        if self._encoding is None:
+            return np.arange(n_encoded)
+        return self._encoding.spread(np.arange(len(self._encoding.kinds)))
+
     def _encoded_limits(self, limits):
         """Return limits of the encoded columns; categories have none."""
         if self._encoding is None:
@@ -80,20 +86,33 @@ class NumbersMixin:
         """
         encoding = self._encoding
         for k in np.flatnonzero(encoding.is_of(UNORDERED)):
-            span, n_seen = encoding.spans[k], len(encoding.seen[k])
-            if n_seen < 2:
-                continue  # there is nothing to choose from
+            span = encoding.spans[k]
             rows = np.flatnonzero(~missing[:, span.start])
             rows = rows[:: 1 + len(rows) // MAX_LINK_ROWS]
-            classes = encoding.seen_positions(k, encoded[rows, span])
-            if np.unique(classes).size < n_seen:
-                continue  # some occurred in rows of weight zero only
+            if not self._can_have_link(k, encoded[rows, span]):
+                continue
             hidden = missing[rows]
             hidden[:, span] = True
             expected = fill(encoded[rows], hidden)[:, span]
             given = None if weights is None else weights[rows, span.start]
-            link = logistic_link(expected, classes, encoded[rows, span], given)
-            self._encoding = self._encoding.with_link(int(k), link)
+            self._learn_link(k, expected, encoded[rows, span], given)
+
+    def _can_have_link(self, k, encoded):
+        """Whether there are two categories or more, and all are among the encoded.
+
+        Some may have occurred in rows of weight zero only, or not in these rows.
+        """
+        n_seen = len(self._encoding.seen[k])
+        if n_seen < 2:
+            return False
+        classes = self._encoding.seen_positions(k, encoded)
+        return np.unique(classes).size == n_seen
+
+    def _learn_link(self, k, expected, encoded, weights=None):
+        """Learn it for one column from expected and true values of its encoded ones."""
+        classes = self._encoding.seen_positions(k, encoded)
+        link = logistic_link(expected, classes, encoded, weights)
+        self._encoding = self._encoding.with_link(int(k), link)
 
     def _decoded(self, X, filled, missing, kept, *, expected=None, rng=None):
         """Return the columns of X that are kept, without missing values.

@@ -89,7 +89,7 @@ def learn_residual(
         shown = hide(table, folds == k)
         values = refit(shown).impute(shown, wanted, limits).values
         predicted.append(Predicted(folds == k, shown.missing, values))
-    return regress(table, predicted, regressor, wanted.statistic, rng)
+    return regress(table, predicted, regressor, wanted.statistic, rng)[0]
 
 
 class Predicted(NamedTuple):
@@ -108,11 +108,12 @@ class Predicted(NamedTuple):
 
 def regress(
     table: Table, predicted: list[Predicted], regressor, statistic, rng
-) -> ResidualModel:
+) -> tuple[ResidualModel, list[Predicted]]:
     """Fit the regressor of each column to residuals of hidden entries, and weigh it.
 
     The weight is that with the least squared error, or absolute error for the median,
-    at entries of the other half of the rows.
+    at entries of the other half of the rows. Return the model, and what was predicted
+    with, at hidden entries, what the fit to the other half of the rows adds to it.
     """
     X, missing, weights, _ = table
     model = ResidualModel.without(X, missing)
@@ -135,7 +136,27 @@ def regress(
         given = None if weights is None else share
         found[j] = _Unseen(y, learner.unseen(A, y, given, half[rows]), share)
         model.regressors[j] = learner.fit(A, y, given)
-    return _weighed(model, found, absolute=statistic == "median")
+    model = _weighed(model, found, absolute=statistic == "median")
+    return model, _corrected(model, predicted, filled, found)
+
+
+def _corrected(model, predicted, filled, found) -> list[Predicted]:
+    """Add to what is predicted at hidden entries what regressors say unseen."""
+    for j, unseen in enumerate(found):
+        if not len(unseen.predicted):
+            continue
+        rows = [np.flatnonzero(one.hidden[:, j]) for one in predicted]
+        correction = np.empty(len(unseen.predicted))
+        # Residuals are in the order of rows.
+        order = np.argsort(np.concatenate(rows), kind="stable")
+        correction[order] = model.weights[j] * model.scale[j] * unseen.predicted
+        ends = np.cumsum([len(r) for r in rows])
+        for table, r, end in zip(filled, rows, ends, strict=True):
+            table[r, j] += correction[end - len(r) : end]
+    return [
+        one._replace(values=table[one.missing])
+        for one, table in zip(predicted, filled, strict=True)
+    ]
 
 
 class _Unseen(NamedTuple):

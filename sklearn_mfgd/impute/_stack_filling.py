@@ -37,7 +37,7 @@ class StackFillingMixin(TransformerMixin):
     _names: list[str]
     _residual: Any
     _standardization: Standardization  # of the columns with values in `fit`
-    _widening: np.ndarray  # factors of deviations of every column
+    _widening: np.ndarray  # factors of deviations of every column of X
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "imputers_")
@@ -57,12 +57,15 @@ class StackFillingMixin(TransformerMixin):
 
         Returns
         -------
-        X : ndarray of shape (n_samples, n_output_features)
-            X without missing values. Observed values are unchanged.
+        X : ndarray or DataFrame of shape (n_samples, n_output_features)
+            X without missing values. Observed values are unchanged. A data frame if
+            `fit` had columns of categories; a column keeps its type if imputed values
+            fit into it.
         """
         check_is_fitted(self)
-        X, missing = self._validate(X, reset=False)
-        filled = self._fill(X, missing)[0][:, self._kept]
+        encoded, missing = self._validate(X, reset=False)
+        filled = self._fill(encoded, missing)[0]
+        filled = self._decoded(X, filled, missing, self._kept)
         return self._with_indicator(filled, X, missing)
 
     def impute(
@@ -71,6 +74,7 @@ class StackFillingMixin(TransformerMixin):
         *,
         return_std: bool = False,
         return_quantiles: Sequence[float] | None = None,
+        return_proba: bool = False,
     ) -> Any:
         """Impute the missing values of X and tell how uncertain each one is.
 
@@ -82,10 +86,12 @@ class StackFillingMixin(TransformerMixin):
             Whether to return standard deviations.
         return_quantiles : sequence of float, default=None
             Probabilities, between 0 and 1, of quantiles to return.
+        return_proba : bool, default=False
+            Whether to return the probabilities of unordered categories.
 
         Returns
         -------
-        X : ndarray of shape (n_samples, n_output_features)
+        X : ndarray or DataFrame of shape (n_samples, n_output_features)
             The result of `transform`, without the columns of `add_indicator`.
         std : ndarray of shape (n_samples, n_output_features)
             Standard deviation of the true value around the imputed one; 0 where X is
@@ -93,29 +99,37 @@ class StackFillingMixin(TransformerMixin):
             ``impute(X, return_std=True)``, or the same for the whole of a column if
             none has, times a factor of the column by which it suits the errors at
             hidden entries. It is infinite in a column with one value in `fit` or none,
-            and zero in a column whose values, two or more, were all equal. Only with
-            ``return_std=True``.
+            and zero in a column whose values, two or more, were all equal. In a column
+            of ordered categories the unit is one step to the next category; in one of
+            unordered categories all are NaN. Only with ``return_std=True``.
         quantiles : ndarray of shape (n_quantiles, n_samples, n_output_features)
             Quantiles of the true value; the observed one where there is one. They are
             weighted means of those of the imputers that have
             ``impute(X, return_std=True, return_quantiles=...)``, moved to be around the
             imputed value and widened as the standard deviation is, or those of a normal
-            distribution. Only with `return_quantiles`.
+            distribution. They are NaN in columns of unordered categories, positions in
+            ordered ones. Only with `return_quantiles`.
+        proba : dict of DataFrame of shape (n_samples, n_categories)
+            For each column of unordered categories, by its name, the probability of
+            each category that occurred in `fit`; 0 and 1 where X is observed. Empty if
+            there is no such column. Only with ``return_proba=True``.
         """
         check_is_fitted(self)
         probabilities = _check_probabilities(return_quantiles)
-        X, missing = self._validate(X, reset=False)
+        encoded, missing = self._validate(X, reset=False)
         with_spread = return_std or probabilities is not None
         found = self._fill(
-            X, missing, with_spread=with_spread, probabilities=probabilities
+            encoded, missing, with_spread=with_spread, probabilities=probabilities
         )
         filled, std, quantiles = found
         kept = self._kept
-        result = [filled[:, kept]]
+        result = [self._decoded(X, filled, missing, kept)]
         if return_std:
-            result.append(std[:, kept])
+            result.append(self._decoded_numbers(std, kept))
         if probabilities is not None:
-            result.append(quantiles[:, :, kept])
+            result.append(self._decoded_numbers(quantiles, kept))
+        if return_proba:
+            result.append(self._probabilities(X, filled, kept))
         return tuple(result) if len(result) > 1 else result[0]
 
     def score(self, X: Data, y: Data = None) -> float:
@@ -132,7 +146,8 @@ class StackFillingMixin(TransformerMixin):
         -------
         score : float
             Q² over the standardized columns, see :meth:`MaskedGradientMF.score`: 1 is
-            perfect, 0 no better than column means.
+            perfect, 0 no better than column means. Columns of categories count as the
+            columns of numbers that they are encoded as.
         """
         check_is_fitted(self)
         check_target(y, X, NO_MASK)
@@ -142,7 +157,9 @@ class StackFillingMixin(TransformerMixin):
         numbers = np.flatnonzero(self._filled)[self._standardization.varies]
         scored = np.zeros_like(missing)
         scored[:, numbers] = ~missing[:, numbers]
-        fold_of_entry = (np.cumsum(scored, axis=1) - 1) % N_FOLDS
+        # All columns that a column of X is encoded as are hidden together.
+        fold_of_entry = (np.cumsum(self._of_columns(scored), axis=1) - 1) % N_FOLDS
+        fold_of_entry = fold_of_entry[:, self._features(len(self._filled))]
         press = 0.0
         for fold in range(N_FOLDS):
             hidden = scored & (fold_of_entry == fold)
@@ -190,6 +207,7 @@ class StackFillingMixin(TransformerMixin):
         missing = missing[:, self._filled]
         rows, columns = np.nonzero(missing)
         numbers = np.flatnonzero(self._filled)[columns]
+        features = self._features(len(self._filled))[numbers]
         limits = [limit[numbers] for limit in self._limits]
         options = {"return_std": with_spread, "probabilities": probabilities}
         predicted = []
@@ -197,13 +215,13 @@ class StackFillingMixin(TransformerMixin):
             member = predict(name, imputer, X, (rows, columns), **options)
             values = np.clip(member.values, *limits)
             predicted.append(member._replace(values=values))
-        weights = self.weights_[:, numbers]
+        weights = self.weights_[:, features]
         values = combined(predicted, weights)
         std, quantiles = np.full(len(values), np.nan), np.empty((0, len(values)))
         if with_spread:
             unit = self._standardization.scale[columns]
             std = mean_deviations(all_deviations(predicted, unit), weights)
-            std *= unit * self._widening[numbers]
+            std *= unit * self._widening[features]
             constant = self._standardization.constant[columns]
             of_constants = self._standardization.deviations_of_constants()[columns]
             std[constant] = of_constants[constant]

@@ -12,6 +12,7 @@ from .._data.entries import Entries
 from .._data.hidden import hold_outs
 from .._data.splits import must_stay
 from .._data.standardize import Standardization
+from . import _residual as residual
 
 # Fewer hidden entries do not tell imputers apart.
 FEWEST_HIDDEN = 10
@@ -29,34 +30,42 @@ class Hidden(NamedTuple):
     folds: np.ndarray  # which are hidden together
 
     @classmethod
-    def of(cls, X: np.ndarray, test_size, cv: int | None, random_state) -> Self:
-        """Choose entries of columns that vary; each row and column keeps one.
+    def of(
+        cls, X: np.ndarray, features: np.ndarray, test_size, cv: int | None, rng
+    ) -> Self:
+        """Choose entries of features that vary; each row and feature keeps one.
 
-        There are none if they would be too few.
+        Columns of the same feature are next to one another, missing together, and
+        hidden together. No entry is hidden if that would be too few.
         """
+        firsts = np.unique(features, return_index=True)[1]
+        of_features = X[:, firsts]
         with np.errstate(invalid="ignore"):
-            varies = np.nanmin(X, axis=0) < np.nanmax(X, axis=0)
-        missing = np.isnan(X)
+            varies = np.nanmin(of_features, axis=0) < np.nanmax(of_features, axis=0)
         if cv is None:
-            tables = hold_outs(missing, random_state, test_size)
-            places = [np.nonzero(hidden & varies) for hidden in tables]
+            found = hold_outs(np.isnan(of_features), rng, test_size)
+            tables = [hidden & varies for hidden in found]
         else:
-            places = _folds(X, varies, cv, random_state)
-        if sum(len(rows) for rows, _ in places) < FEWEST_HIDDEN:
-            places = []
+            tables = _folds(of_features, varies, cv, rng)
+        if sum(hidden.sum() for hidden in tables) < FEWEST_HIDDEN:
+            tables = []
+        widths = np.diff(np.append(firsts, X.shape[1]))
+        places = [np.nonzero(np.repeat(hidden, widths, axis=1)) for hidden in tables]
         rows, columns = np.concatenate([np.empty((2, 0), int), *places], axis=1)
         folds = np.repeat(np.arange(len(places)), [len(rows) for rows, _ in places])
         return cls(rows, columns, folds)
 
 
 def _folds(X, varies, cv, random_state) -> list:
-    """Cut the entries that may be hidden into folds."""
+    """Cut the entries that may be hidden into folds: tables of what is in each."""
     rows, columns = np.nonzero(~np.isnan(X))
     entries = Entries(X, rows, columns, X[rows, columns])
     order = random_state.permutation(len(rows))
     stays = must_stay(entries, np.arange(len(rows)), order)
     order = order[~stays[order] & varies[columns[order]]]
-    return [(rows[order[k::cv]], columns[order[k::cv]]) for k in range(cv)]
+    fold_of_entry = np.full(X.shape, -1)
+    fold_of_entry[rows[order], columns[order]] = np.arange(len(order)) % cv
+    return [fold_of_entry == fold for fold in range(cv)]
 
 
 class Predicted(NamedTuple):
@@ -161,6 +170,38 @@ def root_mean_squares(errors: np.ndarray, columns: np.ndarray, n_columns: int):
     counts = np.bincount(columns, minlength=n_columns)
     sums = np.bincount(columns, np.square(errors), minlength=n_columns)
     return np.sqrt(np.where(counts > 0, sums, np.nan) / np.maximum(counts, 1))
+
+
+def errors_of_features(errors, hidden: Hidden, features, scale, n_features: int):
+    """Return root mean squares, in units of the data, of each row of `errors`.
+
+    The square of a feature is the sum of those of its columns; errors are in their
+    deviations, `scale`.
+    """
+    units = np.full(n_features, np.nan)
+    for column, feature in enumerate(features):
+        units[feature] = np.fmax(units[feature], scale[column])
+    widths = np.bincount(features, minlength=n_features)
+    columns = features[hidden.columns]
+    errors = errors * (scale[hidden.columns] / units[columns])
+    means = np.array([root_mean_squares(e, columns, n_features) for e in errors])
+    return units * np.sqrt(widths) * means
+
+
+def stacked_at_hidden(
+    X, hidden: Hidden, predicted: list, weights
+) -> list[residual.Predicted]:
+    """Return what the stack says of missing and hidden entries, fold by fold."""
+    of_stack = []
+    for fold, of_members in zip(np.unique(hidden.folds), predicted, strict=True):
+        is_hidden = np.zeros(X.shape, bool)
+        at = hidden.folds == fold
+        is_hidden[hidden.rows[at], hidden.columns[at]] = True
+        missing = np.isnan(X) | is_hidden
+        of_entries = weights[:, np.nonzero(missing)[1]]
+        values = np.einsum("ki,ki->i", of_entries, of_members)
+        of_stack.append(residual.Predicted(is_hidden, missing, values))
+    return of_stack
 
 
 def fit_members(members, X: np.ndarray, n_jobs) -> list:

@@ -16,6 +16,7 @@ from sklearn.utils._param_validation import (
 )
 from sklearn.utils.metaestimators import _BaseComposition
 
+from .._data.categories import UNORDERED
 from .._data.standardize import Standardization
 from .._data.target import check_target
 from .._parameters import Data
@@ -33,10 +34,11 @@ from ._stack_fit import (
     HeldOut,
     Hidden,
     Table,
+    errors_of_features,
     fit_members,
     predict_hidden,
     root_mean_square,
-    root_mean_squares,
+    stacked_at_hidden,
 )
 from ._stack_spread import mean_deviations
 from ._stack_weights import HiddenErrors, deviation_factors, parts_of, stack_weights
@@ -138,11 +140,14 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
 
     weights_ : ndarray of shape (n_imputers, n_features)
         Weights of the imputers in each column. A column without hidden entries has
-        those of the table.
+        those of the table. All columns that a column of categories is encoded as have
+        the same weights.
 
     errors_ : ndarray of shape (n_imputers, n_features)
         Root mean squared error of each imputer at the hidden entries of each column, in
-        units of X; NaN without any.
+        units of X; NaN without any. In a column of ordered categories the unit is one
+        step to the next category. In one of unordered categories the squared error is
+        the sum of those of the indicators of all categories.
 
     stacked_errors_ : ndarray of shape (n_features,)
         The same of the stack. The error at an entry is that of weights from the four
@@ -168,6 +173,14 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
     Notes
     -----
     Weights of rows or entries, and times, are not passed to the imputers.
+
+    A pandas data frame may have columns of categories, of dtype "category", which are
+    encoded as in :class:`MFImputer`: the imputers see arrays of encoded columns. All
+    columns that a category is encoded as are hidden together. A logistic regression of
+    the hidden categories on what the stack expected of them gives the probabilities
+    that ``impute(X, return_proba=True)`` returns; where some category was never hidden,
+    they are those nearest to the expected indicators. `transform` then returns a data
+    frame like X.
 
     References
     ----------
@@ -199,6 +212,8 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
     [[0.96 0.  ]
      [0.04 1.  ]]
     """
+
+    _takes_categories = True
 
     _parameter_constraints: dict = {
         "imputers": [StrOptions({"auto"}), list],
@@ -319,7 +334,8 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
 
     def _fit(self, X):
         X, missing = self._validate(X, reset=True)
-        self._limits = check_limits(self.min_value, self.max_value, X.shape[1])
+        limits = check_limits(self.min_value, self.max_value, self.n_features_in_)
+        self._limits = self._encoded_limits(limits)
         self.indicator_ = self._fit_indicator(missing)
         self._filled = ~missing.all(axis=0)
         if not self._filled.any():
@@ -330,7 +346,8 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
         self._standardization = Standardization.of(X, np.isnan(X), scale=True)
         limits = [limit[self._filled] for limit in self._limits]
         rng = check_random_state(self.random_state)
-        hidden = Hidden.of(X, self.test_size, self.cv, rng)
+        features = self._features(len(self._filled))[self._filled]
+        hidden = Hidden.of(X, features, self.test_size, self.cv, rng)
         members = [
             (name, prepared(imputer, rng)) for name, imputer in self._chosen(X.shape)
         ]
@@ -338,8 +355,15 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
         if len(hidden.rows):
             table = Table(X, self._standardization, limits)
             held_out = predict_hidden(members, table, hidden, self.n_jobs, self.verbose)
-            self._learn_weights(hidden, held_out)
-            self._learn_residual(X, hidden, held_out.predicted, rng)
+            errors = self._learn_weights(hidden, held_out, features)
+            stacked = self._learn_residual(X, hidden, held_out.predicted, rng)
+            self._learn_links_of_hidden(X, stacked)
+            if self._residual is not None:
+                errors = errors * self._residual.ratio[hidden.columns]
+            each = np.vstack([held_out.errors.T, errors])
+            scale, n_features = self._standardization.scale, self.n_features_in_
+            rms = errors_of_features(each, hidden, features, scale, n_features)
+            self.errors_, self.stacked_errors_ = rms[:-1], rms[-1]
         else:
             self._weigh_equally(len(members))
         self._names = [name for name, _ in members]
@@ -351,9 +375,14 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
             return default_imputers(*shape, self.statistic)
         return check_names(self, self.imputers)
 
-    def _learn_weights(self, hidden: Hidden, held_out: HeldOut):
-        """Learn weights, and how far off the stack is, from what was hidden."""
-        columns = np.flatnonzero(self._filled)[hidden.columns]
+    def _learn_weights(
+        self, hidden: Hidden, held_out: HeldOut, features: np.ndarray
+    ) -> np.ndarray:
+        """Learn weights from what was hidden; return the errors of the stack.
+
+        All encoded columns of a feature have the same weights.
+        """
+        columns = features[hidden.columns]
         parts = parts_of(hidden.rows, columns)
         errors = HiddenErrors(held_out.errors, columns, self.n_features_in_, parts)
         shrinkage = None if self.shrinkage == "auto" else float(self.shrinkage)
@@ -361,11 +390,6 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
             shrinkage = np.inf
         found = stack_weights(errors, shrinkage, absolute=self.statistic == "median")
         self.weights_, self.shrinkage_ = found.weights, found.shrinkage
-        scale = np.full(self.n_features_in_, np.nan)
-        scale[self._filled] = self._standardization.scale
-        each = np.column_stack([errors.values, found.errors]).T
-        rms = scale * [root_mean_squares(e, columns, len(scale)) for e in each]
-        self.errors_, self.stacked_errors_ = rms[:-1], rms[-1]
         deviations = mean_deviations(held_out.deviations.T, found.weights[:, columns])
         squares = np.square(found.errors / deviations)
         self._widening = deviation_factors(squares, errors)
@@ -375,30 +399,48 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
                 f"{root_mean_square(found.errors):.3g} standard deviations, the table "
                 f"counts as {found.shrinkage:g} entries of a column"
             )
+        return found.errors
 
-    def _learn_residual(self, X: np.ndarray, hidden: Hidden, predicted: list, rng):
-        """Learn what the stack leaves, from what is known of hidden entries."""
+    def _learn_residual(
+        self, X: np.ndarray, hidden: Hidden, predicted: list, rng
+    ) -> list[residual.Predicted]:
+        """Learn what the stack leaves, from what is known of hidden entries.
+
+        Return what the stack says of these, with what it would add to unseen ones.
+        """
         regressor = self.residual
         if isinstance(regressor, str):
             is_default = isinstance(self.imputers, str)
             regressor = default_regressor(*X.shape) if is_default else None
+        if regressor is None and not self._has_unordered():
+            return []
+        features = self._features(len(self._filled))[self._filled]
+        weights = self.weights_[:, features]
+        of_stack = stacked_at_hidden(X, hidden, predicted, weights)
         if regressor is None:
-            return
-        weights = self.weights_[:, self._filled]
-        of_stack = []
-        for fold, of_members in zip(np.unique(hidden.folds), predicted, strict=True):
-            is_hidden = np.zeros(X.shape, bool)
-            at = hidden.folds == fold
-            is_hidden[hidden.rows[at], hidden.columns[at]] = True
-            missing = np.isnan(X) | is_hidden
-            columns = np.nonzero(missing)[1]
-            values = np.einsum("ki,ki->i", weights[:, columns], of_members)
-            of_stack.append(residual.Predicted(is_hidden, missing, values))
+            return of_stack
         table = residual.Table(X, np.isnan(X))
-        self._residual = residual.regress(
+        self._residual, of_stack = residual.regress(
             table, of_stack, regressor, self.statistic, rng
         )
-        self.stacked_errors_[self._filled] *= self._residual.ratio
+        return of_stack
+
+    def _learn_links_of_hidden(self, X: np.ndarray, stacked: list[residual.Predicted]):
+        """Learn probabilities of unordered categories from those that were hidden."""
+        if not self._has_unordered():
+            return
+        filled = [one.fill(X) for one in stacked]
+        places = np.cumsum(self._filled) - 1
+        for k in np.flatnonzero(self._encoding.is_of(UNORDERED)):
+            span = self._encoding.spans[k]
+            if not self._filled[span].all():
+                continue
+            columns = places[span]
+            rows = [np.flatnonzero(one.hidden[:, columns[0]]) for one in stacked]
+            truth = np.concatenate([X[np.ix_(r, columns)] for r in rows])
+            if self._can_have_link(k, truth):
+                values = [f[r] for f, r in zip(filled, rows, strict=True)]
+                self._learn_link(k, np.concatenate(values)[:, columns], truth)
 
     def _weigh_equally(self, n_members: int):
         """Set the attributes of a table that is too small to hide entries of it."""
