@@ -204,13 +204,13 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
     Errors of both in the first two columns, of the stack, and the weights:
 
     >>> print(stack.errors_[:, :2].round(2))
-    [[1.11 0.7 ]
-     [1.2  0.52]]
+    [[1.04 0.71]
+     [1.14 0.55]]
     >>> print(stack.stacked_errors_[:2].round(2))
-    [1.11 0.52]
+    [1.05 0.55]
     >>> print(stack.weights_[:, :2].round(2))
-    [[0.96 0.  ]
-     [0.04 1.  ]]
+    [[1. 0.]
+     [0. 1.]]
     """
 
     _takes_categories = True
