@@ -71,7 +71,7 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
         and with ``marginal="normal"``; up to 20,000 rows
         :class:`sklearn.impute.KNNImputer` on standardized columns; extremely randomized
         trees that predict each column from the others, which :class:`MFImputer` fills
-        first, where rows times the square of columns are at most 50 million; and in
+        first, where rows times the square of columns are at most 20 million; and in
         tables of more than 51 columns :class:`MFImputer` with 80 factors.
 
     residual : "auto", regressor or None, default="auto"
