@@ -856,17 +856,17 @@ def test_verbose_tells_the_error_of_each_member_and_of_the_stack(table, capsys):
 def test_large_tables_are_given_to_fewer_imputers():
     names = {
         shape: [name for name, _ in default_imputers(*shape, "mean")]
-        for shape in [(20_000, 50), (20_000, 51), (20_001, 40), (20_000, 60)]
+        for shape in [(20_000, 31), (20_000, 32), (20_001, 30), (20_000, 60)]
     }
-    assert names[20_000, 50] == ["factors", "scores", "neighbours", "trees"]
-    assert names[20_000, 51] == ["factors", "scores", "neighbours"]
-    assert names[20_001, 40] == ["factors", "scores", "trees"]
-    assert names[20_000, 60] == [*names[20_000, 51], "many factors"]
+    assert names[20_000, 31] == ["factors", "scores", "neighbours", "trees"]
+    assert names[20_000, 32] == ["factors", "scores", "neighbours"]
+    assert names[20_001, 30] == ["factors", "scores", "trees"]
+    assert names[20_000, 60] == [*names[20_000, 32], "many factors"]
 
 
 def test_large_tables_are_left_without_trees():
-    assert default_regressor(20_000, 50) is not None
-    assert default_regressor(20_000, 51) is None
+    assert default_regressor(20_000, 31) is not None
+    assert default_regressor(20_000, 32) is None
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ LARGEST_NEIGHBOURHOOD = 20_000
 
 # Rows times the square of columns up to which trees are grown: a forest of each column
 # tries that many splits.
-LARGEST_FOREST = 50_000_000
+LARGEST_FOREST = 20_000_000
 
 # Of fewer rows a regressor learns nothing.
 FEWEST_ROWS = 10

@@ -13,6 +13,7 @@ from .._data.target import check_target
 from .._optim.score import explained_share
 from .._parameters import Data
 from ._columns import Imputed
+from ._filling import check_probabilities
 from ._stack_fit import predict
 from ._stack_spread import (
     all_deviations,
@@ -115,7 +116,9 @@ class StackFillingMixin(TransformerMixin):
             there is no such column. Only with ``return_proba=True``.
         """
         check_is_fitted(self)
-        probabilities = _check_probabilities(return_quantiles)
+        probabilities = None
+        if return_quantiles is not None:
+            probabilities = np.array(check_probabilities(return_quantiles))
         encoded, missing = self._validate(X, reset=False)
         with_spread = return_std or probabilities is not None
         found = self._fill(
@@ -240,16 +243,3 @@ def _with_entries(X: np.ndarray, chosen: np.ndarray, values: np.ndarray) -> np.n
     result = X.copy()
     result[chosen] = values
     return result
-
-
-def _check_probabilities(probabilities) -> np.ndarray | None:
-    """Validate the probabilities of quantiles."""
-    if probabilities is None:
-        return None
-    checked = np.asarray(probabilities, dtype=np.float64)
-    if checked.ndim != 1 or not ((checked > 0) & (checked < 1)).all():
-        raise ValueError(
-            "return_quantiles must be a sequence of probabilities between 0 and 1, "
-            f"such as (0.025, 0.975); got {probabilities!r}."
-        )
-    return checked

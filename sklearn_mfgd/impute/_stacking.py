@@ -71,7 +71,7 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
         and with ``marginal="normal"``; up to 20,000 rows
         :class:`sklearn.impute.KNNImputer` on standardized columns; extremely randomized
         trees that predict each column from the others, which :class:`MFImputer` fills
-        first, where rows times the square of columns are at most 50 million; and in
+        first, where rows times the square of columns are at most 20 million; and in
         tables of more than 51 columns :class:`MFImputer` with 80 factors.
 
     residual : "auto", regressor or None, default="auto"
@@ -204,13 +204,13 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
     Errors of both in the first two columns, of the stack, and the weights:
 
     >>> print(stack.errors_[:, :2].round(2))
-    [[1.11 0.7 ]
-     [1.2  0.52]]
+    [[1.04 0.71]
+     [1.14 0.55]]
     >>> print(stack.stacked_errors_[:2].round(2))
-    [1.11 0.52]
+    [1.05 0.55]
     >>> print(stack.weights_[:, :2].round(2))
-    [[0.96 0.  ]
-     [0.04 1.  ]]
+    [[1. 0.]
+     [0. 1.]]
     """
 
     _takes_categories = True
