@@ -83,21 +83,21 @@ class RegressedColumns(TransformerMixin, BaseEstimator):
     def fit(self, X, y=None):
         """Fit the factors and, in each round, a regressor of each column."""
         rng = check_random_state(self.random_state)
-        self._standardization = Standardization.of(X, np.isnan(X), scale=True)
+        missing = np.isnan(X)
+        self._standardization = Standardization.of(X, missing, scale=True)
         self._start = MFImputer().fit(X)
+        self._others = _others_of_columns(missing)
         self._rounds = []
         Z, filled = self._standardized(X), self._filled(X)
         for _ in range(self.n_rounds):
             regressors = []
-            for j in range(X.shape[1]):
-                observed = ~np.isnan(Z[:, j])
-                others = np.delete(filled, j, axis=1)
-                regressor = None
-                if observed.sum() >= FEWEST_ROWS and others.shape[1]:
+            for j, others in enumerate(self._others):
+                observed, regressor = ~missing[:, j], None
+                if observed.sum() >= FEWEST_ROWS and len(others):
                     seed = rng.randint(np.iinfo(np.int32).max)
                     regressor = clone(self.regressor).set_params(random_state=seed)
-                    regressor.fit(others[observed], Z[observed, j])
-                    _replace(filled, ~observed, j, regressor)
+                    regressor.fit(filled[observed][:, others], Z[observed, j])
+                    _replace(filled, ~observed, j, others, regressor)
                 regressors.append(regressor)
             self._rounds.append(regressors)
         return self
@@ -108,7 +108,7 @@ class RegressedColumns(TransformerMixin, BaseEstimator):
         for regressors in self._rounds:
             for j, regressor in enumerate(regressors):
                 if regressor is not None:
-                    _replace(filled, missing[:, j], j, regressor)
+                    _replace(filled, missing[:, j], j, self._others[j], regressor)
         columns = np.broadcast_to(np.arange(X.shape[1]), X.shape)
         filled = self._standardization.undo(filled, columns).astype(X.dtype)
         return np.where(missing, filled, X)
@@ -121,10 +121,24 @@ class RegressedColumns(TransformerMixin, BaseEstimator):
         return self._standardized(self._start.transform(X))
 
 
-def _replace(filled, rows, j, regressor):
-    """Predict rows of column j from the other columns, in place."""
+def _others_of_columns(missing: np.ndarray) -> list[np.ndarray]:
+    """Return, for each column, those that it is predicted from.
+
+    A column that is missing in the same rows is imputed, too, wherever it would be
+    used. A regressor would rely on it, as it is observed in all rows of its training.
+    """
+    others = []
+    for j in range(missing.shape[1]):
+        together = (missing == missing[:, [j]]).all(axis=0) & missing[:, j].any()
+        together[j] = True
+        others.append(np.flatnonzero(~together))
+    return others
+
+
+def _replace(filled, rows, j, others, regressor):
+    """Predict rows of column j from other columns, in place."""
     if rows.any():
-        filled[rows, j] = regressor.predict(np.delete(filled[rows], j, axis=1))
+        filled[rows, j] = regressor.predict(filled[rows][:, others])
 
 
 class StandardizedColumns(TransformerMixin, PlainStateMixin, BaseEstimator):
