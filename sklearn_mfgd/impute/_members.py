@@ -68,7 +68,7 @@ def default_regressor(m: int, n: int) -> Any:
     return ExtraTreesRegressor(n_estimators=40, min_samples_leaf=2, max_features=0.5)
 
 
-class RegressedColumns(TransformerMixin, BaseEstimator):
+class RegressedColumns(TransformerMixin, PlainStateMixin, BaseEstimator):
     """Fill by factors, then predict each column by a regressor from the others.
 
     This is what :class:`sklearn.impute.IterativeImputer` does, from a start that is so

@@ -23,12 +23,7 @@ from .._parameters import Data
 from .._state import PlainStateMixin, all_or_nothing
 from . import _residual as residual
 from ._filling import check_limits
-from ._members import (
-    check_names,
-    default_imputers,
-    default_regressor,
-    prepared,
-)
+from ._members import check_names, default_imputers, default_regressor, prepared
 from ._stack_filling import NO_MASK, StackFillingMixin
 from ._stack_fit import (
     HeldOut,
@@ -447,7 +442,5 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
         shape = n_members, self.n_features_in_
         self.weights_, self.shrinkage_ = np.full(shape, 1 / n_members), np.inf
         self.errors_ = np.full(shape, np.nan)
-        self.stacked_errors_, self._widening = (
-            np.full(shape[1], np.nan),
-            np.ones(shape[1]),
-        )
+        self.stacked_errors_ = np.full(shape[1], np.nan)
+        self._widening = np.ones(shape[1])
