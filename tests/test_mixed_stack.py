@@ -495,3 +495,13 @@ def test_an_error_leaves_the_last_fit(X, fitted):
     with pytest.raises(ValueError, match=r"Column 'word' .*astype\('category'\)"):
         imputer.fit(X[["colour"]].assign(word="x"))
     assert_frame_equal(imputer.transform(X), fitted.transform(X))
+
+
+def test_deviations_of_a_column_are_widened_by_the_factor_of_this_column(X):
+    fitted = stack().fit(X)
+    _, before = fitted.impute(X, return_std=True)
+    fitted._widening = fitted._widening * [1, 1, 3, 1, 1]
+    _, after = fitted.impute(X, return_std=True)
+    assert (before[:, 2] > 0).any()
+    assert_allclose(after[:, 2], 3 * before[:, 2])
+    assert_array_equal(np.delete(after, 2, axis=1), np.delete(before, 2, axis=1))
