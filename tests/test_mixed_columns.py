@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from pandas.testing import assert_frame_equal
 from scipy.spatial.distance import pdist
 from sklearn.compose import make_column_selector, make_column_transformer
-from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import cross_val_score
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
@@ -22,6 +22,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from sklearn_mfgd import MFImputer
 from sklearn_mfgd._data.categories import Encoding, nearest_probabilities
+from sklearn_mfgd.impute import _marginals
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -795,3 +796,22 @@ def test_an_error_leaves_the_last_fit(X, fitted):
     with pytest.raises(ValueError, match="'word'"):
         imputer.fit(X[["colour"]].assign(word="x"))
     assert_frame_equal(imputer.transform(X), fitted.transform(X))
+
+
+@pytest.mark.parametrize("option", [{"marginal": "auto"}, {"residual": Ridge()}])
+def test_all_columns_of_a_category_are_hidden_together(option, monkeypatch):
+    tables, fit_columns = [], _marginals.fit_columns
+
+    def spy(table, *args):
+        tables.append(table)
+        return fit_columns(table, *args)
+
+    monkeypatch.setattr(_marginals, "fit_columns", spy)
+    rng = np.random.RandomState(0)
+    X = pd.DataFrame(rng.standard_normal((60, 2)), columns=["first", "second"])
+    X.insert(1, "colour", pd.Categorical(rng.choice(list("rgby"), 60)))
+    MFImputer(max_iter=3, random_state=0, **option).fit(X.mask(rng.rand(60, 3) < 0.1))
+    hidden = [table.missing[:, 1:4] for table in tables]
+    assert len(np.unique([one.sum() for one in hidden])) > 1
+    for one in hidden:
+        assert_array_equal(one, np.repeat(one[:, :1], 3, axis=1))

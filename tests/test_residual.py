@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_mfgd import MFImputer
 from sklearn_mfgd.impute import _residual
-from sklearn_mfgd.impute._columns import Imputed
+from sklearn_mfgd.impute._columns import Imputed, Table
 from sklearn_mfgd.impute._residual import FARTHEST, FEWEST, ResidualModel
 
 pytestmark = [
@@ -79,13 +79,13 @@ def calls(monkeypatch):
 @pytest.fixture
 def folds(monkeypatch):
     """What is hidden from fits, fold by fold."""
-    hidden_of_folds, hide = [], _residual.hide
+    hidden_of_folds, hide = [], Table.hide
 
     def noted(table, hidden):
         hidden_of_folds.append(hidden)
         return hide(table, hidden)
 
-    monkeypatch.setattr(_residual, "hide", noted)
+    monkeypatch.setattr(Table, "hide", noted)
     return hidden_of_folds
 
 

@@ -36,6 +36,24 @@ class Table(NamedTuple):
     missing: np.ndarray
     weights: np.ndarray | None = None  # of entries, zero where missing
     timeline: Any = None
+    features: np.ndarray | None = None  # which each column encodes; itself if None
+
+    def missing_features(self) -> np.ndarray:
+        """Which entries of features are missing: in all of their columns at once."""
+        if self.features is None:
+            return self.missing
+        firsts = np.unique(self.features, return_index=True)[1]
+        return self.missing[:, firsts]
+
+    def hide(self, hidden: np.ndarray) -> tuple["Table", np.ndarray]:
+        """The table as if some entries of features were missing as well, and which."""
+        if self.features is not None:
+            hidden = hidden[:, np.unique(self.features, return_inverse=True)[1]]
+        weights = self.weights
+        if weights is not None:
+            weights = np.where(hidden, 0, weights)
+        shown = self._replace(missing=self.missing | hidden, weights=weights)
+        return shown, hidden
 
 
 class Settings(NamedTuple):
@@ -162,7 +180,7 @@ RECORDS["FactorizedColumns"] = FactorizedColumns
 
 def fit_columns(table: Table, settings: Settings, as_scores=False, on_sweep=None):
     """Factorize the columns of a table, as they are or as normal scores."""
-    X, missing, weights, timeline = table
+    X, missing, weights, timeline, _ = table
     scores = NormalScores.of(X, missing, weights) if as_scores else None
     if scores is not None:
         X = scores.apply(X, missing)

@@ -97,8 +97,8 @@ def _learn(table, settings, kinds, wanted, limits, rng):
     """Weights that predict entries best that were hidden from the fits."""
     errors, hidden_places = [], []
     scale = deviations(table.X, table.missing)
-    for hidden in hold_outs(table.missing, rng):
-        shown = hide(table, hidden)
+    for of_features in hold_outs(table.missing_features(), rng):
+        shown, hidden = table.hide(of_features)
         found = []
         for kind in kinds:
             member = fit_columns(shown, settings._replace(samples=False), kind)
@@ -117,14 +117,6 @@ def _learn(table, settings, kinds, wanted, limits, rng):
     errors = HiddenErrors(errors, columns, n, parts_of(rows, columns))
     absolute = wanted.statistic == "median"
     return stack_weights(errors, ENTRIES_OF_TABLE, absolute=absolute).weights
-
-
-def hide(table: Table, hidden: np.ndarray) -> Table:
-    """The table as if some entries were missing as well."""
-    weights = table.weights
-    if weights is not None:
-        weights = np.where(hidden, 0, weights)
-    return table._replace(missing=table.missing | hidden, weights=weights)
 
 
 def deviations(X, missing):

@@ -414,7 +414,7 @@ class MFImputer(
         self._levels = None
         if self.discrete == "nearest":
             self._levels = levels_of_whole_numbers(X, missing, self._limits)
-        table = Table(X, missing, weights, timeline)
+        table = Table(X, missing, weights, timeline, self._features(X.shape[1]))
         shared = {name: getattr(self, name) for name in SHARED_PARAMETERS}
         settings = Settings(self.rank, self.scale, self.sample_posterior, shared)
         rng = check_random_state(self.random_state)

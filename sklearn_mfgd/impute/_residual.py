@@ -15,7 +15,7 @@ from sklearn.utils.validation import has_fit_parameter
 from .._data.normal_scores import by_column
 from .._state import RECORDS
 from ._columns import Imputed, Table, Wanted
-from ._marginals import deviations, hide
+from ._marginals import deviations
 
 N_FOLDS = 5
 
@@ -81,14 +81,15 @@ def learn_residual(
     X, missing = table.X, table.missing
     if (~missing).sum(axis=0).max() < FEWEST:
         return ResidualModel.without(X, missing)
-    folds = np.full(X.shape, -1, np.int8)
-    observed = np.nonzero(~missing)
+    missing_features = table.missing_features()
+    folds = np.full(missing_features.shape, -1, np.int8)
+    observed = np.nonzero(~missing_features)
     folds[observed] = rng.permutation(len(observed[0])) % N_FOLDS
     predicted = []
     for k in range(N_FOLDS):
-        shown = hide(table, folds == k)
+        shown, hidden = table.hide(folds == k)
         values = refit(shown).impute(shown, wanted, limits).values
-        predicted.append(Predicted(folds == k, shown.missing, values))
+        predicted.append(Predicted(hidden, shown.missing, values))
     return regress(table, predicted, regressor, wanted.statistic, rng)[0]
 
 
@@ -115,7 +116,7 @@ def regress(
     at entries of the other half of the rows. Return the model, and what was predicted
     with, at hidden entries, what the fit to the other half of the rows adds to it.
     """
-    X, missing, weights, _ = table
+    X, missing, weights = table[:3]
     model = ResidualModel.without(X, missing)
     filled = [one.fill(X) for one in predicted]
     features = [model.features(rows) for rows in filled]
