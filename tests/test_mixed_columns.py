@@ -495,7 +495,7 @@ def test_there_are_no_probabilities_without_unordered_categories(X):
     assert imputer.impute(numbers, return_proba=True)[1] == {}
 
 
-def test_categories_are_drawn_by_their_probabilities_and_others_are_samples():
+def test_categories_are_sampled_by_their_probabilities_and_others_are_samples():
     levels = pd.Categorical(list("abc"), ordered=True)
     frame = pd.DataFrame({"level": levels, "kind": pd.Categorical(list("zyx"))})
     encoding = Encoding.of(frame)
@@ -506,8 +506,8 @@ def test_categories_are_drawn_by_their_probabilities_and_others_are_samples():
     rng = np.random.RandomState(0)
     codes = encoding.sampled_codes(sampled, expected, rng)
     assert (codes[:, 0] == 2).all()
-    drawn = [np.mean(codes[:, 1] == code) for code in (2, 1, 0)]
-    assert_allclose(drawn, shares, atol=0.03)
+    sampled = [np.mean(codes[:, 1] == code) for code in (2, 1, 0)]
+    assert_allclose(sampled, shares, atol=0.03)
     certain = np.tile([1.0, *indicators[1]], (n, 1))
     assert (encoding.sampled_codes(sampled, certain, rng)[:, 1] == 1).all()
 

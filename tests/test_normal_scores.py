@@ -241,7 +241,7 @@ def test_moments_of_a_large_lognormal_column_are_those_of_its_distribution():
 
 @pytest.mark.parametrize("offset", [0, 1e9])
 def test_moments_of_a_linear_map_are_mapped(offset):
-    # Scores of a normal column of so many values are its values but for the ends.
+    # Scores of a long normal column are its values but for the ends.
     column = norm.ppf((np.arange(20000) + 0.5) / 20000)
     mean, deviation = np.array([0.2, -0.7]), np.array([0.5, 0.01])
     found = learn(offset + 3 * column[:, None]).moments(

@@ -98,7 +98,7 @@ plt.show()
 # Weights
 # -------
 #
-# Every column has weights of its own, drawn towards those of the whole table, which
+# Every column has weights of its own, shrunk towards those of the whole table, which
 # counts as ``shrinkage_`` hidden entries of each column. A member that tells nothing
 # new has no weight, even if its errors are small.
 

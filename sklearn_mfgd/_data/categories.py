@@ -170,7 +170,7 @@ class Encoding(NamedTuple):
     def sampled_codes(
         self, filled: np.ndarray, expected: np.ndarray, rng: np.random.RandomState
     ) -> np.ndarray:
-        """Return the codes of samples; unordered ones are drawn by probabilities.
+        """Return the codes of samples; unordered ones by probabilities.
 
         These are of the expected values: a sample of an indicator has noise that no
         probability has.
@@ -179,8 +179,8 @@ class Encoding(NamedTuple):
         for k, shares in self.probabilities(expected).items():
             if self.seen[k]:
                 below = np.cumsum(shares, axis=1) < rng.uniform(size=(len(shares), 1))
-                drawn = np.minimum(below.sum(axis=1), len(self.seen[k]) - 1)
-                codes[:, k] = np.take(self.seen[k], drawn)
+                sampled = np.minimum(below.sum(axis=1), len(self.seen[k]) - 1)
+                codes[:, k] = np.take(self.seen[k], sampled)
         return codes
 
     def decode(self, codes: np.ndarray, X, missing: np.ndarray):

@@ -10,11 +10,11 @@ import numpy as np
 # Share of the observed entries that is hidden at a time.
 SHARE = 0.2
 
-# Few entries say little: up to so many tables are hidden from, one after the other,
-# until so many entries were hidden.
+# Few entries say little. So entries are hidden again, from the whole table,
+# until there are enough of them.
 MOST_TABLES, ENOUGH_ENTRIES = 5, 20_000
 
-# A column keeps at least so many entries, and a row one.
+# What a column keeps at least; a row keeps one entry.
 FEWEST_OF_COLUMN = 3
 
 

@@ -251,11 +251,11 @@ class FillingMixin(TransformerMixin):
         return tasks.advance(descent, _attributes)
 
     def _rng(self):
-        """Return what samples are drawn by, or None without samples."""
+        """Return the generator of samples, or None without samples."""
         return check_random_state(self.random_state) if self.sample_posterior else None
 
     def _expected(self, filled, X, missing, timeline, wanted, rng):
-        """Return expected values besides samples, if categories are drawn by them."""
+        """Return expected values besides samples, if categories are sampled by them."""
         if rng is None or not self._has_unordered():
             return filled
         return self._fill(X, missing, timeline, wanted, None)[0]

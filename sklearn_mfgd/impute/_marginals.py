@@ -13,7 +13,7 @@ from ._stack_weights import HiddenErrors, parts_of, stack_weights
 # Which of the two are factorized.
 AS_SCORES = {"none": (False,), "normal": (True,), "auto": (False, True)}
 
-# The average column counts as so many hidden entries in the weights of each column.
+# What the average column counts in the weights of each column, in hidden entries.
 ENTRIES_OF_TABLE = 100.0
 
 

@@ -218,8 +218,8 @@ class MFImputer(
     these components gives the probabilities that ``impute(X, return_proba=True)``
     returns; for rows in time, they are those nearest to the expected indicators. A
     missing category is replaced by the most probable one or, with
-    ``sample_posterior=True``, drawn by its probability. `transform` then returns a data
-    frame like X.
+    ``sample_posterior=True``, sampled by its probability. `transform` then returns a
+    data frame like X.
 
     Squared errors are sensitive to gross outliers: a single value a thousand deviations
     off can spoil all imputed values of its column. Mark such values as missing first;

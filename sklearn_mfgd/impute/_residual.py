@@ -22,10 +22,10 @@ N_FOLDS = 5
 # A regressor of fewer entries learns nothing.
 FEWEST = 10
 
-# A value so many deviations off is as far as any, so that squares of it are finite.
+# Deviations beyond which a value is no farther, so that squares of it are finite.
 FARTHEST = 1e9
 
-# So many entries of the average column count in the weight of each column.
+# What the average column counts in the weight of each column, in entries.
 ENTRIES_OF_TABLE = 100.0
 
 

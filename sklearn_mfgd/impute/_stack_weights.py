@@ -231,7 +231,7 @@ def deviation_factors(squares: np.ndarray, errors: HiddenErrors) -> np.ndarray:
 
 
 def _variances(squares, columns, n_columns, shrinkages) -> np.ndarray:
-    """Mean squares of columns with so many entries of the table's mean square each."""
+    """Mean squares of columns, each with entries of the table's mean square."""
     of_table = max(squares.mean(), LEAST_VARIANCE)
     counts = np.bincount(columns, minlength=n_columns)
     sums = np.bincount(columns, squares, minlength=n_columns)
