@@ -244,7 +244,7 @@ def test_what_a_regressor_adds_to_hidden_entries_comes_from_the_other_rows():
         hidden = ~missing & (rng.uniform(size=X.shape) < 0.4)
         every = missing | hidden
         values = 0.3 * rng.standard_normal(every.sum())
-        predicted.append(residual.Predicted(hidden, every, values))
+        predicted.append(residual.HoldOut(hidden, every, values))
     table, seed = residual.Table(given, missing), np.random.RandomState(1)
     model, corrected = residual.regress(
         table, predicted, LinearRegression(), "mean", seed

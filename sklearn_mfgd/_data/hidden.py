@@ -5,6 +5,8 @@ are missing in another row. So an imputer is judged by gaps like those that it i
 fill: columns that are missing together are hidden together.
 """
 
+from numbers import Integral
+
 import numpy as np
 
 # Share of the observed entries that is hidden at a time.
@@ -23,7 +25,9 @@ def hold_outs(missing: np.ndarray, rng, size: float = SHARE):
 
     The size is a share of the observed entries, or their number.
     """
-    share = size if isinstance(size, float) else size / max((~missing).sum(), 1)
+    share = size
+    if isinstance(size, Integral):
+        share = size / max((~missing).sum(), 1)
     count = 0
     for _ in range(MOST_TABLES):
         hidden = hide_like_missing(missing, share, rng)

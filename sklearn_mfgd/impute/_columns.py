@@ -241,9 +241,21 @@ def predict(model, Z, timeline, places, limits, rng, with_deviation):
 
 def _normal(mean, deviation, wanted) -> Imputed:
     """What a normal distribution says of entries."""
-    quantiles = np.empty((len(wanted.probabilities), len(mean)))
-    for k, probability in enumerate(wanted.probabilities):
-        score = ndtri(probability)
-        # The median is known where the deviation is not, which is infinite.
-        quantiles[k] = mean + deviation * score if score else mean
+    quantiles = np.empty((0, len(mean)))
+    if wanted.probabilities:
+        quantiles = normal_quantiles(mean, deviation, wanted.probabilities)
     return Imputed(mean, deviation if wanted.std else None, quantiles)
+
+
+def normal_quantiles(values, std, probabilities) -> np.ndarray:
+    """Quantiles of normal distributions; the median of an infinitely wide one, too."""
+    scores = ndtri(probabilities)[:, None]
+    with np.errstate(invalid="ignore"):
+        return values + np.where(scores == 0, 0.0, scores * std)
+
+
+def with_entries(X: np.ndarray, places, values: np.ndarray) -> np.ndarray:
+    """Return a copy of X with other values at places, chosen by numbers or a mask."""
+    result = X.copy()
+    result[places] = values
+    return result

@@ -15,7 +15,7 @@ from .._data.tables import is_frame
 from .._data.target import check_target
 from .._data.timeline import Timeline
 from .._parameters import Data
-from ._columns import Table, Wanted
+from ._columns import Table, Wanted, with_entries
 from ._marginals import WeightedColumns
 
 NO_MASK = "pass np.where(mask, X, np.nan) as X, since MFImputer takes neither"
@@ -282,21 +282,14 @@ class FillingMixin(TransformerMixin):
             )
         values, std, quantiles = imputed.clipped(self._limits, columns)
         observed = np.where(missing, X.dtype.type(0), X)
-        results = [_spread(observed, rows_and_columns, values), None, None]
+        results = [with_entries(observed, rows_and_columns, values), None, None]
         if std is not None:
-            results[1] = _spread(np.zeros_like(X), rows_and_columns, std)
+            results[1] = with_entries(np.zeros_like(X), rows_and_columns, std)
         if wanted.probabilities:
             results[2] = np.stack(
-                [_spread(observed, rows_and_columns, q) for q in quantiles]
+                [with_entries(observed, rows_and_columns, q) for q in quantiles]
             )
         return results
-
-
-def _spread(table, places, values):
-    """Put values at places of a copy of a table."""
-    table = table.copy()
-    table[places] = values
-    return table
 
 
 def check_together(imputer):

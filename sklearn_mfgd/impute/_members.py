@@ -18,6 +18,9 @@ LARGEST_NEIGHBOURHOOD = 20_000
 # tries that many splits.
 LARGEST_FOREST = 20_000_000
 
+# Rounds in which columns are predicted from one another.
+N_ROUNDS = 2
+
 # Of fewer rows a regressor learns nothing.
 FEWEST_ROWS = 10
 
@@ -75,9 +78,8 @@ class RegressedColumns(TransformerMixin, PlainStateMixin, BaseEstimator):
     good that it needs two rounds and not ten.
     """
 
-    def __init__(self, regressor, n_rounds=2, random_state=None):
+    def __init__(self, regressor, random_state=None):
         self.regressor = regressor
-        self.n_rounds = n_rounds
         self.random_state = random_state
 
     def fit(self, X, y=None):
@@ -88,8 +90,8 @@ class RegressedColumns(TransformerMixin, PlainStateMixin, BaseEstimator):
         self._start = MFImputer().fit(X)
         self._others = _others_of_columns(missing)
         self._rounds = []
-        Z, filled = self._standardized(X), self._filled(X)
-        for _ in range(self.n_rounds):
+        Z, filled = _standardized(self._standardization, X), self._filled(X)
+        for _ in range(N_ROUNDS):
             regressors = []
             for j, others in enumerate(self._others):
                 observed, regressor = ~missing[:, j], None
@@ -109,16 +111,10 @@ class RegressedColumns(TransformerMixin, PlainStateMixin, BaseEstimator):
             for j, regressor in enumerate(regressors):
                 if regressor is not None:
                     _replace(filled, missing[:, j], j, self._others[j], regressor)
-        columns = np.broadcast_to(np.arange(X.shape[1]), X.shape)
-        filled = self._standardization.undo(filled, columns).astype(X.dtype)
-        return np.where(missing, filled, X)
-
-    def _standardized(self, X):
-        every = np.ones(X.shape[1], bool)
-        return self._standardization.apply(X, np.isnan(X), every, np.float64)
+        return _in_units(self._standardization, filled, X)
 
     def _filled(self, X):
-        return self._standardized(self._start.transform(X))
+        return _standardized(self._standardization, self._start.transform(X))
 
 
 def _others_of_columns(missing: np.ndarray) -> list[np.ndarray]:
@@ -150,19 +146,27 @@ class StandardizedColumns(TransformerMixin, PlainStateMixin, BaseEstimator):
     def fit(self, X, y=None):
         """Fit a clone of the imputer to the columns divided by their deviations."""
         self._standardization = Standardization.of(X, np.isnan(X), scale=True)
-        self.imputer_ = clone(self.imputer).fit(self._standardized(X))
+        Z = _standardized(self._standardization, X)
+        self.imputer_ = clone(self.imputer).fit(Z)
         return self
 
     def transform(self, X):
         """Impute X."""
-        columns = np.broadcast_to(np.arange(X.shape[1]), X.shape)
-        filled = np.asarray(self.imputer_.transform(self._standardized(X)))
-        filled = self._standardization.undo(filled, columns).astype(X.dtype)
-        return np.where(np.isnan(X), filled, X)
+        filled = self.imputer_.transform(_standardized(self._standardization, X))
+        return _in_units(self._standardization, np.asarray(filled), X)
 
-    def _standardized(self, X):
-        every = np.ones(X.shape[1], bool)
-        return self._standardization.apply(X, np.isnan(X), every, X.dtype)
+
+def _standardized(standardization: Standardization, X: np.ndarray) -> np.ndarray:
+    """Standardize all columns of a table with NaN where values are missing."""
+    every = np.ones(X.shape[1], bool)
+    return standardization.apply(X, np.isnan(X), every, X.dtype)
+
+
+def _in_units(standardization: Standardization, filled, X) -> np.ndarray:
+    """Return X with its missing values taken from a standardized table."""
+    columns = np.broadcast_to(np.arange(X.shape[1]), X.shape)
+    filled = standardization.undo(filled, columns).astype(X.dtype)
+    return np.where(np.isnan(X), filled, X)
 
 
 def check_names(stack, imputers: Any) -> list[tuple]:

@@ -89,11 +89,11 @@ def learn_residual(
     for k in range(N_FOLDS):
         shown, hidden = table.hide(folds == k)
         values = refit(shown).impute(shown, wanted, limits).values
-        predicted.append(Predicted(hidden, shown.missing, values))
+        predicted.append(HoldOut(hidden, shown.missing, values))
     return regress(table, predicted, regressor, wanted.statistic, rng)[0]
 
 
-class Predicted(NamedTuple):
+class HoldOut(NamedTuple):
     """What a fit without some entries says of these and of what is missing anyway."""
 
     hidden: np.ndarray  # (m, n), bool
@@ -108,8 +108,8 @@ class Predicted(NamedTuple):
 
 
 def regress(
-    table: Table, predicted: list[Predicted], regressor, statistic, rng
-) -> tuple[ResidualModel, list[Predicted]]:
+    table: Table, predicted: list[HoldOut], regressor, statistic, rng
+) -> tuple[ResidualModel, list[HoldOut]]:
     """Fit the regressor of each column to residuals of hidden entries, and weigh it.
 
     The weight is that with the least squared error, or absolute error for the median,
@@ -141,7 +141,7 @@ def regress(
     return model, _corrected(model, predicted, filled, found)
 
 
-def _corrected(model, predicted, filled, found) -> list[Predicted]:
+def _corrected(model, predicted, filled, found) -> list[HoldOut]:
     """Add to what is predicted at hidden entries what regressors say unseen."""
     for j, unseen in enumerate(found):
         if not len(unseen.predicted):

@@ -12,14 +12,13 @@ from .._data.standardize import Standardization
 from .._data.target import check_target
 from .._optim.score import explained_share
 from .._parameters import Data
-from ._columns import Imputed
+from ._columns import Imputed, normal_quantiles, with_entries
 from ._filling import check_probabilities
 from ._stack_fit import predict
 from ._stack_spread import (
     all_deviations,
     combined,
     mean_deviations,
-    normal_quantiles,
     quantiles_around,
 )
 
@@ -198,10 +197,10 @@ class StackFillingMixin(TransformerMixin):
             values[known], std[known] = found.values, found.std
             quantiles[:, known] = found.quantiles
         limits = [limit[places[1]] for limit in self._limits]
-        filled = _with_entries(X, missing, np.clip(values, *limits))
+        filled = with_entries(X, missing, np.clip(values, *limits))
         if with_spread:
-            std = _with_entries(np.zeros_like(X), missing, std)
-        each = [_with_entries(X, missing, np.clip(q, *limits)) for q in quantiles]
+            std = with_entries(np.zeros_like(X), missing, std)
+        each = [with_entries(X, missing, np.clip(q, *limits)) for q in quantiles]
         return filled, std, np.stack(each) if each else None
 
     def _predict(self, X, missing, with_spread, probabilities) -> Imputed:
@@ -236,10 +235,3 @@ class StackFillingMixin(TransformerMixin):
         if self._residual is None:
             return imputed
         return self._residual.correct(X, missing, imputed)
-
-
-def _with_entries(X: np.ndarray, chosen: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return a copy of X with other values of the chosen entries."""
-    result = X.copy()
-    result[chosen] = values
-    return result

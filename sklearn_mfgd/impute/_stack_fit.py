@@ -84,7 +84,7 @@ class HeldOut(NamedTuple):
     predicted: list  # of each fold, (k, n_missing) with what is missing anyway
 
 
-class Table(NamedTuple):
+class GivenTable(NamedTuple):
     """A table with NaN where values are missing, and what its columns are like."""
 
     X: np.ndarray
@@ -102,7 +102,9 @@ class Table(NamedTuple):
         return self.standardization.apply_to(values, columns)
 
 
-def predict_hidden(members, table: Table, hidden: Hidden, n_jobs, verbose) -> HeldOut:
+def predict_hidden(
+    members, table: GivenTable, hidden: Hidden, n_jobs, verbose
+) -> HeldOut:
     """Fit each member to the table without the entries of a fold, and predict these."""
     folds = [np.flatnonzero(hidden.folds == f) for f in np.unique(hidden.folds)]
     places = [(hidden.rows[fold], hidden.columns[fold]) for fold in folds]
@@ -121,7 +123,7 @@ def predict_hidden(members, table: Table, hidden: Hidden, n_jobs, verbose) -> He
     return HeldOut(errors, deviations, [np.stack(values) for values in predicted])
 
 
-def _errors_at(member, table: Table, places, verbose) -> tuple:
+def _errors_at(member, table: GivenTable, places, verbose) -> tuple:
     """Fit a member without some entries; return errors and deviations at these.
 
     Return what it says of all that is missing then, too.
@@ -190,7 +192,7 @@ def errors_of_features(errors, hidden: Hidden, features, scale, n_features: int)
 
 def stacked_at_hidden(
     X, hidden: Hidden, predicted: list, weights
-) -> list[residual.Predicted]:
+) -> list[residual.HoldOut]:
     """Return what the stack says of missing and hidden entries, fold by fold."""
     of_stack = []
     for fold, of_members in zip(np.unique(hidden.folds), predicted, strict=True):
@@ -200,7 +202,7 @@ def stacked_at_hidden(
         missing = np.isnan(X) | is_hidden
         of_entries = weights[:, np.nonzero(missing)[1]]
         values = np.einsum("ki,ki->i", of_entries, of_members)
-        of_stack.append(residual.Predicted(is_hidden, missing, values))
+        of_stack.append(residual.HoldOut(is_hidden, missing, values))
     return of_stack
 
 

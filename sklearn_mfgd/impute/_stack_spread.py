@@ -8,8 +8,8 @@ stack, or those of a normal distribution.
 """
 
 import numpy as np
-from scipy.special import ndtri
 
+from ._columns import normal_quantiles
 from ._stack_fit import Predicted, standardized_deviations
 
 
@@ -76,10 +76,3 @@ def quantiles_around(values, std, probabilities, predicted, weights) -> np.ndarr
     # Members that know neither how narrow nor how wide theirs are have no shape either.
     ratio = np.where(np.isfinite(ratio), ratio, 1.0)
     return values + (quantiles - centre) * ratio
-
-
-def normal_quantiles(values, std, probabilities) -> np.ndarray:
-    """Quantiles of normal distributions; the median of an infinitely wide one, too."""
-    scores = ndtri(probabilities)[:, None]
-    with np.errstate(invalid="ignore"):
-        return values + np.where(scores == 0, 0.0, scores * std)

@@ -26,9 +26,9 @@ from ._filling import check_limits
 from ._members import check_names, default_imputers, default_regressor, prepared
 from ._stack_filling import NO_MASK, StackFillingMixin
 from ._stack_fit import (
+    GivenTable,
     HeldOut,
     Hidden,
-    Table,
     errors_of_features,
     fit_members,
     predict_hidden,
@@ -84,13 +84,15 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
         imputers return is theirs to say; those of "auto" follow this one.
 
     test_size : float or int, default=0.2
-        Share or number of the observed entries to hide. One entry of each row and of
-        each column is never hidden, and none of a constant column. With fewer than 10
-        hidden entries all imputers have the same weight.
+        Share or number of the observed entries to hide at a time. One entry of each row
+        and three of each column are not hidden, nor is any of a constant column. With
+        fewer than 10 hidden entries all imputers have the same weight.
 
     cv : int or None, default=None
         Number of folds: every entry that may be hidden is in one of them, and each
-        imputer is fitted as many times. None: one fit with `test_size` hidden.
+        imputer is fitted as many times. None: `test_size` is hidden as the values of
+        the table are missing, a row losing what another lacks, and again from the whole
+        table, up to five times, until 20,000 entries were hidden.
 
     shrinkage : "auto" or float, default="auto"
         How many entries of each column the table counts as, λ. "auto" chooses from 20
@@ -348,7 +350,7 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
         ]
         self._residual = None
         if len(hidden.rows):
-            table = Table(X, self._standardization, limits)
+            table = GivenTable(X, self._standardization, limits)
             held_out = predict_hidden(members, table, hidden, self.n_jobs, self.verbose)
             errors = self._learn_weights(hidden, held_out, features)
             stacked = self._learn_residual(X, hidden, held_out.predicted, rng)
@@ -398,7 +400,7 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
 
     def _learn_residual(
         self, X: np.ndarray, hidden: Hidden, predicted: list, rng
-    ) -> list[residual.Predicted]:
+    ) -> list[residual.HoldOut]:
         """Learn what the stack leaves, from what is known of hidden entries.
 
         Return what the stack says of these, with what it would add to unseen ones.
@@ -420,7 +422,7 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
         )
         return of_stack
 
-    def _learn_links_of_hidden(self, X: np.ndarray, stacked: list[residual.Predicted]):
+    def _learn_links_of_hidden(self, X: np.ndarray, stacked: list[residual.HoldOut]):
         """Learn probabilities of unordered categories from those that were hidden."""
         if not self._has_unordered():
             return
