@@ -129,3 +129,12 @@ def test_the_same_seed_hides_the_same():
     assert_array_equal(one, two)
     other = hide_like_missing(missing, 0.1, np.random.RandomState(6))
     assert (one != other).any()
+
+
+def test_a_share_may_be_a_float_of_any_type():
+    missing = missing_at_random(np.random.RandomState(3))
+    one, two = (
+        next(hold_outs(missing, np.random.RandomState(5), size))
+        for size in (0.25, np.float32(0.25))
+    )
+    assert_array_equal(one, two)
