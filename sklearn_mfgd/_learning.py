@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from ._bayes import fit as bayes_fit
-from ._data.observed import warn_if_constant
+from ._data.observed import n_observed_of, warn_if_constant
 from ._data.prepared import PreparedData
 from ._data.target import check_target
 from ._data.units import Units
@@ -85,11 +85,9 @@ class LearningMixin(CallbackSupportMixin):
         """Validate data, and bring what is observed to the units of the solvers."""
         X = self._validate(X, reset=True)
         observed = self._observe(X, mask, entry_weight)
+        if n_observed_of(observed) == 0:
+            raise ValueError("There is nothing to fit: every entry of X is missing.")
         if isinstance(observed, Rows):
-            if observed.indices.size == 0:
-                raise ValueError(
-                    "There is nothing to fit: every entry of X is missing."
-                )
             warn_if_constant(observed.values, X.shape)
         yield PreparedData.of(observed, self._biases, unit_variance=self.reg == "auto")
 

@@ -62,7 +62,7 @@ def objective_of(entries, biases):
     return ObservedObjective(entries.rows, biases=biases)
 
 
-class _Side:
+class Side:
     """What both objectives share: biases, and the regressors that they lead to."""
 
     largest_weight = 1.0
@@ -85,7 +85,7 @@ class _Side:
         return self.largest_weight * (design.T @ design)
 
 
-class CompleteObjective(_Side):
+class CompleteObjective(Side):
     """All entries of X are observed, those that a sparse X does not store as zeros.
 
     Everything follows from products of X with factors: no residual is formed, and the
@@ -185,7 +185,7 @@ class _WithoutOffsets:
         return product(self.X, V) - np.outer(self.b, V.sum(axis=0)) - self.c @ V
 
 
-class ObservedObjective(_Side):
+class ObservedObjective(Side):
     """Only the entries of a list, less the mean, are observed; no others are formed."""
 
     def __init__(self, rows: Rows, columns=None, *, biases=(False, False)):

@@ -1,0 +1,143 @@
+"""Rows whose systems are one system, corrected for each of a row's entries.
+
+With the base ``S = L L'``, the regressors g_j and the corrections d_ij, row i solves
+
+    (S + sum_j d_ij g_j g_j') u_i = sum_j t_ij g_j.
+
+In the coordinates of the whitened regressors ``a_j = inv(L) g_j`` the base is the unit
+matrix, and ``v_i = L' u_i``. A row with k entries, whose a_j are the rows of A, is
+solved in one of three ways:
+
+- few entries, or corrections that are not positive: ``v = A' z`` with the k equations
+  ``(1 + D A A') z = t``, which is the identity of Woodbury;
+- more entries, all with positive corrections: by the kernel of weighted least squares,
+  with the a_j for regressors, the d_ij for weights and a ridge of 1;
+- corrections that take away almost all of the base, or a base that is singular: by its
+  own system, summed up in full.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .._kernels import dispatch
+from .._kernels.linalg import SAFE_EIGENVALUE, row_slices, solve_each, solve_shared
+from .._kernels.rows import Rows
+
+# A row has few entries if they are at most this share of its unknowns.
+FEW_SHARE = 0.25
+
+# The share of the base that corrections may take away in any direction. What is left
+# keeps most of the digits.
+MOST_LOST = 0.9
+
+
+class BaseSystem(NamedTuple):
+    """The system of a row without entries, its solution, and whitened regressors."""
+
+    system: np.ndarray  # (q, q) float64
+    least_eigenvalue: float  # lower bound of the eigenvalues of every row's system
+    design: np.ndarray  # (n, q) float64: regressors
+    solution: np.ndarray  # (q,) float64
+    predictions: np.ndarray  # (n,) float64: by that solution
+    whitened: np.ndarray | None  # (n, q) in the type of the data; None if singular
+    unwhiten: np.ndarray | None  # (q, q): inv(L)
+
+    @classmethod
+    def of(cls, design, offset, gram, ridge, dtype):
+        """Make the system of zeros in all columns, less their offsets."""
+        system = gram + np.diag(ridge)
+        right = -(offset @ design)
+        solution = solve_shared(system, right[None], len(design))[0]
+        predictions = design @ solution + offset
+        least = ridge.min(initial=np.inf)
+        whitened = unwhiten = None
+        if _is_safe(system):
+            unwhiten = np.linalg.inv(np.linalg.cholesky(system))
+            whitened = (design @ unwhiten.T).astype(dtype, copy=False)
+        given = system, least, design, solution, predictions
+        return cls(*given, whitened, unwhiten)
+
+
+def solve_corrected(rows: Rows, base: BaseSystem) -> np.ndarray:
+    """Solve all rows, whose weights are the corrections d and whose values are the t.
+
+    Returns ``base.solution + u_i``, (m, q) in the type of the values.
+    """
+    dtype = rows.values.dtype
+    if base.whitened is None:
+        return _solve_in_full(rows, base).astype(dtype)
+    by_equations, by_kernel, in_full = _ways(rows, base.whitened)
+    V = np.zeros((rows.shape[0], base.whitened.shape[1]), dtype)
+    _solve_few(rows, base.whitened, by_equations, V)
+    if by_kernel.size:
+        chosen = rows.take(by_kernel)
+        chosen = chosen._replace(values=chosen.values / chosen.weights)
+        ridge = np.ones(V.shape[1])
+        biases = False, False
+        V[by_kernel] = dispatch.least_squares(chosen, base.whitened, biases, ridge)
+    W = V @ base.unwhiten.astype(dtype) + base.solution.astype(dtype)
+    if in_full.size:
+        W[in_full] = _solve_in_full(rows.take(in_full), base)
+    return W
+
+
+def _ways(rows: Rows, whitened) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Numbers of the rows to solve by few equations, by the kernel, and in full."""
+    (m, q), counts = (rows.shape[0], whitened.shape[1]), np.diff(rows.indptr)
+    few, in_full = counts <= max(1, FEW_SHARE * q), np.zeros(m, bool)
+    if (rows.weights <= 0).any():
+        row_numbers = rows.row_numbers
+        loses = np.zeros(m, bool)
+        loses[row_numbers[rows.weights <= 0]] = True
+        # The a_j bound what an entry takes away: S - g g' >= (1 - a.a) S.
+        leverages = np.einsum("ij,ij->i", whitened, whitened, dtype=np.float64)
+        lost = np.maximum(-rows.weights, 0) * leverages[rows.indices]
+        in_full = np.bincount(row_numbers, lost, minlength=m) > MOST_LOST
+        in_full |= loses & (counts > q)
+        few |= loses
+    few &= ~in_full & (counts > 0)
+    return tuple(map(np.flatnonzero, (few, ~few & ~in_full & (counts > 0), in_full)))
+
+
+def _solve_few(rows: Rows, whitened, numbers, out):
+    """Solve rows with few entries, those with the same number of them together."""
+    counts = np.diff(rows.indptr)[numbers]
+    for count in np.unique(counts):
+        chosen = numbers[counts == count]
+        for block in row_slices(len(chosen), count * whitened.shape[1]):
+            places = rows.indptr[chosen[block], None] + np.arange(count)
+            A = whitened[rows.indices[places]]
+            products = (A @ A.transpose(0, 2, 1)).astype(np.float64, copy=False)
+            equations = rows.weights[places][..., None] * products
+            equations[:, range(count), range(count)] += 1
+            targets = rows.values[places][..., None].astype(np.float64, copy=False)
+            z = np.linalg.solve(equations, targets).astype(A.dtype, copy=False)
+            out[chosen[block]] = (z.transpose(0, 2, 1) @ A)[:, 0]
+
+
+def _solve_in_full(rows: Rows, base: BaseSystem) -> np.ndarray:
+    """Solve rows by their own systems, float64, with minimum norm where singular."""
+    q = len(base.system)
+    solution = np.empty((rows.shape[0], q))
+    for block in row_slices(rows.shape[0], q * q):
+        start, stop = block.start, min(block.stop, rows.shape[0])
+        systems = np.repeat(base.system[None], stop - start, axis=0)
+        targets = np.empty((stop - start, q))
+        for k, i in enumerate(range(start, stop)):
+            entries = slice(rows.indptr[i], rows.indptr[i + 1])
+            G = base.design[rows.indices[entries]]
+            systems[k] += (rows.weights[entries, None] * G).T @ G
+            targets[k] = rows.values[entries] @ G
+        targets += systems @ base.solution
+        n_terms, least = len(base.design), base.least_eigenvalue
+        solution[block] = solve_each(systems, targets, n_terms, least)
+    return solution
+
+
+def _is_safe(system) -> bool:
+    """Whether a symmetric system is far enough from singular to be factorized."""
+    if not np.isfinite(system).all():
+        return False
+    eigenvalues = np.linalg.eigvalsh(system)
+    return eigenvalues.size == 0 or eigenvalues[0] > SAFE_EIGENVALUE * eigenvalues[-1]
