@@ -31,12 +31,14 @@ from ._parameters import (
     check_row_factors,
     refuse_overflow,
 )
+from ._recommending import RecommendingMixin
 from ._state import PlainStateMixin
 
 
 class BaseMatrixFactorization(
     LearningMixin,
     OnlineMixin,
+    RecommendingMixin,
     FittedMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -230,13 +232,7 @@ class BaseMatrixFactorization(
         """
         check_is_fitted(self)
         Z = check_row_factors(Z, self._n_features_out)
-        H, offset = self._column_terms(Z.dtype)
-        with np.errstate(over="ignore", invalid="ignore"):
-            X = Z[:, : H.shape[1]] @ H.T
-            X += offset
-            if self._model.biases.row:
-                X += Z[:, -1:]
-        return refuse_overflow(X)
+        return self._in_range(self._reconstruct(Z, *self._column_terms(Z.dtype)))
 
     def predict_entries(
         self,
@@ -278,7 +274,7 @@ class BaseMatrixFactorization(
             x += offset[columns]
             if self._model.biases.row:
                 x += Z[rows, -1]
-        refuse_overflow(x)
+        x = self._in_range(refuse_overflow(x))
         if not return_std:
             return x
         self._check_variances("return_std=True")

@@ -89,6 +89,7 @@ class LearningMixin(CallbackSupportMixin):
             raise ValueError("There is nothing to fit: every entry of X is missing.")
         if isinstance(observed, Rows):
             warn_if_constant(observed.values, X.shape)
+        self._note_range(observed)
         yield PreparedData.of(observed, self._biases, unit_variance=self.reg == "auto")
 
     @property

@@ -71,6 +71,20 @@ def n_observed_of(observed: Observed) -> int:
     return observed.shape[0] * observed.shape[1]
 
 
+def range_of(observed: Observed) -> tuple[float, float]:
+    """Smallest and largest value of the observed entries."""
+    values, with_zero = observed, False
+    if isinstance(observed, Rows):
+        values = observed.values
+    elif isinstance(observed, WeightedZeros):
+        values = observed.rows.values[observed.rows.weights > 0]
+        with_zero = observed.rows.indices.size < np.prod(observed.shape)
+    elif sparse.issparse(observed):
+        values, with_zero = observed.data, observed.nnz < np.prod(observed.shape)
+    low, high = float(values.min(initial=np.inf)), float(values.max(initial=-np.inf))
+    return (min(low, 0.0), max(high, 0.0)) if with_zero else (low, high)
+
+
 def warn_if_constant(values: np.ndarray, shape: tuple[int, int]):
     """Warn where all observed values of an incomplete matrix of a shape are equal."""
     if not 1 < values.size < shape[0] * shape[1] or min(shape) == 1:

@@ -76,7 +76,8 @@ def solve_corrected(rows: Rows, base: BaseSystem) -> np.ndarray:
         ridge = np.ones(V.shape[1])
         biases = False, False
         V[by_kernel] = dispatch.least_squares(chosen, base.whitened, biases, ridge)
-    W = V @ base.unwhiten.astype(dtype) + base.solution.astype(dtype)
+    W = V @ base.unwhiten.astype(dtype)
+    W += base.solution.astype(dtype)
     if in_full.size:
         W[in_full] = _solve_in_full(rows.take(in_full), base)
     return W

@@ -142,18 +142,19 @@ class WeightedZerosObjective(Side):
         return of_all + dispatch.curvature(corrected, D, H, self._biases)
 
     def least_squares(self, H, ridge) -> np.ndarray:
-        W = np.empty((self.shape[0], len(ridge)), H.dtype)
-        listed = self.stored.mostly_stored
-        if listed.size:  # a difference from the base would lose digits
-            rows = self.stored.listed
-            rows = rows._replace(values=rows.values - rows.values.dtype.type(self.mean))
-            W[listed] = dispatch.least_squares(rows, H, self._biases, ridge)
-        if listed.size < len(W):
-            others = np.delete(np.arange(len(W)), listed)
+        numbers = self.stored.mostly_stored
+        if numbers.size == 0:
+            return self._corrected_rows(H, ridge)
+        # A difference from the system of zeros would lose digits of these rows.
+        listed, W = self.stored.listed, np.empty((self.shape[0], len(ridge)), H.dtype)
+        listed = listed._replace(values=listed.values - self.dtype.type(self.mean))
+        W[numbers] = dispatch.least_squares(listed, H, self._biases, ridge)
+        others = np.delete(np.arange(len(W)), numbers)
+        if others.size:
             W[others] = self._corrected_rows(H, ridge, others)
         return W
 
-    def _corrected_rows(self, H, ridge, chosen):
+    def _corrected_rows(self, H, ridge, chosen=None):
         """Solve rows of which most entries are zeros that are not stored."""
         base = BaseSystem.of(*self._regressors(H), ridge, self.dtype)
         rows, corrections = self.stored.rows, self.stored.corrections
@@ -161,9 +162,7 @@ class WeightedZerosObjective(Side):
         predictions = base.predictions.astype(self.dtype)[rows.indices]
         targets = rows.weights * rows.values - corrections * predictions
         rows = rows._replace(values=targets, weights=corrections)
-        if len(chosen) < self.shape[0]:
-            rows = rows.take(chosen)
-        return solve_corrected(rows, base)
+        return solve_corrected(rows if chosen is None else rows.take(chosen), base)
 
     def deflate(self, b, c):
         rows = self.stored.rows
