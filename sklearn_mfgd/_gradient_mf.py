@@ -24,7 +24,8 @@ class GradientMF(BaseMatrixFactorization):
     Entries that are missing, NaN or False in `mask`, do not enter the sum. An entry
     that a sparse X does not store is an observed zero (:class:`MaskedGradientMF` treats
     it as missing). If such an X comes with an `entry_weight`, these zeros have a weight
-    of 1: that is how clicks and purchases are factorized, see :ref:`implicit_feedback`. With `fit_bias` a mean and biases are added to
+    of 1: that is how clicks and purchases are factorized, see
+    :ref:`implicit_feedback`. With `fit_bias` a mean and biases are added to
     :math:`w_i \cdot h_j`. The factors may have either sign.
 
     Read more in the :ref:`user guide <the-model>`.
