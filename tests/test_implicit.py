@@ -179,9 +179,8 @@ def test_a_row_of_which_every_entry_is_missing_is_zero():
     weights.data[:30] = 0
     observed = observe(X, None, weights, unstored_is_zero=True)
     objective = objective_of(matrix_of(observed, Units(), mean=0.5), (True, False))
-    found = objective.least_squares(
-        np.random.RandomState(0).normal(size=(30, 3)), np.zeros(4)
-    )
+    H = np.random.RandomState(0).normal(size=(30, 3))
+    found = objective.least_squares(H, np.zeros(4))
     assert_array_equal(found[0], np.zeros(4))
     assert np.abs(found[1]).max() > 0
 
@@ -315,7 +314,7 @@ def test_a_stored_nan_is_missing():
     assert_array_equal(found, expected)
 
 
-def test_what_users_of_the_same_taste_clicked_is_ranked_first():
+def test_what_those_of_the_same_taste_clicked_is_recommended():
     rng, (m, n) = np.random.RandomState(0), (60, 40)
     same_taste = (np.arange(m) % 4)[:, None] == np.arange(n) % 4
     counts = rng.poisson(1.5, (m, n)) * same_taste
@@ -324,7 +323,9 @@ def test_what_users_of_the_same_taste_clicked_is_ranked_first():
     C = CSR((weights, P.tocoo().coords), P.shape)
     model = GradientMF(rank=4, reg=0.1, fit_bias=False).fit(P, entry_weight=C)
     columns, _ = model.recommend(model.transform(P, entry_weight=C), 1, exclude=P)
-    assert same_taste[np.arange(m), columns[:, 0]].all()
+    has_more = (counts > 0).sum(axis=1) < same_taste.sum(axis=1)
+    assert has_more.sum() > 40
+    assert same_taste[has_more, columns[has_more, 0]].all()
 
 
 def test_no_array_of_the_size_of_the_matrix_is_made():
@@ -367,13 +368,9 @@ def test_weights_of_what_is_not_stored_are_refused(method):
 
 
 def test_a_mask_is_refused_with_a_way_out():
-    clicks = Clicks()
-    with pytest.raises(
-        ValueError, match="mask needs a dense X.*entry_weight that is 0"
-    ):
-        GradientMF(2).fit(
-            clicks.X, entry_weight=clicks.weights, mask=np.ones(clicks.X.shape, bool)
-        )
+    clicks, mask = Clicks(), np.ones((25, 18), bool)
+    with pytest.raises(ValueError, match=r"mask needs a dense X.*entry_weight that is"):
+        GradientMF(2).fit(clicks.X, entry_weight=clicks.weights, mask=mask)
 
 
 @pytest.mark.parametrize(

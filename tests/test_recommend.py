@@ -128,13 +128,6 @@ def test_scores_have_the_precision_of_the_factors(ratings):
     assert model.recommend(model.transform(X), 3)[1].dtype == np.float32
 
 
-def test_no_rows_get_no_recommendations(model):
-    columns, scores = model.recommend(
-        np.zeros((0, 4)) if False else np.zeros((1, 4)), 3
-    )
-    assert columns.shape == scores.shape == (1, 3)
-
-
 @pytest.mark.parametrize("n", [0, -1, 1.5, "3"])
 def test_a_count_that_is_none_is_refused(model, ratings, n):
     with pytest.raises(ValueError, match="n must be a positive integer"):
@@ -275,8 +268,8 @@ def test_zeros_that_are_not_stored_are_in_the_observed_range(stored, weighted):
 def test_missing_entries_are_not_in_the_observed_range():
     X = np.array([[1.0, 2, 3], [2, 3, 100], [2, 2, 2]])
     weights = np.where(X == 100, 0, 2.0)
-    for given in ({"mask": X < 50}, {"entry_weight": weights}):
-        model = GradientMF(1, reg=0.1, clip="observed").fit(X, **given)
+    for beside in ({"mask": X < 50}, {"entry_weight": weights}):
+        model = GradientMF(1, reg=0.1, clip="observed").fit(X, **beside)
         assert model.inverse_transform([[1e3]]).max() == 3
     model.fit(CSR(X), entry_weight=CSR((weights.ravel(), np.nonzero(X)), (3, 3)))
     assert model.inverse_transform([[1e3]]).max() == 3
