@@ -21,8 +21,15 @@ from typing import NamedTuple
 import numpy as np
 
 from .._kernels import dispatch
-from .._kernels.linalg import SAFE_EIGENVALUE, row_slices, solve_each, solve_shared
+from .._kernels.linalg import (
+    SAFE_EIGENVALUE,
+    UNDERFLOW_LIMIT,
+    row_slices,
+    solve_each,
+    solve_shared,
+)
 from .._kernels.rows import Rows
+from .objective import MIN_EIGENVALUE_RATIO
 
 # A row has few entries if they are at most this share of its unknowns.
 FEW_SHARE = 0.25
@@ -32,29 +39,55 @@ FEW_SHARE = 0.25
 MOST_LOST = 0.9
 
 
+class Regressors(NamedTuple):
+    """Regressors g_j and offsets o_j of all columns, and what rows of zeros need."""
+
+    design: np.ndarray  # (n, q) in the type of the data
+    offset: np.ndarray  # (n,) float64
+    gram: np.ndarray  # (q, q) float64: sum of g g'
+    cross: np.ndarray  # (q,) float64: sum of o g
+    square: float  # sum of o^2
+
+    @classmethod
+    def of(cls, design, offset):
+        """Sum up products of the regressors and of their offsets, in float64."""
+        q = design.shape[1]
+        if offset.any():
+            both = np.column_stack([design, offset])
+            sums = both.T @ both
+            return cls(design, offset, sums[:q, :q], sums[:q, q], float(sums[q, q]))
+        wide = design.astype(np.float64, copy=False)
+        return cls(design, offset, wide.T @ wide, np.zeros(q), 0.0)
+
+
 class BaseSystem(NamedTuple):
-    """The system of a row without entries, its solution, and whitened regressors."""
+    """The system of a row of zeros, its solution, and whitened regressors."""
 
     system: np.ndarray  # (q, q) float64
     least_eigenvalue: float  # lower bound of the eigenvalues of every row's system
-    design: np.ndarray  # (n, q) float64: regressors
+    design: np.ndarray  # (n, q): regressors
     solution: np.ndarray  # (q,) float64
-    predictions: np.ndarray  # (n,) float64: by that solution
+    predictions: np.ndarray  # (n,): by that solution
     whitened: np.ndarray | None  # (n, q) in the type of the data; None if singular
     unwhiten: np.ndarray | None  # (q, q): inv(L)
 
     @classmethod
-    def of(cls, design, offset, gram, ridge, dtype):
-        """Make the system of zeros in all columns, less their offsets."""
-        system = gram + np.diag(ridge)
-        right = -(offset @ design)
-        solution = solve_shared(system, right[None], len(design))[0]
-        predictions = design @ solution + offset
-        least = ridge.min(initial=np.inf)
+    def of(cls, regressors: Regressors, ridge):
+        """Make the system of a row whose entries are all zeros of weight 1."""
+        design, dtype = regressors.design, regressors.design.dtype
+        system = regressors.gram + np.diag(ridge)
+        solution = solve_shared(system, -regressors.cross[None], len(design))[0]
+        predictions = design @ solution.astype(dtype)
+        predictions += regressors.offset.astype(dtype)
         whitened = unwhiten = None
-        if _is_safe(system):
+        share = _least_share(system)
+        if share > SAFE_EIGENVALUE:
             unwhiten = np.linalg.inv(np.linalg.cholesky(system))
-            whitened = (design @ unwhiten.T).astype(dtype, copy=False)
+            # A system near to singular magnifies the rounding of single precision.
+            wide = np.float64 if share < MIN_EIGENVALUE_RATIO else dtype
+            whitened = design.astype(wide, copy=False) @ unwhiten.T.astype(wide)
+            whitened = whitened.astype(dtype, copy=False)
+        least = ridge.min(initial=np.inf)
         given = system, least, design, solution, predictions
         return cls(*given, whitened, unwhiten)
 
@@ -127,7 +160,7 @@ def _solve_in_full(rows: Rows, base: BaseSystem) -> np.ndarray:
         targets = np.empty((stop - start, q))
         for k, i in enumerate(range(start, stop)):
             entries = slice(rows.indptr[i], rows.indptr[i + 1])
-            G = base.design[rows.indices[entries]]
+            G = base.design[rows.indices[entries]].astype(np.float64, copy=False)
             systems[k] += (rows.weights[entries, None] * G).T @ G
             targets[k] = rows.values[entries] @ G
         targets += systems @ base.solution
@@ -136,9 +169,9 @@ def _solve_in_full(rows: Rows, base: BaseSystem) -> np.ndarray:
     return solution
 
 
-def _is_safe(system) -> bool:
-    """Whether a symmetric system is far enough from singular to be factorized."""
+def _least_share(system) -> float:
+    """Smallest eigenvalue as a share of the largest; NaN where numbers overflowed."""
     if not np.isfinite(system).all():
-        return False
+        return np.nan
     eigenvalues = np.linalg.eigvalsh(system)
-    return eigenvalues.size == 0 or eigenvalues[0] > SAFE_EIGENVALUE * eigenvalues[-1]
+    return eigenvalues[0] / max(eigenvalues[-1], UNDERFLOW_LIMIT) if len(system) else 1

@@ -25,27 +25,21 @@ from scipy import sparse
 from .._data.weighted_zeros import WeightedZeros
 from .._kernels import dispatch
 from .._kernels.rows import Biases, Rows
-from .base_systems import BaseSystem, solve_corrected
+from .base_systems import BaseSystem, Regressors, solve_corrected
 from .objective import CompleteObjective, Side, objective_of
 
 
 @objective_of.register
 def _(entries: WeightedZeros, biases):
-    return WeightedZerosObjective(StoredEntries(entries.rows), entries.mean, biases)
+    stored = StoredEntries(entries.rows)
+    return WeightedZerosObjective(stored, mean=entries.mean, biases=biases)
 
 
 class StoredEntries:
     """The stored entries seen from one side, and what does not change in a descent."""
 
-    def __init__(self, rows: Rows, transposed=None):
-        self.rows, self._transposed = rows, transposed
-
-    @cached_property
-    def T(self):
-        """The same entries, column by column."""
-        if self._transposed is not None:
-            return self._transposed
-        return StoredEntries(self.rows.transpose(), self)
+    def __init__(self, rows: Rows):
+        self.rows = rows
 
     @cached_property
     def corrections(self):
@@ -73,19 +67,24 @@ class StoredEntries:
 class WeightedZerosObjective(Side):
     """Stored entries with their weights and, as zeros of weight 1, all others."""
 
-    def __init__(self, stored: StoredEntries, mean: float, biases):
+    def __init__(self, stored: StoredEntries, columns=None, *, mean, biases):
         super().__init__(biases)
-        self.stored, self.mean = stored, mean
+        self.stored, self._columns, self.mean = stored, columns, mean
         self.shape, self.dtype = stored.rows.shape, stored.rows.values.dtype
 
     @property
     def T(self):
-        return WeightedZerosObjective(self.stored.T, self.mean, self._biases[::-1])
+        if self._columns is None:
+            self._columns = StoredEntries(self.stored.rows.transpose())
+        return self._of(self._columns, self.stored, self._biases[::-1])
 
     def with_biases(self):
         """The same data, for a model that has the biases of either side."""
         biases = Biases(row=True, column=True)
-        return WeightedZerosObjective(self.stored, self.mean, biases)
+        return self._of(self.stored, self._columns, biases)
+
+    def _of(self, stored, columns, biases):
+        return WeightedZerosObjective(stored, columns, mean=self.mean, biases=biases)
 
     @cached_property
     def total(self):
@@ -99,13 +98,11 @@ class WeightedZerosObjective(Side):
     def largest_weight(self):
         return max(1.0, float(self.stored.rows.weights.max(initial=0)))
 
-    def _regressors(self, H):
-        """Regressors, their offsets and their Gram matrix, all float64."""
-        design = self._design(H).astype(np.float64, copy=False)
+    def _regressors(self, H) -> Regressors:
         offset = np.full(len(H), self.mean)
         if self.column_bias:
             offset += H[:, -1]
-        return design, offset, design.T @ design
+        return Regressors.of(self._design(H), offset)
 
     def _predictions(self, W, H):
         """Predictions of the stored entries, float64."""
@@ -115,28 +112,28 @@ class WeightedZerosObjective(Side):
         return predictions.astype(np.float64, copy=False) + self.mean
 
     def value(self, W, H) -> float:
-        return self._value(W, self._predictions(W, H), *self._regressors(H))
+        return self._value(W, self._predictions(W, H), self._regressors(H))
 
-    def _value(self, W, predictions, design, offset, gram) -> float:
+    def _value(self, W, predictions, regressors) -> float:
         values, weights = self.stored.rows.values, self.stored.rows.weights
         W = W.astype(np.float64, copy=False)
-        of_all = np.vdot(W.T @ W, gram) + len(W) * (offset @ offset)
-        of_all += 2 * (W.sum(axis=0) @ (offset @ design))
+        of_all = np.vdot(W.T @ W, regressors.gram) + len(W) * regressors.square
+        of_all += 2 * (W.sum(axis=0) @ regressors.cross)
         errors = predictions - values
         of_stored = weights.astype(np.float64) @ errors**2 - predictions @ predictions
         return max(0.5 * float(of_all + of_stored), 0.0)
 
     def value_and_gradient(self, W, H) -> tuple[float, np.ndarray]:
-        design, offset, gram = regressors = self._regressors(H)
-        predictions, rows = self._predictions(W, H), self.stored.rows
+        regressors, predictions = self._regressors(H), self._predictions(W, H)
+        rows = self.stored.rows
         changes = rows.weights * (predictions - rows.values) - predictions
         changed = rows._replace(values=changes.astype(self.dtype), weights=None)
-        gradient = dispatch.product(changed, design.astype(self.dtype, copy=False))
-        gradient += (W @ gram + offset @ design).astype(self.dtype, copy=False)
-        return self._value(W, predictions, *regressors), gradient
+        gradient = dispatch.product(changed, regressors.design)
+        gradient += W @ regressors.gram.astype(W.dtype) + regressors.cross
+        return self._value(W, predictions, regressors), gradient
 
     def curvature(self, D, H) -> np.ndarray:
-        gram = self._regressors(H)[2]
+        gram = self._regressors(H).gram
         corrected = self.stored.rows._replace(weights=self.stored.corrections)
         of_all = np.einsum("ij,ij->i", D @ gram, D)
         return of_all + dispatch.curvature(corrected, D, H, self._biases)
@@ -156,10 +153,10 @@ class WeightedZerosObjective(Side):
 
     def _corrected_rows(self, H, ridge, chosen=None):
         """Solve rows of which most entries are zeros that are not stored."""
-        base = BaseSystem.of(*self._regressors(H), ridge, self.dtype)
+        base = BaseSystem.of(self._regressors(H), ridge)
         rows, corrections = self.stored.rows, self.stored.corrections
         # What the solution of a row of zeros leaves to explain.
-        predictions = base.predictions.astype(self.dtype)[rows.indices]
+        predictions = base.predictions[rows.indices]
         targets = rows.weights * rows.values - corrections * predictions
         rows = rows._replace(values=targets, weights=corrections)
         return solve_corrected(rows if chosen is None else rows.take(chosen), base)
