@@ -103,6 +103,7 @@ def their_fit(counts, *, rank, reg, alpha, n_sweeps=N_SWEEPS):
         use_cg=True,
         use_native=True,
         num_threads=1,
+        dtype=counts.dtype,
         random_state=0,
     )
     model.fit(sparse.csr_matrix(counts), show_progress=False)
