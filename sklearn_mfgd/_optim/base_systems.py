@@ -9,7 +9,7 @@ matrix, and ``v_i = L' u_i``. A row with k entries, whose a_j are the rows of A,
 solved in one of three ways:
 
 - few entries, or corrections that are not positive: ``v = A' z`` with the k equations
-  ``(1 + D A A') z = t``, which is the identity of Woodbury;
+  ``(1 + D A A') z = t``, which is the identity of Woodbury; at once, for a single one;
 - more entries, all with positive corrections: by the kernel of weighted least squares,
   with the a_j for regressors, the d_ij for weights and a ridge of 1;
 - corrections that take away almost all of the base, or a base that is singular: by its
@@ -100,16 +100,12 @@ def solve_corrected(rows: Rows, base: BaseSystem) -> np.ndarray:
     dtype = rows.values.dtype
     if base.whitened is None:
         return _solve_in_full(rows, base).astype(dtype)
-    by_equations, by_kernel, in_full = _ways(rows, base.whitened)
-    V = np.zeros((rows.shape[0], base.whitened.shape[1]), dtype)
-    _solve_few(rows, base.whitened, by_equations, V)
-    if by_kernel.size:
-        chosen = rows.take(by_kernel)
-        chosen = chosen._replace(values=chosen.values / chosen.weights)
-        ridge = np.ones(V.shape[1])
-        biases = False, False
-        V[by_kernel] = dispatch.least_squares(chosen, base.whitened, biases, ridge)
-    W = V @ base.unwhiten.astype(dtype)
+    single, few, by_kernel, in_full = _ways(rows, base.whitened)
+    unwhiten = base.unwhiten.astype(dtype)
+    W = np.zeros((rows.shape[0], len(unwhiten)), dtype)
+    W[single] = _solve_single(rows, base.whitened, unwhiten, single)
+    for numbers, solve in ((few, _solve_few), (by_kernel, _solve_by_kernel)):
+        W[numbers] = solve(rows, base.whitened, numbers) @ unwhiten
     if base.solution.any():
         W += base.solution.astype(dtype)
     if in_full.size:
@@ -117,8 +113,8 @@ def solve_corrected(rows: Rows, base: BaseSystem) -> np.ndarray:
     return W
 
 
-def _ways(rows: Rows, whitened) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Numbers of the rows to solve by few equations, by the kernel, and in full."""
+def _ways(rows: Rows, whitened) -> tuple[np.ndarray, ...]:
+    """Numbers of rows with a single entry, with few, for the kernel, and in full."""
     (m, q), counts = (rows.shape[0], whitened.shape[1]), np.diff(rows.indptr)
     few, in_full = counts <= max(1, FEW_SHARE * q), np.zeros(m, bool)
     if (rows.weights <= 0).any():
@@ -126,32 +122,58 @@ def _ways(rows: Rows, whitened) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         loses = np.zeros(m, bool)
         loses[row_numbers[rows.weights <= 0]] = True
         # The a_j bound what an entry takes away: S - g g' >= (1 - a.a) S.
-        leverages = np.einsum("ij,ij->i", whitened, whitened, dtype=np.float64)
-        lost = np.maximum(-rows.weights, 0) * leverages[rows.indices]
+        lost = np.maximum(-rows.weights, 0) * _squares(whitened)[rows.indices]
         in_full = np.bincount(row_numbers, lost, minlength=m) > MOST_LOST
         in_full |= loses & (counts > q)
         few |= loses
     few &= ~in_full & (counts > 0)
-    return tuple(map(np.flatnonzero, (few, ~few & ~in_full & (counts > 0), in_full)))
+    by_kernel = ~few & ~in_full & (counts > 0)
+    # What all columns are made ready for pays if there are more rows than columns.
+    single = few & (counts == 1)
+    single &= np.count_nonzero(single) > len(whitened)
+    return tuple(map(np.flatnonzero, (single, few & ~single, by_kernel, in_full)))
 
 
-def _solve_few(rows: Rows, whitened, numbers, out):
+def _squares(whitened):
+    """Squared length of each row, float64."""
+    return np.einsum("ij,ij->i", whitened, whitened, dtype=np.float64)
+
+
+def _solve_single(rows: Rows, whitened, unwhiten, numbers):
+    """Solve rows with a single entry: multiples of the vector ``inv(S) g_j``."""
+    if numbers.size == 0:
+        return 0
+    places = rows.indptr[numbers]
+    columns, corrections = rows.indices[places], rows.weights[places]
+    z = rows.values[places] / (1 + corrections * _squares(whitened)[columns])
+    return z.astype(whitened.dtype)[:, None] * (whitened @ unwhiten)[columns]
+
+
+def _solve_few(rows: Rows, whitened, numbers):
     """Solve rows with few entries, those with the same number of them together."""
+    V = np.empty((len(numbers), whitened.shape[1]), whitened.dtype)
     counts = np.diff(rows.indptr)[numbers]
     for count in np.unique(counts):
-        chosen = numbers[counts == count]
+        chosen = np.flatnonzero(counts == count)
         for block in row_slices(len(chosen), count * whitened.shape[1]):
-            places = rows.indptr[chosen[block], None] + np.arange(count)
+            starts = rows.indptr[numbers[chosen[block]]]
+            places = starts[:, None] + np.arange(count)
             A = whitened[rows.indices[places]]
             products = (A @ A.transpose(0, 2, 1)).astype(np.float64, copy=False)
             equations = rows.weights[places][..., None] * products
             equations[:, range(count), range(count)] += 1
             targets = rows.values[places][..., None].astype(np.float64, copy=False)
-            if count == 1:  # quicker without a call of LAPACK for each row
-                out[chosen[block]] = (targets / equations)[:, 0] * A[:, 0]
-                continue
             z = np.linalg.solve(equations, targets).astype(A.dtype, copy=False)
-            out[chosen[block]] = (z.transpose(0, 2, 1) @ A)[:, 0]
+            V[chosen[block]] = (z.transpose(0, 2, 1) @ A)[:, 0]
+    return V
+
+
+def _solve_by_kernel(rows: Rows, whitened, numbers):
+    """Solve rows by weighted least squares with a ridge of 1."""
+    chosen = rows.take(numbers)
+    chosen = chosen._replace(values=chosen.values / chosen.weights)
+    ridge = np.ones(whitened.shape[1])
+    return dispatch.least_squares(chosen, whitened, (False, False), ridge)
 
 
 def _solve_in_full(rows: Rows, base: BaseSystem) -> np.ndarray:
