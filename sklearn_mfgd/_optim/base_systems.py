@@ -148,7 +148,9 @@ def _solve_single(rows: Rows, whitened, unwhiten, numbers):
     places = rows.indptr[numbers]
     columns, corrections = rows.indices[places], rows.weights[places]
     z = rows.values[places] / (1 + corrections * _squares(whitened)[columns])
-    return z.astype(whitened.dtype)[:, None] * (whitened @ unwhiten)[columns]
+    solution = (whitened @ unwhiten)[columns]
+    solution *= z.astype(whitened.dtype)[:, None]
+    return solution
 
 
 def _solve_few(rows: Rows, whitened, numbers):
