@@ -159,7 +159,7 @@ def test_rows_with_a_single_entry_attain_the_minimum_of_the_dense_problem(biases
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1, 8, 17])  # rounding of either sign
 def test_rows_have_the_solution_of_least_norm_where_factors_are_collinear(
     weights, seed
 ):
