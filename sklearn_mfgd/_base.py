@@ -236,7 +236,7 @@ class BaseMatrixFactorization(
             X += offset
             if self._model.biases.row:
                 X += Z[:, -1:]
-        return refuse_overflow(X)
+        return refuse_overflow(self._responses(X))
 
     def predict_entries(
         self,
@@ -278,7 +278,7 @@ class BaseMatrixFactorization(
             x += offset[columns]
             if self._model.biases.row:
                 x += Z[rows, -1]
-        refuse_overflow(x)
+        x = refuse_overflow(self._responses_at(columns, x))
         if not return_std:
             return x
         self._check_variances("return_std=True")
@@ -385,6 +385,7 @@ class BaseMatrixFactorization(
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         by_entry = self.early_stopping or self.reg == "auto" or self.solver == "sgd"
+        by_entry = by_entry or not self._is_squared
         tags.input_tags.sparse = not (self._unstored_is_zero and by_entry)
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

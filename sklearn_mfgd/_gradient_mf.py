@@ -1,12 +1,13 @@
 """Factorization of complete and nearly complete matrices."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ._base import BaseMatrixFactorization
-from ._parameters import Solver
+from ._parameters import LossName, Solver
 
 
 class GradientMF(BaseMatrixFactorization):
@@ -242,6 +243,7 @@ class GradientMF(BaseMatrixFactorization):
         eta: Literal["auto"] | float = "auto",
         solver: Solver = "auto",
         reg: Literal["auto"] | float = 0.0,
+        loss: LossName | Mapping = "squared",
         noise: Literal["column", "shared"] = "column",
         pattern: bool = True,
         n_draws: int = 0,
@@ -260,6 +262,7 @@ class GradientMF(BaseMatrixFactorization):
         self.eta = eta
         self.solver = solver
         self.reg = reg
+        self.loss = loss
         self.noise = noise
         self.pattern = pattern
         self.n_draws = n_draws

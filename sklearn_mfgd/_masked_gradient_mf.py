@@ -1,12 +1,13 @@
 """Factorization of matrices with many missing values."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ._base import BaseMatrixFactorization
-from ._parameters import Solver
+from ._parameters import LossName, Solver
 
 
 class MaskedGradientMF(BaseMatrixFactorization):
@@ -282,6 +283,7 @@ class MaskedGradientMF(BaseMatrixFactorization):
         eta: Literal["auto"] | float = "auto",
         solver: Solver = "auto",
         reg: Literal["auto"] | float = "auto",
+        loss: LossName | Mapping = "squared",
         noise: Literal["column", "shared"] = "column",
         pattern: bool = True,
         n_draws: int = 0,
@@ -300,6 +302,7 @@ class MaskedGradientMF(BaseMatrixFactorization):
         self.eta = eta
         self.solver = solver
         self.reg = reg
+        self.loss = loss
         self.noise = noise
         self.pattern = pattern
         self.n_draws = n_draws

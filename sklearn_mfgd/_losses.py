@@ -1,0 +1,104 @@
+"""What estimators do for losses other than squared error."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import _get_feature_names
+
+from ._data.prepared import PreparedData
+from ._kernels.rows import Rows
+from ._optim.column_losses import ColumnLosses, robust_deviation
+from ._optim.loss_model import LossModelMixin
+from ._optim.losses import LOSSES
+
+
+class LossMixin:
+    """Read the parameter `loss`, and turn predictions into expected values."""
+
+    _model: Any
+    loss: Any
+    reg: Any
+
+    @property
+    def _is_squared(self) -> bool:
+        return isinstance(self.loss, str) and self.loss == "squared"
+
+    def _losses_of(self, X) -> ColumnLosses | None:
+        """Losses of the columns of X, None if all are squared errors."""
+        if isinstance(self.loss, str):
+            return ColumnLosses.of(self.loss, 0)
+        names = _get_feature_names(X)
+        for column, loss in self.loss.items():
+            if not (isinstance(loss, str) and loss in LOSSES):
+                raise ValueError(
+                    f"loss[{column!r}] must be one of {sorted(LOSSES)}; got {loss!r}."
+                )
+        n = X.shape[1]
+
+        def position(column):
+            return position_of(column, n, names)
+
+        return ColumnLosses.of(self.loss, n, position)
+
+    def _prepared_for(self, losses, observed, names) -> PreparedData:
+        """Data as a fit with losses takes them: all entries listed, none empty."""
+        if not isinstance(observed, Rows):
+            observed = listed(observed)
+        losses.refuse_outside(observed, names)
+        biases = self._biases
+        if losses.has_unit_noise or not losses.is_robust:
+            data = PreparedData.raw(observed, biases)
+        else:
+            centre = float(np.median(observed.values)) if biases.column else 0.0
+            deviation = robust_deviation(observed.values - centre)
+            unit_variance = self.reg == "auto"
+            data = PreparedData.around(
+                observed, biases, centre, deviation, unit_variance=unit_variance
+            )
+        losses = losses.over(data.occupied.columns)
+        if biases.column:
+            losses = losses.with_intercept(data.matrix.rows)
+        return data._replace(losses=losses)
+
+    def _responses(self, X):
+        """Expected values of complete rows given their predictions."""
+        if not isinstance(self._model, LossModelMixin):
+            return X
+        with np.errstate(over="ignore"):
+            return self._model.respond(X)
+
+    def _responses_at(self, columns, x):
+        """Expected values of entries of columns given their predictions."""
+        if not isinstance(self._model, LossModelMixin):
+            return x
+        with np.errstate(over="ignore"):
+            return self._model.respond_at(columns, x)
+
+    def _refuse_losses(self, what: str) -> None:
+        """Refuse what is there for squared error only."""
+        if not self._is_squared:
+            raise ValueError(
+                f"{what} needs loss='squared'; this estimator has loss={self.loss!r}."
+            )
+
+
+def listed(X: np.ndarray) -> Rows:
+    """List the entries of a complete matrix."""
+    from ._data.observed import rows_of
+
+    return rows_of(X, np.ones(X.shape, bool))
+
+
+def position_of(column, n_columns: int, names) -> int:
+    """Number of a column that is named by its name or its number."""
+    if isinstance(column, str):
+        found = [] if names is None else np.flatnonzero(names == column)
+        if len(found) == 1:
+            return int(found[0])
+        known = "X has no names of columns" if names is None else "X has no such column"
+        raise ValueError(f"loss names the column {column!r}, but {known}.")
+    if not 0 <= column < n_columns:
+        raise ValueError(
+            f"loss names the column {column!r}; X has columns 0 to {n_columns - 1}."
+        )
+    return int(column)

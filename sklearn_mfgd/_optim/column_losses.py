@@ -1,0 +1,228 @@
+"""The loss of each column: one of all, or a mapping of some columns to others."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .._kernels.dispatch import entry_products
+from .._kernels.rows import Rows
+from .losses import LOSSES, MAX_START_DEVIATIONS, Huber, Loss, Squared, StudentT
+
+# Of normal noise, the standard deviation over the median absolute deviation.
+NORMAL_RATIO = 1.4826
+
+
+class ColumnLosses(NamedTuple):
+    """Losses of entries by their columns, as functions of arrays over the entries.
+
+    Predictions are those of the factors and biases; the intercept is added here.
+    """
+
+    kinds: tuple[Loss, ...]
+    of_column: np.ndarray | None  # (n,), which of the kinds; None: the only one
+    intercept: float = 0.0
+
+    @classmethod
+    def of(cls, given, n_columns: int, position=None) -> "ColumnLosses | None":
+        """Losses by a name, or by names of columns; None if all are squared.
+
+        ``position(column)`` is the number of a column that the mapping names.
+        """
+        if isinstance(given, str):
+            return None if given == "squared" else cls((LOSSES[given](),), None)
+        kinds: list[Loss] = [Squared()]
+        of_column = np.zeros(n_columns, np.int64)
+        for column, name in given.items():
+            if LOSSES[name]() not in kinds:
+                kinds.append(LOSSES[name]())
+            of_column[position(column)] = kinds.index(LOSSES[name]())
+        return cls(tuple(kinds), of_column) if of_column.any() else None
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether every working quadratic is a bound of its loss."""
+        return all(kind.is_bound for kind in self.kinds)
+
+    @property
+    def has_unit_noise(self) -> bool:
+        """Whether any loss has no noise to learn, and no unit to choose."""
+        return any(kind.has_unit_noise for kind in self.kinds)
+
+    @property
+    def is_robust(self) -> bool:
+        """Whether all are losses of outliers."""
+        return all(isinstance(kind, StudentT | Huber) for kind in self.kinds)
+
+    def over(self, columns) -> "ColumnLosses":
+        """The losses of some of the columns, or of all."""
+        if self.of_column is None or columns is None:
+            return self
+        return self._replace(of_column=self.of_column[columns])
+
+    def unit_noise_columns(self, n: int) -> np.ndarray:
+        """Which columns have no noise to learn, (n,)."""
+        known = np.array([kind.has_unit_noise for kind in self.kinds])
+        return known[np.zeros(n, int) if self.of_column is None else self.of_column]
+
+    def apply(self, method: str, columns, *arrays):
+        """What a method of each entry's loss returns, given arrays over the entries."""
+        if self.of_column is None:
+            return getattr(self.kinds[0], method)(*arrays)
+        kinds = self.of_column[columns]
+        result = np.empty_like(arrays[0], np.float64)
+        for number, kind in enumerate(self.kinds):
+            at = kinds == number
+            if at.any():
+                result[at] = getattr(kind, method)(*(array[at] for array in arrays))
+        return result
+
+    def working(self, columns, x, p, v, precision) -> tuple[np.ndarray, np.ndarray]:
+        """Working values, less the intercept, and working weights of entries."""
+        m = p + self.intercept
+        if self.of_column is None:
+            values, weights = self.kinds[0].working(x, m, v, precision)
+            return values - self.intercept, weights
+        kinds = self.of_column[columns]
+        values, weights = np.empty_like(x), np.empty_like(x)
+        for number, kind in enumerate(self.kinds):
+            at = kinds == number
+            given = (array[at] for array in (x, m, v, precision))
+            values[at], weights[at] = kind.working(*given)
+        return values - self.intercept, weights
+
+    def value(self, columns, x, p, precision) -> np.ndarray:
+        """Loss of entries given predictions."""
+        return self.apply("value", columns, x, p + self.intercept, precision)
+
+    def expected(self, columns, x, p, v, precision) -> np.ndarray:
+        """Expected log likelihood of entries given predictions and their variance."""
+        return self.apply("expected", columns, x, p + self.intercept, v, precision)
+
+    def learned(self, columns, x, p, v, precision) -> "ColumnLosses":
+        """The same with the parameters of losses one step nearer to their best."""
+        arrays, kinds = (x, p + self.intercept, v, precision), []
+        for number, kind in enumerate(self.kinds):
+            if hasattr(kind, "learned"):
+                chosen = slice(None)
+                if self.of_column is not None:
+                    chosen = self.of_column[columns] == number
+                kind = kind.learned(*(array[chosen] for array in arrays))
+            kinds.append(kind)
+        return self._replace(kinds=tuple(kinds))
+
+    def start(self, rows: Rows) -> Rows:
+        """Values near what the factors are to predict, with weights, to start from."""
+        values = np.asarray(rows.values, np.float64).copy()
+        weights = np.ones_like(values)
+        for number, kind in enumerate(self.kinds):
+            at = slice(None)
+            if self.of_column is not None:
+                at = self.of_column[rows.indices] == number
+            if kind.has_unit_noise:
+                start, weights[at] = kind.start(values[at])
+                values[at] = start - self.intercept
+            elif not isinstance(kind, Squared):
+                centre, deviation = medians(rows)
+                limit = MAX_START_DEVIATIONS * deviation
+                low, high = (centre - limit)[rows.indices], (centre + limit)[rows.indices]
+                values[at] = np.clip(values, low, high)[at]
+        if rows.weights is not None:
+            weights *= rows.weights
+        dtype = rows.values.dtype
+        return rows._replace(values=values.astype(dtype), weights=weights.astype(dtype))
+
+    def null_predictor(self, rows: Rows) -> np.ndarray:
+        """What each column would be predicted to be by itself, (n,)."""
+        n = rows.n_columns
+        totals = np.maximum(np.bincount(rows.indices, rows.weights, n), 1e-300)
+        sums = np.bincount(rows.indices, rows.weighted_values.values, n)
+        means = sums / totals
+        if any(isinstance(kind, StudentT | Huber) for kind in self.kinds):
+            centres = medians(rows)[0]
+        kinds = np.zeros(n, int) if self.of_column is None else self.of_column[:n]
+        for number, kind in enumerate(self.kinds):
+            at = kinds == number
+            if kind.has_unit_noise:
+                means[at] = kind.link(means[at]) - self.intercept
+            elif not isinstance(kind, Squared):
+                means[at] = centres[at]
+        return means
+
+    def with_intercept(self, rows: Rows) -> "ColumnLosses":
+        """The same, around what the mean of all entries is a prediction of."""
+        kind = self.kinds[0]
+        if len(self.kinds) > 1 or not kind.has_unit_noise:
+            return self
+        mean = np.average(rows.values, weights=rows.weights)
+        return self._replace(intercept=float(kind.link(mean)))
+
+    def refuse_outside(self, rows: Rows, names=None) -> None:
+        """Refuse values that a loss has no likelihood for; name the first."""
+        for number, kind in enumerate(self.kinds):
+            if not kind.has_unit_noise:
+                continue
+            wrong = kind.outside(rows.values)
+            if self.of_column is not None:
+                wrong &= self.of_column[rows.indices] == number
+            if wrong.any():
+                k = int(np.argmax(wrong))
+                column = rows.indices[k]
+                name = column if names is None else repr(str(names[column]))
+                raise ValueError(
+                    f"loss={type(kind).__name__.lower()!r} needs values of "
+                    f"{kind.support}; X has {rows.values[k]:g} in row "
+                    f"{rows.row_numbers[k]}, column {name}. Use another loss for this "
+                    "column, or correct the value."
+                )
+
+
+def root_mean_deviance(held_out, losses: ColumnLosses, biases):
+    """Root of twice the mean loss of held-out entries, as a function of W and H."""
+    x = held_out.values.astype(np.float64)
+    places = held_out.rows, held_out.columns
+
+    def validate(W, H):
+        p = predictions_at(W, H, biases, *places)
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = losses.value(held_out.columns, x, p, np.ones_like(x))
+            return float(np.sqrt(2 * np.average(values, weights=held_out.weights)))
+
+    return validate
+
+
+def predictions_at(W, H, biases, rows, columns) -> np.ndarray:
+    """Predictions of entries without the intercept, float64."""
+    rank = H.shape[1] - biases.column
+    p = entry_products(W[:, :rank], H[:, :rank], rows, columns).astype(np.float64)
+    if biases.row:
+        p += W[rows, -1]
+    if biases.column:
+        p += H[columns, -1]
+    return p
+
+
+def medians(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Median of each column, and its deviation by the median absolute deviation.
+
+    Where more than half of the values are equal, the deviation is that of all columns
+    together.
+    """
+    centre, deviation = np.zeros(rows.n_columns), np.zeros(rows.n_columns)
+    order = np.argsort(rows.indices, kind="stable")
+    values = rows.values[order].astype(np.float64)
+    ends = np.cumsum(np.bincount(rows.indices, minlength=rows.n_columns))
+    for j, (start, stop) in enumerate(zip(np.append(0, ends[:-1]), ends, strict=True)):
+        if stop > start:
+            of_column = values[start:stop]
+            centre[j] = np.median(of_column)
+            deviation[j] = NORMAL_RATIO * np.median(np.abs(of_column - centre[j]))
+    of_all = robust_deviation(rows.values - centre[rows.indices])
+    return centre, np.where(deviation > 0, deviation, of_all)
+
+
+def robust_deviation(values) -> float:
+    """Standard deviation of most values around zero; of all where most are zero."""
+    deviation = NORMAL_RATIO * float(np.median(np.abs(values)))
+    if deviation > 0:
+        return deviation
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
