@@ -66,6 +66,24 @@ class GradientMF(BaseMatrixFactorization):
         the data, see :class:`MaskedGradientMF`; it needs ``solver="als"`` or "auto",
         ``eta="auto"``, and dense X.
 
+    loss : str or dict, default="squared"
+        What is minimized or, with ``reg="auto"``, the likelihood of a value x given its
+        prediction p, the sum of mean, biases and products of factors. See
+        :doc:`/which_loss`.
+
+        - "squared": :math:`(x - p)^2 / 2`, normal noise.
+        - "huber": the same, growing linearly beyond 1.345 robust deviations of the
+          noise, so that outliers do little harm. Needs a number for `reg`.
+        - "student_t": noise of Student's t distribution, of learned degrees of freedom,
+          for outliers. Needs ``reg="auto"``.
+        - "logistic": x is 0 or 1, and p the logit of the probability of a 1.
+        - "poisson": x is a count, and p the logarithm of its rate. Fractions are
+          taken, too (quasi-Poisson).
+
+        A dictionary names the losses of some columns, by their names or numbers; the
+        others are squared. Predictions come back on the scale of X: as probabilities
+        and rates.
+
     noise : {"column", "shared"}, default="column"
         Whether ``reg="auto"`` learns one noise variance per column or a shared one.
 

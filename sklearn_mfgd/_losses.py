@@ -15,7 +15,10 @@ from ._optim.losses import LOSSES
 class LossMixin:
     """Read the parameter `loss`, and turn predictions into expected values."""
 
+    _biases: Any
+    _matrix: Any
     _model: Any
+    _units: Any
     loss: Any
     reg: Any
 
@@ -27,18 +30,8 @@ class LossMixin:
         """Losses of the columns of X, None if all are squared errors."""
         if isinstance(self.loss, str):
             return ColumnLosses.of(self.loss, 0)
-        names = _get_feature_names(X)
-        for column, loss in self.loss.items():
-            if not (isinstance(loss, str) and loss in LOSSES):
-                raise ValueError(
-                    f"loss[{column!r}] must be one of {sorted(LOSSES)}; got {loss!r}."
-                )
         n = X.shape[1]
-
-        def position(column):
-            return position_of(column, n, names)
-
-        return ColumnLosses.of(self.loss, n, position)
+        return ColumnLosses.of(numbered_losses(self.loss, n, _get_feature_names(X)), n)
 
     def _prepared_for(self, losses, observed, names) -> PreparedData:
         """Data as a fit with losses takes them: all entries listed, none empty."""
@@ -74,6 +67,18 @@ class LossMixin:
         with np.errstate(over="ignore"):
             return self._model.respond_at(columns, x)
 
+    def _quantiles_of_losses(self, columns, mean, variance, probability):
+        """Quantile of entries of columns whose loss has no noise to learn."""
+        losses = self._model.losses_here
+        filled = np.full(len(mean), probability)
+        return losses.apply("quantiles", columns, mean, variance, filled)
+
+    def _sample_losses(self, X, places, rng):
+        """Sample chosen entries of X given sampled factors of columns and rows."""
+        matrix = self._matrix(X, None, None)
+        x = self._model.sample(matrix, places, rng)
+        return self._units.leave(x + matrix.mean)
+
     def _refuse_losses(self, what: str) -> None:
         """Refuse what is there for squared error only."""
         if not self._is_squared:
@@ -89,12 +94,28 @@ def listed(X: np.ndarray) -> Rows:
     return rows_of(X, np.ones(X.shape, bool))
 
 
-def position_of(column, n_columns: int, names) -> int:
+def numbered_losses(losses, n_columns: int, names):
+    """Losses of some columns by their numbers instead of their names, or one of all."""
+    if isinstance(losses, str):
+        return losses
+    found: dict[int, str] = {}
+    for column, loss in losses.items():
+        if not (isinstance(loss, str) and loss in LOSSES):
+            raise ValueError(
+                f"loss[{column!r}] must be one of {sorted(LOSSES)}; got {loss!r}."
+            )
+        found[_position_of(column, n_columns, names)] = loss
+    return found
+
+
+def _position_of(column, n_columns: int, names) -> int:
     """Number of a column that is named by its name or its number."""
     if isinstance(column, str):
-        found = [] if names is None else np.flatnonzero(names == column)
-        if len(found) == 1:
-            return int(found[0])
+        places = np.flatnonzero(
+            [name == column for name in ([] if names is None else names)]
+        )
+        if places.size == 1:
+            return int(places[0])
         known = "X has no names of columns" if names is None else "X has no such column"
         raise ValueError(f"loss names the column {column!r}, but {known}.")
     if not 0 <= column < n_columns:

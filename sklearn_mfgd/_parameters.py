@@ -85,7 +85,6 @@ def check_parameters_together(estimator):
             "for reg."
         )
 
-
     check_goes_with_loss(estimator)
 
 

@@ -79,7 +79,6 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor, losses):
         weight = 1.0
         if not losses.has_unit_noise:  # there the weights have a unit of their own
             matrix, weight = matrix.with_unit_weights()
-        parameters = parameters._replace(pattern=False)
         first = ObservedMatrix(losses.start(matrix.rows).astype(np.float64), 0.0)
         begin = Beginning.of(first, parameters, biases, start, rng)
 
@@ -110,14 +109,20 @@ def _ascend(given: Rows, begin, losses, parameters, history):
     known = losses.unit_noise_columns(len(state.H))
     if known.any():
         state = replace(state, noise=state.noise.of_known(known))
-    best, share = Round(state, rows, losses, -np.inf, ()), 1.0
+    best, share, prunes = Round(state, rows, losses, -np.inf, ()), 1.0, False
     for number in range(parameters.max_iter):
         model = _model_of(begin, best.rows)
         n_sweeps = FIRST_SWEEPS if number == 0 else SWEEPS
         last = _LastSweep()
-        ascend(model, best.state, last, max_iter=n_sweeps, tol=parameters.tol)
+        # With a tolerance of zero the sweeps do not settle, and drop no factors: the
+        # first quadratics see less of what factors explain than later ones.
+        tol = parameters.tol if prunes else 0.0
+        options = {"max_iter": n_sweeps, "tol": tol, "unpruned": not prunes}
+        ascend(model, best.state, last, **options)
         found = _evaluate(given, model, begin.feature_map, last, best)
-        settled = last.converged
+        settled = last.converged or (
+            model.has_features and found.state.rank == best.state.rank
+        )
         gain = found.value - best.value
         if gain < 0 and not losses.is_bound:
             share /= 2
@@ -130,8 +135,9 @@ def _ascend(given: Rows, begin, losses, parameters, history):
         rows = _partly(found.rows, _working(given, found, biases), share)
         share = min(1.0, 1.5 * share)
         best = found._replace(rows=rows)
-        tol = TOL_RATIO * parameters.tol * given.indices.size
-        ended = bool(settled and gain < tol)
+        settles = gain < TOL_RATIO * parameters.tol * given.indices.size
+        ended = bool(prunes and settled and settles)
+        prunes = prunes or settles
         history.add(None, best.state.H, best.value, full_step, ended, best)
         if history.converged:
             return

@@ -4,13 +4,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._optim.column_losses import ColumnLosses
+from .._optim.column_losses import ColumnLosses, predictions_at
 from .._optim.loss_model import LossModelMixin, with_unseen
 from .covariance import posterior_of
 from .moments import pack, unpack
 from .posterior import VariationalModel
-from .priors import Prior
 from .predictions import entry_moments, spread_of_entries
+from .priors import Prior
 
 # Rounds of working values and weights that fold a row in, the change of a prediction
 # that ends them, and how far a round goes where its quadratic is no bound.
@@ -90,13 +90,8 @@ class VariationalLossModel(LossModelMixin, _VariationalLossFields):
         packed = pack(covariances)
         given = packed, posterior, known.biases.row, rows, columns
         v = spread_of_entries(W, *given)
-        rank = posterior.rank
-        p = np.einsum("ij,ij->i", W[rows, :rank], known.means[columns, :rank])
-        p = p + self.losses.intercept
-        if known.biases.row:
-            p = p + W[rows, -1]
-        if known.biases.column:
-            p = p + known.means[columns, -1]
+        p = predictions_at(W, known.means, known.biases, rows, columns)
+        p += self.losses.intercept
         noise = known.predictive_noise[columns]
         return self.losses.apply("variance", columns, p, v, noise)
 
@@ -108,13 +103,8 @@ class VariationalLossModel(LossModelMixin, _VariationalLossFields):
         W = W + (roots @ rng.standard_normal((*W.shape, 1)))[..., 0]
         rows, columns = places
         columns = self.base.numbers[columns]
-        known, rank = model.base, model.rank
-        p = np.einsum("ij,ij->i", W[rows, :rank], known.means[columns, :rank])
-        p = p + self.losses.intercept
-        if known.biases.row:
-            p = p + W[rows, -1]
-        if known.biases.column:
-            p = p + known.means[columns, -1]
+        known = model.base
+        p = predictions_at(W, known.means, known.biases, rows, columns)
         return self.losses.sample(columns, p, known.noise_precision[columns], rng)
 
 

@@ -226,4 +226,3 @@ def student_over_normal(dof):
     dof = np.asarray(dof, np.float64)
     quantiles = stdtrit(np.maximum(dof, 1), 0.975) / ndtri(0.975)
     return np.where(dof >= 1, quantiles, np.inf)
-

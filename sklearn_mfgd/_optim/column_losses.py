@@ -4,12 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .._data.standardize import NORMAL_RATIO
 from .._kernels.dispatch import entry_products
 from .._kernels.rows import Rows
-from .losses import LOSSES, MAX_START_DEVIATIONS, Huber, Loss, Squared, StudentT
-
-# Of normal noise, the standard deviation over the median absolute deviation.
-NORMAL_RATIO = 1.4826
+from .losses import LOSSES, MAX_START_DEVIATIONS, Huber, Loss, StudentT
 
 
 class ColumnLosses(NamedTuple):
@@ -23,20 +21,17 @@ class ColumnLosses(NamedTuple):
     intercept: float = 0.0
 
     @classmethod
-    def of(cls, given, n_columns: int, position=None) -> "ColumnLosses | None":
-        """Losses by a name, or by names of columns; None if all are squared.
-
-        ``position(column)`` is the number of a column that the mapping names.
-        """
+    def of(cls, given, n_columns: int) -> "ColumnLosses | None":
+        """Losses by one name, or by names for numbers of columns; None: all squared."""
         if isinstance(given, str):
             return None if given == "squared" else cls((LOSSES[given](),), None)
-        kinds: list[Loss] = [Squared()]
+        names = ["squared", *sorted(set(given.values()) - {"squared"})]
         of_column = np.zeros(n_columns, np.int64)
         for column, name in given.items():
-            if LOSSES[name]() not in kinds:
-                kinds.append(LOSSES[name]())
-            of_column[position(column)] = kinds.index(LOSSES[name]())
-        return cls(tuple(kinds), of_column) if of_column.any() else None
+            of_column[column] = names.index(name)
+        if not of_column.any():
+            return None
+        return cls(tuple(LOSSES[name]() for name in names), of_column)
 
     @property
     def is_bound(self) -> bool:
@@ -64,31 +59,38 @@ class ColumnLosses(NamedTuple):
         known = np.array([kind.has_unit_noise for kind in self.kinds])
         return known[np.zeros(n, int) if self.of_column is None else self.of_column]
 
+    def groups(self, columns, n: int):
+        """Each loss, and which of n entries, in these columns, have it."""
+        if self.of_column is None:
+            yield self.kinds[0], slice(n)
+            return
+        kinds = self.of_column[columns]
+        for number, kind in enumerate(self.kinds):
+            at = np.flatnonzero(kinds == number)
+            if at.size:
+                yield kind, at
+
     def apply(self, method: str, columns, *arrays):
         """What a method of each entry's loss returns, given arrays over the entries."""
-        if self.of_column is None:
-            return getattr(self.kinds[0], method)(*arrays)
-        kinds = self.of_column[columns]
-        result = np.empty_like(arrays[0], np.float64)
-        for number, kind in enumerate(self.kinds):
-            at = kinds == number
-            if at.any():
-                result[at] = getattr(kind, method)(*(array[at] for array in arrays))
+        result = np.empty(len(arrays[0]))
+        for kind, at in self.groups(columns, len(result)):
+            result[at] = getattr(kind, method)(*(array[at] for array in arrays))
         return result
 
     def working(self, columns, x, p, v, precision) -> tuple[np.ndarray, np.ndarray]:
         """Working values, less the intercept, and working weights of entries."""
-        m = p + self.intercept
-        if self.of_column is None:
-            values, weights = self.kinds[0].working(x, m, v, precision)
-            return values - self.intercept, weights
-        kinds = self.of_column[columns]
-        values, weights = np.empty_like(x), np.empty_like(x)
-        for number, kind in enumerate(self.kinds):
-            at = kinds == number
-            given = (array[at] for array in (x, m, v, precision))
-            values[at], weights[at] = kind.working(*given)
+        arrays = x, p + self.intercept, v, precision
+        values, weights = np.empty(len(x)), np.empty(len(x))
+        for kind, at in self.groups(columns, len(x)):
+            values[at], weights[at] = kind.working(*(array[at] for array in arrays))
         return values - self.intercept, weights
+
+    def sample(self, columns, p, precision, rng) -> np.ndarray:
+        """Sample entries given predictions."""
+        p, sampled = p + self.intercept, np.empty(len(p))
+        for kind, at in self.groups(columns, len(p)):
+            sampled[at] = kind.sample(p[at], precision[at], rng)
+        return sampled
 
     def value(self, columns, x, p, precision) -> np.ndarray:
         """Loss of entries given predictions."""
@@ -100,32 +102,26 @@ class ColumnLosses(NamedTuple):
 
     def learned(self, columns, x, p, v, precision) -> "ColumnLosses":
         """The same with the parameters of losses one step nearer to their best."""
-        arrays, kinds = (x, p + self.intercept, v, precision), []
-        for number, kind in enumerate(self.kinds):
-            if hasattr(kind, "learned"):
-                chosen = slice(None)
-                if self.of_column is not None:
-                    chosen = self.of_column[columns] == number
-                kind = kind.learned(*(array[chosen] for array in arrays))
-            kinds.append(kind)
+        arrays, kinds = (x, p + self.intercept, v, precision), list(self.kinds)
+        for kind, at in self.groups(columns, len(x)):
+            if isinstance(kind, StudentT | Huber):
+                place = self.kinds.index(kind)
+                kinds[place] = kind.learned(*(array[at] for array in arrays))
         return self._replace(kinds=tuple(kinds))
 
     def start(self, rows: Rows) -> Rows:
         """Values near what the factors are to predict, with weights, to start from."""
         values = np.asarray(rows.values, np.float64).copy()
         weights = np.ones_like(values)
-        for number, kind in enumerate(self.kinds):
-            at = slice(None)
-            if self.of_column is not None:
-                at = self.of_column[rows.indices] == number
+        for kind, at in self.groups(rows.indices, len(values)):
             if kind.has_unit_noise:
                 start, weights[at] = kind.start(values[at])
                 values[at] = start - self.intercept
-            elif not isinstance(kind, Squared):
+            elif isinstance(kind, StudentT | Huber):
                 centre, deviation = medians(rows)
                 limit = MAX_START_DEVIATIONS * deviation
-                low, high = (centre - limit)[rows.indices], (centre + limit)[rows.indices]
-                values[at] = np.clip(values, low, high)[at]
+                bounds = (centre - limit)[rows.indices], (centre + limit)[rows.indices]
+                values[at] = np.clip(values, *bounds)[at]
         if rows.weights is not None:
             weights *= rows.weights
         dtype = rows.values.dtype
@@ -137,15 +133,11 @@ class ColumnLosses(NamedTuple):
         totals = np.maximum(np.bincount(rows.indices, rows.weights, n), 1e-300)
         sums = np.bincount(rows.indices, rows.weighted_values.values, n)
         means = sums / totals
-        if any(isinstance(kind, StudentT | Huber) for kind in self.kinds):
-            centres = medians(rows)[0]
-        kinds = np.zeros(n, int) if self.of_column is None else self.of_column[:n]
-        for number, kind in enumerate(self.kinds):
-            at = kinds == number
+        for kind, at in self.groups(np.arange(n), n):
             if kind.has_unit_noise:
                 means[at] = kind.link(means[at]) - self.intercept
-            elif not isinstance(kind, Squared):
-                means[at] = centres[at]
+            elif isinstance(kind, StudentT | Huber):
+                means[at] = medians(rows)[0][at]
         return means
 
     def with_intercept(self, rows: Rows) -> "ColumnLosses":
@@ -158,12 +150,11 @@ class ColumnLosses(NamedTuple):
 
     def refuse_outside(self, rows: Rows, names=None) -> None:
         """Refuse values that a loss has no likelihood for; name the first."""
-        for number, kind in enumerate(self.kinds):
+        for kind, at in self.groups(rows.indices, rows.indices.size):
             if not kind.has_unit_noise:
                 continue
-            wrong = kind.outside(rows.values)
-            if self.of_column is not None:
-                wrong &= self.of_column[rows.indices] == number
+            wrong = np.zeros(rows.indices.size, bool)
+            wrong[at] = kind.outside(rows.values[at])
             if wrong.any():
                 k = int(np.argmax(wrong))
                 column = rows.indices[k]

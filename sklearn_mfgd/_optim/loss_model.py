@@ -47,7 +47,7 @@ class LossModelMixin:
 
     @property
     def noise_variance(self):
-        """Variance of the noise of each column, one where the loss has none to learn."""
+        """Variance of the noise of each column, one where none is to be learned."""
         return self.base.noise_variance
 
     def over(self, columns):
@@ -75,11 +75,8 @@ class LossModelMixin:
 
     def respond(self, X):
         """Expected values of all entries of rows given their predictions."""
-        losses, result = self.losses_here, np.empty_like(X)
-        if losses.of_column is None:
-            return losses.kinds[0].mean(X)
-        for number, kind in enumerate(losses.kinds):
-            at = losses.of_column == number
+        result, numbers = np.empty_like(X), np.arange(X.shape[1])
+        for kind, at in self.losses_here.groups(numbers, len(numbers)):
             result[:, at] = kind.mean(X[:, at])
         return result
 

@@ -43,6 +43,8 @@ import numpy as np
 from scipy.special import expit, gammaln, logit, xlogy
 from scipy.stats import nbinom, t
 
+from .._data.standardize import NORMAL_RATIO
+
 # Degrees of freedom of Student's t: where they start, their range, and one step.
 FIRST_DOF, DOF_RANGE, DOF_STEP = 8.0, (1.0, 512.0), 2.0**0.5
 
@@ -84,7 +86,7 @@ class Squared(NamedTuple):
         return p
 
     def variance(self, p, v, noise):
-        """Variance of a value given a prediction, its variance and that of the noise."""
+        """Variance of a value, given those of its prediction and of the noise."""
         return v + noise
 
     def sample(self, p, precision, rng):
@@ -154,7 +156,7 @@ class Huber(NamedTuple):
 
         The loss falls with the threshold, so that the objective never rises.
         """
-        deviation = 1.4826 * np.median(np.abs(x - m))
+        deviation = NORMAL_RATIO * np.median(np.abs(x - m))
         if deviation == 0:  # most are fitted exactly
             return self
         return Huber(float(min(self.threshold, HUBER_EFFICIENCY * deviation)))

@@ -299,6 +299,11 @@ def check_together(imputer):
             "sample_posterior=True draws from what reg='auto' learns; with "
             f"reg={imputer.reg!r} use sample_posterior=False."
         )
+    if imputer.marginal != "none" and imputer.loss != "squared":
+        raise ValueError(
+            f"marginal={imputer.marginal!r} makes normal scores of the columns, which "
+            f"have squared errors; with loss={imputer.loss!r} use marginal='none'."
+        )
     if imputer.marginal != "none" and imputer.reg != "auto":
         raise ValueError(
             f"marginal={imputer.marginal!r} needs reg='auto', which learns how certain "

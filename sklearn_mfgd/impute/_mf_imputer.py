@@ -1,5 +1,6 @@
 """Imputation of the missing values of a table by factorizing its columns."""
 
+from collections.abc import Mapping
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, Literal, Self
@@ -20,7 +21,7 @@ from .._data.observed import warn_if_constant
 from .._data.table_weights import weighted_rows
 from .._data.target import check_target
 from .._learning import CallbackSupportMixin, begin_tasks
-from .._parameters import CONSTRAINTS, SHARED_PARAMETERS, Data, Solver
+from .._parameters import CONSTRAINTS, SHARED_PARAMETERS, Data, LossName, Solver
 from .._state import PlainStateMixin, all_or_nothing
 from ._columns import Settings, Table, Wanted
 from ._factored_columns import FactoredColumnsMixin
@@ -75,6 +76,25 @@ class MFImputer(
 
     eta : "auto" or float, default="auto"
         Step size if `reg` is a number.
+
+    loss : str or dict, default="squared"
+        What is minimized or, with ``reg="auto"``, the likelihood of a value x given its
+        prediction p, the sum of mean, biases and products of factors. See
+        :doc:`/which_loss`.
+
+        - "squared": :math:`(x - p)^2 / 2`, normal noise.
+        - "huber": the same, growing linearly beyond 1.345 robust deviations of the
+          noise, so that outliers do little harm. Needs a number for `reg`.
+        - "student_t": noise of Student's t distribution, of learned degrees of freedom,
+          for outliers. Needs ``reg="auto"``.
+        - "logistic": x is 0 or 1, and p the logit of the probability of a 1.
+        - "poisson": x is a count, and p the logarithm of its rate. Fractions are
+          taken, too (quasi-Poisson).
+
+        A dictionary names the losses of some columns, by their names or numbers; the
+        others are squared. Columns of "logistic" and "poisson" are not standardized,
+        those of "huber" and "student_t" by medians. What is imputed is on the scale of
+        X: probabilities and rates.
 
     noise : {"column", "shared"}, default="column"
         Whether one noise variance per column is learned or a shared one.
@@ -273,6 +293,7 @@ class MFImputer(
     _parameter_constraints: dict = {
         "rank": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "missing_values": [MissingValues(numeric_only=True)],
+        "loss": CONSTRAINTS["loss"],
         "scale": ["boolean"],
         "marginal": [StrOptions({"none", "normal", "auto"})],
         "statistic": [StrOptions({"mean", "median"})],
@@ -295,6 +316,7 @@ class MFImputer(
         reg: Literal["auto"] | float = "auto",
         solver: Solver = "auto",
         eta: Literal["auto"] | float = "auto",
+        loss: LossName | Mapping = "squared",
         noise: Literal["column", "shared"] = "column",
         scale: bool = True,
         marginal: Literal["none", "normal", "auto"] = "none",
@@ -317,6 +339,7 @@ class MFImputer(
         self.reg = reg
         self.solver = solver
         self.eta = eta
+        self.loss = loss
         self.noise = noise
         self.scale = scale
         self.marginal = marginal
@@ -416,7 +439,9 @@ class MFImputer(
             self._levels = levels_of_whole_numbers(X, missing, self._limits)
         table = Table(X, missing, weights, timeline, self._features(X.shape[1]))
         shared = {name: getattr(self, name) for name in SHARED_PARAMETERS}
-        settings = Settings(self.rank, self.scale, self.sample_posterior, shared)
+        settings = Settings(
+            self.rank, self.scale, self.sample_posterior, shared, self._encoded_losses()
+        )
         rng = check_random_state(self.random_state)
         options = {"limits": self._limits, "rng": rng}
         wanted = Wanted(self.statistic)
