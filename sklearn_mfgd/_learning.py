@@ -214,9 +214,11 @@ class LearningMixin(LossMixin, CallbackSupportMixin):
 class FittedMixin:
     """The attributes of a fitted estimator, in units of X, read from its model."""
 
+    _matrix: Any
     _model: Any
     _units: Units
     _centre: float
+    _had_times: bool
     _intercept: float
     noise: str
 
@@ -317,6 +319,33 @@ class FittedMixin:
                 "time. Fit with times=..., or leave them out here."
             )
         return self._model
+
+    def _sample_entries(self, X, places, number, rng, limits=None):
+        """Sample chosen entries of X given the columns of one of the draws."""
+        matrix = self._matrix(X, None, None)
+        limits = self._limits_in(matrix, limits)
+        x = self._model.sample(number, matrix, places, rng, limits)
+        return self._units.leave(x + matrix.mean)
+
+    def _sample_in_time(self, X, timeline, places, rng, limits=None):
+        """Sample chosen entries of X given all rows of the batch."""
+        matrix = self._matrix(X, None, None)
+        limits = self._limits_in(matrix, limits)
+        x = self._model_at(timeline).sample(matrix, places, rng, limits)
+        return self._units.leave(x + matrix.mean)
+
+    def _predict_in_time(self, X, timeline, places, return_std):
+        """Predict chosen entries of X with residuals; deviations or None, too."""
+        matrix, model = self._matrix(X, None, None), self._model_at(timeline)
+        x, variances = model.predict(matrix, *places, with_variances=return_std)
+        x = self._units.leave(x + matrix.mean)
+        return x, self._units.leave(np.sqrt(variances)) if return_std else None
+
+    def _limits_in(self, matrix, limits):
+        """Limits of entries in the units of the model, centred as the matrix is."""
+        if limits is None:
+            return None
+        return [self._units.enter(limit) - matrix.mean for limit in limits]
 
 
 class FitTasks:

@@ -24,7 +24,8 @@ class LossMixin:
 
     @property
     def _is_squared(self) -> bool:
-        return isinstance(self.loss, str) and self.loss == "squared"
+        losses = [self.loss] if isinstance(self.loss, str) else self.loss.values()
+        return all(loss == "squared" for loss in losses)
 
     def _losses_of(self, X) -> ColumnLosses | None:
         """Losses of the columns of X, None if all are squared errors."""
@@ -111,9 +112,8 @@ def numbered_losses(losses, n_columns: int, names):
 def _position_of(column, n_columns: int, names) -> int:
     """Number of a column that is named by its name or its number."""
     if isinstance(column, str):
-        places = np.flatnonzero(
-            [name == column for name in ([] if names is None else names)]
-        )
+        known_names = [] if names is None else names
+        places = np.flatnonzero([name == column for name in known_names])
         if places.size == 1:
             return int(places[0])
         known = "X has no names of columns" if names is None else "X has no such column"

@@ -23,7 +23,7 @@ from .._data.target import check_target
 from .._learning import CallbackSupportMixin, begin_tasks
 from .._parameters import CONSTRAINTS, SHARED_PARAMETERS, Data, LossName, Solver
 from .._state import PlainStateMixin, all_or_nothing
-from ._columns import Settings, Table, Wanted
+from ._columns import Table, Wanted
 from ._factored_columns import FactoredColumnsMixin
 from ._filling import NO_MASK, FillingMixin, check_limits, check_together, table_in_time
 from ._marginals import fit_marginals
@@ -78,23 +78,11 @@ class MFImputer(
         Step size if `reg` is a number.
 
     loss : str or dict, default="squared"
-        What is minimized or, with ``reg="auto"``, the likelihood of a value x given its
-        prediction p, the sum of mean, biases and products of factors. See
-        :doc:`/which_loss`.
-
-        - "squared": :math:`(x - p)^2 / 2`, normal noise.
-        - "huber": the same, growing linearly beyond 1.345 robust deviations of the
-          noise, so that outliers do little harm. Needs a number for `reg`.
-        - "student_t": noise of Student's t distribution, of learned degrees of freedom,
-          for outliers. Needs ``reg="auto"``.
-        - "logistic": x is 0 or 1, and p the logit of the probability of a 1.
-        - "poisson": x is a count, and p the logarithm of its rate. Fractions are
-          taken, too (quasi-Poisson).
-
-        A dictionary names the losses of some columns, by their names or numbers; the
-        others are squared. Columns of "logistic" and "poisson" are not standardized,
-        those of "huber" and "student_t" by medians. What is imputed is on the scale of
-        X: probabilities and rates.
+        The loss of all columns, or a dictionary with those of some columns, by their
+        names or numbers: "squared", "huber", "student_t", "logistic" or "poisson", see
+        :class:`MaskedGradientMF` and :doc:`/which_loss`. Columns of "logistic" and
+        "poisson" are not standardized, those of "huber" and "student_t" by medians.
+        What is imputed is on the scale of X: probabilities and rates.
 
     noise : {"column", "shared"}, default="column"
         Whether one noise variance per column is learned or a shared one.
@@ -438,13 +426,9 @@ class MFImputer(
         if self.discrete == "nearest":
             self._levels = levels_of_whole_numbers(X, missing, self._limits)
         table = Table(X, missing, weights, timeline, self._features(X.shape[1]))
-        shared = {name: getattr(self, name) for name in SHARED_PARAMETERS}
-        settings = Settings(
-            self.rank, self.scale, self.sample_posterior, shared, self._encoded_losses()
-        )
         rng = check_random_state(self.random_state)
         options = {"limits": self._limits, "rng": rng}
-        wanted = Wanted(self.statistic)
+        settings, wanted = self._settings(), Wanted(self.statistic)
         kind = {"settings": settings, "marginal": self.marginal, "wanted": wanted}
         fit = partial(fit_marginals, **kind, **options)
         on_sweep = partial(self._on_sweep, tasks) if tasks is not None else None

@@ -78,7 +78,7 @@ class NumbersMixin:
 
     def _encoded_losses(self):
         """Return the loss of all encoded columns, or of some, by their numbers."""
-        if self._encoding is None:
+        if self._encoding is None or self.loss == "squared":
             return numbered_losses(self.loss, self.n_features_in_, self._names())
         kinds = self._encoding.kinds
         losses = self.loss
