@@ -360,6 +360,7 @@ class BaseMatrixFactorization(
         by_entry = self.early_stopping or self.reg == "auto" or self.solver == "sgd"
         by_entry = by_entry or not self._is_squared
         tags.input_tags.sparse = not (self._unstored_is_zero and by_entry)
+        tags.input_tags.positive_only = self.loss == "poisson"
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
@@ -392,6 +393,7 @@ class BaseMatrixFactorization(
     def _matrix(self, X, mask, entry_weight):
         """Rows to fold in, in the units of the fitted model."""
         observed = self._observe(self._validate(X, reset=False), mask, entry_weight)
+        self._refuse_outside_losses(observed)
         return matrix_of(observed, self._units, mean=self._centre)
 
     def _in_units_of_X(self, W):

@@ -45,10 +45,7 @@ def fit(
     descent by returning True. The `losses` are those of columns; None: all are squared.
     """
     parameters = parameters._replace(solver=choose_solver(parameters, matrix))
-    if losses is not None:
-        refuse_unstored_zeros(matrix, "a loss other than 'squared'")
-        matrix = matrix.listed()
-    elif parameters.solver == "sgd":
+    if parameters.solver == "sgd":
         refuse_unstored_zeros(matrix, "solver='sgd'")
         matrix = matrix.listed()
     training, validate = split_for_early_stopping(
