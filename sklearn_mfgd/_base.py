@@ -218,6 +218,9 @@ class BaseMatrixFactorization(
     def inverse_transform(self, Z: Data) -> np.ndarray:
         """Reconstruct the complete rows: ``mean + biases + W @ components_``.
 
+        With a `loss` whose predictions are on another scale, what is expected: the
+        probability of a 1 ("logistic") or a rate ("poisson").
+
         Parameters
         ----------
         Z : array-like of shape (n_samples, n_factors) or (n_samples, n_factors + 1)
