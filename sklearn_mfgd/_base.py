@@ -167,8 +167,8 @@ class BaseMatrixFactorization(
             \tfrac12 \sum_{j \text{ observed}} s_j (x_j - \mu - c_j - b - w \cdot h_j)^2
             + \tfrac12 \, \mathrm{reg} \, (\|w\|^2 + b^2)
 
-        by itself, with weights s that are 1 by default, so neither the other rows nor
-        their order matter. If many row factors attain the minimum, the one of least
+        by itself, with weights s that are 1 by default, and with the `loss` of each
+        column in place of the square, so neither the other rows nor their order matter. If many row factors attain the minimum, the one of least
         norm is taken, in units in which the data of `fit` are of order one; a row
         without observed entries gets zeros.
 
@@ -270,7 +270,8 @@ class BaseMatrixFactorization(
             The reconstructed entries.
         std : ndarray of shape (n_entries,)
             Standard deviation of an observation of each entry, due to noise, row
-            factors and column factors. Only with ``return_std=True``.
+            factors and column factors. With ``loss="student_t"`` that of the normal
+            distribution whose 95 % interval is as wide. Only with ``return_std=True``.
         """
         check_is_fitted(self)
         Z = check_row_factors(Z, self._n_features_out)
@@ -317,6 +318,10 @@ class BaseMatrixFactorization(
             Q^2 = 1 - \frac{\sum (x_{ij} - \hat x_{ij})^2}{\sum (x_{ij} - \bar x_j)^2}
 
         with the column means of `fit`: 1 is perfect, 0 no better than column means.
+        With another `loss`, twice that loss takes the place of the squares: the score
+        is the share of the deviance explained, D², as in
+        :func:`sklearn.metrics.d2_tweedie_score`; with losses of outliers the medians of
+        columns take the place of their means.
         Unlike the error of a reconstruction, it does not improve with the rank forever.
         On rows that `fit` has not seen it is bi-cross-validation [1]_.
 

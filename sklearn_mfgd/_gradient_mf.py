@@ -178,7 +178,8 @@ class GradientMF(BaseMatrixFactorization):
         `early_stopping`.
 
     reconstruction_err_ : float
-        Root of the summed squared residuals over all observed entries.
+        Root of the summed squared residuals over all observed entries; of twice the
+        loss, if that is not squared error.
 
     timescale_ : ndarray of shape (`rank_`,) or None
         Time in which each factor forgets, in units of `times` (seconds for dates); None
