@@ -107,6 +107,12 @@ class MaskedGradientMF(BaseMatrixFactorization):
         shape (n_samples, rank) and (n_features, rank). With ``reg="auto"``, "random"
         starts from a randomized sketch of the SVD.
 
+    clip : (low, high) or "observed", default=None
+        Range of predictions, as on a scale of ratings: those of `inverse_transform`,
+        `predict_entries` and `recommend` outside of it become its nearest end.
+        "observed": from the smallest to the largest observed entry in `fit`. `score` is
+        that of predictions as the model makes them.
+
     max_iter : int, default=200
         Largest number of sweeps. A sweep moves all rows, then all columns.
 
@@ -188,7 +194,8 @@ class MaskedGradientMF(BaseMatrixFactorization):
         `early_stopping`.
 
     reconstruction_err_ : float
-        Root of the summed squared residuals over all observed entries.
+        Root of the summed squared residuals over all observed entries; of twice the
+        loss, if that is not squared error.
 
     timescale_ : ndarray of shape (`rank_`,) or None
         Time in which each factor forgets, in units of `times` (seconds for dates); None
@@ -307,6 +314,7 @@ class MaskedGradientMF(BaseMatrixFactorization):
         n_draws: int = 0,
         fit_bias: bool | Literal["columns"] = True,
         init: Literal["svd", "random"] | tuple[ArrayLike, ArrayLike] = "svd",
+        clip: Literal["observed"] | tuple[float, float] | None = None,
         max_iter: int = 200,
         tol: float = 1e-3,
         random_state: int | np.random.RandomState | None = None,
@@ -326,6 +334,7 @@ class MaskedGradientMF(BaseMatrixFactorization):
         self.n_draws = n_draws
         self.fit_bias = fit_bias
         self.init = init
+        self.clip = clip
         self.max_iter = max_iter
         self.tol = tol
         self.random_state = random_state
