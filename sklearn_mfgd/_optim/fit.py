@@ -88,6 +88,9 @@ def fit(
     with nullcontext() if shared else one_blas_thread():
         W, H = starting_factors(training, begin, penalties, parameters, rng, start)
         objective.adapt(W, H)
+        if losses is not None and start is not None:
+            # Given column factors may be the best ones: rows of squared error are not.
+            W = objective.least_squares(H, penalties[0].ridge)
         told = monitor and watch
         descent = descend(objective, W, H, penalties, parameters, rng, validate, told)
     return model_at(descent), in_units_of_X(descent)
