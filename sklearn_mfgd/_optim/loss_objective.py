@@ -43,9 +43,10 @@ class LossObjective(ObservedObjective):
         other._columns = self.rows
         return other
 
-    def start(self) -> ObservedObjective:
+    def start(self, ranges=None) -> ObservedObjective:
         """Squared error of values near what the factors are to predict."""
-        return ObservedObjective(self.losses.start(self.rows), biases=self._biases)
+        rows = self.losses.start(self.rows, ranges)
+        return ObservedObjective(rows, biases=self._biases)
 
     def adapt(self, W, H):
         x, p = self.rows.values.astype(np.float64), self.predictions(W, H)
@@ -110,9 +111,12 @@ class LossObjective(ObservedObjective):
             after = self.losses_of_rows(moved, H) + np.square(moved) @ ridge
         return np.where((after <= before)[:, None], moved, W)
 
-    def least_squares(self, H, ridge):
-        """The W of least penalized loss, each row by itself, by working quadratics."""
-        W = self.start().least_squares(H, ridge)
+    def least_squares(self, H, ridge, ranges=None):
+        """The W of least penalized loss, each row by itself, by working quadratics.
+
+        Rows are by themselves if the ranges of values to start from are given.
+        """
+        W = self.start(ranges).least_squares(H, ridge)
         moving = np.arange(len(W))
         penalty = _RowPenalty(ridge)
         for _ in range(MAX_REWEIGHTINGS):
