@@ -246,6 +246,7 @@ class GradientMF(BaseMatrixFactorization):
         pattern: bool = True,
         n_draws: int = 0,
         fit_bias: bool | Literal["columns"] = False,
+        non_negative: bool | Literal["components"] = False,
         init: Literal["svd", "random"] | tuple[ArrayLike, ArrayLike] = "svd",
         max_iter: int = 200,
         tol: float = 1e-4,
@@ -264,6 +265,7 @@ class GradientMF(BaseMatrixFactorization):
         self.pattern = pattern
         self.n_draws = n_draws
         self.fit_bias = fit_bias
+        self.non_negative = non_negative
         self.init = init
         self.max_iter = max_iter
         self.tol = tol

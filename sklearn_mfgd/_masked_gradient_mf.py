@@ -286,6 +286,7 @@ class MaskedGradientMF(BaseMatrixFactorization):
         pattern: bool = True,
         n_draws: int = 0,
         fit_bias: bool | Literal["columns"] = True,
+        non_negative: bool | Literal["components"] = False,
         init: Literal["svd", "random"] | tuple[ArrayLike, ArrayLike] = "svd",
         max_iter: int = 200,
         tol: float = 1e-3,
@@ -304,6 +305,7 @@ class MaskedGradientMF(BaseMatrixFactorization):
         self.pattern = pattern
         self.n_draws = n_draws
         self.fit_bias = fit_bias
+        self.non_negative = non_negative
         self.init = init
         self.max_iter = max_iter
         self.tol = tol

@@ -23,6 +23,7 @@ CONSTRAINTS: dict = {
     "pattern": ["boolean"],
     "n_draws": [Interval(Integral, 0, None, closed="left")],
     "fit_bias": ["boolean", StrOptions({"columns"})],
+    "non_negative": ["boolean", StrOptions({"components"})],
     "init": [StrOptions({"svd", "random"}), tuple, list],
     "max_iter": [Interval(Integral, 1, None, closed="left")],
     "tol": [Interval(Real, 0, None, closed="left")],

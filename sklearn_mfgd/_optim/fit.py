@@ -9,7 +9,7 @@ from .._data.matrix import CompleteMatrix
 from .._kernels.blas import one_blas_thread
 from .loop import descend
 from .objective import objective_of
-from .parameters import FitParameters
+from .parameters import FitParameters, sides_of
 from .penalty import Ridge, penalties_of
 from .ridge_model import RidgeModel
 from .start import refuse_unstored_zeros, split_for_early_stopping, starting_factors
@@ -44,10 +44,11 @@ def fit(matrix, parameters: FitParameters, *, biases, units, start, rng, monitor
         )
     objective = objective_of(training, biases)
     ridge = Ridge(parameters.reg, parameters.reg)
-    penalties = penalties_of(parameters.rank, biases, ridge, units.exponent)
+    sides = sides_of(parameters.non_negative)
+    penalties = penalties_of(parameters.rank, biases, ridge, units.exponent, sides)
 
     def model_at(descent):
-        return RidgeModel.of(descent.H, penalties[0].ridge, biases)
+        return RidgeModel.of(descent.H, penalties[0].ridge, biases, sides)
 
     def in_units_of_X(descent):
         if parameters.eta != "auto" or parameters.solver not in ("gd", "sgd"):
@@ -73,6 +74,8 @@ def choose_solver(parameters: FitParameters, matrix) -> str:
     """Resolve ``solver="auto"`` from the number of observed entries and the rank."""
     if parameters.solver != "auto":
         return parameters.solver
+    if parameters.non_negative:  # the minimum over a face is worth more than a step
+        return "als"
     if isinstance(matrix, CompleteMatrix):  # one system for all rows: products only
         return "scaled"
     # The cost of "als" per entry is the square of the rank. At a large rank that is

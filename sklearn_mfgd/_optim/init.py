@@ -3,7 +3,7 @@
 import numpy as np
 
 from .._data.units import times_power
-from .._kernels.linalg import inner
+from .._kernels.linalg import column_norms, inner
 from .._kernels.svd import fix_signs, normal_matrix, truncated_svd
 from .penalty import Penalty
 
@@ -128,3 +128,28 @@ def factors_from_means(objective, rank, start) -> tuple | list:
     vectors = fix_signs(products @ (V * inverse), basis @ V)
     scaling = np.eye(len(singular), rank) * np.sqrt(singular)[:, None]
     return [(vectors_of_side @ scaling).astype(dtype) for vectors_of_side in vectors]
+
+
+def non_negative_parts(W, H) -> tuple[np.ndarray, np.ndarray]:
+    """Non-negative factors from pairs of singular vectors, as many.
+
+    The best non-negative approximation of a pair is the product of the parts of one
+    sign, brought to the same norm [1]_.
+
+    References
+    ----------
+    .. [1] C. Boutsidis, E. Gallopoulos, "SVD based initialization: A head start for
+       nonnegative matrix factorization", Pattern Recognition 41 (2008).
+    """
+    signed = [(np.maximum(sign * W, 0), np.maximum(sign * H, 0)) for sign in (1, -1)]
+    norms = [[column_norms(F) for F in pair] for pair in signed]
+    sizes = np.array([a * b for a, b in norms])
+    chosen = sizes.argmax(axis=0)
+    parts = []
+    for side in range(2):
+        F = np.where(chosen, signed[1][side], signed[0][side])
+        norm = np.where(chosen, norms[1][side], norms[0][side])
+        share = np.sqrt(sizes.max(axis=0))
+        scale = np.divide(share, norm, out=np.zeros_like(share), where=norm > 0)
+        parts.append((F * scale).astype(F.dtype))
+    return tuple(parts)

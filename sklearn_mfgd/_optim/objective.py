@@ -9,6 +9,8 @@ written once and applied to either side. The contract, with ``W`` (m, .), ``H`` 
 ``value_and_gradient(W, H)``         the same with dF/dW, which shares its residuals
 ``curvature(D, H)``                  sum_j (d_i . g_j)^2 of each row, (m,)
 ``least_squares(H, ridge)``          the W that minimizes F + 1/2 sum ridge * W^2
+``non_negative(H, ridge, W)``        the W >= 0 that does, from W on, and F there or None;
+                                     without biases
 ``gram(H)``                          sum_j g_j g_j' over *all* columns, float64, times
                                      the largest weight of an entry
 ``deflate(b, c)``                    the data without biases, zero where missing; it
@@ -60,6 +62,13 @@ def objective_of(entries, biases):
         mean = entries.mean if sparse.issparse(entries.values) else 0.0
         return CompleteObjective(entries.values, mean=mean, biases=biases)
     return ObservedObjective(entries.rows, biases=biases)
+
+
+def solve_rows(objective, H, ridge, non_negative: bool) -> np.ndarray:
+    """The W that minimizes F given H; where many do, the least one or one near zero."""
+    if non_negative:
+        return objective.non_negative(H, ridge, objective.row_zeros(H.shape[1]))[0]
+    return objective.least_squares(H, ridge)
 
 
 class _Side:
@@ -131,6 +140,11 @@ class CompleteObjective(_Side):
         # 1/2 (|T|^2 - 2 W . T G + W'W . G'G) and the gradient is W G'G - T G.
         design, offset = self._design(H), self._offset(H)
         correlations, gram = self._correlate(design, offset), self.gram(H)
+        value = self._value(W, H, correlations, gram)
+        return value, W @ gram.astype(W.dtype) - correlations
+
+    def _value(self, W, H, correlations, gram) -> float:
+        design, offset = self._design(H), self._offset(H)
         targets = self.total - 2 * (offset @ self._column_sums)
         targets += self.X.shape[0] * (offset @ offset)
         cross = np.einsum("ij,ij->i", W, correlations).sum(dtype=np.float64)
@@ -139,7 +153,7 @@ class CompleteObjective(_Side):
         cancels = value < CANCELLATION_SHARE[W.dtype] * max(self.total, targets)
         if cancels and not sparse.issparse(self.X):
             value = self._sum_of_residuals(W, design, offset)
-        return max(float(value), 0.0), W @ gram.astype(W.dtype) - correlations
+        return max(float(value), 0.0)
 
     def _sum_of_residuals(self, W, design, offset) -> float:
         value, offset = 0.0, offset.astype(W.dtype)
@@ -155,13 +169,26 @@ class CompleteObjective(_Side):
 
     def least_squares(self, H, ridge) -> np.ndarray:
         # All rows share one system: W (G'G + ridge) = T G.
-        system, correlate = self.gram(H) + np.diag(ridge), self._correlate
+        system = self.gram(H) + np.diag(ridge)
+        targets = self._targets(H, system)
+        return solve_shared(system, targets, len(H)).astype(H.dtype, copy=False)
+
+    def _targets(self, H, system):
+        """T G, in double precision if the system would magnify its rounding."""
+        correlate = self._correlate
         if H.dtype == np.float32 and np.isfinite(system).all():
             eigenvalues = np.linalg.eigvalsh(system)
             if eigenvalues[0] < MIN_EIGENVALUE_RATIO * eigenvalues[-1]:
                 correlate = self._correlate_in_double
-        targets = correlate(self._design(H), self._offset(H))
-        return solve_shared(system, targets, len(H)).astype(H.dtype, copy=False)
+        return correlate(self._design(H), self._offset(H))
+
+    def non_negative(self, H, ridge, W) -> tuple[np.ndarray, float | None]:
+        gram = self.gram(H)
+        system = gram + np.diag(ridge)
+        targets = self._targets(H, system)
+        W = dispatch.non_negative_shared(system, targets, W)
+        W = W.astype(H.dtype, copy=False)
+        return W, self._value(W, H, targets, gram)
 
     def deflate(self, b, c):
         row_offset = b[:, 0] if self.row_bias else np.zeros(len(b), b.dtype)
@@ -224,6 +251,9 @@ class ObservedObjective(_Side):
 
     def least_squares(self, H, ridge) -> np.ndarray:
         return dispatch.least_squares(self.rows, H, self._biases, ridge)
+
+    def non_negative(self, H, ridge, W) -> tuple[np.ndarray, float | None]:
+        return dispatch.non_negative(self.rows, H, ridge, W), None
 
     @property
     def n_observed(self):

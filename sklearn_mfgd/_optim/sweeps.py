@@ -72,9 +72,9 @@ class AlternatingSweeps:
         if self._n_extrapolated:
             momentum = self._n_extrapolated / (self._n_extrapolated + 3)
             momentum, (before_W, before_H) = H.dtype.type(momentum), self._previous
-            H = H + momentum * (H - before_H)
+            H = self.penalties[1].project(H + momentum * (H - before_H))
             if not self._solves_rows:
-                W = W + momentum * (W - before_W)
+                W = self.penalties[0].project(W + momentum * (W - before_W))
         new = self._step_both_sides(W, H)
         if self._n_extrapolated and not new.loss <= last.loss:
             self._n_extrapolated = 0
