@@ -83,6 +83,11 @@ class MaskedGradientMF(BaseMatrixFactorization):
         with ``reg="auto"`` these are not shrunk, because the columns are taken to be
         different quantities. False: nothing, which suits data that are already centred.
 
+    non_negative : bool or "components", default=False
+        Which factors must not be negative: those of rows and columns (True), those of
+        columns alone ("components"), or none (False). Needs a number for `reg`, such as
+        1.0, and ``fit_bias=False``. See :class:`GradientMF`.
+
     init : {"svd", "random"} or pair of array-like, default="svd"
         Starting factors: singular vectors of X, random factors, or ``(W0, H0)`` of
         shape (n_samples, rank) and (n_features, rank). With ``reg="auto"``, "random"

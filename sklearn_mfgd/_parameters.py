@@ -65,6 +65,8 @@ def default_rank(varies, missing):
 def check_parameters_together(estimator):
     """Refuse values of parameters that contradict one another."""
     learns = estimator.reg == "auto"
+    if estimator.non_negative:
+        _check_goes_with_non_negative(estimator)
     if learns and estimator.solver in ("gd", "scaled", "sgd"):
         raise ValueError(
             f"reg='auto' works with solver='als' or 'auto'; solver="
@@ -81,6 +83,24 @@ def check_parameters_together(estimator):
         raise ValueError(
             f"reg='auto' has no steps to choose; eta={estimator.eta!r} needs a number "
             "for reg."
+        )
+
+
+def _check_goes_with_non_negative(estimator):
+    """Refuse parameters under which factors may have either sign."""
+    name = f"non_negative={estimator.non_negative!r}"
+    changes = ["reg=1.0"] if estimator.reg == "auto" else []
+    changes += ["fit_bias=False"] if estimator.fit_bias is not False else []
+    if changes:
+        raise ValueError(
+            f"{name} needs a number for reg and no biases, as priors and biases have "
+            f"either sign: use {' and '.join(changes)}; got reg={estimator.reg!r} and "
+            f"fit_bias={estimator.fit_bias!r}."
+        )
+    if estimator.solver == "sgd":
+        raise ValueError(
+            f"{name} does not work with solver='sgd', whose steps see one entry at a "
+            "time; use solver='als', 'gd', 'scaled' or 'auto'."
         )
 
 

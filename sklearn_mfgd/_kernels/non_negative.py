@@ -121,7 +121,7 @@ def _descend(A, b, w):
 
 
 def _minimize_on_face(A, b, w, face):
-    """Minimize over the coefficients that the face has, as long as they stay positive."""
+    """Minimize over the face; coefficients that would become negative leave it."""
     w, k = w.copy(), np.arange(w.shape[1])
     rows, n_steps = np.arange(len(w)), np.zeros(len(w), int)
     while rows.size:

@@ -43,7 +43,7 @@ def least_squares(problem: RowProblem, ridge, draws, out, needs_fallback, start,
 
 
 def _systems(problem, ridge, block):
-    """Systems, targets and penalties of a block of rows: (G'SG + ridge) w = G'S (x - c).
+    """Systems, targets and penalties of rows: (G'SG + ridge) w = G'S (x - c).
 
     The g_j of a row are the rows of G.
     """

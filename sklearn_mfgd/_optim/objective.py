@@ -9,8 +9,8 @@ written once and applied to either side. The contract, with ``W`` (m, .), ``H`` 
 ``value_and_gradient(W, H)``         the same with dF/dW, which shares its residuals
 ``curvature(D, H)``                  sum_j (d_i . g_j)^2 of each row, (m,)
 ``least_squares(H, ridge)``          the W that minimizes F + 1/2 sum ridge * W^2
-``non_negative(H, ridge, W)``        the W >= 0 that does, from W on, and F there or None;
-                                     without biases
+``non_negative_least_squares(        the W >= 0 that does, found from W on, and F there
+H, ridge, W)``                       or None where it is not known for free; no biases
 ``gram(H)``                          sum_j g_j g_j' over *all* columns, float64, times
                                      the largest weight of an entry
 ``deflate(b, c)``                    the data without biases, zero where missing; it
@@ -67,7 +67,8 @@ def objective_of(entries, biases):
 def solve_rows(objective, H, ridge, non_negative: bool) -> np.ndarray:
     """The W that minimizes F given H; where many do, the least one or one near zero."""
     if non_negative:
-        return objective.non_negative(H, ridge, objective.row_zeros(H.shape[1]))[0]
+        start = objective.row_zeros(H.shape[1])
+        return objective.non_negative_least_squares(H, ridge, start)[0]
     return objective.least_squares(H, ridge)
 
 
@@ -182,7 +183,9 @@ class CompleteObjective(_Side):
                 correlate = self._correlate_in_double
         return correlate(self._design(H), self._offset(H))
 
-    def non_negative(self, H, ridge, W) -> tuple[np.ndarray, float | None]:
+    def non_negative_least_squares(
+        self, H, ridge, W
+    ) -> tuple[np.ndarray, float | None]:
         gram = self.gram(H)
         system = gram + np.diag(ridge)
         targets = self._targets(H, system)
@@ -252,7 +255,9 @@ class ObservedObjective(_Side):
     def least_squares(self, H, ridge) -> np.ndarray:
         return dispatch.least_squares(self.rows, H, self._biases, ridge)
 
-    def non_negative(self, H, ridge, W) -> tuple[np.ndarray, float | None]:
+    def non_negative_least_squares(
+        self, H, ridge, W
+    ) -> tuple[np.ndarray, float | None]:
         return dispatch.non_negative(self.rows, H, ridge, W), None
 
     @property

@@ -43,7 +43,8 @@ def starting_factors(matrix, objective, penalties, parameters, rng, H=None):
         else:
             W, H = factors_from_means(objective, parameters.rank, start)
         if column_penalty.non_negative:
-            W, H = non_negative_parts(W, H)
+            random = parameters.init == "random"
+            W, H = (np.abs(W), np.abs(H)) if random else non_negative_parts(W, H)
             if not row_penalty.non_negative:
                 W = objective.least_squares(H, row_penalty.ridge)
     else:

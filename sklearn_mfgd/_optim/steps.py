@@ -79,7 +79,7 @@ def least_squares_step(objective, W, H, penalty, eta) -> Step:
     """Move every row of W to, or by the fraction eta towards, its minimum."""
     value = None
     if penalty.non_negative:
-        exact, value = objective.non_negative(H, penalty.ridge, W)
+        exact, value = objective.non_negative_least_squares(H, penalty.ridge, W)
     else:
         exact = objective.least_squares(H, penalty.ridge)
     if eta == "auto":

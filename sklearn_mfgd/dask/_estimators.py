@@ -46,6 +46,9 @@ class MaskedGradientMF(BlockwiseFactorization, LocalMF, auto_wrap_output_keys=No
     fit_bias : bool or "columns", default=True
         What is modelled besides the factors.
 
+    non_negative : bool, default=False
+        Whether factors must not be negative. True is refused.
+
     init : {"svd", "random"}, default="svd"
         Starting factors. Given factors are refused.
 
@@ -187,6 +190,7 @@ class MaskedGradientMF(BlockwiseFactorization, LocalMF, auto_wrap_output_keys=No
         pattern: bool = True,
         n_draws: int = 0,
         fit_bias: bool | Literal["columns"] = True,
+        non_negative: bool = False,
         init: Literal["svd", "random"] = "svd",
         max_iter: int = 200,
         tol: float = 1e-3,
@@ -207,6 +211,7 @@ class MaskedGradientMF(BlockwiseFactorization, LocalMF, auto_wrap_output_keys=No
             pattern=pattern,
             n_draws=n_draws,
             fit_bias=fit_bias,
+            non_negative=non_negative,
             init=init,
             max_iter=max_iter,
             tol=tol,
