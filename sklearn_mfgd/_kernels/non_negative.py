@@ -59,7 +59,9 @@ def minimize(systems: np.ndarray, targets: np.ndarray, start: np.ndarray) -> np.
     A[:, k, k] = 1
     b = targets * scale
     w = np.divide(start, scale, out=np.zeros(b.shape), where=known & (start > 0))
-    rows = np.arange(len(w))  # those not yet at their minimum
+    violation, limit = _violation(A, b, w)
+    open_rows = (violation > limit[:, None]).any(axis=1)  # not yet at their minimum
+    A, b, rows = A[open_rows], b[open_rows], np.flatnonzero(open_rows)
     enters = None
     for cycle in range(DESCENDING_CYCLES + MOST_ENTERING * len(k)):
         if not rows.size:
@@ -98,7 +100,7 @@ def _violation(A, b, w):
     """How much each coefficient violates the conditions, and how much is rounding."""
     gradient = _gradient(A, b, w)
     violation = np.where((w > 0) & (gradient > 0), gradient, -gradient)
-    largest = np.maximum(np.abs(b), w).max(axis=1)
+    largest = np.maximum(np.abs(b), w).max(axis=1, initial=0)
     return violation, w.shape[1] * KKT_ROUNDING * largest
 
 
@@ -109,14 +111,15 @@ def _gradient(A, b, w):
 def _descend(A, b, w):
     """Make passes of coordinate descent until the same coefficients are positive."""
     gradient, w = _gradient(A, b, w), w.copy()
+    moves = np.ones(len(w), bool)
     for _ in range(MOST_PASSES):
         were_positive = w > 0
         for k in range(w.shape[1]):
             after = np.maximum(w[:, k] - gradient[:, k], 0)
+            after = np.where(moves, after, w[:, k])
             gradient += (after - w[:, k])[:, None] * A[:, k]
             w[:, k] = after
-        if (were_positive == (w > 0)).all():
-            break
+        moves = (were_positive != (w > 0)).any(axis=1)
     return w
 
 

@@ -417,6 +417,8 @@ TARGET static void NAME(minimize)(int64_t size, int64_t ld, const REAL *system, 
     REAL *gradient = work;
     int64_t *face = (int64_t *)(gradient + ld), n, enters = -1;
     NAME(find_gradient)(size, ld, system, b, w, gradient);
+    if (NAME(is_minimum)(size, b, w, gradient, &enters))
+        return;
     for (int64_t cycle = 0; cycle < DESCENDING_CYCLES + MOST_ENTERING * size; cycle++) {
         int descends = cycle < DESCENDING_CYCLES;
         for (int pass = 0; descends && pass < MOST_PASSES; pass++)

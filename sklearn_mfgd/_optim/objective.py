@@ -9,8 +9,9 @@ written once and applied to either side. The contract, with ``W`` (m, .), ``H`` 
 ``value_and_gradient(W, H)``         the same with dF/dW, which shares its residuals
 ``curvature(D, H)``                  sum_j (d_i . g_j)^2 of each row, (m,)
 ``least_squares(H, ridge)``          the W that minimizes F + 1/2 sum ridge * W^2
-``non_negative_least_squares(        the W >= 0 that does, found from W on, and F there
-H, ridge, W)``                       or None where it is not known for free; no biases
+``non_negative_least_squares``       of ``(H, ridge, W)``, without biases: the W >= 0 that
+                                     does, found from W on, and F there or, where that
+                                     is not known for free, None
 ``gram(H)``                          sum_j g_j g_j' over *all* columns, float64, times
                                      the largest weight of an entry
 ``deflate(b, c)``                    the data without biases, zero where missing; it
