@@ -215,7 +215,9 @@ class GradientMF(BaseMatrixFactorization):
     to another one.
 
     With `non_negative`, "als" finds the exact minimum of each row by an active-set
-    method, and the steps of "gd" and "scaled" end where a factor would become negative.
+    method; for complete data a sweep makes eight passes of coordinate descent instead,
+    and `transform` finds the minimum. The steps of "gd" and "scaled" end where a factor
+    would become negative.
 
     References
     ----------

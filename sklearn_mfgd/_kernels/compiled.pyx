@@ -38,7 +38,7 @@ cdef extern from "vector_widths.h" nogil:
         void *out
 
     ctypedef struct shared_problem:
-        int64_t n_rows, rank
+        int64_t n_rows, rank, n_passes
         const double *system, *targets
         double *out
 
@@ -110,6 +110,7 @@ cdef extern from "vector_widths.h" nogil:
     const instruction_set *find_instruction_set(const char *name)
     int64_t least_squares_work_size(int64_t rank)
     int64_t non_negative_work_size(int64_t rank)
+    int64_t shared_work_size(int64_t rank)
     int64_t posterior_work_size(int64_t rank)
     int64_t chain_work_size(int64_t q)
     int64_t whitening_work_size(int64_t width)
@@ -272,9 +273,11 @@ def non_negative(problem, const double[:, ::1] ridge, real[:, ::1] out,
     run_rows(NON_NEGATIVE, &c, real is float, start, stop)
 
 
-def non_negative_shared(const double[:, ::1] system, const double[:, ::1] targets,
-                        double[:, ::1] out, Py_ssize_t start, Py_ssize_t stop):
+def non_negative_shared(
+        const double[:, ::1] system, const double[:, ::1] targets, int64_t n_passes,
+        double[:, ::1] out, Py_ssize_t start, Py_ssize_t stop):
     cdef shared_problem c
+    c.n_passes = n_passes
     c.n_rows, c.rank = out.shape[0], out.shape[1]
     check_shape("system", system, (c.rank, c.rank))
     check_shape("targets", targets, (c.n_rows, c.rank))
@@ -282,7 +285,7 @@ def non_negative_shared(const double[:, ::1] system, const double[:, ::1] target
     if start == stop or c.rank == 0:
         return
     c.system, c.targets, c.out = &system[0, 0], &targets[0, 0], &out[0, 0]
-    memory = Aligned(non_negative_work_size(c.rank))
+    memory = Aligned(shared_work_size(c.rank))
     cdef double *work = memory.start
     with nogil:
         in_use.non_negative_rows(&c, start, stop, work)

@@ -58,15 +58,17 @@ def non_negative(rows: Rows, H, ridge, start) -> np.ndarray:
     return W
 
 
-def non_negative_shared(system, targets, start) -> np.ndarray:
+def non_negative_shared(system, targets, start, n_passes=0) -> np.ndarray:
     """Minimize ``w.A w / 2 - b.w`` over w >= 0 in every row, float64.
 
-    The rows share the system A, (r, r), and start from `start`, (n_rows, r).
+    The rows share the system A, (r, r), and start from `start`, (n_rows, r). With
+    `n_passes` they only descend, by so many passes over their coefficients.
     """
     W = np.array(start, np.float64, order="C")
     system, targets = (np.ascontiguousarray(a, np.float64) for a in (system, targets))
-    work = partial(backend.kernels.non_negative_shared, system, targets, W)
-    share_out(work, equal_ranges(len(W), len(system) ** 3 + 100), thread_limit())
+    work = partial(backend.kernels.non_negative_shared, system, targets, n_passes, W)
+    cost = n_passes * len(system) ** 2 or len(system) ** 3
+    share_out(work, equal_ranges(len(W), cost + 100), thread_limit())
     return W
 
 

@@ -74,6 +74,20 @@ def minimize(systems: np.ndarray, targets: np.ndarray, start: np.ndarray) -> np.
     return w * scale
 
 
+def descend(system, targets, start, n_passes):
+    """Make passes of coordinate descent over rows that share a system, (r, r)."""
+    w, diagonal = np.array(start, np.float64, order="F"), np.diagonal(system)
+    known = diagonal > UNDERFLOW_LIMIT
+    w[:, ~known] = 0
+    if not np.isfinite(diagonal).all():
+        return np.full_like(w, np.nan)
+    for _ in range(n_passes):
+        for k in np.flatnonzero(known):
+            step = (targets[:, k] - w @ system[:, k]) / diagonal[k]
+            w[:, k] = np.maximum(w[:, k] + step, 0)
+    return w
+
+
 def _run_cycle(A, b, w, enters):
     """Descend, or let a coefficient of each row enter its face; minimize on the face.
 

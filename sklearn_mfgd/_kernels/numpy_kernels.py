@@ -75,8 +75,16 @@ def non_negative(problem: RowProblem, ridge, out, start, stop):
             out[block] = constrained.minimize(systems, targets, out[block])
 
 
-def non_negative_shared(system, targets, out, start, stop):
-    """The same for rows that share a system, float64."""
+def non_negative_shared(system, targets, n_passes, out, start, stop):
+    """The same for rows that share a system, float64.
+
+    With `n_passes`, rows descend by so many passes over their coefficients; with 0, to
+    the minimum.
+    """
+    if n_passes:
+        rows = slice(start, stop)
+        out[rows] = constrained.descend(system, targets[rows], out[rows], n_passes)
+        return
     for block in row_slices(stop - start, system.size):
         block = slice(start + block.start, min(start + block.stop, stop))
         systems = np.broadcast_to(system, (block.stop - block.start, *system.shape))

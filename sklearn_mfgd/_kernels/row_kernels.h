@@ -35,6 +35,8 @@
 #define MOST_ENTERING 3
 #define MOST_REFINEMENTS 3
 
+#define BATCH (4 * LANES) /* rows that descend together */
+
 #if LANES > 1
 typedef REAL NAME(vec)
     __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
@@ -470,23 +472,59 @@ TARGET static void NAME(non_negative_row)(const row_problem *of, int64_t i, REAL
 
 #if DATA_BYTES == 8
 
-/* Rows start .. stop, which share one system. */
+/* Passes of coordinate descent over a batch of rows that share a system of unit diagonal:
+ * coefficient k of row a is w[k * BATCH + a], and so is its target. */
+TARGET static void NAME(descend_together)(int64_t size, int64_t ld, int64_t n_passes,
+                                          const REAL *system, const REAL *b, REAL *w)
+{
+    for (int64_t pass = 0; pass < n_passes; pass++)
+        for (int64_t k = 0; k < size; k++) {
+            VEC left[BATCH / LANES];
+            const REAL *row = system + k * ld;
+            UNROLL for (int a = 0; a < BATCH / LANES; a++)
+                left[a] = LOAD(b + k * BATCH + a * LANES) + LOAD(w + k * BATCH + a * LANES);
+            for (int64_t c = 0; c < size; c++)
+                UNROLL for (int a = 0; a < BATCH / LANES; a++)
+                    left[a] -= row[c] * LOAD(w + c * BATCH + a * LANES);
+            UNROLL for (int a = 0; a < BATCH / LANES; a++)
+                STORE(w + k * BATCH + a * LANES, left[a]);
+            for (int a = 0; a < BATCH; a++)
+                w[k * BATCH + a] = w[k * BATCH + a] > 0 ? w[k * BATCH + a] : 0;
+        }
+}
+
+/* Rows start .. stop, which share one system: so many passes of coordinate descent or,
+ * with 0, to the minimum. */
 TARGET static void NAME(non_negative_rows)(const shared_problem *of, int64_t start, int64_t stop,
                                            REAL *work)
 {
     int64_t rank = of->rank, ld = (rank + PADDING - 1) / PADDING * PADDING;
-    REAL *system = work, *b = system + ld * ld, *w = b + ld, *scale = w + ld, *rest = scale + ld;
+    REAL *system = work, *b = system + ld * ld, *w = b + ld * BATCH;
+    REAL *scale = w + ld * BATCH, *rest = scale + ld;
     for (int64_t a = 0; a < rank; a++)
         memcpy(system + a * ld, of->system + a * rank, (size_t)rank * sizeof(REAL));
-    int is_finite = NAME(scale_system)(rank, ld, system, scale);
-    for (int64_t i = start; i < stop; i++) {
-        DATA *out = of->out + i * rank;
+    if (!NAME(scale_system)(rank, ld, system, scale)) {
+        for (int64_t k = start * rank; k < stop * rank; k++)
+            of->out[k] = NAN;
+        return;
+    }
+    for (int64_t i = start; i < stop && of->n_passes == 0; i++) {
         memcpy(b, of->targets + i * rank, (size_t)rank * sizeof(REAL));
-        if (is_finite)
-            NAME(minimize_row)(rank, ld, system, scale, b, w, rest, out);
-        else
+        NAME(minimize_row)(rank, ld, system, scale, b, w, rest, (DATA *)of->out + i * rank);
+    }
+    for (int64_t i = start; i < stop && of->n_passes > 0; i += BATCH) {
+        int64_t n = stop - i < BATCH ? stop - i : BATCH;
+        memset(b, 0, (size_t)(2 * ld * BATCH) * sizeof(REAL)); /* and w */
+        for (int64_t a = 0; a < n; a++)
             for (int64_t k = 0; k < rank; k++)
-                out[k] = NAN;
+                if (scale[k] > 0) {
+                    b[k * BATCH + a] = of->targets[(i + a) * rank + k] * scale[k];
+                    w[k * BATCH + a] = of->out[(i + a) * rank + k] / scale[k];
+                }
+        NAME(descend_together)(rank, ld, of->n_passes, system, b, w);
+        for (int64_t a = 0; a < n; a++)
+            for (int64_t k = 0; k < rank; k++)
+                of->out[(i + a) * rank + k] = w[k * BATCH + a] * scale[k];
     }
 }
 

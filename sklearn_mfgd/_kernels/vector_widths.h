@@ -63,7 +63,7 @@ typedef struct {
 
 /* Rows that share a system, which is symmetric. */
 typedef struct {
-    int64_t n_rows, rank;
+    int64_t n_rows, rank, n_passes;
     const double *system, *targets;
     double *out;
 } shared_problem;
@@ -121,6 +121,13 @@ static int64_t non_negative_work_size(int64_t rank)
 {
     int64_t ld = rank / 16 * 16 + 16;
     return least_squares_work_size(rank) + ld * ld + 6 * ld;
+}
+
+/* The same for those that share a system, in batches of 32 at the most. */
+static int64_t shared_work_size(int64_t rank)
+{
+    int64_t ld = rank / 16 * 16 + 16;
+    return non_negative_work_size(rank) + 2 * 32 * ld;
 }
 
 /* The same for posteriors; room for vectors that reach past the end. */

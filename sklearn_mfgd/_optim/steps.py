@@ -16,9 +16,10 @@ With ``eta="auto"`` each row takes the step that minimizes F along its direction
 of ``"als"`` is that step.
 
 Where factors must not be negative, ``"als"`` moves each row to its minimum over such
-factors, and the others towards a point that is feasible, by the best step within the
-bounds: ``"gd"`` towards the projection of its step, ``"scaled"`` towards the minimum of
-``g_i.d + 1/2 d.P d`` over ``w_i + d >= 0``. Both directions descend.
+factors, or most of the way for complete data. The others take the best step within the
+bounds towards a point that is feasible: ``"gd"`` towards the projection of its step,
+``"scaled"`` towards the minimum of ``g_i.d + 1/2 d.P d`` over ``w_i + d >= 0``. Both
+directions descend.
 
 References
 ----------
@@ -79,7 +80,7 @@ def least_squares_step(objective, W, H, penalty, eta) -> Step:
     """Move every row of W to, or by the fraction eta towards, its minimum."""
     value = None
     if penalty.non_negative:
-        exact, value = objective.non_negative_least_squares(H, penalty.ridge, W)
+        exact, value = objective.non_negative_descent(H, penalty.ridge, W)
     else:
         exact = objective.least_squares(H, penalty.ridge)
     if eta == "auto":
