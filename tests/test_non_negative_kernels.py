@@ -198,7 +198,7 @@ class TestRows:
         assert_array_equal(solve(apart, np.full(3, 0.5)), together[chosen])
 
     def test_have_the_same_bits_on_any_number_of_threads(self, monkeypatch, kernels):
-        """In ranges of any length; NumPy's products of other lengths round otherwise."""
+        """Ranges may be of any length; NumPy's products of others round otherwise."""
         table, ridge = table_of(200, 100, 8, share=0.3, weighted=True), np.full(8, 0.1)
         targets = np.random.RandomState(0).standard_normal((200, 8))
         system = table.H.T @ table.H
