@@ -23,6 +23,10 @@ written once and applied to either side. The contract, with ``W`` (m, .), ``H`` 
 ``shape``, ``dtype``                 of the data
 ``row_bias``, ``column_bias``        whether W and H end in a column of biases
 ``largest_weight``                   of an entry, 1 without weights
+``is_squared``                       False for other losses, see `loss_objective`
+``adapt(W, H)``                      learns the parameters of another loss
+``quadratic(W, H)``                  the squared error that a step of W is to lower
+``lower(W, moved, H, p)``            rows between W and `moved` that do not raise F
 ===================================  =================================================
 
 Where entries are missing there are also ``n_observed``, ``with_biases()``, the same for
@@ -78,7 +82,24 @@ def solve_rows(objective, H, ridge, non_negative: bool) -> np.ndarray:
     return objective.least_squares(H, ridge)
 
 
-class _Side:
+class SquaredError:
+    """What a descent asks of any loss; squared error is its own quadratic."""
+
+    is_squared = True
+
+    def adapt(self, W, H):
+        """Learn the parameters of a loss; squared error has none."""
+
+    def quadratic(self, W, H):
+        """The squared error that stands for the loss around W and H: itself."""
+        return self
+
+    def lower(self, W, moved, H, penalty):
+        """Rows where F is no larger than at W: those of a step of squared error."""
+        return moved
+
+
+class _Side(SquaredError):
     """What both objectives share: biases, and the regressors that they lead to."""
 
     largest_weight = 1.0

@@ -28,6 +28,8 @@ class Penalty(NamedTuple):
 
     def value(self, F: np.ndarray) -> float:
         """Half the sum of ridge times square of a factor matrix."""
+        if not self.ridge.any():
+            return 0.0
         return 0.5 * inner(F, F, self.ridge)
 
     def project(self, F: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from scipy import sparse
 
 from .._data.holdout import hold_out, validation_error
 from .._data.matrix import CompleteMatrix
+from .column_losses import root_mean_deviance
 from .init import (
     factors_from_means,
     initial_biases,
@@ -17,16 +18,18 @@ from .init import (
 from .objective import solve_rows
 
 
-def split_for_early_stopping(matrix, parameters, biases, rng):
+def split_for_early_stopping(matrix, parameters, biases, rng, losses=None):
     """Hold out entries if `early_stopping` asks for it.
 
     Returns the entries to train on, and the root mean squared error of those held out
-    as a function of W and H, or None.
+    as a function of W and H, or None. With other losses the square is twice the loss.
     """
     if not parameters.early_stopping:
         return matrix, None
     refuse_unstored_zeros(matrix, "early_stopping=True")
     training, held_out = hold_out(matrix, parameters.validation_fraction, rng)
+    if losses is not None:
+        return training, root_mean_deviance(held_out, losses, biases)
     return training, validation_error(held_out, biases)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from distributed import Client
 
 from .._masked_gradient_mf import MaskedGradientMF as LocalMF
-from .._parameters import Solver
+from .._parameters import LossName, Solver
 from ._blockwise import BlockwiseFactorization
 
 
@@ -33,6 +33,9 @@ class MaskedGradientMF(BlockwiseFactorization, LocalMF, auto_wrap_output_keys=No
 
     reg : "auto" or float, default="auto"
         Regularization: learned, or the weight of a ridge.
+
+    loss : {"squared"}, default="squared"
+        Squared error; the others are those of :class:`sklearn_mfgd.MaskedGradientMF`.
 
     noise : {"column", "shared"}, default="column"
         Whether ``reg="auto"`` learns one noise variance per column or a shared one.
@@ -186,6 +189,7 @@ class MaskedGradientMF(BlockwiseFactorization, LocalMF, auto_wrap_output_keys=No
         eta: Literal["auto"] | float = "auto",
         solver: Solver = "auto",
         reg: Literal["auto"] | float = "auto",
+        loss: LossName = "squared",
         noise: Literal["column", "shared"] = "column",
         pattern: bool = True,
         n_draws: int = 0,
@@ -207,6 +211,7 @@ class MaskedGradientMF(BlockwiseFactorization, LocalMF, auto_wrap_output_keys=No
             eta=eta,
             solver=solver,
             reg=reg,
+            loss=loss,
             noise=noise,
             pattern=pattern,
             n_draws=n_draws,

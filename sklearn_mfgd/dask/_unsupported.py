@@ -13,6 +13,10 @@ def _names_a_solver_of_steps(solver) -> bool:
     return solver in ("gd", "scaled", "sgd")
 
 
+def _is_another_loss(loss) -> bool:
+    return loss != "squared"
+
+
 def _is_a_number(value) -> bool:
     return isinstance(value, Real)
 
@@ -23,6 +27,12 @@ def _is_a_pair(init) -> bool:
 
 # Parameter, which of its values are refused, and the reason.
 UNSUPPORTED = [
+    (
+        "loss",
+        _is_another_loss,
+        "the values and weights of other losses change from sweep to sweep, and the "
+        "blocks stay where they are; use loss='squared'",
+    ),
     ("n_draws", bool, "each draw would need all blocks once more; use n_draws=0"),
     (
         "solver",
