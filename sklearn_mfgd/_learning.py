@@ -21,7 +21,7 @@ from ._kernels.rows import Biases, Rows
 from ._losses import LossMixin
 from ._optim import fit as optim_fit
 from ._optim.init import given_factors
-from ._optim.parameters import FitParameters
+from ._optim.parameters import FitParameters, sides_of
 from ._parameters import check_goes_with_times, check_parameters_together
 from ._state import all_or_nothing
 
@@ -187,6 +187,7 @@ class LearningMixin(LossMixin, CallbackSupportMixin):
             self.rank,
             data.matrix.dtype,
             data.units.exponent,
+            sides_of(self.non_negative),
         )
         return data.occupied.take_rows(W), data.occupied.take_columns(H)
 
@@ -204,6 +205,11 @@ class LearningMixin(LossMixin, CallbackSupportMixin):
                 "Use warm_start=False to start afresh."
             )
         H = self._model.H.astype(data.matrix.dtype)
+        if self.non_negative and (H < 0).any():
+            raise ValueError(
+                "warm_start=True continues from components_ that have negative values; "
+                f"for non_negative={self.non_negative!r} use warm_start=False."
+            )
         H = self._units.leave_factors(H, data.biases.column)
         return data.occupied.take_columns(
             data.units.enter_factors(H, data.biases.column)

@@ -102,6 +102,11 @@ class MaskedGradientMF(BaseMatrixFactorization):
         with ``reg="auto"`` these are not shrunk, because the columns are taken to be
         different quantities. False: nothing, which suits data that are already centred.
 
+    non_negative : bool or "components", default=False
+        Which factors must not be negative: those of rows and columns (True), those of
+        columns alone ("components"), or none (False). Needs a number for `reg`, such as
+        1.0, and ``fit_bias=False``. See :class:`GradientMF`.
+
     init : {"svd", "random"} or pair of array-like, default="svd"
         Starting factors: singular vectors of X, random factors, or ``(W0, H0)`` of
         shape (n_samples, rank) and (n_features, rank). With ``reg="auto"``, "random"
@@ -313,6 +318,7 @@ class MaskedGradientMF(BaseMatrixFactorization):
         pattern: bool = True,
         n_draws: int = 0,
         fit_bias: bool | Literal["columns"] = True,
+        non_negative: bool | Literal["components"] = False,
         init: Literal["svd", "random"] | tuple[ArrayLike, ArrayLike] = "svd",
         clip: Literal["observed"] | tuple[float, float] | None = None,
         max_iter: int = 200,
@@ -333,6 +339,7 @@ class MaskedGradientMF(BaseMatrixFactorization):
         self.pattern = pattern
         self.n_draws = n_draws
         self.fit_bias = fit_bias
+        self.non_negative = non_negative
         self.init = init
         self.clip = clip
         self.max_iter = max_iter

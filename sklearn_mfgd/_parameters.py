@@ -26,6 +26,7 @@ CONSTRAINTS: dict = {
     "pattern": ["boolean"],
     "n_draws": [Interval(Integral, 0, None, closed="left")],
     "fit_bias": ["boolean", StrOptions({"columns"})],
+    "non_negative": ["boolean", StrOptions({"components"})],
     "init": [StrOptions({"svd", "random"}), tuple, list],
     "clip": [None, StrOptions({"observed"}), tuple, list],
     "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -69,6 +70,8 @@ def check_parameters_together(estimator):
     """Refuse values of parameters that contradict one another."""
     check_clip(estimator.clip)
     learns = estimator.reg == "auto"
+    if estimator.non_negative:
+        _check_goes_with_non_negative(estimator)
     if learns and estimator.solver in ("gd", "scaled", "sgd"):
         raise ValueError(
             f"reg='auto' works with solver='als' or 'auto'; solver="
@@ -134,6 +137,24 @@ def check_clip(clip):
             "to leave one side open."
         )
     return low, high
+
+
+def _check_goes_with_non_negative(estimator):
+    """Refuse parameters under which factors may have either sign."""
+    name = f"non_negative={estimator.non_negative!r}"
+    changes = ["reg=1.0"] if estimator.reg == "auto" else []
+    changes += ["fit_bias=False"] if estimator.fit_bias is not False else []
+    if changes:
+        raise ValueError(
+            f"{name} needs a number for reg and no biases, as priors and biases have "
+            f"either sign: use {' and '.join(changes)}; got reg={estimator.reg!r} and "
+            f"fit_bias={estimator.fit_bias!r}."
+        )
+    if estimator.solver == "sgd":
+        raise ValueError(
+            f"{name} does not work with solver='sgd', whose steps see one entry at a "
+            "time; use solver='als', 'gd', 'scaled' or 'auto'."
+        )
 
 
 def check_goes_with_times(estimator):

@@ -15,8 +15,8 @@ from sklearn.base import clone
 from sklearn_mfgd import GradientMF, MaskedGradientMF
 from sklearn_mfgd._data.matrix import ObservedMatrix
 from sklearn_mfgd._data.observed import rows_of
+from sklearn_mfgd._kernels import dispatch, threads
 from sklearn_mfgd._kernels.rows import Biases
-from sklearn_mfgd._kernels.threads import at_most_threads
 from sklearn_mfgd._optim.column_losses import ColumnLosses
 from sklearn_mfgd._optim.loss_model import RidgeLossModel
 from sklearn_mfgd._optim.losses import Huber, Logistic, Poisson, Squared, StudentT
@@ -799,11 +799,20 @@ def test_a_fit_comes_back_from_a_file(
 def test_the_bits_do_not_depend_on_the_number_of_threads(
     loss, parameters, planted_loss, compiled_kernels, monkeypatch
 ):
-    X, found = planted_loss(loss, 40, 8)[0], []
-    for number in (1, 3):
-        with at_most_threads(number):
-            found.append(model_of(loss, **parameters).fit_transform(X))
-    assert_array_equal(*found)
+    X, found, limits = planted_loss(loss, 40, 8)[0], [], set()
+
+    def share_out(work, ranges, limit=None):
+        limits.add((len(ranges) > 1, limit))
+        return threads.share_out(work, ranges, limit)
+
+    monkeypatch.setattr(dispatch, "OPERATIONS", 1e3)
+    monkeypatch.setattr(dispatch, "share_out", share_out)
+    for number in "123":
+        monkeypatch.setenv("OMP_NUM_THREADS", number)
+        found.append(model_of(loss, **parameters).fit_transform(X))
+    assert any(shared for shared, _ in limits)
+    assert_array_equal(found[1], found[0])
+    assert_array_equal(found[2], found[0])
 
 
 @pytest.mark.parametrize("loss", WITH_RIDGE)

@@ -12,8 +12,8 @@ from . import weighted_zeros  # noqa: F401  registers the objective of these dat
 from .loop import descend
 from .loss_model import RidgeLossModel
 from .loss_objective import LossObjective
-from .objective import objective_of
-from .parameters import FitParameters
+from .objective import objective_of, solve_rows
+from .parameters import FitParameters, sides_of
 from .penalty import Ridge, penalties_of
 from .ridge_model import RidgeModel
 from .start import refuse_unstored_zeros, split_for_early_stopping, starting_factors
@@ -64,10 +64,11 @@ def fit(
         begin = objective.start()
         training = training._replace(rows=begin.rows)
     ridge = Ridge(parameters.reg, parameters.reg)
-    penalties = penalties_of(parameters.rank, biases, ridge, units.exponent)
+    sides = sides_of(parameters.non_negative)
+    penalties = penalties_of(parameters.rank, biases, ridge, units.exponent, sides)
 
     def model_at(descent):
-        model = RidgeModel.of(descent.H, penalties[0].ridge, biases)
+        model = RidgeModel.of(descent.H, penalties[0].ridge, biases, sides)
         if losses is None:
             return model
         return RidgeLossModel.of(model, objective.losses, matrix.rows)
@@ -90,7 +91,7 @@ def fit(
         objective.adapt(W, H)
         if losses is not None and start is not None:
             # Given column factors may be the best ones: rows of squared error are not.
-            W = objective.least_squares(H, penalties[0].ridge)
+            W = solve_rows(objective, H, penalties[0].ridge, sides[0])
         told = monitor and watch
         descent = descend(objective, W, H, penalties, parameters, rng, validate, told)
     return model_at(descent), in_units_of_X(descent)
@@ -100,6 +101,8 @@ def choose_solver(parameters: FitParameters, matrix) -> str:
     """Resolve ``solver="auto"`` from the number of observed entries and the rank."""
     if parameters.solver != "auto":
         return parameters.solver
+    if parameters.non_negative:  # the minimum over a face is worth more than a step
+        return "als"
     if isinstance(matrix, CompleteMatrix):  # one system for all rows: products only
         return "scaled"
     if isinstance(matrix, WeightedZeros):  # most systems are one system, corrected

@@ -6,6 +6,7 @@ import numpy as np
 
 from .column_losses import ColumnLosses, predictions_at
 from .loss_objective import LossObjective
+from .objective import solve_rows
 from .ridge_model import RidgeModel
 
 
@@ -135,9 +136,10 @@ class RidgeLossModel(LossModelMixin, _RidgeLossFields):
     def fold_in(self, matrix) -> np.ndarray:
         """Row factors [w, b] of new rows, each by itself, (m, q)."""
         rows = matrix.listed().rows
-        objective = LossObjective(rows, self.losses_here, biases=self.biases)
+        given = {"biases": self.biases, "ranges": self.ranges[:, self.numbers]}
+        objective = LossObjective(rows, self.losses_here, **given)
         H = self.H.astype(matrix.dtype, copy=False)
-        return objective.least_squares(H, self.base.ridge, self.ranges[:, self.numbers])
+        return solve_rows(objective, H, self.base.ridge, self.base.non_negative[0])
 
 
 def of_columns(losses, rows):

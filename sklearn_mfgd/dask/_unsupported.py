@@ -43,6 +43,11 @@ UNSUPPORTED = [
         _names_a_solver_of_steps,
         "only exact rows are updated block by block; use solver='auto' or 'als'",
     ),
+    (
+        "non_negative",
+        bool,
+        "rows with constraints are not solved in blocks; use non_negative=False",
+    ),
     ("eta", _is_a_number, "exact rows take no fixed step; use eta='auto'"),
     (
         "init",
