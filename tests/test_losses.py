@@ -32,8 +32,6 @@ WITH_RIDGE = ["huber", "logistic", "poisson"]
 LEARNED = ["student_t", "logistic", "poisson"]
 SOLVERS = ["als", "scaled", "gd", "sgd"]
 
-few_examples = settings(max_examples=40, deadline=None)
-
 
 def values_of(loss, eta, rng):
     """Sample values whose predictions are eta."""
@@ -319,8 +317,9 @@ def naive_F(model, X, weights=None):
     return F
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", WITH_RIDGE)
-@few_examples
+@settings(max_examples=20, deadline=None)
 @given(
     solver=st.sampled_from(SOLVERS),
     fit_bias=st.sampled_from([True, "columns", False]),
@@ -519,8 +518,9 @@ def test_without_factors_and_ridge_a_column_is_predicted_by_its_mean(
 # reg="auto": the evidence lower bound
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", LEARNED)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     fit_bias=st.sampled_from([True, "columns", False]),
     seed=st.integers(0, 999),
@@ -603,7 +603,7 @@ def test_outliers_do_little_harm_to_a_fit_of_huber(solver, planted):
 
 def model_of(loss, **parameters):
     """A model of few sweeps: "huber" with a number for reg, the others learned."""
-    given = {"max_iter": 8, "tol": 1e-6, "random_state": 0} | parameters
+    given = {"max_iter": 5, "tol": 1e-6, "random_state": 0} | parameters
     if loss == "huber":
         given = {"reg": 0.3} | given
     return MaskedGradientMF(given.pop("rank", 2), loss=loss, **given)
@@ -785,8 +785,8 @@ def test_a_fit_comes_back_from_a_file(
     loss, parameters, planted_loss, assert_same_model
 ):
     skops = pytest.importorskip("skops.io")
-    X = planted_loss(loss, 20, 6)[0]
-    model = model_of(loss, **parameters).fit(X)
+    X = planted_loss(loss, 8, 6)[0]
+    model = model_of(loss, max_iter=2, **parameters).fit(X)
     trusted = ["sklearn_mfgd._masked_gradient_mf.MaskedGradientMF"]
     by_skops = skops.loads(skops.dumps(model), trusted=trusted)
     for loaded in (by_skops, pickle.loads(pickle.dumps(model))):
