@@ -66,6 +66,11 @@ class LossModelMixin:
         return self.base.columns
 
     @property
+    def has_noise(self):
+        """Which columns have a loss with noise to learn."""
+        return ~self.losses_here.unit_noise_columns(len(self.numbers))
+
+    @property
     def losses_here(self):
         """Losses of the columns that the model is restricted to."""
         return self.losses.over(self.numbers)
