@@ -120,6 +120,11 @@ class TestLoss:
         expected = special.huber(threshold, x - p)
         assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
 
+    def test_of_huber_without_a_threshold_is_squared_error(self):
+        x, p = np.array([0.0, 1.0, 5.0]), np.zeros(3)
+        assert_array_equal(Huber().value(x, p, None), x**2 / 2)
+        assert_array_equal(Huber().working(x, p, None, None)[1], np.ones(3))
+
     @given(
         losses_and_values(("squared", "student_t", "huber", "logistic", "poisson")),
         finite,
@@ -665,6 +670,17 @@ def test_twice_the_weights_and_the_ridge_make_the_same_minimum(loss, planted_los
     assert_allclose(twice.loss_curve_, 2 * np.array(model.loss_curve_), rtol=1e-9)
 
 
+def test_the_unit_of_weights_is_that_of_the_noise_of_student_t(planted_loss):
+    X = planted_loss("student_t", 20, 6)[0]
+    model = model_of("student_t", fit_bias="columns")
+    expected = model.fit_transform(X)
+    other, weights = clone(model), np.full(X.shape, 10.0)
+    found = other.fit_transform(X, entry_weight=weights)
+    assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+    variance = other.noise_variance_
+    assert_allclose(variance, 10 * model.noise_variance_, rtol=1e-6)
+
+
 @pytest.mark.parametrize("loss", ["logistic", "poisson"])
 def test_an_entry_of_weight_two_counts_as_two_in_a_row(loss, planted_loss):
     """Columns of the same factors stand for one: those that a fold-in is given."""
@@ -765,6 +781,23 @@ def test_empty_rows_and_columns_change_nothing(loss, parameters, planted_loss):
     assert np.isfinite(q).all()
     assert_array_equal(other.transform(wider), Z)
     assert np.isfinite(other.score(wider))
+
+
+@pytest.mark.filterwarnings("ignore:All observed entries:UserWarning")
+@pytest.mark.parametrize("loss", ["huber", "student_t"])
+@pytest.mark.parametrize("value", [0.0, 3.0])
+def test_equal_values_are_fitted_exactly(loss, value):
+    """Their residuals tell of no deviation."""
+    model = model_of(loss, rank=1)
+    Z = model.fit_transform(np.full((20, 6), value))
+    assert_allclose(model.inverse_transform(Z), value, rtol=1e-6)
+
+
+def test_where_most_values_are_equal_student_t_finds_the_others():
+    X = np.zeros((20, 6))
+    X[:4] = np.outer([1, 2, 3, 4], [1, -1, 2, -2, 1, 1])
+    model = model_of("student_t", rank=1, max_iter=100)
+    assert_allclose(model.inverse_transform(model.fit_transform(X)), X, atol=0.5)
 
 
 @every_kind
@@ -906,6 +939,25 @@ class TestMappingOfColumns:
         X = planted(share_missing=0.2).X
         expected = model_of("squared").fit_transform(X)
         assert_array_equal(model_of(losses).fit_transform(X), expected)
+
+    @pytest.mark.parametrize("reg", ["auto", 0.3])
+    def test_counts_columns_without_entries(self, X, reg):
+        expected = model_of(self.LOSSES, reg=reg)
+        p = expected.inverse_transform(expected.fit_transform(X))
+        losses = {number + 1: loss for number, loss in self.LOSSES.items()}
+        model = model_of(losses, reg=reg)
+        found = model.fit_transform(np.insert(X, 0, np.nan, axis=1))
+        assert_allclose(model.inverse_transform(found)[:, 1:], p, rtol=1e-6, atol=1e-9)
+        assert_allclose(
+            model.score(np.insert(X, 0, np.nan, axis=1)), expected.score(X), rtol=1e-6
+        )
+
+    def test_learns_one_variance_of_all_columns_that_have_one(self, X):
+        model = model_of(self.LOSSES, noise="shared", max_iter=40).fit(X)
+        assert 0.005 < model.noise_variance_ < 0.1
+        one_each = model_of(self.LOSSES, max_iter=40).fit(X).noise_variance_
+        assert_allclose(one_each[:3].mean(), model.noise_variance_, rtol=0.5)
+        assert_array_equal(one_each[3:], 1)
 
     @pytest.mark.parametrize("reg", ["auto", 0.3])
     def test_of_mixed_columns_never_gets_worse(self, X, reg):
