@@ -25,8 +25,7 @@ class LossMixin:
 
     @property
     def _is_squared(self) -> bool:
-        losses = [self.loss] if isinstance(self.loss, str) else self.loss.values()
-        return all(loss == "squared" for loss in losses)
+        return are_squared(self.loss)
 
     def _losses_of(self, X) -> ColumnLosses | None:
         """Losses of the columns of X, None if all are squared errors."""
@@ -102,6 +101,12 @@ class LossMixin:
             raise ValueError(
                 f"{what} needs loss='squared'; this estimator has loss={self.loss!r}."
             )
+
+
+def are_squared(losses) -> bool:
+    """Whether a loss, or all losses of a mapping, are squared errors."""
+    names = [losses] if isinstance(losses, str) else losses.values()
+    return all(name == "squared" for name in names)
 
 
 def numbered_losses(losses, n_columns: int, names):

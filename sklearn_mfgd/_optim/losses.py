@@ -148,8 +148,10 @@ class Huber(NamedTuple):
         return inner * (error - 0.5 * inner)
 
     def working(self, x, m, v, precision):
-        error = np.abs(x - m)
-        return x, self.threshold / np.maximum(error, self.threshold)
+        error, weights = np.abs(x - m), np.ones_like(x)
+        beyond = error > self.threshold  # of an infinite threshold no ratio is taken
+        weights[beyond] = self.threshold / error[beyond]
+        return x, weights
 
     def learned(self, x, m, v, precision):
         """The same with the threshold for the noise that is left, if that is less.

@@ -73,8 +73,11 @@ class Settings(NamedTuple):
         found[[j for j, name in self.losses.items() if name in kinds]] = True
         return found
 
-    def losses_of(self, varies):
-        """Losses of the columns that vary, by their numbers among these."""
+    def losses_of(self, standardization):
+        """Losses of the columns that are factorized, by their numbers among these."""
+        varies = standardization.varies
+        if standardization.constant.all():  # and standardized, whatever their loss
+            return "squared"
         if isinstance(self.losses, str):
             return self.losses
         numbers = np.cumsum(varies) - 1
@@ -88,7 +91,7 @@ class Settings(NamedTuple):
             table.timeline, table.missing[:, varies]
         )
         # Rows in time are sampled as they are imputed.
-        losses = self.losses_of(varies)
+        losses = self.losses_of(standardization)
         sampled = self.samples and not ordered and losses == "squared"
         rank = self.rank
         if rank == "auto":
