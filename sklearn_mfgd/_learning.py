@@ -13,7 +13,7 @@ from sklearn.utils.validation import _get_feature_names
 
 from ._bayes import fit as bayes_fit
 from ._bayes import loss_fit as bayes_loss_fit
-from ._data.observed import warn_if_constant
+from ._data.observed import n_observed_of, warn_if_constant
 from ._data.prepared import PreparedData
 from ._data.target import check_target
 from ._data.units import Units
@@ -21,7 +21,7 @@ from ._kernels.rows import Biases, Rows
 from ._losses import LossMixin
 from ._optim import fit as optim_fit
 from ._optim.init import given_factors
-from ._optim.parameters import FitParameters
+from ._optim.parameters import FitParameters, sides_of
 from ._parameters import check_goes_with_times, check_parameters_together
 from ._state import all_or_nothing
 
@@ -91,12 +91,11 @@ class LearningMixin(LossMixin, CallbackSupportMixin):
         losses, names = self._losses_of(X), _get_feature_names(X)
         X = self._validate(X, reset=True)
         observed = self._observe(X, mask, entry_weight)
+        if n_observed_of(observed) == 0:
+            raise ValueError("There is nothing to fit: every entry of X is missing.")
         if isinstance(observed, Rows):
-            if observed.indices.size == 0:
-                raise ValueError(
-                    "There is nothing to fit: every entry of X is missing."
-                )
             warn_if_constant(observed.values, X.shape)
+        self._note_range(observed)
         if losses is not None:
             yield self._prepared_for(losses, observed, names)
             return
@@ -188,6 +187,7 @@ class LearningMixin(LossMixin, CallbackSupportMixin):
             self.rank,
             data.matrix.dtype,
             data.units.exponent,
+            sides_of(self.non_negative),
         )
         return data.occupied.take_rows(W), data.occupied.take_columns(H)
 
@@ -205,6 +205,11 @@ class LearningMixin(LossMixin, CallbackSupportMixin):
                 "Use warm_start=False to start afresh."
             )
         H = self._model.H.astype(data.matrix.dtype)
+        if self.non_negative and (H < 0).any():
+            raise ValueError(
+                "warm_start=True continues from components_ that have negative values; "
+                f"for non_negative={self.non_negative!r} use warm_start=False."
+            )
         H = self._units.leave_factors(H, data.biases.column)
         return data.occupied.take_columns(
             data.units.enter_factors(H, data.biases.column)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import _get_feature_names
 
+from ._data.observed import rows_of
 from ._data.prepared import PreparedData
 from ._kernels.rows import Rows
 from ._optim.column_losses import ColumnLosses, robust_deviation
@@ -36,8 +37,14 @@ class LossMixin:
 
     def _prepared_for(self, losses, observed, names) -> PreparedData:
         """Data as a fit with losses takes them: all entries listed, none empty."""
-        if not isinstance(observed, Rows):
-            observed = listed(observed)
+        if isinstance(observed, np.ndarray):
+            observed = rows_of(observed, np.ones(observed.shape, bool))
+        elif not isinstance(observed, Rows):
+            raise ValueError(
+                f"loss={self.loss!r} visits every entry, which would store all the "
+                "zeros of a sparse X. Pass a dense X or, where what is not stored is "
+                "missing, use MaskedGradientMF."
+            )
         losses.refuse_outside(observed, names)
         biases = self._biases
         if losses.has_unit_noise or not losses.is_robust:
@@ -53,6 +60,15 @@ class LossMixin:
         if biases.column:
             losses = losses.with_intercept(data.matrix.rows)
         return data._replace(losses=losses)
+
+    def _refuse_outside_losses(self, observed) -> None:
+        """Refuse new values that the loss of their column has no likelihood for."""
+        if not isinstance(self._model, LossModelMixin):
+            return
+        if not isinstance(observed, Rows):
+            observed = rows_of(observed, np.ones(observed.shape, bool))
+        names = getattr(self, "feature_names_in_", None)
+        self._model.losses_here.refuse_outside(observed, names)
 
     def _responses(self, X):
         """Expected values of complete rows given their predictions."""
@@ -86,13 +102,6 @@ class LossMixin:
             raise ValueError(
                 f"{what} needs loss='squared'; this estimator has loss={self.loss!r}."
             )
-
-
-def listed(X: np.ndarray) -> Rows:
-    """List the entries of a complete matrix."""
-    from ._data.observed import rows_of
-
-    return rows_of(X, np.ones(X.shape, bool))
 
 
 def numbered_losses(losses, n_columns: int, names):

@@ -102,10 +102,21 @@ class MaskedGradientMF(BaseMatrixFactorization):
         with ``reg="auto"`` these are not shrunk, because the columns are taken to be
         different quantities. False: nothing, which suits data that are already centred.
 
+    non_negative : bool or "components", default=False
+        Which factors must not be negative: those of rows and columns (True), those of
+        columns alone ("components"), or none (False). Needs a number for `reg`, such as
+        1.0, and ``fit_bias=False``. See :class:`GradientMF`.
+
     init : {"svd", "random"} or pair of array-like, default="svd"
         Starting factors: singular vectors of X, random factors, or ``(W0, H0)`` of
         shape (n_samples, rank) and (n_features, rank). With ``reg="auto"``, "random"
         starts from a randomized sketch of the SVD.
+
+    clip : (low, high) or "observed", default=None
+        Range of predictions, as on a scale of ratings: those of `inverse_transform`,
+        `predict_entries` and `recommend` outside of it become its nearest end.
+        "observed": from the smallest to the largest observed entry in `fit`. `score` is
+        that of predictions as the model makes them.
 
     max_iter : int, default=200
         Largest number of sweeps. A sweep moves all rows, then all columns.
@@ -188,7 +199,8 @@ class MaskedGradientMF(BaseMatrixFactorization):
         `early_stopping`.
 
     reconstruction_err_ : float
-        Root of the summed squared residuals over all observed entries.
+        Root of the summed squared residuals over all observed entries; of twice the
+        loss, if that is not squared error.
 
     timescale_ : ndarray of shape (`rank_`,) or None
         Time in which each factor forgets, in units of `times` (seconds for dates); None
@@ -306,7 +318,9 @@ class MaskedGradientMF(BaseMatrixFactorization):
         pattern: bool = True,
         n_draws: int = 0,
         fit_bias: bool | Literal["columns"] = True,
+        non_negative: bool | Literal["components"] = False,
         init: Literal["svd", "random"] | tuple[ArrayLike, ArrayLike] = "svd",
+        clip: Literal["observed"] | tuple[float, float] | None = None,
         max_iter: int = 200,
         tol: float = 1e-3,
         random_state: int | np.random.RandomState | None = None,
@@ -325,7 +339,9 @@ class MaskedGradientMF(BaseMatrixFactorization):
         self.pattern = pattern
         self.n_draws = n_draws
         self.fit_bias = fit_bias
+        self.non_negative = non_negative
         self.init = init
+        self.clip = clip
         self.max_iter = max_iter
         self.tol = tol
         self.random_state = random_state

@@ -29,7 +29,6 @@ from .._kernels.blas import one_blas_thread
 from .._kernels.rows import Rows
 from .._optim.column_losses import ColumnLosses
 from .._optim.loop import History
-from .._optim.start import refuse_unstored_zeros
 from .coordinate_ascent import ascend, full_step
 from .covariance import covariances_are_diagonal
 from .fit import CURVE, Beginning, curve_in_units
@@ -68,8 +67,6 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor, losses):
     `Descent`.
     """
     with one_blas_thread():
-        refuse_unstored_zeros(matrix, "reg='auto'")
-        matrix = matrix.listed()
         if covariances_are_diagonal(matrix, parameters.rank, biases):
             raise ValueError(
                 "loss needs covariances of all factors, which are too large for "

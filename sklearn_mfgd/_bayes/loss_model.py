@@ -9,7 +9,7 @@ from .._optim.loss_model import LossModelMixin, with_unseen
 from .covariance import posterior_of
 from .moments import pack, unpack
 from .posterior import VariationalModel
-from .predictions import entry_moments, spread_of_entries
+from .predictions import ColumnTerms, entry_moments
 from .priors import Prior
 
 # Rounds of working values and weights that fold a row in, the change of a prediction
@@ -87,9 +87,8 @@ class VariationalLossModel(LossModelMixin, _VariationalLossFields):
         known = self.base
         columns = known.numbers[columns]
         posterior = posterior_of(known.means, known.covariances, known.biases.column)
-        packed = pack(covariances)
-        given = packed, posterior, known.biases.row, rows, columns
-        v = spread_of_entries(W, *given)
+        terms = ColumnTerms.of(posterior, known.biases)
+        v = terms.spread_at(W, pack(covariances), rows, columns)
         p = predictions_at(W, known.means, known.biases, rows, columns)
         p += self.losses.intercept
         noise = known.predictive_noise[columns]

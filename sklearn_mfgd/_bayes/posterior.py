@@ -13,7 +13,7 @@ from .column_fold_in import fold_in_columns
 from .covariance import FullCovariance, posterior_of
 from .missingness import FeatureMap
 from .moments import diagonal, n_pairs, pack, unpack
-from .predictions import spread_of_entries
+from .predictions import ColumnTerms
 from .priors import Prior
 
 
@@ -188,14 +188,9 @@ class VariationalModel(NamedTuple):
         column_covariances = self.covariances[columns].astype(np.float64)
         posterior = posterior_of(means, column_covariances, self.biases.column)
         result = self.predictive_noise[columns][of_columns]
-        result += spread_of_entries(
-            W[rows],
-            pack(covariances[rows]),
-            posterior.as_full(),
-            self.biases.row,
-            of_rows,
-            of_columns,
-        )
+        terms = ColumnTerms.of(posterior.as_full(), self.biases)
+        packed = pack(covariances[rows])
+        result += terms.spread_at(W[rows], packed, of_rows, of_columns)
         if self.dof is not None:
             result *= np.square(student_over_normal(self.dof[columns]))[of_columns]
         return result

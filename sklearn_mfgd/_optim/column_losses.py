@@ -160,10 +160,10 @@ class ColumnLosses(NamedTuple):
                 column = rows.indices[k]
                 name = column if names is None else repr(str(names[column]))
                 raise ValueError(
-                    f"loss={type(kind).__name__.lower()!r} needs values of "
-                    f"{kind.support}; X has {rows.values[k]:g} in row "
-                    f"{rows.row_numbers[k]}, column {name}. Use another loss for this "
-                    "column, or correct the value."
+                    f"{kind.refused} in data that loss="
+                    f"{type(kind).__name__.lower()!r} does not take: "
+                    f"{rows.values[k]:g} in row {rows.row_numbers[k]}, column {name} "
+                    "of X. Correct the value, or use another loss for this column."
                 )
 
 

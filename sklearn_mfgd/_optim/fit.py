@@ -6,12 +6,14 @@ from functools import partial
 import numpy as np
 
 from .._data.matrix import CompleteMatrix
+from .._data.weighted_zeros import WeightedZeros
 from .._kernels.blas import one_blas_thread
+from . import weighted_zeros  # noqa: F401  registers the objective of these data
 from .loop import descend
 from .loss_model import RidgeLossModel
 from .loss_objective import LossObjective
 from .objective import objective_of
-from .parameters import FitParameters
+from .parameters import FitParameters, sides_of
 from .penalty import Ridge, penalties_of
 from .ridge_model import RidgeModel
 from .start import refuse_unstored_zeros, split_for_early_stopping, starting_factors
@@ -45,10 +47,7 @@ def fit(
     descent by returning True. The `losses` are those of columns; None: all are squared.
     """
     parameters = parameters._replace(solver=choose_solver(parameters, matrix))
-    if losses is not None:
-        refuse_unstored_zeros(matrix, "a loss other than 'squared'")
-        matrix = matrix.listed()
-    elif parameters.solver == "sgd":
+    if parameters.solver == "sgd":
         refuse_unstored_zeros(matrix, "solver='sgd'")
         matrix = matrix.listed()
     training, validate = split_for_early_stopping(
@@ -65,10 +64,11 @@ def fit(
         begin = objective.start()
         training = training._replace(rows=begin.rows)
     ridge = Ridge(parameters.reg, parameters.reg)
-    penalties = penalties_of(parameters.rank, biases, ridge, units.exponent)
+    sides = sides_of(parameters.non_negative)
+    penalties = penalties_of(parameters.rank, biases, ridge, units.exponent, sides)
 
     def model_at(descent):
-        model = RidgeModel.of(descent.H, penalties[0].ridge, biases)
+        model = RidgeModel.of(descent.H, penalties[0].ridge, biases, sides)
         if losses is None:
             return model
         return RidgeLossModel.of(model, objective.losses, matrix.rows)
@@ -98,8 +98,12 @@ def choose_solver(parameters: FitParameters, matrix) -> str:
     """Resolve ``solver="auto"`` from the number of observed entries and the rank."""
     if parameters.solver != "auto":
         return parameters.solver
+    if parameters.non_negative:  # the minimum over a face is worth more than a step
+        return "als"
     if isinstance(matrix, CompleteMatrix):  # one system for all rows: products only
         return "scaled"
+    if isinstance(matrix, WeightedZeros):  # most systems are one system, corrected
+        return "als"
     # The cost of "als" per entry is the square of the rank. At a large rank that is
     # worth it where rows and columns have few entries.
     entries_per_side = 2 * matrix.n_observed / sum(matrix.shape)

@@ -170,7 +170,7 @@ class Logistic(NamedTuple):
 
     is_bound = True
     has_unit_noise = True
-    support = "0 or 1"
+    refused = "Values other than 0 and 1"
 
     def outside(self, x):
         """Which values cannot be."""
@@ -214,7 +214,7 @@ class Poisson(NamedTuple):
 
     is_bound = False
     has_unit_noise = True
-    support = "0 or more"
+    refused = "Negative values"
 
     def outside(self, x):
         return x < 0

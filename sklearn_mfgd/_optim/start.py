@@ -7,8 +7,16 @@ from scipy import sparse
 
 from .._data.holdout import hold_out, validation_error
 from .._data.matrix import CompleteMatrix
+from .._data.weighted_zeros import WeightedZeros
 from .column_losses import root_mean_deviance
-from .init import factors_from_means, initial_biases, random_factors, svd_factors
+from .init import (
+    factors_from_means,
+    initial_biases,
+    non_negative_parts,
+    random_factors,
+    svd_factors,
+)
+from .objective import solve_rows
 
 
 def split_for_early_stopping(matrix, parameters, biases, rng, losses=None):
@@ -28,8 +36,9 @@ def split_for_early_stopping(matrix, parameters, biases, rng, losses=None):
 
 def starting_factors(matrix, objective, penalties, parameters, rng, H=None):
     """Return [w, b] and [h, c] to start from: those of `init`, unless H is given."""
+    row_penalty, column_penalty = penalties
     if H is not None:
-        return objective.least_squares(H, penalties[0].ridge), H
+        return solve_rows(objective, H, row_penalty.ridge, row_penalty.non_negative), H
     b, c = initial_biases(objective, penalties)
     if isinstance(parameters.init, str):
         start = _start_of_data(matrix, penalties, parameters, rng)
@@ -37,6 +46,11 @@ def starting_factors(matrix, objective, penalties, parameters, rng, H=None):
             W, H = start(objective, b, c)
         else:
             W, H = factors_from_means(objective, parameters.rank, start)
+        if column_penalty.non_negative:
+            random = parameters.init == "random"
+            W, H = (np.abs(W), np.abs(H)) if random else non_negative_parts(W, H)
+            if not row_penalty.non_negative:
+                W = objective.least_squares(H, row_penalty.ridge)
     else:
         W, H = (np.array(factors, b.dtype) for factors in parameters.init)
     # Rows and columns without entries stay at their prior: no gradient moves them.
@@ -69,9 +83,12 @@ def _start_of_data(matrix, penalties, parameters, rng):
 
 def refuse_unstored_zeros(matrix, why: str) -> None:
     """Refuse to list the entries of a sparse X whose unstored entries are zeros."""
-    if isinstance(matrix, CompleteMatrix) and sparse.issparse(matrix.values):
+    stores_no_zeros = isinstance(matrix, WeightedZeros) or (
+        isinstance(matrix, CompleteMatrix) and sparse.issparse(matrix.values)
+    )
+    if stores_no_zeros:
         raise ValueError(
             f"{why} visits or hides single entries of X, which would store all the "
-            "zeros of a sparse X. Pass a dense X, use another value, or, where what is "
-            "not stored is missing, MaskedGradientMF."
+            "zeros of a sparse X. Pass a dense X, use another value (a number for "
+            "reg), or, where what is not stored is missing, MaskedGradientMF."
         )

@@ -74,9 +74,9 @@ class AlternatingSweeps:
         if self._n_extrapolated:
             momentum = self._n_extrapolated / (self._n_extrapolated + 3)
             momentum, (before_W, before_H) = H.dtype.type(momentum), self._previous
-            H = H + momentum * (H - before_H)
+            H = self.penalties[1].project(H + momentum * (H - before_H))
             if not self._solves_rows:
-                W = W + momentum * (W - before_W)
+                W = self.penalties[0].project(W + momentum * (W - before_W))
         new = self._step_both_sides(W, H)
         if self._n_extrapolated and not new.loss <= last.loss:
             self._n_extrapolated = 0
@@ -108,5 +108,6 @@ class AlternatingSweeps:
         """One step of the rows of an objective, towards the minimum of a quadratic."""
         step = self._step(objective.quadratic(W, H), W, H, penalty, self.eta)
         if self.eta == "auto":
-            step = step._replace(factors=objective.lower(W, step.factors, H, penalty))
+            factors = objective.lower(W, step.factors, H, penalty.ridge)
+            step = step._replace(factors=factors)
         return step

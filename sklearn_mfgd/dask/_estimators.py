@@ -49,8 +49,14 @@ class MaskedGradientMF(BlockwiseFactorization, LocalMF, auto_wrap_output_keys=No
     fit_bias : bool or "columns", default=True
         What is modelled besides the factors.
 
+    non_negative : bool, default=False
+        Whether factors must not be negative. True is refused.
+
     init : {"svd", "random"}, default="svd"
         Starting factors. Given factors are refused.
+
+    clip : (low, high), default=None
+        Range of predictions: those outside of it become its nearest end.
 
     max_iter : int, default=200
         Largest number of sweeps.
@@ -191,7 +197,9 @@ class MaskedGradientMF(BlockwiseFactorization, LocalMF, auto_wrap_output_keys=No
         pattern: bool = True,
         n_draws: int = 0,
         fit_bias: bool | Literal["columns"] = True,
+        non_negative: bool = False,
         init: Literal["svd", "random"] = "svd",
+        clip: tuple[float, float] | None = None,
         max_iter: int = 200,
         tol: float = 1e-3,
         random_state: int | np.random.RandomState | None = None,
@@ -212,7 +220,9 @@ class MaskedGradientMF(BlockwiseFactorization, LocalMF, auto_wrap_output_keys=No
             pattern=pattern,
             n_draws=n_draws,
             fit_bias=fit_bias,
+            non_negative=non_negative,
             init=init,
+            clip=clip,
             max_iter=max_iter,
             tol=tol,
             random_state=random_state,

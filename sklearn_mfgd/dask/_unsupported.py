@@ -25,6 +25,10 @@ def _is_a_pair(init) -> bool:
     return not isinstance(init, str)
 
 
+def _is_a_name(value) -> bool:
+    return isinstance(value, str)
+
+
 # Parameter, which of its values are refused, and the reason.
 UNSUPPORTED = [
     (
@@ -39,12 +43,18 @@ UNSUPPORTED = [
         _names_a_solver_of_steps,
         "only exact rows are updated block by block; use solver='auto' or 'als'",
     ),
+    (
+        "non_negative",
+        bool,
+        "rows with constraints are not solved in blocks; use non_negative=False",
+    ),
     ("eta", _is_a_number, "exact rows take no fixed step; use eta='auto'"),
     (
         "init",
         _is_a_pair,
         "given row factors do not lie in the blocks of X; use 'svd' or 'random'",
     ),
+    ("clip", _is_a_name, "blocks are not searched for their range; use (low, high)"),
 ]
 
 

@@ -87,6 +87,7 @@ class FillingMixin(TransformerMixin):
         check_is_fitted(self)
         X, timeline = table_in_time(X, self.time, times, groups)
         encoded, missing = self._validate(X, reset=False)
+        self._refuse_outside_losses(encoded, missing)
         rng, given = self._rng(), (encoded, missing, timeline, Wanted(self.statistic))
         filled = self._fill(*given, rng)[0]
         expected = self._expected(filled, *given, rng)
@@ -163,6 +164,7 @@ class FillingMixin(TransformerMixin):
             )
         X, timeline = table_in_time(X, self.time, times, groups)
         encoded, missing = self._validate(X, reset=False)
+        self._refuse_outside_losses(encoded, missing)
         wanted = Wanted(self.statistic, return_std, probabilities)
         rng, kept, given = self._rng(), self._kept, (encoded, missing, timeline, wanted)
         filled, std, quantiles = self._fill(*given, rng)
@@ -200,6 +202,7 @@ class FillingMixin(TransformerMixin):
         check_target(y, X, NO_MASK)
         X, timeline = table_in_time(X, self.time, times, groups)
         X, missing = self._validate(X, reset=False)
+        self._refuse_outside_losses(X, missing)
         return self.factorization_._score(self._standardized(X, missing), timeline)
 
     @property

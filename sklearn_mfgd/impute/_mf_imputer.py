@@ -406,6 +406,7 @@ class MFImputer(
     def _fit(self, X, sample_weight, entry_weight, timeline, tasks):
         check_together(self)
         X, missing = self._validate(X, reset=True)
+        self._refuse_outside_losses(X, missing)
         limits = check_limits(self.min_value, self.max_value, self.n_features_in_)
         self._limits = self._encoded_limits(limits)
         entry_weight = self._encoded_weights(entry_weight, len(X))

@@ -96,6 +96,11 @@ class NumbersMixin:
     def _names(self):
         return getattr(self, "feature_names_in_", None)
 
+    def _encoded_names(self, n_encoded):
+        """Return the name of the column of X for each of the encoded ones, or None."""
+        names = self._names()
+        return None if names is None else names[self._features(n_encoded)]
+
     def _has_unordered(self):
         """Whether there are columns of unordered categories."""
         return self._encoding is not None and self._encoding.is_of(UNORDERED).any()
