@@ -10,8 +10,8 @@ the other losses is shown beside it: outliers, answers of yes or no, and counts.
 # Outliers
 # --------
 #
-# A table of 12 columns that share three factors, with a fifth of its values missing. Two
-# of the others are gross: a decimal point was forgotten, and a sensor was broken.
+# A table of 12 columns that share three factors, with a fifth of its values missing.
+# Two of the others are gross: a decimal point was forgotten, and a sensor was broken.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -95,9 +95,9 @@ plt.show()
 # Counts
 # ------
 #
-# 400 rows of 30 counts, whose rates are products: a factor doubles a rate, or halves it.
-# Squared error predicts sums, some of them negative, and takes a difference of three for
-# as bad at 100 as at 0. ``"poisson"`` predicts rates.
+# 400 rows of 30 counts, whose rates are products: a factor doubles a rate, or halves
+# it. Squared error predicts sums, some of them negative, and takes a difference of
+# three for as bad at 100 as at 0. ``"poisson"`` predicts rates.
 
 logs = 0.5 + 0.8 * rng.standard_normal((400, 2)) @ rng.standard_normal((2, 30))
 rates = np.exp(logs)
@@ -125,12 +125,12 @@ plt.show()
 # How a loss becomes squared error
 # --------------------------------
 #
-# A fit minimizes none of these losses directly. Around the present prediction, the dot,
-# it replaces a loss by a parabola, and minimizes that as it would squared error. The
-# next parabola touches the loss at the new prediction, and so on. Parabolas of the first
-# three lie above their loss, so a step that lowers the parabola lowers the loss. For
-# counts no parabola does. Steps that raise the loss, as the one of the last picture, are
-# shortened.
+# A fit minimizes none of these losses directly. Around the present prediction, the
+# filled dot, it replaces a loss by a parabola, and minimizes that as it would squared
+# error. This leads to the empty dot, where the next parabola touches the loss, and so
+# on. Parabolas of the first three lie above their loss, so a step that lowers the
+# parabola lowers the loss. For counts no parabola does. Steps that raise the loss, as
+# the one of the last picture, are shortened.
 
 p = np.linspace(-6, 6, 241)
 
@@ -159,7 +159,7 @@ def poisson(p):
 curves = {  # a loss, the prediction, the weight of the parabola, what is drawn
     "student_t, x = 0, p = 3.5": (student_t, 3.5, 5 / (4 + 3.5**2)),
     "huber, x = 0, p = 3.5": (huber, 3.5, 1.345 / 3.5),
-    "logistic, x = 1, p = −2": (logistic, -2.0, np.tanh(1) / 4),
+    "logistic, x = 1, p = -2": (logistic, -2.0, np.tanh(1) / 4),
     "poisson, x = 3, p = 0": (poisson, 0.0, 1.0),
 }
 fig, axes = plt.subplots(1, 4, figsize=(9, 2.8), layout="constrained")
@@ -180,5 +180,4 @@ axes[0].legend(frameon=False, fontsize=8, loc="upper left")
 plt.show()
 
 # %%
-# A filled dot is the prediction before a step, an empty dot the one that the parabola
-# leads to. The page :doc:`/which_loss` says which loss is for which values.
+# The page :doc:`/which_loss` says which loss is for which values.
