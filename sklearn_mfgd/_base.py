@@ -31,12 +31,14 @@ from ._parameters import (
     check_row_factors,
     refuse_overflow,
 )
+from ._recommending import RecommendingMixin
 from ._state import PlainStateMixin
 
 
 class BaseMatrixFactorization(
     LearningMixin,
     OnlineMixin,
+    RecommendingMixin,
     FittedMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -233,13 +235,8 @@ class BaseMatrixFactorization(
         """
         check_is_fitted(self)
         Z = check_row_factors(Z, self._n_features_out)
-        H, offset = self._column_terms(Z.dtype)
-        with np.errstate(over="ignore", invalid="ignore"):
-            X = Z[:, : H.shape[1]] @ H.T
-            X += offset
-            if self._model.biases.row:
-                X += Z[:, -1:]
-        return refuse_overflow(self._responses(X))
+        X = self._reconstruct(Z, *self._column_terms(Z.dtype))
+        return self._in_range(self._responses(X))
 
     def predict_entries(
         self,
@@ -282,7 +279,7 @@ class BaseMatrixFactorization(
             x += offset[columns]
             if self._model.biases.row:
                 x += Z[rows, -1]
-        x = refuse_overflow(self._responses_at(columns, x))
+        x = self._in_range(refuse_overflow(self._responses_at(columns, x)))
         if not return_std:
             return x
         self._check_variances("return_std=True")

@@ -24,9 +24,11 @@ class GradientMF(BaseMatrixFactorization):
 
     Entries that are missing, NaN or False in `mask`, do not enter the sum. An entry
     that a sparse X does not store is an observed zero (:class:`MaskedGradientMF` treats
-    it as missing). With `fit_bias` a mean and biases are added to
-    :math:`w_i \cdot h_j`. The factors may have either sign, unless `non_negative` says
-    that they must not be negative.
+    it as missing). If such an X comes with an `entry_weight`, these zeros have a weight
+    of 1: that is how clicks and purchases are factorized, see
+    :ref:`implicit_feedback`. With `fit_bias` a mean and biases are added to
+    :math:`w_i \cdot h_j`. The factors may have either sign,
+    unless `non_negative` says that they must not be negative.
 
     Read more in the :ref:`user guide <the-model>`.
 
@@ -59,8 +61,8 @@ class GradientMF(BaseMatrixFactorization):
         - "sgd": stochastic gradient descent, one step per observed entry [3]_. Provided
           to compare with the literature; the others are as fast and more exact.
         - "auto": "als" if values are missing and either the rank is at most 64 or rows
-          and columns have at most ``2 * rank`` entries on average, and with
-          `non_negative`; "scaled" otherwise.
+          and columns have at most ``2 * rank`` entries on average, for a sparse X with
+          an `entry_weight`, and with `non_negative`; "scaled" otherwise.
 
     reg : "auto" or float, default=0.0
         Ridge: the weight of the squared factors in F, in units of X. Larger values
@@ -120,6 +122,12 @@ class GradientMF(BaseMatrixFactorization):
           absolute values.
         - ``(W0, H0)``: these factors, of shape (n_samples, rank) and
           (n_features, rank).
+
+    clip : (low, high) or "observed", default=None
+        Range of predictions, as on a scale of ratings: those of `inverse_transform`,
+        `predict_entries` and `recommend` outside of it become its nearest end.
+        "observed": from the smallest to the largest observed entry in `fit`. `score` is
+        that of predictions as the model makes them.
 
     max_iter : int, default=200
         Largest number of sweeps. A sweep moves all rows, then all columns.
@@ -304,6 +312,7 @@ class GradientMF(BaseMatrixFactorization):
         fit_bias: bool | Literal["columns"] = False,
         non_negative: bool | Literal["components"] = False,
         init: Literal["svd", "random"] | tuple[ArrayLike, ArrayLike] = "svd",
+        clip: Literal["observed"] | tuple[float, float] | None = None,
         max_iter: int = 200,
         tol: float = 1e-4,
         random_state: int | np.random.RandomState | None = None,
@@ -324,6 +333,7 @@ class GradientMF(BaseMatrixFactorization):
         self.fit_bias = fit_bias
         self.non_negative = non_negative
         self.init = init
+        self.clip = clip
         self.max_iter = max_iter
         self.tol = tol
         self.random_state = random_state

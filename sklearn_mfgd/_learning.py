@@ -13,7 +13,7 @@ from sklearn.utils.validation import _get_feature_names
 
 from ._bayes import fit as bayes_fit
 from ._bayes import loss_fit as bayes_loss_fit
-from ._data.observed import warn_if_constant
+from ._data.observed import n_observed_of, warn_if_constant
 from ._data.prepared import PreparedData
 from ._data.target import check_target
 from ._data.units import Units
@@ -91,12 +91,11 @@ class LearningMixin(LossMixin, CallbackSupportMixin):
         losses, names = self._losses_of(X), _get_feature_names(X)
         X = self._validate(X, reset=True)
         observed = self._observe(X, mask, entry_weight)
+        if n_observed_of(observed) == 0:
+            raise ValueError("There is nothing to fit: every entry of X is missing.")
         if isinstance(observed, Rows):
-            if observed.indices.size == 0:
-                raise ValueError(
-                    "There is nothing to fit: every entry of X is missing."
-                )
             warn_if_constant(observed.values, X.shape)
+        self._note_range(observed)
         if losses is not None:
             yield self._prepared_for(losses, observed, names)
             return

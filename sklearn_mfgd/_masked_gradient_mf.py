@@ -112,6 +112,12 @@ class MaskedGradientMF(BaseMatrixFactorization):
         shape (n_samples, rank) and (n_features, rank). With ``reg="auto"``, "random"
         starts from a randomized sketch of the SVD.
 
+    clip : (low, high) or "observed", default=None
+        Range of predictions, as on a scale of ratings: those of `inverse_transform`,
+        `predict_entries` and `recommend` outside of it become its nearest end.
+        "observed": from the smallest to the largest observed entry in `fit`. `score` is
+        that of predictions as the model makes them.
+
     max_iter : int, default=200
         Largest number of sweeps. A sweep moves all rows, then all columns.
 
@@ -314,6 +320,7 @@ class MaskedGradientMF(BaseMatrixFactorization):
         fit_bias: bool | Literal["columns"] = True,
         non_negative: bool | Literal["components"] = False,
         init: Literal["svd", "random"] | tuple[ArrayLike, ArrayLike] = "svd",
+        clip: Literal["observed"] | tuple[float, float] | None = None,
         max_iter: int = 200,
         tol: float = 1e-3,
         random_state: int | np.random.RandomState | None = None,
@@ -334,6 +341,7 @@ class MaskedGradientMF(BaseMatrixFactorization):
         self.fit_bias = fit_bias
         self.non_negative = non_negative
         self.init = init
+        self.clip = clip
         self.max_iter = max_iter
         self.tol = tol
         self.random_state = random_state

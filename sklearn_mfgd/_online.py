@@ -217,6 +217,7 @@ class OnlineMixin:
         if isinstance(observed, Rows) and observed.indices.size == 0:
             return
         old = self._model
+        self._note_range(observed, extend=True)
         data = PreparedData.following(
             observed, old.biases, self._units, self._centre, old.memory.columns
         )

@@ -28,6 +28,7 @@ CONSTRAINTS: dict = {
     "fit_bias": ["boolean", StrOptions({"columns"})],
     "non_negative": ["boolean", StrOptions({"components"})],
     "init": [StrOptions({"svd", "random"}), tuple, list],
+    "clip": [None, StrOptions({"observed"}), tuple, list],
     "max_iter": [Interval(Integral, 1, None, closed="left")],
     "tol": [Interval(Real, 0, None, closed="left")],
     "random_state": ["random_state"],
@@ -67,6 +68,7 @@ def default_rank(varies, missing):
 
 def check_parameters_together(estimator):
     """Refuse values of parameters that contradict one another."""
+    check_clip(estimator.clip)
     learns = estimator.reg == "auto"
     if estimator.non_negative:
         _check_goes_with_non_negative(estimator)
@@ -136,6 +138,25 @@ def _check_goes_with_non_negative(estimator):
         )
 
 
+def check_clip(clip):
+    """Validate the range of predictions: None, "observed" or a pair of floats."""
+    if clip is None or (isinstance(clip, str) and clip == "observed"):
+        return clip
+    pair = clip if isinstance(clip, tuple | list) else ()
+    if len(pair) != 2 or not all(isinstance(limit, Real) for limit in pair):
+        raise ValueError(
+            f"clip must be None, 'observed' or a pair of numbers (low, high); got "
+            f"{clip!r}."
+        )
+    low, high = map(float, pair)
+    if not low < high:
+        raise ValueError(
+            f"clip=(low, high) needs a low below high; got {clip!r}. Use -inf or inf "
+            "to leave one side open."
+        )
+    return low, high
+
+
 def check_goes_with_times(estimator):
     """Refuse parameters that a fit of rows in time has no use for."""
     if estimator.reg != "auto":
@@ -168,8 +189,8 @@ def check_row_factors(Z, n_columns):
 
 def check_places(rows, columns, shape):
     """Validate the places of entries in a matrix of this shape."""
-    rows = _check_indices(rows, shape[0], "rows")
-    columns = _check_indices(columns, shape[1], "columns")
+    rows = check_numbers(rows, shape[0], "rows")
+    columns = check_numbers(columns, shape[1], "columns")
     if rows.shape != columns.shape:
         raise ValueError(
             f"rows and columns must have the same length; got {len(rows)} and "
@@ -178,7 +199,8 @@ def check_places(rows, columns, shape):
     return rows, columns
 
 
-def _check_indices(indices, length, name):
+def check_numbers(indices, length, name):
+    """Validate numbers of rows or columns, of which there are `length`."""
     indices = np.asarray(indices)
     if indices.size == 0:  # an empty list has no type
         indices = indices.astype(np.intp)

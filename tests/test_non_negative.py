@@ -316,6 +316,23 @@ def test_files_keep_the_constraint(parts):
     assert (again.transform(-parts) >= 0).all()
 
 
+@pytest.mark.parametrize("loss", ["huber", "logistic", "poisson"])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_any_loss_goes_with_the_constraint(loss, solver):
+    """Predictions are logits, logarithms of rates or values; these are not negative."""
+    counts = np.random.RandomState(0).poisson(np.exp(planted_parts(30, 20).clip(0, 2)))
+    X = np.where(np.isnan(planted_parts(30, 20)), np.nan, counts)
+    X = np.minimum(X, 1) if loss == "logistic" else X
+    model = GradientMF(3, non_negative=True, reg=0.5, solver=solver, loss=loss)
+    Z = model.fit_transform(X)
+    assert (Z >= 0).all()
+    assert (model.components_ >= 0).all()
+    assert_array_equal(model.transform(X), Z)
+    curve = np.array(model.loss_curve_)
+    assert len(curve) > 2
+    assert (np.diff(curve) <= 1e-9 * np.abs(curve[0])).all()
+
+
 REFUSED = [
     (MaskedGradientMF, {}, "use reg=1.0 and fit_bias=False"),
     (MaskedGradientMF, {"reg": 2.0}, "use fit_bias=False; got reg=2.0"),
@@ -332,6 +349,14 @@ def test_what_may_have_either_sign_is_refused(
 ):
     with pytest.raises(ValueError, match=f"non_negative={sides!r}.*{message}"):
         estimator(non_negative=sides, **options).fit(parts)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_weights_beside_zeros_that_are_not_stored_are_refused(solver):
+    X = csr_array(np.eye(6, 5))
+    model = GradientMF(2, non_negative=True, solver=solver)
+    with pytest.raises(ValueError, match="non_negative does not work with the entry_w"):
+        model.fit(X, entry_weight=2 * X)
 
 
 def test_other_values_are_refused(parts):

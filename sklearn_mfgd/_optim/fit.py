@@ -6,7 +6,9 @@ from functools import partial
 import numpy as np
 
 from .._data.matrix import CompleteMatrix
+from .._data.weighted_zeros import WeightedZeros
 from .._kernels.blas import one_blas_thread
+from . import weighted_zeros  # noqa: F401  registers the objective of these data
 from .loop import descend
 from .loss_model import RidgeLossModel
 from .loss_objective import LossObjective
@@ -100,6 +102,8 @@ def choose_solver(parameters: FitParameters, matrix) -> str:
         return "als"
     if isinstance(matrix, CompleteMatrix):  # one system for all rows: products only
         return "scaled"
+    if isinstance(matrix, WeightedZeros):  # most systems are one system, corrected
+        return "als"
     # The cost of "als" per entry is the square of the rank. At a large rank that is
     # worth it where rows and columns have few entries.
     entries_per_side = 2 * matrix.n_observed / sum(matrix.shape)

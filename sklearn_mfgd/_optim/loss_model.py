@@ -6,6 +6,7 @@ import numpy as np
 
 from .column_losses import ColumnLosses, predictions_at
 from .loss_objective import LossObjective
+from .objective import solve_rows
 from .ridge_model import RidgeModel
 
 
@@ -136,7 +137,7 @@ class RidgeLossModel(LossModelMixin, _RidgeLossFields):
         rows = matrix.listed().rows
         objective = LossObjective(rows, self.losses_here, biases=self.biases)
         H = self.H.astype(matrix.dtype, copy=False)
-        return objective.least_squares(H, self.base.ridge)
+        return solve_rows(objective, H, self.base.ridge, self.base.non_negative[0])
 
 
 def with_unseen(losses):

@@ -11,7 +11,7 @@ from .._kernels import dispatch
 from .._kernels.linalg import exact_sum
 from .._kernels.rows import Rows
 from .column_losses import ColumnLosses
-from .objective import ObservedObjective
+from .objective import ObservedObjective, solve_rows
 
 # Halvings of the step of a row. One that still raises F is not made.
 MAX_HALVINGS = 20
@@ -112,7 +112,14 @@ class LossObjective(ObservedObjective):
 
     def least_squares(self, H, ridge):
         """The W of least penalized loss, each row by itself, by working quadratics."""
-        W = self.start().least_squares(H, ridge)
+        return self._reweighted(H, ridge, non_negative=False)
+
+    def non_negative_least_squares(self, H, ridge, W):
+        """The same of the W >= 0; the start of a loss is a better one than W."""
+        return self._reweighted(H, ridge, non_negative=True)
+
+    def _reweighted(self, H, ridge, *, non_negative):
+        W = solve_rows(self.start(), H, ridge, non_negative)
         moving = np.arange(len(W))
         penalty = _RowPenalty(ridge)
         for _ in range(MAX_REWEIGHTINGS):
@@ -120,7 +127,11 @@ class LossObjective(ObservedObjective):
                 self.rows.take(moving), self.losses, biases=self._biases
             )
             before = W[moving]
-            moved = part.quadratic(before, H).least_squares(H, ridge)
+            quadratic = part.quadratic(before, H)
+            if non_negative:
+                moved = quadratic.non_negative_least_squares(H, ridge, before)
+            else:
+                moved = quadratic.least_squares(H, ridge)
             moved = part.lower(before, moved, H, penalty)
             W[moving] = moved
             change = np.abs(part.predictions(moved, H) - part.predictions(before, H))

@@ -99,7 +99,7 @@ class SquaredError:
         return moved
 
 
-class _Side(SquaredError):
+class Side(SquaredError):
     """What both objectives share: biases, and the regressors that they lead to."""
 
     largest_weight = 1.0
@@ -125,7 +125,7 @@ class _Side(SquaredError):
         return self.largest_weight * (design.T @ design)
 
 
-class CompleteObjective(_Side):
+class CompleteObjective(Side):
     """All entries of X are observed, those that a sparse X does not store as zeros.
 
     Everything follows from products of X with factors: no residual is formed, and the
@@ -249,7 +249,7 @@ class _WithoutOffsets:
         return product(self.X, V) - np.outer(self.b, V.sum(axis=0)) - self.c @ V
 
 
-class ObservedObjective(_Side):
+class ObservedObjective(Side):
     """Only the entries of a list, less the mean, are observed; no others are formed."""
 
     def __init__(self, rows: Rows, columns=None, *, biases=(False, False)):

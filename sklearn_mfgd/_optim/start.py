@@ -7,6 +7,7 @@ from scipy import sparse
 
 from .._data.holdout import hold_out, validation_error
 from .._data.matrix import CompleteMatrix
+from .._data.weighted_zeros import WeightedZeros
 from .column_losses import root_mean_deviance
 from .init import (
     factors_from_means,
@@ -82,9 +83,12 @@ def _start_of_data(matrix, penalties, parameters, rng):
 
 def refuse_unstored_zeros(matrix, why: str) -> None:
     """Refuse to list the entries of a sparse X whose unstored entries are zeros."""
-    if isinstance(matrix, CompleteMatrix) and sparse.issparse(matrix.values):
+    stores_no_zeros = isinstance(matrix, WeightedZeros) or (
+        isinstance(matrix, CompleteMatrix) and sparse.issparse(matrix.values)
+    )
+    if stores_no_zeros:
         raise ValueError(
             f"{why} visits or hides single entries of X, which would store all the "
-            "zeros of a sparse X. Pass a dense X, use another value, or, where what is "
-            "not stored is missing, MaskedGradientMF."
+            "zeros of a sparse X. Pass a dense X, use another value (a number for "
+            "reg), or, where what is not stored is missing, MaskedGradientMF."
         )

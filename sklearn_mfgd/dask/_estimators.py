@@ -55,6 +55,9 @@ class MaskedGradientMF(BlockwiseFactorization, LocalMF, auto_wrap_output_keys=No
     init : {"svd", "random"}, default="svd"
         Starting factors. Given factors are refused.
 
+    clip : (low, high), default=None
+        Range of predictions: those outside of it become its nearest end.
+
     max_iter : int, default=200
         Largest number of sweeps.
 
@@ -196,6 +199,7 @@ class MaskedGradientMF(BlockwiseFactorization, LocalMF, auto_wrap_output_keys=No
         fit_bias: bool | Literal["columns"] = True,
         non_negative: bool = False,
         init: Literal["svd", "random"] = "svd",
+        clip: tuple[float, float] | None = None,
         max_iter: int = 200,
         tol: float = 1e-3,
         random_state: int | np.random.RandomState | None = None,
@@ -218,6 +222,7 @@ class MaskedGradientMF(BlockwiseFactorization, LocalMF, auto_wrap_output_keys=No
             fit_bias=fit_bias,
             non_negative=non_negative,
             init=init,
+            clip=clip,
             max_iter=max_iter,
             tol=tol,
             random_state=random_state,

@@ -25,6 +25,10 @@ def _is_a_pair(init) -> bool:
     return not isinstance(init, str)
 
 
+def _is_a_name(value) -> bool:
+    return isinstance(value, str)
+
+
 # Parameter, which of its values are refused, and the reason.
 UNSUPPORTED = [
     (
@@ -50,6 +54,7 @@ UNSUPPORTED = [
         _is_a_pair,
         "given row factors do not lie in the blocks of X; use 'svd' or 'random'",
     ),
+    ("clip", _is_a_name, "blocks are not searched for their range; use (low, high)"),
 ]
 
 
