@@ -174,8 +174,9 @@ def test_transform_repeats_fit_transform(parts, sides):
     assert_array_equal(model.transform(parts[7:9]), Z[7:9])
 
 
-def test_new_columns_are_those_of_each_column_by_itself(parts):
-    model = parts_of(parts[:, :25])
+@pytest.mark.parametrize("sides", SIDES)
+def test_new_columns_are_those_of_each_column_by_itself(parts, sides):
+    model = parts_of(parts[:, :25], non_negative=sides)
     Z = model.transform(parts[:, :25])
     model.fold_in_columns(parts[:, 25:], Z)
     expected = rows_by_scipy(parts[:, 25:].T, Z, 0.1)
@@ -320,8 +321,10 @@ def test_files_keep_the_constraint(parts):
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_any_loss_goes_with_the_constraint(loss, solver):
     """Predictions are logits, logarithms of rates or values; these are not negative."""
-    counts = np.random.RandomState(0).poisson(np.exp(planted_parts(30, 20).clip(0, 2)))
-    X = np.where(np.isnan(planted_parts(30, 20)), np.nan, counts)
+    signal = planted_parts(30, 20)
+    rates = np.exp(np.nan_to_num(signal).clip(0, 2))
+    counts = np.random.RandomState(0).poisson(rates).astype(float)
+    X = np.where(np.isnan(signal), np.nan, counts)
     X = np.minimum(X, 1) if loss == "logistic" else X
     model = GradientMF(3, non_negative=True, reg=0.5, solver=solver, loss=loss)
     Z = model.fit_transform(X)
