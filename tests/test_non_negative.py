@@ -279,6 +279,12 @@ def test_random_factors_depend_on_the_seed_alone(parts):
     assert (found[0] != found[2]).any()
 
 
+def test_random_factors_begin_within_the_bounds(parts):
+    """None of them is at a bound, where a tiny step would leave it."""
+    options = {"solver": "gd", "eta": 1e-12, "max_iter": 1}
+    assert (parts_of(parts, init="random", **options).components_ > 0).all()
+
+
 def test_a_warm_start_goes_on_from_the_last_fit(parts):
     cold = parts_of(parts, tol=1e-8, max_iter=2000)
     model = parts_of(parts, tol=1e-8, max_iter=2000, warm_start=True).fit(parts)
