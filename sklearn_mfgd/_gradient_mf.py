@@ -27,8 +27,8 @@ class GradientMF(BaseMatrixFactorization):
     it as missing). If such an X comes with an `entry_weight`, these zeros have a weight
     of 1: that is how clicks and purchases are factorized, see
     :ref:`implicit_feedback`. With `fit_bias` a mean and biases are added to
-    :math:`w_i \cdot h_j`. The factors may have either sign,
-    unless `non_negative` says that they must not be negative.
+    :math:`w_i \cdot h_j`. The factors may have either sign, unless `non_negative` says
+    that they must not be negative.
 
     Read more in the :ref:`user guide <the-model>`.
 
@@ -61,8 +61,8 @@ class GradientMF(BaseMatrixFactorization):
         - "sgd": stochastic gradient descent, one step per observed entry [3]_. Provided
           to compare with the literature; the others are as fast and more exact.
         - "auto": "als" if values are missing and either the rank is at most 64 or rows
-          and columns have at most ``2 * rank`` entries on average, for a sparse X with
-          an `entry_weight`, and with `non_negative`; "scaled" otherwise.
+          and columns have at most ``2 * rank`` entries on average, with `non_negative`,
+          and for a sparse X with an `entry_weight`; "scaled" otherwise.
 
     reg : "auto" or float, default=0.0
         Ridge: the weight of the squared factors in F, in units of X. Larger values

@@ -120,24 +120,6 @@ def check_goes_with_loss(estimator):
             )
 
 
-def _check_goes_with_non_negative(estimator):
-    """Refuse parameters under which factors may have either sign."""
-    name = f"non_negative={estimator.non_negative!r}"
-    changes = ["reg=1.0"] if estimator.reg == "auto" else []
-    changes += ["fit_bias=False"] if estimator.fit_bias is not False else []
-    if changes:
-        raise ValueError(
-            f"{name} needs a number for reg and no biases, as priors and biases have "
-            f"either sign: use {' and '.join(changes)}; got reg={estimator.reg!r} and "
-            f"fit_bias={estimator.fit_bias!r}."
-        )
-    if estimator.solver == "sgd":
-        raise ValueError(
-            f"{name} does not work with solver='sgd', whose steps see one entry at a "
-            "time; use solver='als', 'gd', 'scaled' or 'auto'."
-        )
-
-
 def check_clip(clip):
     """Validate the range of predictions: None, "observed" or a pair of floats."""
     if clip is None or (isinstance(clip, str) and clip == "observed"):
@@ -155,6 +137,24 @@ def check_clip(clip):
             "to leave one side open."
         )
     return low, high
+
+
+def _check_goes_with_non_negative(estimator):
+    """Refuse parameters under which factors may have either sign."""
+    name = f"non_negative={estimator.non_negative!r}"
+    changes = ["reg=1.0"] if estimator.reg == "auto" else []
+    changes += ["fit_bias=False"] if estimator.fit_bias is not False else []
+    if changes:
+        raise ValueError(
+            f"{name} needs a number for reg and no biases, as priors and biases have "
+            f"either sign: use {' and '.join(changes)}; got reg={estimator.reg!r} and "
+            f"fit_bias={estimator.fit_bias!r}."
+        )
+    if estimator.solver == "sgd":
+        raise ValueError(
+            f"{name} does not work with solver='sgd', whose steps see one entry at a "
+            "time; use solver='als', 'gd', 'scaled' or 'auto'."
+        )
 
 
 def check_goes_with_times(estimator):

@@ -213,6 +213,23 @@ def test_zeros_that_are_not_stored_are_zeros(parts):
     assert_allclose(sparse.components_, dense.components_, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_weights_may_come_with_zeros_that_are_not_stored(parts, solver):
+    """These have a weight of 1."""
+    X = np.where(parts > 0.5, parts, 0)
+    weights = np.where(X > 0, np.linspace(0.2, 5, X.size).reshape(X.shape), 1)
+    stored = csr_array(X)
+    given = csr_array((weights[X > 0], stored.indices, stored.indptr), X.shape)
+    start = np.random.RandomState(0).uniform(size=(60, 4)), np.ones((30, 4))
+    options = {"non_negative": True, "solver": solver, "init": start, "max_iter": 10}
+    sparse = GradientMF(4, **options).fit(stored, entry_weight=given)
+    dense = GradientMF(4, **options).fit(X, entry_weight=weights)
+    assert_allclose(sparse.components_, dense.components_, rtol=1e-6, atol=1e-7)
+    Z = sparse.transform(stored, entry_weight=given)
+    expected = dense.transform(X, entry_weight=weights)
+    assert_allclose(Z, expected, rtol=1e-6, atol=1e-7)
+
+
 def test_whole_weights_repeat_rows_and_zero_leaves_entries_out(parts):
     weights = np.repeat(np.arange(len(parts)) % 2 + 1.0, parts.shape[1])
     weights = weights.reshape(parts.shape)
@@ -358,14 +375,6 @@ def test_what_may_have_either_sign_is_refused(
 ):
     with pytest.raises(ValueError, match=f"non_negative={sides!r}.*{message}"):
         estimator(non_negative=sides, **options).fit(parts)
-
-
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_weights_beside_zeros_that_are_not_stored_are_refused(solver):
-    X = csr_array(np.eye(6, 5))
-    model = GradientMF(2, non_negative=True, solver=solver)
-    with pytest.raises(ValueError, match="non_negative does not work with the entry_w"):
-        model.fit(X, entry_weight=2 * X)
 
 
 def test_other_values_are_refused(parts):

@@ -93,11 +93,11 @@ class LossObjective(ObservedObjective):
         )
         return ObservedObjective(rows, biases=self._biases)
 
-    def lower(self, W, moved, H, penalty):
+    def lower(self, W, moved, H, ridge):
         """Rows on the way from W to `moved` where F is lower than at W, or W itself."""
         if self.losses.is_bound:
             return moved
-        ridge = 0.5 * penalty.ridge
+        ridge = 0.5 * ridge
         with np.errstate(over="ignore", invalid="ignore"):
             before = self.losses_of_rows(W, H) + np.square(W) @ ridge
             for _ in range(MAX_HALVINGS):
@@ -110,33 +110,25 @@ class LossObjective(ObservedObjective):
             after = self.losses_of_rows(moved, H) + np.square(moved) @ ridge
         return np.where((after <= before)[:, None], moved, W)
 
-    def least_squares(self, H, ridge):
+    def least_squares(self, H, ridge) -> np.ndarray:
         """The W of least penalized loss, each row by itself, by working quadratics."""
         return self._reweighted(H, ridge, non_negative=False)
 
-    def non_negative_least_squares(self, H, ridge, W):
-        """The same of the W >= 0; the start of a loss is a better one than W."""
+    def non_negative_least_squares(self, H, ridge, W) -> np.ndarray:
+        """The W >= 0 of least penalized loss, which has no other minimum than that."""
         return self._reweighted(H, ridge, non_negative=True)
 
-    def _reweighted(self, H, ridge, *, non_negative):
+    def _reweighted(self, H, ridge, *, non_negative) -> np.ndarray:
         W = solve_rows(self.start(), H, ridge, non_negative)
         moving = np.arange(len(W))
-        penalty = _RowPenalty(ridge)
         for _ in range(MAX_REWEIGHTINGS):
-            part = LossObjective(
-                self.rows.take(moving), self.losses, biases=self._biases
-            )
-            before = W[moving]
-            quadratic = part.quadratic(before, H)
-            if non_negative:
-                moved = quadratic.non_negative_least_squares(H, ridge, before)
-            else:
-                moved = quadratic.least_squares(H, ridge)
-            moved = part.lower(before, moved, H, penalty)
+            rows, before = self.rows.take(moving), W[moving]
+            part = LossObjective(rows, self.losses, biases=self._biases)
+            moved = solve_rows(part.quadratic(before, H), H, ridge, non_negative)
+            moved = part.lower(before, moved, H, ridge)
             W[moving] = moved
             change = np.abs(part.predictions(moved, H) - part.predictions(before, H))
-            largest = _largest_by_row(part.rows, change)
-            moving = moving[largest > SETTLED[W.dtype]]
+            moving = moving[_largest_by_row(rows, change) > SETTLED[W.dtype]]
             if not moving.size:
                 break
         return W
@@ -147,13 +139,6 @@ class LossObjective(ObservedObjective):
         no_rows = self.row_zeros(int(self.row_bias))
         no_columns = np.zeros((self.shape[1], int(self.column_bias)), self.dtype)
         return 2 * self.value(no_rows, no_columns)
-
-
-class _RowPenalty:
-    """The ridge of row factors, as `lower` asks for it."""
-
-    def __init__(self, ridge):
-        self.ridge = ridge
 
 
 def _sums_by_row(rows, values):

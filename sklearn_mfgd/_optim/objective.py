@@ -26,7 +26,7 @@ written once and applied to either side. The contract, with ``W`` (m, .), ``H`` 
 ``is_squared``                       False for other losses, see `loss_objective`
 ``adapt(W, H)``                      learns the parameters of another loss
 ``quadratic(W, H)``                  the squared error that a step of W is to lower
-``lower(W, moved, H, p)``            rows between W and `moved` that do not raise F
+``lower(W, moved, H, ridge)``        rows between W and `moved` that do not raise F
 ===================================  =================================================
 
 Where entries are missing there are also ``n_observed``, ``with_biases()``, the same for
@@ -94,7 +94,7 @@ class SquaredError:
         """The squared error that stands for the loss around W and H: itself."""
         return self
 
-    def lower(self, W, moved, H, penalty):
+    def lower(self, W, moved, H, ridge):
         """Rows where F is no larger than at W: those of a step of squared error."""
         return moved
 

@@ -108,5 +108,6 @@ class AlternatingSweeps:
         """One step of the rows of an objective, towards the minimum of a quadratic."""
         step = self._step(objective.quadratic(W, H), W, H, penalty, self.eta)
         if self.eta == "auto":
-            step = step._replace(factors=objective.lower(W, step.factors, H, penalty))
+            factors = objective.lower(W, step.factors, H, penalty.ridge)
+            step = step._replace(factors=factors)
         return step
