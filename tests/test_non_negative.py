@@ -220,7 +220,8 @@ def test_weights_may_come_with_zeros_that_are_not_stored(parts, solver):
     weights = np.where(X > 0, np.linspace(0.2, 5, X.size).reshape(X.shape), 1)
     stored = csr_array(X)
     given = csr_array((weights[X > 0], stored.indices, stored.indptr), X.shape)
-    start = np.random.RandomState(0).uniform(size=(60, 4)), np.ones((30, 4))
+    start = np.random.RandomState(0)
+    start = start.uniform(size=(60, 4)), start.uniform(size=(30, 4))
     options = {"non_negative": True, "solver": solver, "init": start, "max_iter": 10}
     sparse = GradientMF(4, **options).fit(stored, entry_weight=given)
     dense = GradientMF(4, **options).fit(X, entry_weight=weights)
