@@ -1,12 +1,13 @@
 """Factorization of complete and nearly complete matrices."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ._base import BaseMatrixFactorization
-from ._parameters import Solver
+from ._parameters import LossName, Solver
 
 
 class GradientMF(BaseMatrixFactorization):
@@ -26,7 +27,8 @@ class GradientMF(BaseMatrixFactorization):
     it as missing). If such an X comes with an `entry_weight`, these zeros have a weight
     of 1: that is how clicks and purchases are factorized, see
     :ref:`implicit_feedback`. With `fit_bias` a mean and biases are added to
-    :math:`w_i \cdot h_j`. The factors may have either sign.
+    :math:`w_i \cdot h_j`. The factors may have either sign, unless `non_negative` says
+    that they must not be negative.
 
     Read more in the :ref:`user guide <the-model>`.
 
@@ -59,14 +61,32 @@ class GradientMF(BaseMatrixFactorization):
         - "sgd": stochastic gradient descent, one step per observed entry [3]_. Provided
           to compare with the literature; the others are as fast and more exact.
         - "auto": "als" if values are missing and either the rank is at most 64 or rows
-          and columns have at most ``2 * rank`` entries on average, and for a sparse X
-          with an `entry_weight`; "scaled" otherwise.
+          and columns have at most ``2 * rank`` entries on average, with `non_negative`,
+          and for a sparse X with an `entry_weight`; "scaled" otherwise.
 
     reg : "auto" or float, default=0.0
         Ridge: the weight of the squared factors in F, in units of X. Larger values
         shrink the factors more. "auto" learns the regularization of each factor from
         the data, see :class:`MaskedGradientMF`; it needs ``solver="als"`` or "auto",
         ``eta="auto"``, and dense X.
+
+    loss : str or dict, default="squared"
+        What is minimized or, with ``reg="auto"``, the likelihood of a value x given its
+        prediction p, the sum of mean, biases and products of factors. See
+        :doc:`/which_loss`.
+
+        - "squared": :math:`(x - p)^2 / 2`, normal noise.
+        - "huber": the same, growing linearly beyond 1.345 robust deviations of the
+          noise, so that outliers do little harm. Needs a number for `reg`.
+        - "student_t": noise of Student's t distribution, of learned degrees of freedom,
+          for outliers. Needs ``reg="auto"``.
+        - "logistic": x is 0 or 1, and p the logit of the probability of a 1.
+        - "poisson": x is a count, and p the logarithm of its rate. Fractions are
+          taken, too (quasi-Poisson).
+
+        A dictionary names the losses of some columns, by their names or numbers; the
+        others are squared. Predictions come back on the scale of X: as probabilities
+        and rates.
 
     noise : {"column", "shared"}, default="column"
         Whether ``reg="auto"`` learns one noise variance per column or a shared one.
@@ -84,13 +104,22 @@ class GradientMF(BaseMatrixFactorization):
         a bias for each row and each column. "columns": the mean and the column biases.
         False: nothing, which suits data that are already centred.
 
+    non_negative : bool or "components", default=False
+        Which factors must not be negative. True: those of rows and of columns, as in
+        non-negative matrix factorization (NMF) [4]_. "components": those of columns
+        alone, so that `components_` are parts of which rows have either sign [5]_.
+        False: none. Needs a number for `reg`, ``fit_bias=False``, and another solver
+        than "sgd". The data may have negative values.
+
     init : {"svd", "random"} or pair of array-like, default="svd"
         Starting factors.
 
         - "svd": the leading singular vectors of X with zeros for missing values,
           divided by the observed share. If the data are far from zero, means of rows
-          and columns stand in for the missing values instead.
-        - "random": Gaussian factors, scaled to suit X.
+          and columns stand in for the missing values instead. With `non_negative`,
+          the positive or negative parts of such vectors [6]_.
+        - "random": Gaussian factors, scaled to suit X. With `non_negative`, their
+          absolute values.
         - ``(W0, H0)``: these factors, of shape (n_samples, rank) and
           (n_features, rank).
 
@@ -168,7 +197,8 @@ class GradientMF(BaseMatrixFactorization):
         `early_stopping`.
 
     reconstruction_err_ : float
-        Root of the summed squared residuals over all observed entries.
+        Root of the summed squared residuals over all observed entries; of twice the
+        loss, if that is not squared error.
 
     timescale_ : ndarray of shape (`rank_`,) or None
         Time in which each factor forgets, in units of `times` (seconds for dates); None
@@ -208,7 +238,14 @@ class GradientMF(BaseMatrixFactorization):
     or near its minimum.
 
     W and H are unique only up to an invertible matrix between them (a rotation if
-    ``reg > 0``): compare reconstructions, not factors.
+    ``reg > 0``): compare reconstructions, not factors. Non-negative factors are often
+    unique up to their order and scale, but F has local minima: another `init` may lead
+    to another one.
+
+    With `non_negative`, "als" finds the exact minimum of each row by an active-set
+    method; for complete data a sweep makes eight passes of coordinate descent instead,
+    and `transform` finds the minimum. The steps of "gd" and "scaled" end where a factor
+    would become negative.
 
     References
     ----------
@@ -220,6 +257,13 @@ class GradientMF(BaseMatrixFactorization):
        (2015).
     .. [3] Y. Koren, R. Bell, C. Volinsky, "Matrix Factorization Techniques for
        Recommender Systems", Computer 42 (2009).
+    .. [4] D. D. Lee, H. S. Seung, "Learning the Parts of Objects by Non-negative Matrix
+       Factorization", Nature 401 (1999).
+    .. [5] C. Ding, T. Li, M. I. Jordan, "Convex and Semi-Nonnegative Matrix
+       Factorizations", IEEE Transactions on Pattern Analysis and Machine Intelligence
+       32 (2010).
+    .. [6] C. Boutsidis, E. Gallopoulos, "SVD Based Initialization: A Head Start for
+       Nonnegative Matrix Factorization", Pattern Recognition 41 (2008).
 
     Examples
     --------
@@ -240,6 +284,16 @@ class GradientMF(BaseMatrixFactorization):
     >>> W_new = model.transform([[np.nan, 10, np.nan]])
     >>> model.inverse_transform(W_new).round(2)
     array([[ 5., 10., 15.]])
+
+    Rows that are mixtures of two parts, of which no value may be negative:
+
+    >>> parts = np.array([[1.0, 2, 0, 0, 3], [0, 0, 2, 1, 1]])
+    >>> mixtures = np.array([[1, 0], [2, 1], [1, 3], [0, 1]]) @ parts
+    >>> mixtures[1, 2] = np.nan
+    >>> model = GradientMF(rank=2, non_negative=True, tol=1e-8).fit(mixtures)
+    >>> (model.components_ / model.components_.sum(axis=1, keepdims=True)).round(2)
+    array([[0.17, 0.33, 0.  , 0.  , 0.5 ],
+           [0.  , 0.  , 0.5 , 0.25, 0.25]])
     """
 
     _unstored_is_zero = True
@@ -251,10 +305,12 @@ class GradientMF(BaseMatrixFactorization):
         eta: Literal["auto"] | float = "auto",
         solver: Solver = "auto",
         reg: Literal["auto"] | float = 0.0,
+        loss: LossName | Mapping = "squared",
         noise: Literal["column", "shared"] = "column",
         pattern: bool = True,
         n_draws: int = 0,
         fit_bias: bool | Literal["columns"] = False,
+        non_negative: bool | Literal["components"] = False,
         init: Literal["svd", "random"] | tuple[ArrayLike, ArrayLike] = "svd",
         clip: Literal["observed"] | tuple[float, float] | None = None,
         max_iter: int = 200,
@@ -270,10 +326,12 @@ class GradientMF(BaseMatrixFactorization):
         self.eta = eta
         self.solver = solver
         self.reg = reg
+        self.loss = loss
         self.noise = noise
         self.pattern = pattern
         self.n_draws = n_draws
         self.fit_bias = fit_bias
+        self.non_negative = non_negative
         self.init = init
         self.clip = clip
         self.max_iter = max_iter

@@ -8,21 +8,25 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._data.tables import FLOATS
+from ._optim.losses import LOSSES
 from ._optim.steps import STEPS
 
 # Array-like, data frame or sparse matrix: no type of NumPy or SciPy says so.
 Data = Any
 Solver = Literal["auto", "gd", "scaled", "als", "sgd"]
+LossName = Literal["squared", "student_t", "huber", "logistic", "poisson"]
 
 CONSTRAINTS: dict = {
     "rank": [Interval(Integral, 1, None, closed="left")],
     "eta": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
     "solver": [StrOptions({"auto", "sgd", *STEPS})],
     "reg": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+    "loss": [StrOptions(set(LOSSES)), dict],
     "noise": [StrOptions({"column", "shared"})],
     "pattern": ["boolean"],
     "n_draws": [Interval(Integral, 0, None, closed="left")],
     "fit_bias": ["boolean", StrOptions({"columns"})],
+    "non_negative": ["boolean", StrOptions({"components"})],
     "init": [StrOptions({"svd", "random"}), tuple, list],
     "clip": [None, StrOptions({"observed"}), tuple, list],
     "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -66,6 +70,8 @@ def check_parameters_together(estimator):
     """Refuse values of parameters that contradict one another."""
     check_clip(estimator.clip)
     learns = estimator.reg == "auto"
+    if estimator.non_negative:
+        _check_goes_with_non_negative(estimator)
     if learns and estimator.solver in ("gd", "scaled", "sgd"):
         raise ValueError(
             f"reg='auto' works with solver='als' or 'auto'; solver="
@@ -83,6 +89,35 @@ def check_parameters_together(estimator):
             f"reg='auto' has no steps to choose; eta={estimator.eta!r} needs a number "
             "for reg."
         )
+
+    check_goes_with_loss(estimator)
+
+
+# With which kind of `reg` a loss of outliers goes, and what goes with the other kind.
+ROBUST = {"huber": (False, "student_t"), "student_t": (True, "huber")}
+
+
+def check_goes_with_loss(estimator):
+    """Refuse parameters that a loss other than squared error has no use for."""
+    loss, learns = estimator.loss, estimator.reg == "auto"
+    names = [loss] if isinstance(loss, str) else list(loss.values())
+    for name in names:
+        needs_learned, other = ROBUST.get(name, (learns, None))
+        if needs_learned != learns:
+            wanted = "reg='auto'" if needs_learned else "a number for reg"
+            raise ValueError(
+                f"loss={name!r} needs {wanted}; with reg={estimator.reg!r} use "
+                f"loss={other!r}."
+            )
+    if all(name == "squared" for name in names):
+        return
+    for parameter, allowed in (("n_draws", 0), ("early_stopping", False)):
+        given = getattr(estimator, parameter)
+        if learns and given != allowed:
+            raise ValueError(
+                f"{parameter}={given!r} with reg='auto' needs loss='squared'; with "
+                f"loss={loss!r} use {parameter}={allowed!r}."
+            )
 
 
 def check_clip(clip):
@@ -104,6 +139,24 @@ def check_clip(clip):
     return low, high
 
 
+def _check_goes_with_non_negative(estimator):
+    """Refuse parameters under which factors may have either sign."""
+    name = f"non_negative={estimator.non_negative!r}"
+    changes = ["reg=1.0"] if estimator.reg == "auto" else []
+    changes += ["fit_bias=False"] if estimator.fit_bias is not False else []
+    if changes:
+        raise ValueError(
+            f"{name} needs a number for reg and no biases, as priors and biases have "
+            f"either sign: use {' and '.join(changes)}; got reg={estimator.reg!r} and "
+            f"fit_bias={estimator.fit_bias!r}."
+        )
+    if estimator.solver == "sgd":
+        raise ValueError(
+            f"{name} does not work with solver='sgd', whose steps see one entry at a "
+            "time; use solver='als', 'gd', 'scaled' or 'auto'."
+        )
+
+
 def check_goes_with_times(estimator):
     """Refuse parameters that a fit of rows in time has no use for."""
     if estimator.reg != "auto":
@@ -111,6 +164,7 @@ def check_goes_with_times(estimator):
             "times needs reg='auto', which learns how rows change in time; this "
             f"estimator has reg={estimator.reg!r}."
         )
+    estimator._refuse_losses("times=")
     if estimator.n_draws:
         raise ValueError(
             f"times and n_draws={estimator.n_draws} do not go together: use n_draws=0."

@@ -37,6 +37,7 @@ class RecommendingMixin:
     _column_terms: Any
     _model: Any
     _n_features_out: Any
+    _responses: Any
     clip: Any
     components_: Any
     n_features_in_: int
@@ -169,7 +170,7 @@ class RecommendingMixin:
 
     def _scores(self, Z, exclude, terms, rows):
         """Predict a slice of the rows, minus infinity for what is to be left out."""
-        scores = self._reconstruct(Z[rows], *terms)
+        scores = self._responses(self._reconstruct(Z[rows], *terms))
         if exclude is not None:
             scores[_excluded_places(exclude, rows)] = -np.inf
         return scores

@@ -17,7 +17,7 @@ ctypedef fused real:
     double
 
 cdef extern from "vector_widths.h" nogil:
-    enum: LEAST_SQUARES, GRADIENT, PRODUCT, SQUARES, RESIDUALS
+    enum: LEAST_SQUARES, GRADIENT, PRODUCT, SQUARES, RESIDUALS, NON_NEGATIVE
 
     ctypedef struct row_problem:
         int64_t n_rows, n_columns, n_entries
@@ -36,6 +36,11 @@ cdef extern from "vector_widths.h" nogil:
         const int64_t *i, *j
         const void *rows, *columns
         void *out
+
+    ctypedef struct shared_problem:
+        int64_t n_rows, rank, n_passes
+        const double *system, *targets
+        double *out
 
     ctypedef struct posterior_problem:
         const int64_t *system_index
@@ -80,6 +85,8 @@ cdef extern from "vector_widths.h" nogil:
         const stochastic_problem *, int64_t, int64_t) noexcept nogil
     ctypedef void (*posterior_function)(
         const posterior_problem *, int64_t, int64_t, double *) noexcept nogil
+    ctypedef void (*shared_function)(
+        const shared_problem *, int64_t, int64_t, double *) noexcept nogil
 
     ctypedef double (*filter_function)(
         const chain_problem *, int64_t, int64_t, double *) noexcept nogil
@@ -95,12 +102,15 @@ cdef extern from "vector_widths.h" nogil:
         product_function products[2]
         sgd_function sgd[2]
         posterior_function posteriors[2]
+        shared_function non_negative_rows
         filter_function filter_states
         chain_function smooth_states, filter_means
         process_function process_likelihoods, process_means, whitened_products
 
     const instruction_set *find_instruction_set(const char *name)
     int64_t least_squares_work_size(int64_t rank)
+    int64_t non_negative_work_size(int64_t rank)
+    int64_t shared_work_size(int64_t rank)
     int64_t posterior_work_size(int64_t rank)
     int64_t chain_work_size(int64_t q)
     int64_t whitening_work_size(int64_t width)
@@ -211,8 +221,10 @@ cdef run_rows(int kernel, row_problem *c, bint single, Py_ssize_t start,
     cdef int64_t malformed
     cdef double *work = NULL
     check_range(start, stop, c.n_rows, "rows")
-    if kernel == LEAST_SQUARES:
-        memory = Aligned(least_squares_work_size(c.rank))
+    if kernel == LEAST_SQUARES or kernel == NON_NEGATIVE:
+        memory = Aligned(
+            least_squares_work_size(c.rank) if kernel == LEAST_SQUARES
+            else non_negative_work_size(c.rank))
         work = memory.start
     with nogil:
         malformed = in_use.run_rows[0 if single else 1](kernel, c, work, start, stop)
@@ -242,6 +254,41 @@ def least_squares(
     if draws is not None:
         c.draws = &normal[0, 0]
     run_rows(LEAST_SQUARES, &c, real is float, start, stop)
+
+
+def non_negative(problem, const double[:, ::1] ridge, real[:, ::1] out,
+                 Py_ssize_t start, Py_ssize_t stop):
+    cdef const real[:, ::1] H = problem.H
+    cdef row_problem c = unpack_rows(problem, H)
+    if c.row_bias:
+        raise ValueError("Rows with a bias have no constraints.")
+    shape = c.n_rows, c.row_stride
+    check_shape("ridge", ridge, (1 if ridge.shape[0] == 1 else shape[0], shape[1]))
+    check_shape("out", out, shape)
+    if out.shape[0] == 0 or out.shape[1] == 0:
+        return
+    check_given(problem.rows.values)
+    c.ridge, c.out = &ridge[0, 0], &out[0, 0]
+    c.ridge_stride = c.row_stride if ridge.shape[0] > 1 else 0
+    run_rows(NON_NEGATIVE, &c, real is float, start, stop)
+
+
+def non_negative_shared(
+        const double[:, ::1] system, const double[:, ::1] targets, int64_t n_passes,
+        double[:, ::1] out, Py_ssize_t start, Py_ssize_t stop):
+    cdef shared_problem c
+    c.n_passes = n_passes
+    c.n_rows, c.rank = out.shape[0], out.shape[1]
+    check_shape("system", system, (c.rank, c.rank))
+    check_shape("targets", targets, (c.n_rows, c.rank))
+    check_range(start, stop, c.n_rows, "rows")
+    if start == stop or c.rank == 0:
+        return
+    c.system, c.targets, c.out = &system[0, 0], &targets[0, 0], &out[0, 0]
+    memory = Aligned(shared_work_size(c.rank))
+    cdef double *work = memory.start
+    with nogil:
+        in_use.non_negative_rows(&c, start, stop, work)
 
 
 def gradient(problem, const real[:, ::1] W, real[:, ::1] out, double[::1] sums,

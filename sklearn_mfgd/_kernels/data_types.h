@@ -20,8 +20,9 @@
 #define REAL_BYTES 4
 #include "row_kernels.h"
 
-/* Run a kernel of the enum on rows start .. stop: -1, or the first malformed row. */
-#define RUN_ROWS(type, is_solved)                                                          \
+/* Run a kernel of the enum on rows start .. stop: -1, or the first malformed row. Those of
+ * `in_double` compute in double whatever the data. */
+#define RUN_ROWS(type, in_double, is_solved)                                                          \
     static int64_t JOIN(run_rows, type, WIDTH)(int kernel, const row_problem *of,          \
                                                double *work, int64_t start, int64_t stop)  \
     {                                                                                      \
@@ -33,16 +34,18 @@
                 return i;                                                                  \
             if (kernel == LEAST_SQUARES)                                                   \
                 of->needs_fallback[i] = !(is_solved);                                      \
+            else if (kernel == NON_NEGATIVE)                                               \
+                JOIN(non_negative_row, in_double, WIDTH)(of, i, work);                     \
             else                                                                           \
                 run[kernel](of, i);                                                        \
         }                                                                                  \
         return -1;                                                                         \
     }
 
-RUN_ROWS(double, JOIN(solve_row, double, WIDTH)(of, i, work))
+RUN_ROWS(double, double, JOIN(solve_row, double, WIDTH)(of, i, work))
 /* Single precision first; a row that needs more gets it. */
-RUN_ROWS(float, JOIN(solve_row, float, WIDTH)(of, i, (float *)work) ||
-                    JOIN(solve_row, mixed, WIDTH)(of, i, work))
+RUN_ROWS(float, mixed, JOIN(solve_row, float, WIDTH)(of, i, (float *)work) ||
+                           JOIN(solve_row, mixed, WIDTH)(of, i, work))
 
 #undef WIDTH
 #undef BYTES

@@ -43,6 +43,35 @@ def least_squares(rows: Rows, H, biases, ridge, draws=None) -> np.ndarray:
     return W
 
 
+def non_negative(rows: Rows, H, ridge, start) -> np.ndarray:
+    """Minimize as `least_squares` over coefficients that are not negative.
+
+    A row starts from its coefficients in `start`, (n_rows, width), does not rise from
+    there, and has no bias.
+    """
+    problem = _row_problem(rows, H, (False, False))
+    W, width = np.array(start, H.dtype, order="C"), problem.width
+    ridge = np.atleast_2d(np.asarray(ridge, np.float64))
+    work = partial(backend.kernels.non_negative, problem, ridge, W)
+    ranges = _row_ranges(rows, width**2 + 20 * width, width**3 + 100)
+    share_out(work, ranges, thread_limit())
+    return W
+
+
+def non_negative_shared(system, targets, start, n_passes=0) -> np.ndarray:
+    """Minimize ``w.A w / 2 - b.w`` over w >= 0 in every row, float64.
+
+    The rows share the system A, (r, r), and start from `start`, (n_rows, r). With
+    `n_passes` they only descend, by so many passes over their coefficients.
+    """
+    W = np.array(start, np.float64, order="C")
+    system, targets = (np.ascontiguousarray(a, np.float64) for a in (system, targets))
+    work = partial(backend.kernels.non_negative_shared, system, targets, n_passes, W)
+    cost = n_passes * len(system) ** 2 or len(system) ** 3
+    share_out(work, equal_ranges(len(W), cost + 100), thread_limit())
+    return W
+
+
 def loss_and_gradient(rows: Rows, W, H, biases) -> tuple[float, np.ndarray]:
     """Half the sum of squared residuals, and its gradient in W."""
     problem = _row_problem(rows, H, biases)

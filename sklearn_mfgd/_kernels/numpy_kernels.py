@@ -9,6 +9,7 @@ row i with the regressors ``g_j = [h_j, 1]`` it sees the values ``x_ij`` and the
 import numpy as np
 from scipy import sparse
 
+from . import non_negative as constrained
 from .blas import one_blas_thread
 from .linalg import row_slices, solve_each
 from .problems import PosteriorProblem, Posteriors, RowProblem, StochasticProblem
@@ -28,31 +29,67 @@ def least_squares(problem: RowProblem, ridge, draws, out, needs_fallback, start,
     zero in a row without entries. `compiled`, which does not solve singular systems,
     marks them by 1 in `needs_fallback`, uint8, and leaves them to this function.
     """
-    rows, width = problem.rows, problem.width
-    design, offset = _regressors(problem, np.float64)
     needs_fallback[start:stop] = 0
-    diagonal = np.arange(width)
-    for block in row_slices(stop - start, width**2):
+    for block in row_slices(stop - start, problem.width**2):
         block = slice(start + block.start, min(start + block.stop, stop))
-        n_rows = block.stop - block.start
-        systems, targets = np.empty((n_rows, width, width)), np.empty((n_rows, width))
         with one_blas_thread():
-            # (G'SG + ridge) w = G'S (x - c), with the g_j of the row as rows of G
-            for k, i in enumerate(range(block.start, block.stop)):
-                entries = slice(rows.indptr[i], rows.indptr[i + 1])
-                columns = rows.indices[entries]
-                G = design[columns]
-                SG = G if rows.weights is None else rows.weights[entries, None] * G
-                systems[k] = SG.T @ G
-                targets[k] = SG.T @ (rows.values[entries] - offset[columns])
-            penalty = np.broadcast_to(ridge, (len(out), width))[block]
-            systems[:, diagonal, diagonal] += penalty
+            systems, targets, penalty = _systems(problem, ridge, block)
             least_eigenvalue = penalty.min(initial=np.inf)
             out[block] = solve_each(systems, targets, len(problem.H), least_eigenvalue)
             if draws is not None:
                 # U w = draws has the covariance inv(U'U).
                 U = np.linalg.cholesky(systems).transpose(0, 2, 1)
                 out[block] += np.linalg.solve(U, draws[block, :, None])[..., 0]
+
+
+def _systems(problem, ridge, block):
+    """Systems, targets and penalties of rows: (G'SG + ridge) w = G'S (x - c).
+
+    The g_j of a row are the rows of G.
+    """
+    rows, width, n_rows = problem.rows, problem.width, block.stop - block.start
+    design, offset = _regressors(problem, np.float64)
+    systems, targets = np.empty((n_rows, width, width)), np.empty((n_rows, width))
+    for k, i in enumerate(range(block.start, block.stop)):
+        entries = slice(rows.indptr[i], rows.indptr[i + 1])
+        columns = rows.indices[entries]
+        G = design[columns]
+        SG = G if rows.weights is None else rows.weights[entries, None] * G
+        systems[k] = SG.T @ G
+        targets[k] = SG.T @ (rows.values[entries] - offset[columns])
+    penalty = np.broadcast_to(ridge, (rows.shape[0], width))[block]
+    diagonal = np.arange(width)
+    systems[:, diagonal, diagonal] += penalty
+    return systems, targets, penalty
+
+
+def non_negative(problem: RowProblem, ridge, out, start, stop):
+    """Minimize what `least_squares` does over coefficients that are not negative.
+
+    The rows start from what `out` holds, and have no bias. See `non_negative.minimize`.
+    """
+    for block in row_slices(stop - start, problem.width**2):
+        block = slice(start + block.start, min(start + block.stop, stop))
+        with one_blas_thread():
+            systems, targets, _ = _systems(problem, ridge, block)
+            out[block] = constrained.minimize(systems, targets, out[block])
+
+
+def non_negative_shared(system, targets, n_passes, out, start, stop):
+    """The same for rows that share a system, float64.
+
+    With `n_passes`, rows descend by so many passes over their coefficients; with 0, to
+    the minimum.
+    """
+    if n_passes:
+        rows = slice(start, stop)
+        out[rows] = constrained.descend(system, targets[rows], out[rows], n_passes)
+        return
+    for block in row_slices(stop - start, system.size):
+        block = slice(start + block.start, min(start + block.stop, stop))
+        systems = np.broadcast_to(system, (block.stop - block.start, *system.shape))
+        with one_blas_thread():
+            out[block] = constrained.minimize(systems, targets[block], out[block])
 
 
 def gradient(problem, W, out, sums, start, stop):

@@ -27,6 +27,16 @@
 #define UNDERFLOW_LIMIT 1e-200
 #endif
 
+/* Non-negative rows, as in non_negative.py. */
+#define NEARNESS 1e-10
+#define KKT_ROUNDING 1e-15
+#define DESCENDING_CYCLES 4
+#define MOST_PASSES 4
+#define MOST_ENTERING 3
+#define MOST_REFINEMENTS 3
+
+#define BATCH (4 * LANES) /* rows that descend together */
+
 #if LANES > 1
 typedef REAL NAME(vec)
     __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
@@ -277,7 +287,248 @@ TARGET static int NAME(solve_row)(const row_problem *of, int64_t i, REAL *work)
     return 1;
 }
 
-#if REAL_BYTES == 8 /* the posterior is computed in double */
+#if REAL_BYTES == 8 /* the posterior and non-negative rows are computed in double */
+
+/* Scale a symmetric system, given by its upper triangle, to a unit diagonal in place. The
+ * scale of a coefficient of which the system knows nothing is 0. Returns 0 where a number
+ * of the diagonal is not finite. */
+TARGET static int NAME(scale_system)(int64_t size, int64_t ld, REAL *system, REAL *scale)
+{
+    for (int64_t a = 0; a < size; a++) {
+        REAL known = system[a * ld + a];
+        if (known - known != 0)
+            return 0;
+        scale[a] = known > UNDERFLOW_LIMIT ? 1 / SQRT(known) : 0;
+    }
+    for (int64_t a = 0; a < size; a++) {
+        REAL *row = system + a * ld;
+        for (int64_t c = 0; c < a; c++)
+            row[c] = system[c * ld + a];
+        for (int64_t c = a; c < size; c++)
+            row[c] *= scale[a] * scale[c];
+        for (int64_t c = size; c < ld; c++)
+            row[c] = 0;
+        row[a] = 1;
+    }
+    return 1;
+}
+
+/* One pass of coordinate descent over a system of unit diagonal; returns whether another
+ * set of coefficients is positive after it. */
+INLINE TARGET int NAME(descend)(int64_t size, int64_t ld, const REAL *system, REAL *w,
+                                REAL *gradient)
+{
+    int changed = 0;
+    for (int64_t k = 0; k < size; k++) {
+        REAL before = w[k], after = before - gradient[k];
+        after = after > 0 ? after : 0;
+        if (after == before)
+            continue;
+        changed |= (after > 0) != (before > 0);
+        w[k] = after;
+        NAME(add_scaled)(after - before, system + k * ld, gradient, 0, ld);
+    }
+    return changed;
+}
+
+/* gradient = system w - b */
+INLINE TARGET void NAME(find_gradient)(int64_t size, int64_t ld, const REAL *system,
+                                       const REAL *b, const REAL *w, REAL *gradient)
+{
+    for (int64_t c = 0; c < ld; c++)
+        gradient[c] = -b[c];
+    for (int64_t k = 0; k < size; k++)
+        if (w[k] > 0)
+            NAME(add_scaled)(w[k], system + k * ld, gradient, 0, ld);
+}
+
+/* Whether w fulfils the conditions of Karush, Kuhn and Tucker, to rounding; `enters` is
+ * the coefficient that violates them most. */
+INLINE TARGET int NAME(is_minimum)(int64_t size, const REAL *b, const REAL *w,
+                                   const REAL *gradient, int64_t *enters)
+{
+    REAL largest = 0, worst = 0;
+    for (int64_t k = 0; k < size; k++) {
+        REAL target = b[k] < 0 ? -b[k] : b[k];
+        REAL violation = w[k] > 0 && gradient[k] > 0 ? gradient[k] : -gradient[k];
+        largest = target > largest ? target : largest;
+        largest = w[k] > largest ? w[k] : largest;
+        if (violation > worst) {
+            worst = violation;
+            *enters = k;
+        }
+    }
+    return worst <= size * KKT_ROUNDING * largest;
+}
+
+/* Move w to the minimum over n coefficients, the face, where the gradient vanishes. Those
+ * that would become negative leave the face, one after the other. `work` is memory for a
+ * system and two vectors. */
+TARGET static void NAME(minimize_on_face)(int64_t size, int64_t ld, const REAL *system,
+                                          const REAL *b, REAL *w, REAL *gradient, REAL *work,
+                                          int64_t *face, int64_t n)
+{
+    REAL *factor = work, *inverses = factor + ld * ld, *step = inverses + ld;
+    int round = 0;
+    while (n && round < MOST_REFINEMENTS) {
+        int64_t narrow = (n + PADDING - 1) / PADDING * PADDING, enters, left = 0;
+        if (round == 0) {
+            memset(factor, 0, (size_t)(narrow * narrow) * sizeof(REAL));
+            for (int64_t a = 0; a < n; a++) {
+                for (int64_t c = a; c < n; c++)
+                    factor[a * narrow + c] = system[face[a] * ld + face[c]];
+                factor[a * narrow + a] += NEARNESS;
+            }
+        }
+        for (int64_t a = 0; a < narrow; a++)
+            step[a] = a < n ? -gradient[face[a]] : 0;
+        if (round == 0 && !NAME(cholesky)(n, narrow, factor, 0, inverses, step, NULL))
+            return;
+        for (int64_t a = 0; round > 0 && a < n; a++) {
+            REAL solved = step[a] * inverses[a];
+            NAME(add_scaled)(-solved, factor + a * narrow, step, a, narrow);
+            step[a] = solved;
+        }
+        NAME(back_substitute)(n, narrow, factor, inverses, step);
+        REAL length = 1;
+        int64_t blocking = -1;
+        for (int64_t a = 0; a < n; a++)
+            if (w[face[a]] + length * step[a] < 0) {
+                length = -w[face[a]] / step[a];
+                blocking = a;
+            }
+        for (int64_t a = 0; a < n; a++) {
+            REAL moved = w[face[a]] + length * step[a];
+            w[face[a]] = moved > 0 && a != blocking ? moved : 0;
+            if (a != blocking)
+                face[left++] = face[a];
+        }
+        NAME(find_gradient)(size, ld, system, b, w, gradient);
+        if (blocking < 0 && NAME(is_minimum)(size, b, w, gradient, &enters))
+            return;
+        round = blocking < 0 ? round + 1 : 0;
+        n = left;
+    }
+}
+
+/* Minimize w.A w / 2 - b.w over w >= 0, for a system A of unit diagonal, from w on. `work`
+ * is memory for a system and four vectors. */
+TARGET static void NAME(minimize)(int64_t size, int64_t ld, const REAL *system, const REAL *b,
+                                  REAL *w, REAL *work)
+{
+    REAL *gradient = work;
+    int64_t *face = (int64_t *)(gradient + ld), n, enters = -1;
+    NAME(find_gradient)(size, ld, system, b, w, gradient);
+    if (NAME(is_minimum)(size, b, w, gradient, &enters))
+        return;
+    for (int64_t cycle = 0; cycle < DESCENDING_CYCLES + MOST_ENTERING * size; cycle++) {
+        int descends = cycle < DESCENDING_CYCLES;
+        for (int pass = 0; descends && pass < MOST_PASSES; pass++)
+            if (!NAME(descend)(size, ld, system, w, gradient))
+                break;
+        n = 0;
+        for (int64_t k = 0; k < size; k++)
+            if (w[k] > 0 || (!descends && k == enters))
+                face[n++] = k;
+        NAME(minimize_on_face)(size, ld, system, b, w, gradient, work + 2 * ld, face, n);
+        int has_entered = descends || w[enters] > 0;
+        if (NAME(is_minimum)(size, b, w, gradient, &enters) || !has_entered)
+            return;
+    }
+}
+
+/* Minimize a row in the scale of its system; `out` holds where it starts. */
+INLINE TARGET void NAME(minimize_row)(int64_t size, int64_t ld, const REAL *system,
+                                      const REAL *scale, REAL *b, REAL *w, REAL *work, DATA *out)
+{
+    for (int64_t k = 0; k < ld; k++) {
+        int is_known = k < size && scale[k] > 0;
+        b[k] = is_known ? b[k] * scale[k] : 0;
+        w[k] = is_known && out[k] > 0 ? (REAL)out[k] / scale[k] : 0;
+    }
+    NAME(minimize)(size, ld, system, b, w, work);
+    for (int64_t k = 0; k < size; k++)
+        out[k] = (DATA)(w[k] * scale[k]);
+}
+
+/* Row i, of which `out` holds the start, from its own entries. */
+TARGET static void NAME(non_negative_row)(const row_problem *of, int64_t i, REAL *work)
+{
+    int64_t rank = of->rank, ld = (rank + PADDING - 1) / PADDING * PADDING;
+    REAL *system = work, *b = system + ld * ld, *border = b + ld, *w = border + ld;
+    REAL *scale = w + ld, *rest = scale + ld, totals[2];
+    DATA *out = (DATA *)of->out + i * of->row_stride;
+    const double *ridge = of->ridge + i * of->ridge_stride;
+    memset(system, 0, (size_t)(ld * ld + 2 * ld) * sizeof(REAL));
+    NAME(sum_system)(of, i, ld, system, b, border, totals, rest);
+    for (int64_t k = 0; k < rank; k++)
+        system[k * ld + k] += (REAL)ridge[k];
+    if (NAME(scale_system)(rank, ld, system, scale))
+        NAME(minimize_row)(rank, ld, system, scale, b, w, rest, out);
+    else
+        for (int64_t k = 0; k < rank; k++)
+            out[k] = (DATA)NAN;
+}
+
+#if DATA_BYTES == 8
+
+/* Passes of coordinate descent over a batch of rows that share a system of unit diagonal:
+ * coefficient k of row a is w[k * BATCH + a], and so is its target. */
+TARGET static void NAME(descend_together)(int64_t size, int64_t ld, int64_t n_passes,
+                                          const REAL *system, const REAL *b, REAL *w)
+{
+    for (int64_t pass = 0; pass < n_passes; pass++)
+        for (int64_t k = 0; k < size; k++) {
+            VEC left[BATCH / LANES];
+            const REAL *row = system + k * ld;
+            UNROLL for (int a = 0; a < BATCH / LANES; a++)
+                left[a] = LOAD(b + k * BATCH + a * LANES) + LOAD(w + k * BATCH + a * LANES);
+            for (int64_t c = 0; c < size; c++)
+                UNROLL for (int a = 0; a < BATCH / LANES; a++)
+                    left[a] -= row[c] * LOAD(w + c * BATCH + a * LANES);
+            UNROLL for (int a = 0; a < BATCH / LANES; a++)
+                STORE(w + k * BATCH + a * LANES, left[a]);
+            for (int a = 0; a < BATCH; a++)
+                w[k * BATCH + a] = w[k * BATCH + a] > 0 ? w[k * BATCH + a] : 0;
+        }
+}
+
+/* Rows start .. stop, which share one system: so many passes of coordinate descent or,
+ * with 0, to the minimum. */
+TARGET static void NAME(non_negative_rows)(const shared_problem *of, int64_t start, int64_t stop,
+                                           REAL *work)
+{
+    int64_t rank = of->rank, ld = (rank + PADDING - 1) / PADDING * PADDING;
+    REAL *system = work, *b = system + ld * ld, *w = b + ld * BATCH;
+    REAL *scale = w + ld * BATCH, *rest = scale + ld;
+    for (int64_t a = 0; a < rank; a++)
+        memcpy(system + a * ld, of->system + a * rank, (size_t)rank * sizeof(REAL));
+    if (!NAME(scale_system)(rank, ld, system, scale)) {
+        for (int64_t k = start * rank; k < stop * rank; k++)
+            of->out[k] = NAN;
+        return;
+    }
+    for (int64_t i = start; i < stop && of->n_passes == 0; i++) {
+        memcpy(b, of->targets + i * rank, (size_t)rank * sizeof(REAL));
+        NAME(minimize_row)(rank, ld, system, scale, b, w, rest, (DATA *)of->out + i * rank);
+    }
+    for (int64_t i = start; i < stop && of->n_passes > 0; i += BATCH) {
+        int64_t n = stop - i < BATCH ? stop - i : BATCH;
+        memset(b, 0, (size_t)(2 * ld * BATCH) * sizeof(REAL)); /* and w */
+        for (int64_t a = 0; a < n; a++)
+            for (int64_t k = 0; k < rank; k++)
+                if (scale[k] > 0) {
+                    b[k * BATCH + a] = of->targets[(i + a) * rank + k] * scale[k];
+                    w[k * BATCH + a] = of->out[(i + a) * rank + k] / scale[k];
+                }
+        NAME(descend_together)(rank, ld, of->n_passes, system, b, w);
+        for (int64_t a = 0; a < n; a++)
+            for (int64_t k = 0; k < rank; k++)
+                of->out[(i + a) * rank + k] = w[k * BATCH + a] * scale[k];
+    }
+}
+
+#endif
 
 /* Y = inverse of U', for U as `cholesky` leaves it: row c of Y ends at column c. */
 TARGET static void NAME(invert)(int64_t size, int64_t ld, const REAL *factor,

@@ -61,6 +61,13 @@ typedef struct {
     void *out;
 } product_problem;
 
+/* Rows that share a system, which is symmetric. */
+typedef struct {
+    int64_t n_rows, rank, n_passes;
+    const double *system, *targets;
+    double *out;
+} shared_problem;
+
 typedef struct {
     const int64_t *system_index;
     int64_t rank, size, out_size, target_stride;
@@ -85,7 +92,7 @@ typedef struct {
     double ridge, bias_ridge, eta, bias_eta, scale, bias_scale;
 } stochastic_problem;
 
-enum { LEAST_SQUARES, GRADIENT, PRODUCT, SQUARES, RESIDUALS };
+enum { LEAST_SQUARES, GRADIENT, PRODUCT, SQUARES, RESIDUALS, NON_NEGATIVE };
 
 #define JOIN_(x, type, width) x##_##type##_##width
 #define JOIN(x, type, width) JOIN_(x, type, width)
@@ -107,6 +114,20 @@ static int64_t least_squares_work_size(int64_t rank)
 {
     int64_t ld = rank / 16 * 16 + 16, chunk = PANEL / (4 * ld) + 16;
     return ld * ld + 3 * ld + chunk * (ld + 2);
+}
+
+/* The same for non-negative rows. */
+static int64_t non_negative_work_size(int64_t rank)
+{
+    int64_t ld = rank / 16 * 16 + 16;
+    return least_squares_work_size(rank) + ld * ld + 6 * ld;
+}
+
+/* The same for those that share a system, in batches of 32 at the most. */
+static int64_t shared_work_size(int64_t rank)
+{
+    int64_t ld = rank / 16 * 16 + 16;
+    return non_negative_work_size(rank) + 2 * 32 * ld;
 }
 
 /* The same for posteriors; room for vectors that reach past the end. */
@@ -155,6 +176,7 @@ typedef struct {
     int64_t (*products[2])(const product_problem *, int64_t, int64_t);
     int64_t (*sgd[2])(const stochastic_problem *, int64_t, int64_t);
     void (*posteriors[2])(const posterior_problem *, int64_t, int64_t, double *);
+    void (*non_negative_rows)(const shared_problem *, int64_t, int64_t, double *);
     double (*filter_states)(const chain_problem *, int64_t, int64_t, double *);
     void (*smooth_states)(const chain_problem *, int64_t, int64_t, double *);
     void (*filter_means)(const chain_problem *, int64_t, int64_t, double *);
@@ -169,6 +191,7 @@ typedef struct {
             {products_float_##width, products_double_##width},                             \
             {sgd_float_##width, sgd_double_##width},                                       \
             {posteriors_mixed_##width, posteriors_double_##width},                         \
+            non_negative_rows_double_##width,                                              \
             filter_states_double_##width, smooth_states_double_##width,                    \
             filter_means_double_##width, process_likelihoods_double_##width,               \
             process_means_double_##width, whitened_products_double_##width,                \

@@ -10,8 +10,10 @@ from .._data.weighted_zeros import WeightedZeros
 from .._kernels.blas import one_blas_thread
 from . import weighted_zeros  # noqa: F401  registers the objective of these data
 from .loop import descend
-from .objective import objective_of
-from .parameters import FitParameters
+from .loss_model import RidgeLossModel
+from .loss_objective import LossObjective
+from .objective import objective_of, solve_rows
+from .parameters import FitParameters, sides_of
 from .penalty import Ridge, penalties_of
 from .ridge_model import RidgeModel
 from .start import refuse_unstored_zeros, split_for_early_stopping, starting_factors
@@ -26,30 +28,50 @@ MAX_CHEAP_RANK = 64
 MIN_SHARED_OPERATIONS = 1e8
 
 
-def fit(matrix, parameters: FitParameters, *, biases, units, start, rng, monitor):
-    """Minimize the penalized squared error; return the `RidgeModel` and the `Descent`.
+def fit(
+    matrix,
+    parameters: FitParameters,
+    *,
+    biases,
+    units,
+    start,
+    rng,
+    monitor,
+    losses=None,
+):
+    """Minimize the penalized loss; return the fitted model and the `Descent`.
 
     The matrix is in `units`; the step that is returned is in the units of the user.
     With `start`, its column factors replace those of `init`. The monitor sees every
     sweep with ``model()``, the fitted model if the descent ended there, and ends the
-    descent by returning True.
+    descent by returning True. The `losses` are those of columns; None: all are squared.
     """
     parameters = parameters._replace(solver=choose_solver(parameters, matrix))
     if parameters.solver == "sgd":
         refuse_unstored_zeros(matrix, "solver='sgd'")
         matrix = matrix.listed()
-    training, validate = split_for_early_stopping(matrix, parameters, biases, rng)
+    training, validate = split_for_early_stopping(
+        matrix, parameters, biases, rng, losses
+    )
     if np.log2(training.weight()) > 0.9 * np.finfo(training.dtype).maxexp:
         raise ValueError(  # as its sums with values would overflow
             f"entry_weight is too large to sum up: its sum is {training.weight():.3g}. "
             "Divide it, and reg, by a constant."
         )
-    objective = objective_of(training, biases)
+    objective = begin = objective_of(training, biases)
+    if losses is not None:
+        objective = LossObjective(training.rows, losses, biases=biases)
+        begin = objective.start()
+        training = training._replace(rows=begin.rows)
     ridge = Ridge(parameters.reg, parameters.reg)
-    penalties = penalties_of(parameters.rank, biases, ridge, units.exponent)
+    sides = sides_of(parameters.non_negative)
+    penalties = penalties_of(parameters.rank, biases, ridge, units.exponent, sides)
 
     def model_at(descent):
-        return RidgeModel.of(descent.H, penalties[0].ridge, biases)
+        model = RidgeModel.of(descent.H, penalties[0].ridge, biases, sides)
+        if losses is None:
+            return model
+        return RidgeLossModel.of(model, objective.losses, matrix.rows)
 
     def in_units_of_X(descent):
         if parameters.eta != "auto" or parameters.solver not in ("gd", "sgd"):
@@ -65,7 +87,11 @@ def fit(matrix, parameters: FitParameters, *, biases, units, start, rng, monitor
         isinstance(matrix, CompleteMatrix) and n_operations >= MIN_SHARED_OPERATIONS
     )
     with nullcontext() if shared else one_blas_thread():
-        W, H = starting_factors(training, objective, penalties, parameters, rng, start)
+        W, H = starting_factors(training, begin, penalties, parameters, rng, start)
+        objective.adapt(W, H)
+        if losses is not None and start is not None:
+            # Given column factors may be the best ones: rows of squared error are not.
+            W = solve_rows(objective, H, penalties[0].ridge, sides[0])
         told = monitor and watch
         descent = descend(objective, W, H, penalties, parameters, rng, validate, told)
     return model_at(descent), in_units_of_X(descent)
@@ -75,6 +101,8 @@ def choose_solver(parameters: FitParameters, matrix) -> str:
     """Resolve ``solver="auto"`` from the number of observed entries and the rank."""
     if parameters.solver != "auto":
         return parameters.solver
+    if parameters.non_negative:  # the minimum over a face is worth more than a step
+        return "als"
     if isinstance(matrix, CompleteMatrix):  # one system for all rows: products only
         return "scaled"
     if isinstance(matrix, WeightedZeros):  # most systems are one system, corrected

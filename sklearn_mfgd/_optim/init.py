@@ -3,7 +3,7 @@
 import numpy as np
 
 from .._data.units import times_power
-from .._kernels.linalg import inner
+from .._kernels.linalg import column_norms, inner
 from .._kernels.svd import fix_signs, normal_matrix, truncated_svd
 from .penalty import Penalty
 
@@ -18,14 +18,17 @@ N_ROUNDS_OF_MEANS = 10  # settle means that are no part of the model
 MAX_UNEXPLAINED_SHARE = 0.5
 
 
-def given_factors(init, shape, rank, dtype, exponent) -> list[np.ndarray]:
+def given_factors(
+    init, shape, rank, dtype, exponent, non_negative=(False, False)
+) -> list[np.ndarray]:
     """Check the factors of ``init=(W0, H0)``; convert them to the units of solvers."""
     if len(init) != 2:
         raise ValueError(
             f"init must be 'svd', 'random' or a pair (W0, H0); got {len(init)} arrays."
         )
     factors, units = [], ("sample", "feature")
-    for name, unit, given, length in zip(("W0", "H0"), units, init, shape, strict=True):
+    sides = zip(("W0", "H0"), units, init, shape, non_negative, strict=True)
+    for name, unit, given, length, constrained in sides:
         given = np.array(given, dtype)
         if given.shape != (length, rank):
             raise ValueError(
@@ -34,6 +37,12 @@ def given_factors(init, shape, rank, dtype, exponent) -> list[np.ndarray]:
             )
         if not np.isfinite(given).all():
             raise ValueError(f"init: {name} must be finite.")
+        if constrained and (given < 0).any():
+            i, k = np.argwhere(given < 0)[0]
+            raise ValueError(
+                f"init: {name} must not be negative with the non_negative of this "
+                f"estimator; {name}[{i}, {k}] is {given[i, k]:.3g}."
+            )
         # In the units of solvers, fourth powers must be in the range of floats.
         limits, largest = np.finfo(dtype), np.abs(given).max()
         power = np.log2(largest) - exponent if largest > 0 else 0
@@ -128,3 +137,25 @@ def factors_from_means(objective, rank, start) -> tuple | list:
     vectors = fix_signs(products @ (V * inverse), basis @ V)
     scaling = np.eye(len(singular), rank) * np.sqrt(singular)[:, None]
     return [(vectors_of_side @ scaling).astype(dtype) for vectors_of_side in vectors]
+
+
+def non_negative_parts(W, H) -> tuple[np.ndarray, np.ndarray]:
+    """Non-negative factors from pairs of singular vectors, as many.
+
+    The parts of one sign of a pair are its best non-negative approximation [1]_. Of
+    those of both signs the largest products are taken, with parts of the same norm.
+
+    References
+    ----------
+    .. [1] C. Boutsidis, E. Gallopoulos, "SVD based initialization: A head start for
+       nonnegative matrix factorization", Pattern Recognition 41 (2008).
+    """
+    parts = [np.maximum(np.hstack([F, -F]), 0) for F in (W, H)]
+    norms = [column_norms(part) for part in parts]
+    sizes = norms[0] * norms[1]
+    chosen = np.argsort(-sizes, kind="stable")[: W.shape[1]]
+    factors = []
+    for part, norm in zip(parts, norms, strict=True):
+        scale = np.divide(np.sqrt(sizes), norm, out=np.zeros_like(norm), where=norm > 0)
+        factors.append((part * scale)[:, chosen].astype(part.dtype))
+    return tuple(factors)

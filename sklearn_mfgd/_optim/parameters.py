@@ -15,6 +15,7 @@ class FitParameters(NamedTuple):
     noise: str
     pattern: bool
     n_draws: int
+    non_negative: bool | str
     init: str | tuple[np.ndarray, np.ndarray]  # a pair is in the units of the solvers
     max_iter: int
     tol: float
@@ -27,3 +28,8 @@ class FitParameters(NamedTuple):
         """Read the parameters of an estimator, except those that are `replaced`."""
         names = (name for name in cls._fields if name not in replaced)
         return cls(**{name: getattr(estimator, name) for name in names}, **replaced)
+
+
+def sides_of(non_negative: bool | str) -> tuple[bool, bool]:
+    """Whether row factors, and column factors, must not be negative."""
+    return non_negative is True, non_negative is not False

@@ -20,17 +20,26 @@ class Ridge(NamedTuple):
 
 
 class Penalty(NamedTuple):
-    """How the columns of one factor are penalized and measured."""
+    """How the columns of one factor are penalized, constrained and measured."""
 
     ridge: np.ndarray  # penalty of each column
     unit: np.ndarray  # the user's gradient step eta=1, in the units of the solver
+    non_negative: bool = False  # there is no bias, then
 
     def value(self, F: np.ndarray) -> float:
         """Half the sum of ridge times square of a factor matrix."""
+        if not self.ridge.any():
+            return 0.0
         return 0.5 * inner(F, F, self.ridge)
 
+    def project(self, F: np.ndarray) -> np.ndarray:
+        """Return the nearest factors that fulfil the constraint."""
+        return np.maximum(F, 0) if self.non_negative else F
 
-def penalties_of(rank, biases, ridge: Ridge, exponent=0) -> tuple[Penalty, Penalty]:
+
+def penalties_of(
+    rank, biases, ridge: Ridge, exponent=0, non_negative=(False, False)
+) -> tuple[Penalty, Penalty]:
     """Penalty and unit of every column of W and of H, for data over 4**exponent."""
     with np.errstate(over="ignore"):  # reg / 4**exponent, see `_data.units`
         scaled = times_power(float(ridge.factors), -2 * exponent)
@@ -38,7 +47,10 @@ def penalties_of(rank, biases, ridge: Ridge, exponent=0) -> tuple[Penalty, Penal
     unit = np.full(rank, times_power(1.0, 2 * exponent))
     bias = min(ridge.biases, MAX_RIDGE)
     with_bias = Penalty(np.append(factors, bias), np.append(unit, 1.0))
-    return tuple(with_bias if biased else Penalty(factors, unit) for biased in biases)
+    return tuple(
+        with_bias if biased else Penalty(factors, unit, constrained)
+        for biased, constrained in zip(biases, non_negative, strict=True)
+    )
 
 
 def penalized_loss(objective, penalties, W: np.ndarray, H: np.ndarray) -> float:

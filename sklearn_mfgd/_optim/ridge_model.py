@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .._kernels.rows import Biases
-from .objective import objective_of
+from .objective import objective_of, solve_rows
 from .penalty import MAX_RIDGE
 
 
@@ -20,15 +20,17 @@ class RidgeModel(NamedTuple):
     ridge: np.ndarray  # of [w, b]
     biases: Biases
     columns: np.ndarray | None = None  # row of `factors` for each column; None: all
+    non_negative: tuple[bool, bool] = False, False  # row factors, column factors
 
     # What a given ridge does not learn.
     has_variances = has_times = False
     noise_variance = row_precision = column_precision = None
 
     @classmethod
-    def of(cls, H, ridge, biases) -> "RidgeModel":
+    def of(cls, H, ridge, biases, non_negative=(False, False)) -> "RidgeModel":
         """Return the model of the column factors at the end of a fit."""
-        return cls(np.vstack([H, np.zeros_like(H[:1])]), ridge, biases)
+        factors = np.vstack([H, np.zeros_like(H[:1])])
+        return cls(factors, ridge, biases, non_negative=non_negative)
 
     @property
     def rank(self):
@@ -56,12 +58,12 @@ class RidgeModel(NamedTuple):
     def fold_in(self, matrix) -> np.ndarray:
         """Row factors [w, b] of new rows, each by itself, (m, q)."""
         objective = objective_of(matrix, self.biases)
-        return objective.least_squares(self._factors_in(matrix), self.ridge)
+        return self._solve_rows(objective, self._factors_in(matrix))
 
     def reconstruct(self, matrix):
         """Yield row factors of blocks of rows, and half of their squared residuals."""
         objective, H = objective_of(matrix, self.biases), self._factors_in(matrix)
-        W = objective.least_squares(H, self.ridge)
+        W = self._solve_rows(objective, H)
         yield W, objective.value(W, H)
 
     def press(self, seen, hidden, columns) -> float:
@@ -76,7 +78,8 @@ class RidgeModel(NamedTuple):
         ridge = np.append(self.ridge[: self.rank], min(reg, MAX_RIDGE))
         ridge = ridge[: self.rank + self.biases.column]
         objective = objective_of(matrix, self.biases).T
-        new = objective.least_squares(W.astype(matrix.dtype), ridge)
+        W = W.astype(matrix.dtype)
+        new = solve_rows(objective, W, ridge, self.non_negative[1])
         last, numbers = len(self.factors) - 1, self.columns
         if numbers is None:
             numbers = np.arange(last)
@@ -85,6 +88,9 @@ class RidgeModel(NamedTuple):
         new = new.astype(self.factors.dtype)
         factors = np.concatenate([self.factors[:-1], new, self.factors[-1:]])
         return self._replace(factors=factors, columns=numbers)
+
+    def _solve_rows(self, objective, H):
+        return solve_rows(objective, H, self.ridge, self.non_negative[0])
 
     def _factors_in(self, matrix):
         return self.H.astype(matrix.dtype, copy=False)

@@ -8,26 +8,37 @@ from scipy import sparse
 from .._data.holdout import hold_out, validation_error
 from .._data.matrix import CompleteMatrix
 from .._data.weighted_zeros import WeightedZeros
-from .init import factors_from_means, initial_biases, random_factors, svd_factors
+from .column_losses import root_mean_deviance
+from .init import (
+    factors_from_means,
+    initial_biases,
+    non_negative_parts,
+    random_factors,
+    svd_factors,
+)
+from .objective import solve_rows
 
 
-def split_for_early_stopping(matrix, parameters, biases, rng):
+def split_for_early_stopping(matrix, parameters, biases, rng, losses=None):
     """Hold out entries if `early_stopping` asks for it.
 
     Returns the entries to train on, and the root mean squared error of those held out
-    as a function of W and H, or None.
+    as a function of W and H, or None. With other losses the square is twice the loss.
     """
     if not parameters.early_stopping:
         return matrix, None
     refuse_unstored_zeros(matrix, "early_stopping=True")
     training, held_out = hold_out(matrix, parameters.validation_fraction, rng)
+    if losses is not None:
+        return training, root_mean_deviance(held_out, losses, biases)
     return training, validation_error(held_out, biases)
 
 
 def starting_factors(matrix, objective, penalties, parameters, rng, H=None):
     """Return [w, b] and [h, c] to start from: those of `init`, unless H is given."""
+    row_penalty, column_penalty = penalties
     if H is not None:
-        return objective.least_squares(H, penalties[0].ridge), H
+        return solve_rows(objective, H, row_penalty.ridge, row_penalty.non_negative), H
     b, c = initial_biases(objective, penalties)
     if isinstance(parameters.init, str):
         start = _start_of_data(matrix, penalties, parameters, rng)
@@ -35,6 +46,11 @@ def starting_factors(matrix, objective, penalties, parameters, rng, H=None):
             W, H = start(objective, b, c)
         else:
             W, H = factors_from_means(objective, parameters.rank, start)
+        if column_penalty.non_negative:
+            random = parameters.init == "random"
+            W, H = (np.abs(W), np.abs(H)) if random else non_negative_parts(W, H)
+            if not row_penalty.non_negative:
+                W = objective.least_squares(H, row_penalty.ridge)
     else:
         W, H = (np.array(factors, b.dtype) for factors in parameters.init)
     # Rows and columns without entries stay at their prior: no gradient moves them.

@@ -24,6 +24,8 @@ from scipy import sparse
 
 from .._data.weighted_zeros import WeightedZeros
 from .._kernels import dispatch
+from .._kernels.linalg import row_slices
+from .._kernels.non_negative import minimize
 from .._kernels.rows import Biases, Rows
 from .base_systems import BaseSystem, Regressors, solve_corrected
 from .objective import CompleteObjective, Side, objective_of
@@ -155,6 +157,26 @@ class WeightedZerosObjective(Side):
         if others.size:
             W[others] = self._corrected_rows(H, ridge, others)
         return W
+
+    def non_negative_least_squares(self, H, ridge, W) -> np.ndarray:
+        regressors, rows = self._regressors(H), self.stored.rows
+        base = regressors.gram + np.diag(ridge)
+        q, result = len(base), np.empty_like(W)
+        design = regressors.design.astype(np.float64, copy=False)
+        for block in row_slices(len(W), q * q):
+            start, stop = block.start, min(block.stop, len(W))
+            systems = np.repeat(base[None], stop - start, axis=0)
+            targets = np.repeat(-regressors.cross[None], stop - start, axis=0)
+            for k, i in enumerate(range(start, stop)):
+                entries = slice(rows.indptr[i], rows.indptr[i + 1])
+                columns, weights = rows.indices[entries], rows.weights[entries]
+                G = design[columns]
+                systems[k] += ((weights - 1)[:, None] * G).T @ G
+                left = weights * rows.values[entries]
+                left = left - (weights - 1) * regressors.offset[columns]
+                targets[k] += left @ G
+            result[block] = minimize(systems, targets, W[block].astype(np.float64))
+        return result
 
     def _corrected_rows(self, H, ridge, chosen=None):
         """Solve rows of which most entries are zeros that are not stored."""

@@ -13,6 +13,10 @@ def _names_a_solver_of_steps(solver) -> bool:
     return solver in ("gd", "scaled", "sgd")
 
 
+def _is_another_loss(loss) -> bool:
+    return loss != "squared"
+
+
 def _is_a_number(value) -> bool:
     return isinstance(value, Real)
 
@@ -27,11 +31,22 @@ def _is_a_name(value) -> bool:
 
 # Parameter, which of its values are refused, and the reason.
 UNSUPPORTED = [
+    (
+        "loss",
+        _is_another_loss,
+        "the values and weights of other losses change from sweep to sweep, and the "
+        "blocks stay where they are; use loss='squared'",
+    ),
     ("n_draws", bool, "each draw would need all blocks once more; use n_draws=0"),
     (
         "solver",
         _names_a_solver_of_steps,
         "only exact rows are updated block by block; use solver='auto' or 'als'",
+    ),
+    (
+        "non_negative",
+        bool,
+        "rows with constraints are not solved in blocks; use non_negative=False",
     ),
     ("eta", _is_a_number, "exact rows take no fixed step; use eta='auto'"),
     (
