@@ -257,7 +257,24 @@ class TestObservationsOfALoss:
     def test_the_mean_is_that_of_an_observation(self, name):
         kind, distribution = self.KINDS[name]
         p = np.linspace(-2, 2, 5)
-        assert_allclose(kind.mean(p), distribution(p).mean(), rtol=1e-12)
+        assert_allclose(kind.mean(p, 0.0), distribution(p).mean(), rtol=1e-12)
+
+    @pytest.mark.parametrize("name", KINDS)
+    def test_the_mean_of_an_uncertain_prediction_is_that_over_all_it_may_be(self, name):
+        """By Gauss-Hermite quadrature; that of zeros and ones is an approximation."""
+        kind, distribution = self.KINDS[name]
+        nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+        weights = weights / weights.sum()
+        for p in (-2.0, -0.5, 0.0, 1.5):
+            for v in (0.1, 1.0, 3.0):
+                at = distribution(p + np.sqrt(v) * nodes)
+                expected = at.mean() @ weights
+                tolerance = 0.01 if name == "logistic" else 1e-6
+                assert_allclose(kind.mean(p, v), expected, atol=tolerance)
+                if name in ("logistic", "poisson"):
+                    variance = (at.var() + at.mean() ** 2) @ weights - expected**2
+                    found = kind.variance(p, v, None)
+                    assert_allclose(found, variance, rtol=1e-6, atol=tolerance)
 
     @pytest.mark.parametrize("name", ["squared", "logistic", "poisson"])
     def test_the_variance_is_that_of_an_observation(self, name):
@@ -1116,6 +1133,19 @@ class TestPredictions:
         mean, deviation = model.predict_entries(Z, *places, **options)
         share = np.mean(np.abs(complete[places] - mean) <= 1.96 * deviation)
         assert 0.93 <= share <= 0.985
+
+    @pytest.mark.parametrize("loss", ["logistic", "poisson"])
+    def test_have_the_mean_of_samples(self, loss, planted_loss):
+        """Given covariances; without, they are those of the likeliest factors."""
+        X = planted_loss(loss, 60, 8, share_missing=0.5)[0]
+        model = model_of(loss, max_iter=30).fit(X)
+        Z, covariance = model.transform(X, return_cov=True)
+        places = np.nonzero(np.isnan(X))
+        p = model.predict_entries(Z, *places, covariance=covariance)
+        assert (p != model.predict_entries(Z, *places)).any()
+        rng = np.random.RandomState(0)
+        samples = [model._sample_losses(X, places, rng) for _ in range(300)]
+        assert_allclose(np.mean(samples), p.mean(), rtol=0.04)
 
     def test_of_zeros_and_ones_have_the_deviation_of_one_toss(self, planted_loss):
         X = planted_loss("logistic", 40, 8)[0]
