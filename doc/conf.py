@@ -43,6 +43,7 @@ html_sidebars = {
         "user_guide",
         "nothing_to_tune",
         "rows_in_time",
+        "which_loss",
         "performance",
         "choosing_an_imputer",
         "coming_from",
