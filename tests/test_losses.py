@@ -528,7 +528,9 @@ class TestRowsGivenColumns:
 def test_without_factors_and_ridge_a_column_is_predicted_by_its_mean(
     loss, planted_loss
 ):
+    """That of counts may be of fractions."""
     X = planted_loss(loss, 30, 6)[0]
+    X = X / 3 if loss == "poisson" else X
     weights = np.random.RandomState(0).uniform(0.5, 2, X.shape)
     none = np.zeros((30, 1)), np.zeros((6, 1))
     model = MaskedGradientMF(1, reg=1e-9, loss=loss, init=none, fit_bias="columns")
@@ -576,6 +578,17 @@ def test_learned_factors_recover_what_was_planted(loss, planted_loss):
     hidden = np.isnan(X)
     least = {"student_t": 0.99, "logistic": 0.85, "poisson": 0.95}[loss]
     assert np.corrcoef(p[hidden], eta[hidden])[0, 1] > least
+
+
+def test_counts_of_very_different_sizes_are_fitted():
+    """Full steps lead too far there, and shorter ones have to go on from the best."""
+    rng = np.random.RandomState(0)
+    eta = rng.standard_normal((40, 2)) @ rng.standard_normal((2, 8))
+    X = rng.poisson(np.exp(3 * eta)).astype(float)
+    assert X.max() > 1e6
+    model = MaskedGradientMF(2, loss="poisson")
+    p = np.log(model.inverse_transform(model.fit_transform(X)))
+    assert Poisson().value(X, p, None).mean() < 3
 
 
 def test_clean_data_of_student_t_are_predicted_as_by_squared_error(planted):
@@ -1039,6 +1052,15 @@ class TestBadInput:
         message += " 'c2'" if named else " 2"
         with pytest.raises(ValueError, match=message):
             MaskedGradientMF(2, reg=reg, loss=loss).fit(X)
+
+    @pytest.mark.parametrize("reg", ["auto", 0.3])
+    def test_is_a_new_value_outside_of_those_of_a_loss(self, reg):
+        model = model_of("poisson", reg=reg).fit(table("poisson"))
+        X = table("poisson")
+        X[5, 2] = -1
+        for use in (model.transform, model.score):
+            with pytest.raises(ValueError, match="-1 in row 5, column 2 of X"):
+                use(X)
 
     def test_is_no_value_that_is_not_observed(self):
         X = table("poisson")
