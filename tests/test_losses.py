@@ -377,8 +377,12 @@ def test_the_last_F_is_that_of_the_public_attributes(
     weights = np.random.RandomState(1).uniform(0.5, 2, X.shape) if weighted else None
     model = MaskedGradientMF(2, reg=0.5, loss=loss, fit_bias=fit_bias, tol=1e-12)
     Z = model.set_params(max_iter=500).fit_transform(X, entry_weight=weights)
-    found = naive_F(model, X, weights)(parameters_of(model, Z))
+    parameters = parameters_of(model, Z)
+    found = naive_F(model, X, weights)(parameters)
     assert_allclose(model.loss_curve_[-1], found, rtol=1e-7)
+    # The error of the reconstruction is the root of twice the loss.
+    penalty = model.reg / 2 * (parameters @ parameters)
+    assert_allclose(model.reconstruction_err_**2 / 2, found - penalty, rtol=1e-7)
 
 
 @pytest.mark.parametrize("solver", ["als", "scaled"])
