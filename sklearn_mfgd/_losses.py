@@ -76,12 +76,26 @@ class LossMixin:
         with np.errstate(over="ignore"):
             return self._model.respond(X)
 
-    def _responses_at(self, columns, x):
-        """Expected values of entries of columns given their predictions."""
+    def _responses_at(self, columns, x, posterior=None):
+        """Expected values of entries of columns given their predictions.
+
+        With the arguments of `variances` these are uncertain.
+        """
         if not isinstance(self._model, LossModelMixin):
             return x
+        v = np.zeros(len(x))
+        if posterior is not None and self._expects_more_than_it_predicts:
+            v = self._model.spread(*posterior)
         with np.errstate(over="ignore"):
-            return self._model.respond_at(columns, x)
+            return self._model.respond_at(columns, x, v)
+
+    @property
+    def _expects_more_than_it_predicts(self) -> bool:
+        """Whether expected values depend on the variance of predictions."""
+        model = self._model
+        if not (isinstance(model, LossModelMixin) and model.has_variances):
+            return False
+        return model.losses.has_unit_noise
 
     def _quantiles_of_losses(self, columns, mean, variance, probability):
         """Quantile of entries of columns whose loss has no noise to learn."""

@@ -257,7 +257,24 @@ class TestObservationsOfALoss:
     def test_the_mean_is_that_of_an_observation(self, name):
         kind, distribution = self.KINDS[name]
         p = np.linspace(-2, 2, 5)
-        assert_allclose(kind.mean(p), distribution(p).mean(), rtol=1e-12)
+        assert_allclose(kind.mean(p, 0.0), distribution(p).mean(), rtol=1e-12)
+
+    @pytest.mark.parametrize("name", KINDS)
+    def test_the_mean_of_an_uncertain_prediction_is_that_over_all_it_may_be(self, name):
+        """By Gauss-Hermite quadrature; that of zeros and ones is an approximation."""
+        kind, distribution = self.KINDS[name]
+        nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+        weights = weights / weights.sum()
+        for p in (-2.0, -0.5, 0.0, 1.5):
+            for v in (0.1, 1.0, 3.0):
+                at = distribution(p + np.sqrt(v) * nodes)
+                expected = at.mean() @ weights
+                tolerance = 0.01 if name == "logistic" else 1e-6
+                assert_allclose(kind.mean(p, v), expected, atol=tolerance)
+                if name in ("logistic", "poisson"):
+                    variance = (at.var() + at.mean() ** 2) @ weights - expected**2
+                    found = kind.variance(p, v, None)
+                    assert_allclose(found, variance, rtol=1e-6, atol=tolerance)
 
     @pytest.mark.parametrize("name", ["squared", "logistic", "poisson"])
     def test_the_variance_is_that_of_an_observation(self, name):
@@ -360,8 +377,12 @@ def test_the_last_F_is_that_of_the_public_attributes(
     weights = np.random.RandomState(1).uniform(0.5, 2, X.shape) if weighted else None
     model = MaskedGradientMF(2, reg=0.5, loss=loss, fit_bias=fit_bias, tol=1e-12)
     Z = model.set_params(max_iter=500).fit_transform(X, entry_weight=weights)
-    found = naive_F(model, X, weights)(parameters_of(model, Z))
+    parameters = parameters_of(model, Z)
+    found = naive_F(model, X, weights)(parameters)
     assert_allclose(model.loss_curve_[-1], found, rtol=1e-7)
+    # The error of the reconstruction is the root of twice the loss.
+    penalty = model.reg / 2 * (parameters @ parameters)
+    assert_allclose(model.reconstruction_err_**2 / 2, found - penalty, rtol=1e-7)
 
 
 @pytest.mark.parametrize("solver", ["als", "scaled"])
@@ -511,7 +532,9 @@ class TestRowsGivenColumns:
 def test_without_factors_and_ridge_a_column_is_predicted_by_its_mean(
     loss, planted_loss
 ):
+    """That of counts may be of fractions."""
     X = planted_loss(loss, 30, 6)[0]
+    X = X / 3 if loss == "poisson" else X
     weights = np.random.RandomState(0).uniform(0.5, 2, X.shape)
     none = np.zeros((30, 1)), np.zeros((6, 1))
     model = MaskedGradientMF(1, reg=1e-9, loss=loss, init=none, fit_bias="columns")
@@ -559,6 +582,17 @@ def test_learned_factors_recover_what_was_planted(loss, planted_loss):
     hidden = np.isnan(X)
     least = {"student_t": 0.99, "logistic": 0.85, "poisson": 0.95}[loss]
     assert np.corrcoef(p[hidden], eta[hidden])[0, 1] > least
+
+
+def test_counts_of_very_different_sizes_are_fitted():
+    """Full steps lead too far there, and shorter ones have to go on from the best."""
+    rng = np.random.RandomState(0)
+    eta = rng.standard_normal((40, 2)) @ rng.standard_normal((2, 8))
+    X = rng.poisson(np.exp(3 * eta)).astype(float)
+    assert X.max() > 1e6
+    model = MaskedGradientMF(2, loss="poisson")
+    p = np.log(model.inverse_transform(model.fit_transform(X)))
+    assert Poisson().value(X, p, None).mean() < 3
 
 
 def test_clean_data_of_student_t_are_predicted_as_by_squared_error(planted):
@@ -1023,6 +1057,15 @@ class TestBadInput:
         with pytest.raises(ValueError, match=message):
             MaskedGradientMF(2, reg=reg, loss=loss).fit(X)
 
+    @pytest.mark.parametrize("reg", ["auto", 0.3])
+    def test_is_a_new_value_outside_of_those_of_a_loss(self, reg):
+        model = model_of("poisson", reg=reg).fit(table("poisson"))
+        X = table("poisson")
+        X[5, 2] = -1
+        for use in (model.transform, model.score):
+            with pytest.raises(ValueError, match="-1 in row 5, column 2 of X"):
+                use(X)
+
     def test_is_no_value_that_is_not_observed(self):
         X = table("poisson")
         X[5, 2] = -1
@@ -1116,6 +1159,19 @@ class TestPredictions:
         mean, deviation = model.predict_entries(Z, *places, **options)
         share = np.mean(np.abs(complete[places] - mean) <= 1.96 * deviation)
         assert 0.93 <= share <= 0.985
+
+    @pytest.mark.parametrize("loss", ["logistic", "poisson"])
+    def test_have_the_mean_of_samples(self, loss, planted_loss):
+        """Given covariances; without, they are those of the likeliest factors."""
+        X = planted_loss(loss, 60, 8, share_missing=0.5)[0]
+        model = model_of(loss, max_iter=30).fit(X)
+        Z, covariance = model.transform(X, return_cov=True)
+        places = np.nonzero(np.isnan(X))
+        p = model.predict_entries(Z, *places, covariance=covariance)
+        assert (p != model.predict_entries(Z, *places)).any()
+        rng = np.random.RandomState(0)
+        samples = [model._sample_losses(X, places, rng) for _ in range(300)]
+        assert_allclose(np.mean(samples), p.mean(), rtol=0.04)
 
     def test_of_zeros_and_ones_have_the_deviation_of_one_toss(self, planted_loss):
         X = planted_loss("logistic", 40, 8)[0]

@@ -82,13 +82,17 @@ class VariationalLossModel(LossModelMixin, _VariationalLossFields):
             values = linear / weights
         return rows._replace(values=values, weights=weights)
 
-    def variances(self, W, covariances, rows, columns):
-        """Variance of entries given rows, columns and what a loss leaves to chance."""
+    def spread(self, W, covariances, rows, columns):
+        """Variance of the predictions of entries given rows."""
         known = self.base
-        columns = known.numbers[columns]
         posterior = posterior_of(known.means, known.covariances, known.biases.column)
         terms = ColumnTerms.of(posterior, known.biases)
-        v = terms.spread_at(W, pack(covariances), rows, columns)
+        return terms.spread_at(W, pack(covariances), rows, known.numbers[columns])
+
+    def variances(self, W, covariances, rows, columns):
+        """Variance of entries given rows, columns and what a loss leaves to chance."""
+        known, v = self.base, self.spread(W, covariances, rows, columns)
+        columns = known.numbers[columns]
         p = predictions_at(W, known.means, known.biases, rows, columns)
         p += self.losses.intercept
         noise = known.predictive_noise[columns]

@@ -84,12 +84,13 @@ class LossModelMixin:
         """Expected values of all entries of rows given their predictions."""
         result, numbers = np.empty_like(X), np.arange(X.shape[1])
         for kind, at in self.losses_here.groups(numbers, len(numbers)):
-            result[:, at] = kind.mean(X[:, at])
+            result[:, at] = kind.mean(X[:, at], 0.0)
         return result
 
-    def respond_at(self, columns, x):
-        """Expected values of entries of columns given their predictions."""
-        return self.losses_here.apply("mean", columns, x).astype(x.dtype, copy=False)
+    def respond_at(self, columns, x, v):
+        """Expected values of entries of columns given predictions and variances."""
+        mean = self.losses_here.apply("mean", columns, x, v)
+        return mean.astype(x.dtype, copy=False)
 
     def press(self, seen, hidden, columns) -> float:
         """Twice the loss of hidden entries, predicted from the seen ones."""

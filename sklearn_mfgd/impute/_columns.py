@@ -267,16 +267,20 @@ def predict(model, Z, timeline, places, limits, rng, with_deviation):
     values = np.zeros(len(rows))
     deviations = np.zeros(len(rows)) if with_deviation else None
     width = model.rank_ + 1
-    for part in row_slices(len(Z), Z.shape[1] + width ** (1 + with_deviation)):
+    with_covariance = with_deviation or model._expects_more_than_it_predicts
+    for part in row_slices(len(Z), Z.shape[1] + width ** (1 + with_covariance)):
         of = slice(*np.searchsorted(rows, (part.start, part.stop)))
         entries = rows[of] - part.start, columns[of]
         if number is not None:
             bounds = None if limits is None else [limit[of] for limit in limits]
             values[of] = model._sample_entries(Z[part], entries, number, rng, bounds)
-        elif with_deviation:
+        elif with_covariance:
             W, covariance = model.transform(Z[part], return_cov=True)
-            options = {"covariance": covariance, "return_std": True}
-            values[of], deviations[of] = model.predict_entries(W, *entries, **options)
+            options = {"covariance": covariance, "return_std": with_deviation}
+            found = model.predict_entries(W, *entries, **options)
+            if with_deviation:
+                found, deviations[of] = found
+            values[of] = found
         else:
             W = model.transform(Z[part])
             values[of] = model.predict_entries(W, *entries)
