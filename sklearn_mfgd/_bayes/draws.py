@@ -34,6 +34,7 @@ class Sample(NamedTuple):
     H: np.ndarray  # [h, c]
     noise_precision: np.ndarray  # (n,)
     row_prior: SidePrior
+    row_dof: float = 0.0  # of the scales of rows; 0: all are one
 
     def of_weight(self, weight):
         """The same for data in which entries that counted as one have this weight."""
@@ -52,6 +53,14 @@ class Sample(NamedTuple):
         prior = self.row_prior
         means = prior.means(features, self.H.dtype)
         return rows_around_means(rows, self.H, biases, means, prior.precision, normal)
+
+
+    def squares_of_rows(self, rows, W, biases, features):
+        """Squares of each row, over the variances that they have at scale one."""
+        weighted = rows.scale_weights(self.noise_precision)
+        squares = dispatch.squares(weighted, W, self.H, biases)
+        deviations = W - self.row_prior.means(features, np.float64)
+        return squares + np.square(deviations) @ self.row_prior.precision
 
 
 def rows_around_means(rows, H, biases, means, precision, normal):
