@@ -31,12 +31,14 @@ from ._parameters import (
     check_row_factors,
     refuse_overflow,
 )
+from ._recommending import RecommendingMixin
 from ._state import PlainStateMixin
 
 
 class BaseMatrixFactorization(
     LearningMixin,
     OnlineMixin,
+    RecommendingMixin,
     FittedMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -167,8 +169,8 @@ class BaseMatrixFactorization(
             \tfrac12 \sum_{j \text{ observed}} s_j (x_j - \mu - c_j - b - w \cdot h_j)^2
             + \tfrac12 \, \mathrm{reg} \, (\|w\|^2 + b^2)
 
-        by itself, with weights s that are 1 by default, so neither the other rows nor
-        their order matter. If many row factors attain the minimum, the one of least
+        by itself, with weights s that are 1 by default, and with the `loss` of each
+        column in place of the square, so neither the other rows nor their order matter. If many row factors attain the minimum, the one of least
         norm is taken, in units in which the data of `fit` are of order one; a row
         without observed entries gets zeros.
 
@@ -218,6 +220,9 @@ class BaseMatrixFactorization(
     def inverse_transform(self, Z: Data) -> np.ndarray:
         """Reconstruct the complete rows: ``mean + biases + W @ components_``.
 
+        With a `loss` whose predictions are on another scale, what is expected: the
+        probability of a 1 ("logistic") or a rate ("poisson").
+
         Parameters
         ----------
         Z : array-like of shape (n_samples, n_factors) or (n_samples, n_factors + 1)
@@ -230,13 +235,8 @@ class BaseMatrixFactorization(
         """
         check_is_fitted(self)
         Z = check_row_factors(Z, self._n_features_out)
-        H, offset = self._column_terms(Z.dtype)
-        with np.errstate(over="ignore", invalid="ignore"):
-            X = Z[:, : H.shape[1]] @ H.T
-            X += offset
-            if self._model.biases.row:
-                X += Z[:, -1:]
-        return refuse_overflow(X)
+        X = self._reconstruct(Z, *self._column_terms(Z.dtype))
+        return self._in_range(self._responses(X))
 
     def predict_entries(
         self,
@@ -267,7 +267,8 @@ class BaseMatrixFactorization(
             The reconstructed entries.
         std : ndarray of shape (n_entries,)
             Standard deviation of an observation of each entry, due to noise, row
-            factors and column factors. Only with ``return_std=True``.
+            factors and column factors. With ``loss="student_t"`` that of the normal
+            distribution whose 95 % interval is as wide. Only with ``return_std=True``.
         """
         check_is_fitted(self)
         Z = check_row_factors(Z, self._n_features_out)
@@ -278,7 +279,7 @@ class BaseMatrixFactorization(
             x += offset[columns]
             if self._model.biases.row:
                 x += Z[rows, -1]
-        refuse_overflow(x)
+        x = self._in_range(refuse_overflow(self._responses_at(columns, x)))
         if not return_std:
             return x
         self._check_variances("return_std=True")
@@ -293,33 +294,6 @@ class BaseMatrixFactorization(
         """Row factors in units of X."""
         matrix = self._matrix(X, mask, entry_weight)
         return self._in_units_of_X(self._model_at(timeline).fold_in(matrix))
-
-    def _sample_entries(self, X, places, number, rng, limits=None):
-        """Sample chosen entries of X given the columns of one of the draws."""
-        matrix = self._matrix(X, None, None)
-        limits = self._limits_in(matrix, limits)
-        x = self._model.sample(number, matrix, places, rng, limits)
-        return self._units.leave(x + matrix.mean)
-
-    def _sample_in_time(self, X, timeline, places, rng, limits=None):
-        """Sample chosen entries of X given all rows of the batch."""
-        matrix = self._matrix(X, None, None)
-        limits = self._limits_in(matrix, limits)
-        x = self._model_at(timeline).sample(matrix, places, rng, limits)
-        return self._units.leave(x + matrix.mean)
-
-    def _predict_in_time(self, X, timeline, places, return_std):
-        """Predict chosen entries of X with residuals; deviations or None, too."""
-        matrix, model = self._matrix(X, None, None), self._model_at(timeline)
-        x, variances = model.predict(matrix, *places, with_variances=return_std)
-        x = self._units.leave(x + matrix.mean)
-        return x, self._units.leave(np.sqrt(variances)) if return_std else None
-
-    def _limits_in(self, matrix, limits):
-        """Limits of entries in the units of the model, centred as the matrix is."""
-        if limits is None:
-            return None
-        return [self._units.enter(limit) - matrix.mean for limit in limits]
 
     def score(
         self,
@@ -341,6 +315,10 @@ class BaseMatrixFactorization(
             Q^2 = 1 - \frac{\sum (x_{ij} - \hat x_{ij})^2}{\sum (x_{ij} - \bar x_j)^2}
 
         with the column means of `fit`: 1 is perfect, 0 no better than column means.
+        With another `loss`, twice that loss takes the place of the squares: the score
+        is the share of the deviance explained, D², as in
+        :func:`sklearn.metrics.d2_tweedie_score`; with losses of outliers the medians of
+        columns take the place of their means.
         Unlike the error of a reconstruction, it does not improve with the rank forever.
         On rows that `fit` has not seen it is bi-cross-validation [1]_.
 
@@ -385,7 +363,9 @@ class BaseMatrixFactorization(
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         by_entry = self.early_stopping or self.reg == "auto" or self.solver == "sgd"
+        by_entry = by_entry or not self._is_squared
         tags.input_tags.sparse = not (self._unstored_is_zero and by_entry)
+        tags.input_tags.positive_only = self.loss == "poisson"
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
@@ -418,6 +398,7 @@ class BaseMatrixFactorization(
     def _matrix(self, X, mask, entry_weight):
         """Rows to fold in, in the units of the fitted model."""
         observed = self._observe(self._validate(X, reset=False), mask, entry_weight)
+        self._refuse_outside_losses(observed)
         return matrix_of(observed, self._units, mean=self._centre)
 
     def _in_units_of_X(self, W):

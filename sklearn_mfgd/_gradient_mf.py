@@ -1,12 +1,13 @@
 """Factorization of complete and nearly complete matrices."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ._base import BaseMatrixFactorization
-from ._parameters import Solver
+from ._parameters import LossName, Solver
 
 
 class GradientMF(BaseMatrixFactorization):
@@ -23,7 +24,9 @@ class GradientMF(BaseMatrixFactorization):
 
     Entries that are missing, NaN or False in `mask`, do not enter the sum. An entry
     that a sparse X does not store is an observed zero (:class:`MaskedGradientMF` treats
-    it as missing). With `fit_bias` a mean and biases are added to
+    it as missing). If such an X comes with an `entry_weight`, these zeros have a weight
+    of 1: that is how clicks and purchases are factorized, see
+    :ref:`implicit_feedback`. With `fit_bias` a mean and biases are added to
     :math:`w_i \cdot h_j`. The factors may have either sign.
 
     Read more in the :ref:`user guide <the-model>`.
@@ -57,13 +60,32 @@ class GradientMF(BaseMatrixFactorization):
         - "sgd": stochastic gradient descent, one step per observed entry [3]_. Provided
           to compare with the literature; the others are as fast and more exact.
         - "auto": "als" if values are missing and either the rank is at most 64 or rows
-          and columns have at most ``2 * rank`` entries on average; "scaled" otherwise.
+          and columns have at most ``2 * rank`` entries on average, and for a sparse X
+          with an `entry_weight`; "scaled" otherwise.
 
     reg : "auto" or float, default=0.0
         Ridge: the weight of the squared factors in F, in units of X. Larger values
         shrink the factors more. "auto" learns the regularization of each factor from
         the data, see :class:`MaskedGradientMF`; it needs ``solver="als"`` or "auto",
         ``eta="auto"``, and dense X.
+
+    loss : str or dict, default="squared"
+        What is minimized or, with ``reg="auto"``, the likelihood of a value x given its
+        prediction p, the sum of mean, biases and products of factors. See
+        :doc:`/which_loss`.
+
+        - "squared": :math:`(x - p)^2 / 2`, normal noise.
+        - "huber": the same, growing linearly beyond 1.345 robust deviations of the
+          noise, so that outliers do little harm. Needs a number for `reg`.
+        - "student_t": noise of Student's t distribution, of learned degrees of freedom,
+          for outliers. Needs ``reg="auto"``.
+        - "logistic": x is 0 or 1, and p the logit of the probability of a 1.
+        - "poisson": x is a count, and p the logarithm of its rate. Fractions are
+          taken, too (quasi-Poisson).
+
+        A dictionary names the losses of some columns, by their names or numbers; the
+        others are squared. Predictions come back on the scale of X: as probabilities
+        and rates.
 
     noise : {"column", "shared"}, default="column"
         Whether ``reg="auto"`` learns one noise variance per column or a shared one.
@@ -90,6 +112,12 @@ class GradientMF(BaseMatrixFactorization):
         - "random": Gaussian factors, scaled to suit X.
         - ``(W0, H0)``: these factors, of shape (n_samples, rank) and
           (n_features, rank).
+
+    clip : (low, high) or "observed", default=None
+        Range of predictions, as on a scale of ratings: those of `inverse_transform`,
+        `predict_entries` and `recommend` outside of it become its nearest end.
+        "observed": from the smallest to the largest observed entry in `fit`. `score` is
+        that of predictions as the model makes them.
 
     max_iter : int, default=200
         Largest number of sweeps. A sweep moves all rows, then all columns.
@@ -159,7 +187,8 @@ class GradientMF(BaseMatrixFactorization):
         `early_stopping`.
 
     reconstruction_err_ : float
-        Root of the summed squared residuals over all observed entries.
+        Root of the summed squared residuals over all observed entries; of twice the
+        loss, if that is not squared error.
 
     timescale_ : ndarray of shape (`rank_`,) or None
         Time in which each factor forgets, in units of `times` (seconds for dates); None
@@ -242,11 +271,13 @@ class GradientMF(BaseMatrixFactorization):
         eta: Literal["auto"] | float = "auto",
         solver: Solver = "auto",
         reg: Literal["auto"] | float = 0.0,
+        loss: LossName | Mapping = "squared",
         noise: Literal["column", "shared"] = "column",
         pattern: bool = True,
         n_draws: int = 0,
         fit_bias: bool | Literal["columns"] = False,
         init: Literal["svd", "random"] | tuple[ArrayLike, ArrayLike] = "svd",
+        clip: Literal["observed"] | tuple[float, float] | None = None,
         max_iter: int = 200,
         tol: float = 1e-4,
         random_state: int | np.random.RandomState | None = None,
@@ -260,11 +291,13 @@ class GradientMF(BaseMatrixFactorization):
         self.eta = eta
         self.solver = solver
         self.reg = reg
+        self.loss = loss
         self.noise = noise
         self.pattern = pattern
         self.n_draws = n_draws
         self.fit_bias = fit_bias
         self.init = init
+        self.clip = clip
         self.max_iter = max_iter
         self.tol = tol
         self.random_state = random_state

@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import _get_feature_names
 
 from ._bayes import fit as bayes_fit
-from ._data.observed import warn_if_constant
+from ._bayes import loss_fit as bayes_loss_fit
+from ._data.observed import n_observed_of, warn_if_constant
 from ._data.prepared import PreparedData
 from ._data.target import check_target
 from ._data.units import Units
 from ._kernels.rows import Biases, Rows
+from ._losses import LossMixin
 from ._optim import fit as optim_fit
 from ._optim.init import given_factors
 from ._optim.parameters import FitParameters
@@ -33,7 +36,7 @@ except ImportError:
 KEYWORDS = "pass it by its name, mask= or entry_weight="
 
 
-class LearningMixin(CallbackSupportMixin):
+class LearningMixin(LossMixin, CallbackSupportMixin):
     """Learn a model of observed entries; a subclass says what is observed."""
 
     def _learn(
@@ -51,7 +54,9 @@ class LearningMixin(CallbackSupportMixin):
         on_sweep = tasks.advance if tasks is not None else on_sweep
         check_parameters_together(self)
         with all_or_nothing(self), self._prepared(X, mask, entry_weight) as data:
-            timing = self._in_time(timeline, data)
+            extra = self._in_time(timeline, data)
+            if data.losses is not None:
+                extra["losses"] = data.losses
             monitor = None
             if self.verbose or on_sweep is not None:
                 monitor = partial(self._monitor, on_sweep, data)
@@ -63,12 +68,12 @@ class LearningMixin(CallbackSupportMixin):
                 start=self._warm_start(data),
                 rng=check_random_state(self.random_state),
                 monitor=monitor,
-                **timing,
+                **extra,
             )
             self._had_times = timeline is not None
             self._set_fitted(model, descent, data)
             yield from self._row_factors(data)
-            if timing:
+            if "timeline" in extra:
                 self._model = self._model.at(None)
             if tasks is not None:
                 tasks.end()
@@ -83,14 +88,17 @@ class LearningMixin(CallbackSupportMixin):
     @contextmanager
     def _prepared(self, X, mask, entry_weight):
         """Validate data, and bring what is observed to the units of the solvers."""
+        losses, names = self._losses_of(X), _get_feature_names(X)
         X = self._validate(X, reset=True)
         observed = self._observe(X, mask, entry_weight)
+        if n_observed_of(observed) == 0:
+            raise ValueError("There is nothing to fit: every entry of X is missing.")
         if isinstance(observed, Rows):
-            if observed.indices.size == 0:
-                raise ValueError(
-                    "There is nothing to fit: every entry of X is missing."
-                )
             warn_if_constant(observed.values, X.shape)
+        self._note_range(observed)
+        if losses is not None:
+            yield self._prepared_for(losses, observed, names)
+            return
         yield PreparedData.of(observed, self._biases, unit_variance=self.reg == "auto")
 
     @property
@@ -111,7 +119,9 @@ class LearningMixin(CallbackSupportMixin):
     @property
     def _fit_module(self):
         """The module that fits, with `CURVE` and `curve_in_units` for its objective."""
-        return bayes_fit if self.reg == "auto" else optim_fit
+        if self.reg != "auto":
+            return optim_fit
+        return bayes_fit if self._is_squared else bayes_loss_fit
 
     def _monitor(self, on_sweep, data, descent, model):
         """Report a sweep; return whether a callback asks for the fit to end there."""
@@ -139,6 +149,7 @@ class LearningMixin(CallbackSupportMixin):
         occupied, matrix, units = data.occupied, data.matrix, data.units
         self._model = model.over(occupied.numbers())
         self._units, self._centre = units, matrix.mean
+        self._intercept = 0.0 if data.losses is None else data.losses.intercept
         means = occupied.spread_columns(matrix.column_means(), matrix.mean)
         self.column_mean_ = units.leave(means).astype(matrix.dtype)
         self.eta_, self.n_iter_ = descent.step, descent.n_iter
@@ -202,9 +213,12 @@ class LearningMixin(CallbackSupportMixin):
 class FittedMixin:
     """The attributes of a fitted estimator, in units of X, read from its model."""
 
+    _matrix: Any
     _model: Any
     _units: Units
     _centre: float
+    _had_times: bool
+    _intercept: float
     noise: str
 
     @property
@@ -220,7 +234,7 @@ class FittedMixin:
     @property
     def mean_(self) -> float:
         """Weighted mean of the observed entries, 0.0 with ``fit_bias=False``."""
-        return self._units.leave(self._centre)
+        return self._units.leave(self._centre) + self._intercept
 
     @property
     def rank_(self) -> int:
@@ -304,6 +318,33 @@ class FittedMixin:
                 "time. Fit with times=..., or leave them out here."
             )
         return self._model
+
+    def _sample_entries(self, X, places, number, rng, limits=None):
+        """Sample chosen entries of X given the columns of one of the draws."""
+        matrix = self._matrix(X, None, None)
+        limits = self._limits_in(matrix, limits)
+        x = self._model.sample(number, matrix, places, rng, limits)
+        return self._units.leave(x + matrix.mean)
+
+    def _sample_in_time(self, X, timeline, places, rng, limits=None):
+        """Sample chosen entries of X given all rows of the batch."""
+        matrix = self._matrix(X, None, None)
+        limits = self._limits_in(matrix, limits)
+        x = self._model_at(timeline).sample(matrix, places, rng, limits)
+        return self._units.leave(x + matrix.mean)
+
+    def _predict_in_time(self, X, timeline, places, return_std):
+        """Predict chosen entries of X with residuals; deviations or None, too."""
+        matrix, model = self._matrix(X, None, None), self._model_at(timeline)
+        x, variances = model.predict(matrix, *places, with_variances=return_std)
+        x = self._units.leave(x + matrix.mean)
+        return x, self._units.leave(np.sqrt(variances)) if return_std else None
+
+    def _limits_in(self, matrix, limits):
+        """Limits of entries in the units of the model, centred as the matrix is."""
+        if limits is None:
+            return None
+        return [self._units.enter(limit) - matrix.mean for limit in limits]
 
 
 class FitTasks:

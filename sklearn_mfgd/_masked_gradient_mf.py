@@ -1,12 +1,13 @@
 """Factorization of matrices with many missing values."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ._base import BaseMatrixFactorization
-from ._parameters import Solver
+from ._parameters import LossName, Solver
 
 
 class MaskedGradientMF(BaseMatrixFactorization):
@@ -61,6 +62,24 @@ class MaskedGradientMF(BaseMatrixFactorization):
         - "auto": the precisions of factors and noise are learned, see `noise`.
         - A number: a ridge of this weight, in units of X, for factors and biases.
 
+    loss : str or dict, default="squared"
+        What is minimized or, with ``reg="auto"``, the likelihood of a value x given its
+        prediction p, the sum of mean, biases and products of factors. See
+        :doc:`/which_loss`.
+
+        - "squared": :math:`(x - p)^2 / 2`, normal noise.
+        - "huber": the same, growing linearly beyond 1.345 robust deviations of the
+          noise, so that outliers do little harm. Needs a number for `reg`.
+        - "student_t": noise of Student's t distribution, of learned degrees of freedom,
+          for outliers. Needs ``reg="auto"``.
+        - "logistic": x is 0 or 1, and p the logit of the probability of a 1.
+        - "poisson": x is a count, and p the logarithm of its rate. Fractions are
+          taken, too (quasi-Poisson).
+
+        A dictionary names the losses of some columns, by their names or numbers; the
+        others are squared. Predictions come back on the scale of X: as probabilities
+        and rates.
+
     noise : {"column", "shared"}, default="column"
         Whether ``reg="auto"`` learns one noise variance per column or a shared one.
 
@@ -87,6 +106,12 @@ class MaskedGradientMF(BaseMatrixFactorization):
         Starting factors: singular vectors of X, random factors, or ``(W0, H0)`` of
         shape (n_samples, rank) and (n_features, rank). With ``reg="auto"``, "random"
         starts from a randomized sketch of the SVD.
+
+    clip : (low, high) or "observed", default=None
+        Range of predictions, as on a scale of ratings: those of `inverse_transform`,
+        `predict_entries` and `recommend` outside of it become its nearest end.
+        "observed": from the smallest to the largest observed entry in `fit`. `score` is
+        that of predictions as the model makes them.
 
     max_iter : int, default=200
         Largest number of sweeps. A sweep moves all rows, then all columns.
@@ -169,7 +194,8 @@ class MaskedGradientMF(BaseMatrixFactorization):
         `early_stopping`.
 
     reconstruction_err_ : float
-        Root of the summed squared residuals over all observed entries.
+        Root of the summed squared residuals over all observed entries; of twice the
+        loss, if that is not squared error.
 
     timescale_ : ndarray of shape (`rank_`,) or None
         Time in which each factor forgets, in units of `times` (seconds for dates); None
@@ -282,11 +308,13 @@ class MaskedGradientMF(BaseMatrixFactorization):
         eta: Literal["auto"] | float = "auto",
         solver: Solver = "auto",
         reg: Literal["auto"] | float = "auto",
+        loss: LossName | Mapping = "squared",
         noise: Literal["column", "shared"] = "column",
         pattern: bool = True,
         n_draws: int = 0,
         fit_bias: bool | Literal["columns"] = True,
         init: Literal["svd", "random"] | tuple[ArrayLike, ArrayLike] = "svd",
+        clip: Literal["observed"] | tuple[float, float] | None = None,
         max_iter: int = 200,
         tol: float = 1e-3,
         random_state: int | np.random.RandomState | None = None,
@@ -300,11 +328,13 @@ class MaskedGradientMF(BaseMatrixFactorization):
         self.eta = eta
         self.solver = solver
         self.reg = reg
+        self.loss = loss
         self.noise = noise
         self.pattern = pattern
         self.n_draws = n_draws
         self.fit_bias = fit_bias
         self.init = init
+        self.clip = clip
         self.max_iter = max_iter
         self.tol = tol
         self.random_state = random_state

@@ -39,7 +39,8 @@ def _learns_from_sums(estimator):
             "partial_fit takes batches that are in memory: pass them one by one to "
             f"sklearn_mfgd.{type(estimator).__name__}."
         )
-    for name, value in (("reg", "auto"), ("n_draws", 0), ("early_stopping", False)):
+    needed = {"reg": "auto", "loss": "squared", "n_draws": 0, "early_stopping": False}
+    for name, value in needed.items():
         if getattr(estimator, name) != value:
             raise AttributeError(
                 f"partial_fit needs {name}={value!r}; this estimator has {name}="
@@ -57,6 +58,7 @@ class OnlineMixin:
     _units: Any
     _centre: float
     _n_features_out: Any
+    _refuse_losses: Any
     _check_table: Any
     _check_variances: Any
     _observe: Any
@@ -215,6 +217,7 @@ class OnlineMixin:
         if isinstance(observed, Rows) and observed.indices.size == 0:
             return
         old = self._model
+        self._note_range(observed, extend=True)
         data = PreparedData.following(
             observed, old.biases, self._units, self._centre, old.memory.columns
         )
@@ -287,7 +290,7 @@ class OnlineMixin:
         ------
         ValueError
             If Z has other rows than X, if a name is there already, or after a fit with
-            `n_draws` or `times`.
+            `n_draws`, `times` or a `loss` other than "squared".
 
         Examples
         --------
@@ -306,6 +309,7 @@ class OnlineMixin:
         >>> print(f"{np.sqrt(np.mean(error**2)):.3f}")
         0.000
         """
+        self._refuse_losses("fold_in_columns")
         check_is_fitted(self)
         if not hasattr(self._model, "with_new_columns"):
             raise ValueError(

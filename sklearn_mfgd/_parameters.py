@@ -8,22 +8,26 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._data.tables import FLOATS
+from ._optim.losses import LOSSES
 from ._optim.steps import STEPS
 
 # Array-like, data frame or sparse matrix: no type of NumPy or SciPy says so.
 Data = Any
 Solver = Literal["auto", "gd", "scaled", "als", "sgd"]
+LossName = Literal["squared", "student_t", "huber", "logistic", "poisson"]
 
 CONSTRAINTS: dict = {
     "rank": [Interval(Integral, 1, None, closed="left")],
     "eta": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
     "solver": [StrOptions({"auto", "sgd", *STEPS})],
     "reg": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+    "loss": [StrOptions(set(LOSSES)), dict],
     "noise": [StrOptions({"column", "shared"})],
     "pattern": ["boolean"],
     "n_draws": [Interval(Integral, 0, None, closed="left")],
     "fit_bias": ["boolean", StrOptions({"columns"})],
     "init": [StrOptions({"svd", "random"}), tuple, list],
+    "clip": [None, StrOptions({"observed"}), tuple, list],
     "max_iter": [Interval(Integral, 1, None, closed="left")],
     "tol": [Interval(Real, 0, None, closed="left")],
     "random_state": ["random_state"],
@@ -63,6 +67,7 @@ def default_rank(varies, missing):
 
 def check_parameters_together(estimator):
     """Refuse values of parameters that contradict one another."""
+    check_clip(estimator.clip)
     learns = estimator.reg == "auto"
     if learns and estimator.solver in ("gd", "scaled", "sgd"):
         raise ValueError(
@@ -82,6 +87,54 @@ def check_parameters_together(estimator):
             "for reg."
         )
 
+    check_goes_with_loss(estimator)
+
+
+# With which kind of `reg` a loss of outliers goes, and what goes with the other kind.
+ROBUST = {"huber": (False, "student_t"), "student_t": (True, "huber")}
+
+
+def check_goes_with_loss(estimator):
+    """Refuse parameters that a loss other than squared error has no use for."""
+    loss, learns = estimator.loss, estimator.reg == "auto"
+    names = [loss] if isinstance(loss, str) else list(loss.values())
+    for name in names:
+        needs_learned, other = ROBUST.get(name, (learns, None))
+        if needs_learned != learns:
+            wanted = "reg='auto'" if needs_learned else "a number for reg"
+            raise ValueError(
+                f"loss={name!r} needs {wanted}; with reg={estimator.reg!r} use "
+                f"loss={other!r}."
+            )
+    if all(name == "squared" for name in names):
+        return
+    for parameter, allowed in (("n_draws", 0), ("early_stopping", False)):
+        given = getattr(estimator, parameter)
+        if learns and given != allowed:
+            raise ValueError(
+                f"{parameter}={given!r} with reg='auto' needs loss='squared'; with "
+                f"loss={loss!r} use {parameter}={allowed!r}."
+            )
+
+
+def check_clip(clip):
+    """Validate the range of predictions: None, "observed" or a pair of floats."""
+    if clip is None or (isinstance(clip, str) and clip == "observed"):
+        return clip
+    pair = clip if isinstance(clip, tuple | list) else ()
+    if len(pair) != 2 or not all(isinstance(limit, Real) for limit in pair):
+        raise ValueError(
+            f"clip must be None, 'observed' or a pair of numbers (low, high); got "
+            f"{clip!r}."
+        )
+    low, high = map(float, pair)
+    if not low < high:
+        raise ValueError(
+            f"clip=(low, high) needs a low below high; got {clip!r}. Use -inf or inf "
+            "to leave one side open."
+        )
+    return low, high
+
 
 def check_goes_with_times(estimator):
     """Refuse parameters that a fit of rows in time has no use for."""
@@ -90,6 +143,7 @@ def check_goes_with_times(estimator):
             "times needs reg='auto', which learns how rows change in time; this "
             f"estimator has reg={estimator.reg!r}."
         )
+    estimator._refuse_losses("times=")
     if estimator.n_draws:
         raise ValueError(
             f"times and n_draws={estimator.n_draws} do not go together: use n_draws=0."
@@ -114,8 +168,8 @@ def check_row_factors(Z, n_columns):
 
 def check_places(rows, columns, shape):
     """Validate the places of entries in a matrix of this shape."""
-    rows = _check_indices(rows, shape[0], "rows")
-    columns = _check_indices(columns, shape[1], "columns")
+    rows = check_numbers(rows, shape[0], "rows")
+    columns = check_numbers(columns, shape[1], "columns")
     if rows.shape != columns.shape:
         raise ValueError(
             f"rows and columns must have the same length; got {len(rows)} and "
@@ -124,7 +178,8 @@ def check_places(rows, columns, shape):
     return rows, columns
 
 
-def _check_indices(indices, length, name):
+def check_numbers(indices, length, name):
+    """Validate numbers of rows or columns, of which there are `length`."""
     indices = np.asarray(indices)
     if indices.size == 0:  # an empty list has no type
         indices = indices.astype(np.intp)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from sklearn.exceptions import InconsistentVersionWarning
 
 from ._bayes.draws import DrawsModel, Sample, SidePrior
+from ._bayes.loss_model import VariationalLossModel
 from ._bayes.missingness import FeatureMap
 from ._bayes.noise import Noise
 from ._bayes.online import Memory
@@ -25,26 +26,37 @@ from ._data.normal_scores import NormalScores
 from ._data.standardize import Standardization
 from ._data.units import Units
 from ._kernels.rows import Biases
+from ._optim.column_losses import ColumnLosses
+from ._optim.loss_model import RidgeLossModel
+from ._optim.losses import Huber, Logistic, Poisson, Squared, StudentT
 from ._optim.ridge_model import RidgeModel
 
 RECORDS = {
     record.__name__: record
     for record in (
         Biases,
+        ColumnLosses,
         FeatureMap,
         DrawsModel,
         Encoding,
+        Huber,
+        Logistic,
         Memory,
         Noise,
         NormalScores,
         PatternSums,
+        Poisson,
+        RidgeLossModel,
         RidgeModel,
         Sample,
         Seasons,
         SidePrior,
+        Squared,
         Standardization,
+        StudentT,
         TimeModel,
         Units,
+        VariationalLossModel,
         VariationalModel,
     )
 }

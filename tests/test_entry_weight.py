@@ -491,15 +491,6 @@ def test_sparse_weights_that_are_ambiguous(table, weights, model):
         model.fit(X, entry_weight=twice)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_gradient_mf_takes_weights_of_dense_data_only(table, weights, method):
-    X = CSR(np.nan_to_num(table))
-    model = GradientMF(2, reg=0.5, max_iter=2).fit(X)
-    for entry_weight in (weights, CSR(weights)):
-        with pytest.raises(ValueError, match=r"needs a dense X.*MaskedGradientMF"):
-            getattr(model, method)(X, entry_weight=entry_weight)
-
-
 def test_a_fit_refused_for_its_weights_keeps_the_earlier_one(table, weights, model):
     Z = model.fit(table).transform(table)
     with pytest.raises(ValueError, match="entry_weight"):

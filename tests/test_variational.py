@@ -155,7 +155,7 @@ class Case(NamedTuple):
 
     def elbo(self, rows, columns, state):
         """Evidence lower bound of these posteriors."""
-        alpha, scale, dof = state.noise
+        alpha, scale, dof = state.noise[:3]
         counts = (self.S > 0).sum(axis=0)
         value = -alpha @ self.squares(rows, columns) / 2
         value -= rows.divergence(state.row_prior, self.features[0])

@@ -47,12 +47,29 @@ class Noise(NamedTuple):
     alpha: np.ndarray  # (n,)
     scale: float
     dof: float  # as many entries as the prior counts for; 0: one precision of all
+    # Which columns have the precision one: their loss has no noise to learn.
+    known: np.ndarray | None = None
+
+    def of_known(self, known) -> "Noise":
+        """The same with a precision of one in some columns, chosen by a mask."""
+        return self._replace(alpha=np.where(known, 1.0, self.alpha), known=known)
+
+    def _unknown(self):
+        """Noise of the other columns, if there are any."""
+        return Noise(self.alpha[~self.known], self.scale, self.dof)
 
     def update(self, counts, squares, dtype) -> "Noise":
         """Noise of largest ELBO, given entries and expected squared error per column.
 
         Coordinate ascent on scale, nu and alpha: nu moves by one step of a grid.
         """
+        if self.known is not None:
+            if self.known.all():
+                return self
+            sums = counts[~self.known], squares[~self.known]
+            found, alpha = self._unknown().update(*sums, dtype), self.alpha.copy()
+            alpha[~self.known] = found.alpha
+            return found._replace(alpha=alpha, known=self.known)
         largest = 1 / MIN_VARIANCE[np.dtype(dtype)]
         if self.dof == 0:
             alpha = (counts.sum() + 2 * GAMMA_RATE) / (squares.sum() + 2 * GAMMA_RATE)
@@ -70,7 +87,12 @@ class Noise(NamedTuple):
 
     def elbo(self, counts, squares) -> float:
         """What the ELBO has of the noise, except for a constant."""
-        alpha, scale, dof = self
+        if self.known is not None:
+            n = counts[self.known].sum()
+            value = -0.5 * float(n * np.log(2 * np.pi) + squares[self.known].sum())
+            others = counts[~self.known], squares[~self.known]
+            return value + (0.0 if self.known.all() else self._unknown().elbo(*others))
+        alpha, scale, dof = self[:3]
         value = counts @ np.log(alpha / (2 * np.pi)) - alpha @ squares
         if dof == 0:
             value += 2 * GAMMA_RATE * (np.log(alpha[0]) - alpha[0])
@@ -84,4 +106,5 @@ class Noise(NamedTuple):
     def mean_variance(self, counts) -> np.ndarray:
         """Mean of 1 / alpha, which is more than one over the mean of alpha."""
         known = counts + self.dof if self.dof else counts.sum() + 2 * GAMMA_RATE
-        return np.maximum(known / np.maximum(known - 2, 1), 1) / self.alpha
+        mean = np.maximum(known / np.maximum(known - 2, 1), 1) / self.alpha
+        return mean if self.known is None else np.where(self.known, 1.0, mean)

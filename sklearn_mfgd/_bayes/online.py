@@ -122,7 +122,7 @@ class Memory(NamedTuple):
             added = np.broadcast_to(np.asarray(filled, values.dtype), shape)
             return np.concatenate([values, added])[order]
 
-        past, (alpha, scale, dof) = dict(self.past), self.noise
+        past, (alpha, scale, dof) = dict(self.past), self.noise[:3]
         for name in ("systems", "targets"):
             past[name] = insert(past[name])
         prior = 1 / self.column_prior["precision"][None]

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
-from .._kernels import dispatch
 from .._kernels.rows import Biases
 from .._optim.objective import objective_of
 from .._optim.ridge_model import press_of_factors
@@ -13,7 +12,8 @@ from .._optim.start import refuse_unstored_zeros
 from .column_fold_in import fold_in_columns
 from .covariance import FullCovariance, posterior_of
 from .missingness import FeatureMap
-from .moments import diagonal, moments_of, n_pairs, unpack
+from .moments import diagonal, n_pairs, pack, unpack
+from .predictions import ColumnTerms
 from .priors import Prior
 
 
@@ -182,29 +182,15 @@ class VariationalModel(NamedTuple):
 
         W (m, q) and covariances (m, q, q) are the posteriors of the rows.
         """
-        row_bias, column_bias = self.biases
-        rank = W.shape[1] - row_bias
         rows, of_rows = np.unique(rows, return_inverse=True)
         columns, of_columns = np.unique(self.numbers[columns], return_inverse=True)
         means = self.means[columns].astype(np.float64)
         column_covariances = self.covariances[columns].astype(np.float64)
-        posterior = posterior_of(means, column_covariances, column_bias).as_full()
-        # E[v v'] of columns, v = [h, 1], times the covariances of rows; and v v' of
-        # rows, v = [w, 1], times those of columns: packed, these are dot products.
-        column_moments = posterior.moments()[:, : n_pairs(rank + row_bias)]
-        W = W[rows, :rank].astype(np.float64)
-        row_squares = moments_of(W, np.zeros((len(W), n_pairs(rank))), False)
-        row_squares = row_squares[:, : n_pairs(rank + column_bias)]
-        a, b = np.tril_indices(rank + row_bias)
-        row_covariances = covariances[rows[:, None], a, b].astype(np.float64)
-        row_spread = _weighted(row_covariances, rank + row_bias)
-        column_spread = _weighted(posterior.covariances, rank + column_bias)
-        result, places = (
-            self.predictive_noise[columns][of_columns],
-            (of_rows, of_columns),
-        )
-        result += dispatch.entry_products(row_spread, column_moments, *places)
-        result += dispatch.entry_products(row_squares, column_spread, *places)
+        posterior = posterior_of(means, column_covariances, self.biases.column)
+        result = self.predictive_noise[columns][of_columns]
+        terms = ColumnTerms.of(posterior.as_full(), self.biases)
+        packed = pack(covariances[rows])
+        result += terms.spread_at(W[rows], packed, of_rows, of_columns)
         if self.dof is not None:
             result *= np.square(student_over_normal(self.dof[columns]))[of_columns]
         return result
@@ -235,10 +221,3 @@ def student_over_normal(dof):
     dof = np.asarray(dof, np.float64)
     quantiles = stdtrit(np.maximum(dof, 1), 0.975) / ndtri(0.975)
     return np.where(dof >= 1, quantiles, np.inf)
-
-
-def _weighted(packed, length):
-    """Packed matrices of which the dot product with others is that of all entries."""
-    weights = np.full(n_pairs(length), 2.0)
-    weights[diagonal(length)] = 1.0
-    return packed * weights

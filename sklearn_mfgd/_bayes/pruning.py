@@ -76,7 +76,10 @@ def candidates(model, state, statistics):
     rate = (statistics.squares + noise.dof * noise.scale)[:, None]
     added_rate = np.maximum(explained / noise.alpha[:, None], -0.5 * rate)
     delta_elbo = _delta_elbo_of_priors(state, statistics)
-    delta_elbo -= 0.5 * (shape * np.log1p(added_rate / rate)).sum(axis=0)
+    losses = shape * np.log1p(added_rate / rate)
+    if noise.known is not None:  # whose noise makes up for nothing
+        losses[noise.known] = explained[noise.known]
+    delta_elbo -= 0.5 * losses.sum(axis=0)
     is_small = model.n_observed <= SMALL_TABLE
     least = -MAX_LOSS_PER_ENTRY * model.n_observed if is_small else 0.0
     found = []
@@ -86,6 +89,8 @@ def candidates(model, state, statistics):
         alpha = shape[:, 0] / (rate[:, 0] + added_rate[:, k])
         alpha = np.minimum(alpha, noise.alpha)
         without = state.with_factors(np.arange(state.rank) != k)
+        if noise.known is not None:
+            alpha[noise.known] = 1.0
         found.append(replace(without, noise=noise._replace(alpha=alpha)))
     return found
 

@@ -11,8 +11,9 @@ from .._kernels.dispatch import entry_products
 from .._kernels.linalg import exact_total
 from .._kernels.rows import Biases
 from .matrix import CompleteMatrix, ObservedMatrix
+from .weighted_zeros import WeightedZeros
 
-Entries = CompleteMatrix | ObservedMatrix
+Entries = CompleteMatrix | ObservedMatrix | WeightedZeros
 
 
 class HeldOut(NamedTuple):
@@ -76,9 +77,10 @@ def folds(entries: Entries, n_folds: int = 5) -> Iterator[tuple]:
     """Split the entries of each row, its observed ones going to the folds in turn.
 
     Yields for each fold the matrices of seen and of hidden entries, and a pair: which
-    columns each of them holds. Complete data are split by columns, which is the same.
+    columns each of them holds. Data that are no list of entries are split by columns,
+    which is the same where none is missing.
     """
-    if isinstance(entries, CompleteMatrix):
+    if isinstance(entries, CompleteMatrix | WeightedZeros):
         n = entries.shape[1]
         fold_of_column = np.arange(n) % n_folds
         for fold in range(min(n_folds, n)):

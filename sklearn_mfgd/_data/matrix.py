@@ -13,6 +13,7 @@ from .._kernels.linalg import exact_total
 from .._kernels.rows import Rows
 from .observed import Observed, keep_entries, rows_of
 from .units import Units
+from .weighted_zeros import WeightedZeros
 
 
 class CompleteMatrix(NamedTuple):
@@ -187,6 +188,11 @@ def units_of_variance(square: float, mean: float, dtype, units: Units) -> Units:
 def matrix_of(observed: Observed, units: Units, *, mean=None, centred=True):
     """Copy observed values into `units`; centre them at `mean` there, or their own."""
     values = units.enter(_values(observed))
+    if isinstance(observed, WeightedZeros):  # centred by the objective
+        scaled = WeightedZeros(observed.rows._replace(values=values))
+        if mean is None:
+            mean = scaled.weighted_mean() if centred else 0.0
+        return scaled._replace(mean=mean)
     if not centred:
         mean = 0.0
     elif mean is None:
@@ -204,6 +210,8 @@ def matrix_of(observed: Observed, units: Units, *, mean=None, centred=True):
 
 def _values(observed: Observed) -> np.ndarray:
     """The values that are stored."""
+    if isinstance(observed, WeightedZeros):
+        observed = observed.rows
     if isinstance(observed, Rows):
         return observed.values
     return observed.data if sparse.issparse(observed) else observed

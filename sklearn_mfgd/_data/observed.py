@@ -14,6 +14,9 @@ entry weight s_ij multiplies the squared error of the entry everywhere:
 - with ``reg="auto"`` the noise of an entry has the variance ``noise_variance / s_ij``;
   `ObservedMatrix.with_unit_weights` takes out the mean weight first, so that a factor
   on all weights changes the noise variance only.
+
+Where entries that a sparse X does not store are zeros, these have a weight of one, and
+X with an `entry_weight` becomes `WeightedZeros`.
 """
 
 import warnings
@@ -24,17 +27,21 @@ from scipy import sparse
 from .._kernels.linalg import row_slices
 from .._kernels.rows import Rows
 from .sparse_input import SparseMatrix, well_formed
+from .weighted_zeros import WeightedZeros
 
 SPARSE_FORMATS = ("csr", "csc", "coo")
 
 # Rows, or X itself where every entry is observed with a weight of one.
-Observed = Rows | np.ndarray | SparseMatrix
+Observed = Rows | WeightedZeros | np.ndarray | SparseMatrix
 
 
 def observe(X, mask, entry_weight, *, unstored_is_zero: bool) -> Observed:
     """Find the observed entries of validated X, as the docstring of the module says."""
     if sparse.issparse(X) and unstored_is_zero:
-        return _complete_sparse(X, mask, entry_weight)
+        _refuse_mask(mask)
+        if entry_weight is None:
+            return _complete_sparse(X)
+        return _weighted_zeros(X, entry_weight)
     if sparse.issparse(X):
         rows = _rows_of_sparse(X)
         keep = ~np.isnan(rows.values)
@@ -53,6 +60,29 @@ def observe(X, mask, entry_weight, *, unstored_is_zero: bool) -> Observed:
     weights = dense_weights(entry_weight, X.shape, X.dtype)
     observed &= weights > 0
     return rows_of(X, observed)._replace(weights=weights[observed])
+
+
+def n_observed_of(observed: Observed) -> int:
+    """Count the observed entries."""
+    if isinstance(observed, Rows):
+        return observed.indices.size
+    if isinstance(observed, WeightedZeros):
+        return observed.n_observed
+    return observed.shape[0] * observed.shape[1]
+
+
+def range_of(observed: Observed) -> tuple[float, float]:
+    """Smallest and largest value of the observed entries."""
+    values, with_zero = observed, False
+    if isinstance(observed, Rows):
+        values = observed.values
+    elif isinstance(observed, WeightedZeros):
+        values = observed.rows.values[observed.rows.weights > 0]
+        with_zero = observed.rows.indices.size < np.prod(observed.shape)
+    elif sparse.issparse(observed):
+        values, with_zero = observed.data, observed.nnz < np.prod(observed.shape)
+    low, high = float(values.min(initial=np.inf)), float(values.max(initial=-np.inf))
+    return (min(low, 0.0), max(high, 0.0)) if with_zero else (low, high)
 
 
 def warn_if_constant(values: np.ndarray, shape: tuple[int, int]):
@@ -112,15 +142,19 @@ def _refuse_padded_format(X, name):
         )
 
 
-def _complete_sparse(X: SparseMatrix, mask, entry_weight) -> SparseMatrix:
-    """Refuse what would leave an entry of a sparse X missing, or weigh it."""
-    for name, given in (("mask", mask), ("entry_weight", entry_weight)):
-        if given is not None:
-            raise ValueError(
-                f"{name} needs a dense X: an entry that a sparse X does not store is "
-                "an observed zero here. Pass X.toarray(), or use MaskedGradientMF, "
-                "where such an entry is missing."
-            )
+def _refuse_mask(mask):
+    """Refuse a mask of a sparse X whose unstored entries are zeros."""
+    if mask is not None:
+        raise ValueError(
+            "mask needs a dense X: an entry that a sparse X does not store is an "
+            "observed zero here. Pass X.toarray(), or an entry_weight that is 0 for "
+            "stored entries to leave out, or use MaskedGradientMF, where an entry that "
+            "is not stored is missing."
+        )
+
+
+def _complete_sparse(X: SparseMatrix) -> SparseMatrix:
+    """Refuse what would leave an entry of a sparse X missing."""
     if np.isnan(X.data).any():
         raise ValueError(
             "Sparse X stores NaN, but its entries all count as observed (those not "
@@ -128,6 +162,35 @@ def _complete_sparse(X: SparseMatrix, mask, entry_weight) -> SparseMatrix:
             "MaskedGradientMF."
         )
     return X
+
+
+def _weighted_zeros(X: SparseMatrix, entry_weight) -> WeightedZeros:
+    """List the stored entries of X with their weights; NaN has a weight of zero."""
+    rows = _rows_of_sparse(X)
+    weights = _weights_at(rows, entry_weight)
+    if not sparse.issparse(entry_weight):
+        _check_unstored(rows, entry_weight)
+    missing = np.isnan(rows.values) | (weights == 0)
+    zero = rows.values.dtype.type(0)
+    values, weights = (np.where(missing, zero, a) for a in (rows.values, weights))
+    return WeightedZeros(rows._replace(values=values, weights=weights))
+
+
+def _check_unstored(rows: Rows, entry_weight):
+    """Refuse dense weights that are not 1 where X stores nothing."""
+    entry_weight = _dense(entry_weight, "entry_weight", rows.shape)
+    for block in row_slices(*rows.shape):
+        start, stop = block.start, min(block.stop, rows.shape[0])
+        other = entry_weight[block] != 1
+        stored = rows.between(start, stop)
+        other[stored.row_numbers, stored.indices] = False
+        if other.any():
+            i, j = np.argwhere(other)[0] + [start, 0]
+            raise ValueError(
+                f"entry_weight is {entry_weight[i, j]} at ({i}, {j}), which the sparse "
+                "X does not store: such an entry is a zero of weight 1 here. Store a "
+                "zero in X there, or pass X.toarray()."
+            )
 
 
 def _rows_of_sparse(X: SparseMatrix, name: str = "X") -> Rows:

@@ -1,6 +1,6 @@
 """Data as a fit takes them: what is observed, where, and in which units."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from .matrix import (
     CompleteMatrix,
     ObservedMatrix,
     matrix_of,
+    units_of_largest,
     units_of_size,
     units_of_variance,
 )
@@ -23,6 +24,23 @@ class PreparedData(NamedTuple):
     biases: Biases  # with those of columns the data are centred
     units: Units  # in which the matrix is X less its mean
     occupied: Occupied
+    losses: Any = None  # of the columns of the matrix; None: all are squared
+
+    @classmethod
+    def raw(cls, observed: Rows, biases):
+        """Prepare values in their own units and around no mean."""
+        occupied, observed = Occupied.of(observed)
+        return cls(ObservedMatrix(observed, 0.0), biases, Units(), occupied)
+
+    @classmethod
+    def around(cls, observed: Rows, biases, centre, deviation, *, unit_variance):
+        """Prepare values around a centre, of which this is the deviation there."""
+        occupied, observed = Occupied.of(observed)
+        units = units_of_largest(deviation)
+        if unit_variance and deviation > 0:
+            units = Units(float(np.log2(deviation) / 2))
+        mean = units.enter(centre)
+        return cls(matrix_of(observed, units, mean=mean), biases, units, occupied)
 
     @classmethod
     def of(cls, observed, biases, *, unit_variance):

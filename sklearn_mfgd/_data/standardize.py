@@ -6,6 +6,9 @@ import numpy as np
 
 from .._kernels.linalg import row_slices
 
+# Of normal values, the standard deviation over the median absolute deviation.
+NORMAL_RATIO = 1.4826
+
 
 class Standardization(NamedTuple):
     """Mean and standard deviation of the observed entries of each column.
@@ -19,10 +22,24 @@ class Standardization(NamedTuple):
     width: np.ndarray  # (n,), 1 for a constant column; without scale that of all
     counts: np.ndarray  # (n,), entries
     constant: np.ndarray  # (n,), whether all its entries are equal
+    plain: np.ndarray | bool = False  # (n,), which columns are left as they are
 
     @classmethod
-    def of(cls, X: np.ndarray, missing: np.ndarray, *, scale: bool, weights=None):
-        """Learn it from X; an empty column gets NaN. Weights are zero where missing."""
+    def of(
+        cls,
+        X: np.ndarray,
+        missing: np.ndarray,
+        *,
+        scale: bool,
+        weights=None,
+        robust=False,
+        plain=False,
+    ):
+        """Learn it from X; an empty column gets NaN. Weights are zero where missing.
+
+        Masks tell which columns have outliers, so that medians stand for means, and
+        which are left as they are.
+        """
         m, n = X.shape
         low, high = np.full(n, np.inf), np.full(n, -np.inf)
         for block in row_slices(m, n):
@@ -34,6 +51,7 @@ class Standardization(NamedTuple):
         exponent = np.frexp(np.maximum(-low, high))[1]
         if not scale:
             exponent[:] = exponent.max()
+        exponent[np.broadcast_to(plain, n)] = 0
         counts, totals, sums, squares = np.zeros((4, n))
         for observed, share, values in _blocks(X, missing, weights, exponent):
             counts += np.count_nonzero(observed, axis=0)
@@ -52,7 +70,14 @@ class Standardization(NamedTuple):
             width = np.sqrt(squares / totals)
         width[constant if scale else width == 0] = 1.0
         width[empty] = np.nan
-        return cls(exponent, shift, width, counts, constant)
+        for j in np.flatnonzero(np.broadcast_to(robust, n) & ~constant):
+            values = np.ldexp(X[~missing[:, j], j].astype(np.float64), -exponent[j])
+            shift[j] = np.median(values)
+            deviation = NORMAL_RATIO * np.median(np.abs(values - shift[j]))
+            width[j] = deviation if deviation > 0 else width[j]
+        kept_as_it_is = np.broadcast_to(plain, n) & ~constant
+        shift[kept_as_it_is], width[kept_as_it_is] = 0.0, 1.0
+        return cls(exponent, shift, width, counts, constant, kept_as_it_is)
 
     @property
     def varies(self):
@@ -96,7 +121,9 @@ class Standardization(NamedTuple):
         """
         counts = self.counts[columns]
         with np.errstate(divide="ignore"):
-            width = self.width[columns] * np.sqrt(counts / (counts - 1))
+            ratio = np.sqrt(counts / (counts - 1))
+        ratio[np.broadcast_to(self.plain, self.shift.shape)[columns]] = 1.0
+        width = self.width[columns] * ratio
         deviations = np.where(counts > 1, width, np.inf) * deviations.astype(np.float64)
         return np.ldexp(deviations, self.exponent[columns])
 

@@ -6,8 +6,12 @@ from functools import partial
 import numpy as np
 
 from .._data.matrix import CompleteMatrix
+from .._data.weighted_zeros import WeightedZeros
 from .._kernels.blas import one_blas_thread
+from . import weighted_zeros  # noqa: F401  registers the objective of these data
 from .loop import descend
+from .loss_model import RidgeLossModel
+from .loss_objective import LossObjective
 from .objective import objective_of
 from .parameters import FitParameters
 from .penalty import Ridge, penalties_of
@@ -24,30 +28,49 @@ MAX_CHEAP_RANK = 64
 MIN_SHARED_OPERATIONS = 1e8
 
 
-def fit(matrix, parameters: FitParameters, *, biases, units, start, rng, monitor):
-    """Minimize the penalized squared error; return the `RidgeModel` and the `Descent`.
+def fit(
+    matrix,
+    parameters: FitParameters,
+    *,
+    biases,
+    units,
+    start,
+    rng,
+    monitor,
+    losses=None,
+):
+    """Minimize the penalized loss; return the fitted model and the `Descent`.
 
     The matrix is in `units`; the step that is returned is in the units of the user.
     With `start`, its column factors replace those of `init`. The monitor sees every
     sweep with ``model()``, the fitted model if the descent ended there, and ends the
-    descent by returning True.
+    descent by returning True. The `losses` are those of columns; None: all are squared.
     """
     parameters = parameters._replace(solver=choose_solver(parameters, matrix))
     if parameters.solver == "sgd":
         refuse_unstored_zeros(matrix, "solver='sgd'")
         matrix = matrix.listed()
-    training, validate = split_for_early_stopping(matrix, parameters, biases, rng)
+    training, validate = split_for_early_stopping(
+        matrix, parameters, biases, rng, losses
+    )
     if np.log2(training.weight()) > 0.9 * np.finfo(training.dtype).maxexp:
         raise ValueError(  # as its sums with values would overflow
             f"entry_weight is too large to sum up: its sum is {training.weight():.3g}. "
             "Divide it, and reg, by a constant."
         )
-    objective = objective_of(training, biases)
+    objective = begin = objective_of(training, biases)
+    if losses is not None:
+        objective = LossObjective(training.rows, losses, biases=biases)
+        begin = objective.start()
+        training = training._replace(rows=begin.rows)
     ridge = Ridge(parameters.reg, parameters.reg)
     penalties = penalties_of(parameters.rank, biases, ridge, units.exponent)
 
     def model_at(descent):
-        return RidgeModel.of(descent.H, penalties[0].ridge, biases)
+        model = RidgeModel.of(descent.H, penalties[0].ridge, biases)
+        if losses is None:
+            return model
+        return RidgeLossModel.of(model, objective.losses, matrix.rows)
 
     def in_units_of_X(descent):
         if parameters.eta != "auto" or parameters.solver not in ("gd", "sgd"):
@@ -63,7 +86,8 @@ def fit(matrix, parameters: FitParameters, *, biases, units, start, rng, monitor
         isinstance(matrix, CompleteMatrix) and n_operations >= MIN_SHARED_OPERATIONS
     )
     with nullcontext() if shared else one_blas_thread():
-        W, H = starting_factors(training, objective, penalties, parameters, rng, start)
+        W, H = starting_factors(training, begin, penalties, parameters, rng, start)
+        objective.adapt(W, H)
         told = monitor and watch
         descent = descend(objective, W, H, penalties, parameters, rng, validate, told)
     return model_at(descent), in_units_of_X(descent)
@@ -75,6 +99,8 @@ def choose_solver(parameters: FitParameters, matrix) -> str:
         return parameters.solver
     if isinstance(matrix, CompleteMatrix):  # one system for all rows: products only
         return "scaled"
+    if isinstance(matrix, WeightedZeros):  # most systems are one system, corrected
+        return "als"
     # The cost of "als" per entry is the square of the rank. At a large rank that is
     # worth it where rows and columns have few entries.
     entries_per_side = 2 * matrix.n_observed / sum(matrix.shape)

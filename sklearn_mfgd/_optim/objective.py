@@ -19,6 +19,10 @@ written once and applied to either side. The contract, with ``W`` (m, .), ``H`` 
 ``shape``, ``dtype``                 of the data
 ``row_bias``, ``column_bias``        whether W and H end in a column of biases
 ``largest_weight``                   of an entry, 1 without weights
+``is_squared``                       False for other losses, see `loss_objective`
+``adapt(W, H)``                      learns the parameters of another loss
+``quadratic(W, H)``                  the squared error that a step of W is to lower
+``lower(W, moved, H, p)``            rows between W and `moved` that do not raise F
 ===================================  =================================================
 
 Where entries are missing there are also ``n_observed``, ``with_biases()``, the same for
@@ -62,7 +66,24 @@ def objective_of(entries, biases):
     return ObservedObjective(entries.rows, biases=biases)
 
 
-class _Side:
+class SquaredError:
+    """What a descent asks of any loss; squared error is its own quadratic."""
+
+    is_squared = True
+
+    def adapt(self, W, H):
+        """Learn the parameters of a loss; squared error has none."""
+
+    def quadratic(self, W, H):
+        """The squared error that stands for the loss around W and H: itself."""
+        return self
+
+    def lower(self, W, moved, H, penalty):
+        """Rows where F is no larger than at W: those of a step of squared error."""
+        return moved
+
+
+class Side(SquaredError):
     """What both objectives share: biases, and the regressors that they lead to."""
 
     largest_weight = 1.0
@@ -85,7 +106,7 @@ class _Side:
         return self.largest_weight * (design.T @ design)
 
 
-class CompleteObjective(_Side):
+class CompleteObjective(Side):
     """All entries of X are observed, those that a sparse X does not store as zeros.
 
     Everything follows from products of X with factors: no residual is formed, and the
@@ -185,7 +206,7 @@ class _WithoutOffsets:
         return product(self.X, V) - np.outer(self.b, V.sum(axis=0)) - self.c @ V
 
 
-class ObservedObjective(_Side):
+class ObservedObjective(Side):
     """Only the entries of a list, less the mean, are observed; no others are formed."""
 
     def __init__(self, rows: Rows, columns=None, *, biases=(False, False)):

@@ -3,12 +3,15 @@
 import numpy as np
 
 from .._data.holdout import folds
+from .loss_model import LossModelMixin
 from .objective import objective_of
 
 
 def score_sums(entries, model, column_means: np.ndarray) -> tuple[float, float]:
     """Squared error of hidden entries (PRESS), and around the column means, centred."""
     press = sum(model.press(*fold) for fold in folds(entries))
+    if isinstance(model, LossModelMixin):
+        return float(press), model.null_deviance(entries)
     around_means = objective_of(entries, (False, True))
     no_factors = np.zeros((entries.shape[0], 0), entries.dtype)
     total = 2 * around_means.value(

@@ -50,9 +50,9 @@ class StochasticEpochs:
         self._biases = objective.row_bias, objective.column_bias
         ridge = penalties[not objective.row_bias].ridge  # the one with biases, if any
         self._ridges = float(ridge[0]), float(ridge[-1])
-        order, self._n_groups, self._starts = deal(rows, rng)
-        entries = rows.row_numbers, rows.indices, rows.values, rows.weights
-        self._entries = tuple(None if part is None else part[order] for part in entries)
+        self._order, self._n_groups, self._starts = deal(rows, rng)
+        self._places = rows.row_numbers[self._order], rows.indices[self._order]
+        self._entries = self._in_order(rows)
         by_columns = np.bincount(rows.indices, minlength=rows.n_columns)
         counts = np.diff(rows.indptr), by_columns
         self._shares = [(1 / np.maximum(n, 1)).astype(dtype) for n in counts]
@@ -90,6 +90,10 @@ class StochasticEpochs:
     def sweep(self, last: Iterate, last_gain: float) -> Iterate:
         """Run an epoch; with ``eta="auto"`` take it back if F rises."""
         W, H = last.W.copy(), last.H.copy()
+        if not self.objective.is_squared:  # a quadratic for the whole epoch
+            if self.eta == "auto":
+                self.objective.adapt(W, H)
+            self._entries = self._in_order(self.objective.quadratic(W, H).rows)
         with np.errstate(over="ignore", invalid="ignore"):
             self._visit_entries(W, H)
         loss = penalized_loss(self.objective, self.penalties, W, H)
@@ -103,6 +107,12 @@ class StochasticEpochs:
             return last._replace(step_sizes=self.step_sizes, converged=exhausted)
         self._n_taken_back = 0
         return Iterate(W, H, loss, self.step_sizes)
+
+    def _in_order(self, rows) -> tuple:
+        """Entries in the order in which an epoch visits them."""
+        given = rows.values, rows.weights
+        parts = (None if part is None else part[self._order] for part in given)
+        return *self._places, *parts
 
     def _visit_entries(self, W: np.ndarray, H: np.ndarray) -> None:
         """Make the steps of all entries, the blocks of a diagonal at the same time."""

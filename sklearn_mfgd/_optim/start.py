@@ -7,19 +7,23 @@ from scipy import sparse
 
 from .._data.holdout import hold_out, validation_error
 from .._data.matrix import CompleteMatrix
+from .._data.weighted_zeros import WeightedZeros
+from .column_losses import root_mean_deviance
 from .init import factors_from_means, initial_biases, random_factors, svd_factors
 
 
-def split_for_early_stopping(matrix, parameters, biases, rng):
+def split_for_early_stopping(matrix, parameters, biases, rng, losses=None):
     """Hold out entries if `early_stopping` asks for it.
 
     Returns the entries to train on, and the root mean squared error of those held out
-    as a function of W and H, or None.
+    as a function of W and H, or None. With other losses the square is twice the loss.
     """
     if not parameters.early_stopping:
         return matrix, None
     refuse_unstored_zeros(matrix, "early_stopping=True")
     training, held_out = hold_out(matrix, parameters.validation_fraction, rng)
+    if losses is not None:
+        return training, root_mean_deviance(held_out, losses, biases)
     return training, validation_error(held_out, biases)
 
 
@@ -66,9 +70,12 @@ def _start_of_data(matrix, penalties, parameters, rng):
 
 def refuse_unstored_zeros(matrix, why: str) -> None:
     """Refuse to list the entries of a sparse X whose unstored entries are zeros."""
-    if isinstance(matrix, CompleteMatrix) and sparse.issparse(matrix.values):
+    stores_no_zeros = isinstance(matrix, WeightedZeros) or (
+        isinstance(matrix, CompleteMatrix) and sparse.issparse(matrix.values)
+    )
+    if stores_no_zeros:
         raise ValueError(
             f"{why} visits or hides single entries of X, which would store all the "
-            "zeros of a sparse X. Pass a dense X, use another value, or, where what is "
-            "not stored is missing, MaskedGradientMF."
+            "zeros of a sparse X. Pass a dense X, use another value (a number for "
+            "reg), or, where what is not stored is missing, MaskedGradientMF."
         )

@@ -69,6 +69,8 @@ class AlternatingSweeps:
     def sweep(self, last: Iterate, last_gain: float) -> Iterate:
         """Step both sides from the last iterate or, while that goes well, beyond it."""
         W, H = last[:2]
+        if self.eta == "auto":
+            self.objective.adapt(W, H)
         if self._n_extrapolated:
             momentum = self._n_extrapolated / (self._n_extrapolated + 3)
             momentum, (before_W, before_H) = H.dtype.type(momentum), self._previous
@@ -89,15 +91,22 @@ class AlternatingSweeps:
         """Step W, then H; F is infinite where a fixed step overflows."""
         row_penalty, column_penalty = self.penalties
         with np.errstate(over="ignore", invalid="ignore"):
-            row_step = self._step(self.objective, W, H, row_penalty, self.eta)
+            row_step = self._step_rows(self.objective, W, H, row_penalty)
             W = row_step.factors
             if self.eta != "auto" and not np.isfinite(W).all():
                 return Iterate(W, H, np.inf, partial(np.asarray, row_step.sizes))
-            column_step = self._step(self.objective.T, H, W, column_penalty, self.eta)
+            column_step = self._step_rows(self.objective.T, H, W, column_penalty)
             H, loss = column_step.factors, column_step.loss
-            if loss is None:
+            if loss is None or not self.objective.is_squared:
                 loss = penalized_loss(self.objective, self.penalties, W, H)
             else:
                 loss += row_penalty.value(W)
         sizes = np.concatenate([row_step.sizes, column_step.sizes])
         return Iterate(W, H, loss, partial(np.asarray, sizes))
+
+    def _step_rows(self, objective, W, H, penalty):
+        """One step of the rows of an objective, towards the minimum of a quadratic."""
+        step = self._step(objective.quadratic(W, H), W, H, penalty, self.eta)
+        if self.eta == "auto":
+            step = step._replace(factors=objective.lower(W, step.factors, H, penalty))
+        return step

@@ -6,7 +6,7 @@ import numpy as np
 from distributed import Client
 
 from .._masked_gradient_mf import MaskedGradientMF as LocalMF
-from .._parameters import Solver
+from .._parameters import LossName, Solver
 from ._blockwise import BlockwiseFactorization
 
 
@@ -34,6 +34,9 @@ class MaskedGradientMF(BlockwiseFactorization, LocalMF, auto_wrap_output_keys=No
     reg : "auto" or float, default="auto"
         Regularization: learned, or the weight of a ridge.
 
+    loss : {"squared"}, default="squared"
+        Squared error; the others are those of :class:`sklearn_mfgd.MaskedGradientMF`.
+
     noise : {"column", "shared"}, default="column"
         Whether ``reg="auto"`` learns one noise variance per column or a shared one.
 
@@ -48,6 +51,9 @@ class MaskedGradientMF(BlockwiseFactorization, LocalMF, auto_wrap_output_keys=No
 
     init : {"svd", "random"}, default="svd"
         Starting factors. Given factors are refused.
+
+    clip : (low, high), default=None
+        Range of predictions: those outside of it become its nearest end.
 
     max_iter : int, default=200
         Largest number of sweeps.
@@ -183,11 +189,13 @@ class MaskedGradientMF(BlockwiseFactorization, LocalMF, auto_wrap_output_keys=No
         eta: Literal["auto"] | float = "auto",
         solver: Solver = "auto",
         reg: Literal["auto"] | float = "auto",
+        loss: LossName = "squared",
         noise: Literal["column", "shared"] = "column",
         pattern: bool = True,
         n_draws: int = 0,
         fit_bias: bool | Literal["columns"] = True,
         init: Literal["svd", "random"] = "svd",
+        clip: tuple[float, float] | None = None,
         max_iter: int = 200,
         tol: float = 1e-3,
         random_state: int | np.random.RandomState | None = None,
@@ -203,11 +211,13 @@ class MaskedGradientMF(BlockwiseFactorization, LocalMF, auto_wrap_output_keys=No
             eta=eta,
             solver=solver,
             reg=reg,
+            loss=loss,
             noise=noise,
             pattern=pattern,
             n_draws=n_draws,
             fit_bias=fit_bias,
             init=init,
+            clip=clip,
             max_iter=max_iter,
             tol=tol,
             random_state=random_state,

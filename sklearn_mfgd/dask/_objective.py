@@ -28,7 +28,7 @@ from .._data.row_blocks import blocks_of_rows
 from .._kernels import dispatch
 from .._kernels.linalg import exact_sum, inner_of_rows
 from .._kernels.rows import Biases, join_transposed
-from .._optim.objective import ObservedObjective, objective_of
+from .._optim.objective import ObservedObjective, SquaredError, objective_of
 from ._matrix import PartedMatrix, add_each, row_counts
 from ._parted import Parts, add_pairs
 
@@ -42,7 +42,7 @@ def _(entries: PartedMatrix, biases):
     return PartedObjective(entries, biases)
 
 
-class PartedObjective:
+class PartedObjective(SquaredError):
     """The objective of the rows."""
 
     def __init__(self, matrix: PartedMatrix, biases, columns=None):
@@ -113,7 +113,7 @@ class PartedObjective:
         return parts.array(function, (width,), self.dtype, *given, along=along)
 
 
-class ColumnObjective:
+class ColumnObjective(SquaredError):
     """The objective of the columns, as far as alternating least squares ask for it."""
 
     def __init__(self, rows: PartedObjective):

@@ -13,6 +13,10 @@ def _names_a_solver_of_steps(solver) -> bool:
     return solver in ("gd", "scaled", "sgd")
 
 
+def _is_another_loss(loss) -> bool:
+    return loss != "squared"
+
+
 def _is_a_number(value) -> bool:
     return isinstance(value, Real)
 
@@ -21,8 +25,18 @@ def _is_a_pair(init) -> bool:
     return not isinstance(init, str)
 
 
+def _is_a_name(value) -> bool:
+    return isinstance(value, str)
+
+
 # Parameter, which of its values are refused, and the reason.
 UNSUPPORTED = [
+    (
+        "loss",
+        _is_another_loss,
+        "the values and weights of other losses change from sweep to sweep, and the "
+        "blocks stay where they are; use loss='squared'",
+    ),
     ("n_draws", bool, "each draw would need all blocks once more; use n_draws=0"),
     (
         "solver",
@@ -35,6 +49,7 @@ UNSUPPORTED = [
         _is_a_pair,
         "given row factors do not lie in the blocks of X; use 'svd' or 'random'",
     ),
+    ("clip", _is_a_name, "blocks are not searched for their range; use (low, high)"),
 ]
 
 

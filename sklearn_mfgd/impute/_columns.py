@@ -63,6 +63,23 @@ class Settings(NamedTuple):
     scale: bool
     samples: bool  # whether missing values are sampled
     shared: dict  # parameters of the factorization
+    losses: Any = "squared"  # of all encoded columns, or of some, by their numbers
+
+    def columns_with(self, kinds, n: int) -> np.ndarray:
+        """Which of the encoded columns have a loss of these kinds."""
+        if isinstance(self.losses, str):
+            return np.full(n, self.losses in kinds)
+        found = np.zeros(n, bool)
+        found[[j for j, name in self.losses.items() if name in kinds]] = True
+        return found
+
+    def losses_of(self, varies):
+        """Losses of the columns that vary, by their numbers among these."""
+        if isinstance(self.losses, str):
+            return self.losses
+        numbers = np.cumsum(varies) - 1
+        found = {int(numbers[j]): name for j, name in self.losses.items() if varies[j]}
+        return found or "squared"
 
     def factorization(self, table: Table, standardization: Standardization):
         """Make the factorization of a table, which is still to be fitted."""
@@ -71,7 +88,8 @@ class Settings(NamedTuple):
             table.timeline, table.missing[:, varies]
         )
         # Rows in time are sampled as they are imputed.
-        sampled = self.samples and not ordered
+        losses = self.losses_of(varies)
+        sampled = self.samples and not ordered and losses == "squared"
         rank = self.rank
         if rank == "auto":
             rank = default_rank(varies, table.missing)
@@ -80,6 +98,7 @@ class Settings(NamedTuple):
             pattern=False,
             n_draws=N_BURN_IN + N_DRAWS if sampled else 0,
             fit_bias="columns",
+            loss=losses,
             **self.shared,
         )
 
@@ -133,7 +152,8 @@ class FactorizedColumns(NamedTuple):
         )
         mean, deviation = self._moments(table, columns, limits, rng, needs_deviation)
         if self.scores is None:
-            return _normal(mean, deviation, wanted)
+            found = _normal(mean, deviation, wanted)
+            return self._with_counts(found, columns, deviation, wanted)
         if rng is not None or not needs_deviation:
             values = self.scores.undo(mean, columns)
             return Imputed(values, None, np.empty((0, len(columns))))
@@ -142,6 +162,20 @@ class FactorizedColumns(NamedTuple):
             value = self.scores.undo(mean, columns)
         quantiles = _normal(mean, deviation, wanted).quantiles
         return Imputed(value, std, self.scores.undo(quantiles, columns))
+
+    def _with_counts(self, found: Imputed, columns, deviation, wanted) -> Imputed:
+        """The same with quantiles of counts, and of zeros and ones."""
+        varies = self.standardization.varies
+        plain = self.standardization.plain[columns] & varies[columns]
+        if not (wanted.probabilities and plain.any()):
+            return found
+        quantiles, numbers = found.quantiles.copy(), np.cumsum(varies) - 1
+        about = found.values[plain], np.square(deviation[plain])
+        for k, probability in enumerate(wanted.probabilities):
+            quantiles[k, plain] = self.factorization._quantiles_of_losses(
+                numbers[columns[plain]], *about, probability
+            )
+        return found._replace(quantiles=quantiles)
 
     def _moments(self, table, columns, limits, rng, with_deviation):
         """Mean, or sample, and deviation of missing entries, as values or scores."""
@@ -185,7 +219,12 @@ def fit_columns(table: Table, settings: Settings, as_scores=False, on_sweep=None
     if scores is not None:
         X = scores.apply(X, missing)
     standardization = Standardization.of(
-        X, missing, scale=settings.scale, weights=weights
+        X,
+        missing,
+        scale=settings.scale,
+        weights=weights,
+        robust=settings.columns_with(("student_t", "huber"), X.shape[1]),
+        plain=settings.columns_with(("logistic", "poisson"), X.shape[1]),
     )
     dtype = "float32" if X.size > LARGE else X.dtype.name
     model = settings.factorization(table, standardization)
@@ -217,6 +256,8 @@ def predict(model, Z, timeline, places, limits, rng, with_deviation):
         if rng is None:
             return model._predict_in_time(Z, timeline, places, with_deviation)
         return model._sample_in_time(Z, timeline, places, rng, limits), None
+    if rng is not None and not model._is_squared:
+        return model._sample_losses(Z, places, rng), None
     # All are sampled given one sample of the columns.
     number = None if rng is None else N_BURN_IN + rng.randint(N_DRAWS)
     rows, columns = places

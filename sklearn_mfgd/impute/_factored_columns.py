@@ -4,8 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from .._data.observed import rows_of
 from .._data.standardize import Standardization
-from .._parameters import Data
+from .._optim.column_losses import ColumnLosses
+from .._parameters import SHARED_PARAMETERS, Data
+from ._columns import Settings
 from ._marginals import WeightedColumns
 from ._tables import TableMixin
 
@@ -16,6 +19,9 @@ class FactoredColumnsMixin(TableMixin):
     _base: WeightedColumns
     _takes_categories = True
     factorization_: Any
+    rank: Any
+    sample_posterior: bool
+    scale: bool
     time: str | None
 
     def __sklearn_is_fitted__(self):
@@ -64,6 +70,18 @@ class FactoredColumnsMixin(TableMixin):
         spread = np.full(len(varies), np.nan)
         spread[varies] = values
         return spread
+
+    def _settings(self) -> Settings:
+        """What the parameters say about factorizations of the encoded columns."""
+        shared = {name: getattr(self, name) for name in SHARED_PARAMETERS}
+        losses = self._encoded_losses()
+        return Settings(self.rank, self.scale, self.sample_posterior, shared, losses)
+
+    def _refuse_outside_losses(self, X, missing):
+        """Refuse values that the loss of their column has no likelihood for."""
+        losses = ColumnLosses.of(self._encoded_losses(), X.shape[1])
+        if losses is not None:
+            losses.refuse_outside(rows_of(X, ~missing), self._encoded_names(X.shape[1]))
 
     def _names_of_features(self, names: Data) -> Data:
         """Return the names without that of the column of times, which is no feature."""

@@ -87,6 +87,7 @@ class FillingMixin(TransformerMixin):
         check_is_fitted(self)
         X, timeline = table_in_time(X, self.time, times, groups)
         encoded, missing = self._validate(X, reset=False)
+        self._refuse_outside_losses(encoded, missing)
         rng, given = self._rng(), (encoded, missing, timeline, Wanted(self.statistic))
         filled = self._fill(*given, rng)[0]
         expected = self._expected(filled, *given, rng)
@@ -163,6 +164,7 @@ class FillingMixin(TransformerMixin):
             )
         X, timeline = table_in_time(X, self.time, times, groups)
         encoded, missing = self._validate(X, reset=False)
+        self._refuse_outside_losses(encoded, missing)
         wanted = Wanted(self.statistic, return_std, probabilities)
         rng, kept, given = self._rng(), self._kept, (encoded, missing, timeline, wanted)
         filled, std, quantiles = self._fill(*given, rng)
@@ -200,6 +202,7 @@ class FillingMixin(TransformerMixin):
         check_target(y, X, NO_MASK)
         X, timeline = table_in_time(X, self.time, times, groups)
         X, missing = self._validate(X, reset=False)
+        self._refuse_outside_losses(X, missing)
         return self.factorization_._score(self._standardized(X, missing), timeline)
 
     @property
@@ -298,6 +301,11 @@ def check_together(imputer):
         raise ValueError(
             "sample_posterior=True draws from what reg='auto' learns; with "
             f"reg={imputer.reg!r} use sample_posterior=False."
+        )
+    if imputer.marginal != "none" and imputer.loss != "squared":
+        raise ValueError(
+            f"marginal={imputer.marginal!r} makes normal scores of the columns, which "
+            f"have squared errors; with loss={imputer.loss!r} use marginal='none'."
         )
     if imputer.marginal != "none" and imputer.reg != "auto":
         raise ValueError(

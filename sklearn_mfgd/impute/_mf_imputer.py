@@ -1,5 +1,6 @@
 """Imputation of the missing values of a table by factorizing its columns."""
 
+from collections.abc import Mapping
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, Literal, Self
@@ -20,9 +21,9 @@ from .._data.observed import warn_if_constant
 from .._data.table_weights import weighted_rows
 from .._data.target import check_target
 from .._learning import CallbackSupportMixin, begin_tasks
-from .._parameters import CONSTRAINTS, SHARED_PARAMETERS, Data, Solver
+from .._parameters import CONSTRAINTS, SHARED_PARAMETERS, Data, LossName, Solver
 from .._state import PlainStateMixin, all_or_nothing
-from ._columns import Settings, Table, Wanted
+from ._columns import Table, Wanted
 from ._factored_columns import FactoredColumnsMixin
 from ._filling import NO_MASK, FillingMixin, check_limits, check_together, table_in_time
 from ._marginals import fit_marginals
@@ -75,6 +76,13 @@ class MFImputer(
 
     eta : "auto" or float, default="auto"
         Step size if `reg` is a number.
+
+    loss : str or dict, default="squared"
+        The loss of all columns, or a dictionary with those of some columns, by their
+        names or numbers: "squared", "huber", "student_t", "logistic" or "poisson", see
+        :class:`MaskedGradientMF` and :doc:`/which_loss`. Columns of "logistic" and
+        "poisson" are not standardized, those of "huber" and "student_t" by medians.
+        What is imputed is on the scale of X: probabilities and rates.
 
     noise : {"column", "shared"}, default="column"
         Whether one noise variance per column is learned or a shared one.
@@ -273,6 +281,7 @@ class MFImputer(
     _parameter_constraints: dict = {
         "rank": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "missing_values": [MissingValues(numeric_only=True)],
+        "loss": CONSTRAINTS["loss"],
         "scale": ["boolean"],
         "marginal": [StrOptions({"none", "normal", "auto"})],
         "statistic": [StrOptions({"mean", "median"})],
@@ -295,6 +304,7 @@ class MFImputer(
         reg: Literal["auto"] | float = "auto",
         solver: Solver = "auto",
         eta: Literal["auto"] | float = "auto",
+        loss: LossName | Mapping = "squared",
         noise: Literal["column", "shared"] = "column",
         scale: bool = True,
         marginal: Literal["none", "normal", "auto"] = "none",
@@ -317,6 +327,7 @@ class MFImputer(
         self.reg = reg
         self.solver = solver
         self.eta = eta
+        self.loss = loss
         self.noise = noise
         self.scale = scale
         self.marginal = marginal
@@ -395,6 +406,7 @@ class MFImputer(
     def _fit(self, X, sample_weight, entry_weight, timeline, tasks):
         check_together(self)
         X, missing = self._validate(X, reset=True)
+        self._refuse_outside_losses(X, missing)
         limits = check_limits(self.min_value, self.max_value, self.n_features_in_)
         self._limits = self._encoded_limits(limits)
         entry_weight = self._encoded_weights(entry_weight, len(X))
@@ -415,11 +427,9 @@ class MFImputer(
         if self.discrete == "nearest":
             self._levels = levels_of_whole_numbers(X, missing, self._limits)
         table = Table(X, missing, weights, timeline, self._features(X.shape[1]))
-        shared = {name: getattr(self, name) for name in SHARED_PARAMETERS}
-        settings = Settings(self.rank, self.scale, self.sample_posterior, shared)
         rng = check_random_state(self.random_state)
         options = {"limits": self._limits, "rng": rng}
-        wanted = Wanted(self.statistic)
+        settings, wanted = self._settings(), Wanted(self.statistic)
         kind = {"settings": settings, "marginal": self.marginal, "wanted": wanted}
         fit = partial(fit_marginals, **kind, **options)
         on_sweep = partial(self._on_sweep, tasks) if tasks is not None else None

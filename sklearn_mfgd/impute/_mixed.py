@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from .._data.categories import NUMBER, UNORDERED, Encoding, has_categories, kind_of
 from .._data.observed import dense_weights
+from .._losses import numbered_losses
 
 # Rows that a link is learned from, evenly spaced ones of more. It has few parameters.
 MAX_LINK_ROWS = 20_000
@@ -22,6 +23,8 @@ class NumbersMixin:
     """Encode the columns of categories of a data frame, and decode them."""
 
     _encoding: Encoding | None = None
+    loss: Any
+    n_features_in_: int
     _takes_categories = False
 
     def _learn_encoding(self, X):
@@ -72,6 +75,31 @@ class NumbersMixin:
             return entry_weight
         shape = n_samples, len(self._encoding.kinds)
         return self._encoding.spread(dense_weights(entry_weight, shape, np.float64))
+
+    def _encoded_losses(self):
+        """Return the loss of all encoded columns, or of some, by their numbers."""
+        if self._encoding is None or self.loss == "squared":
+            return numbered_losses(self.loss, self.n_features_in_, self._names())
+        kinds = self._encoding.kinds
+        losses = self.loss
+        if isinstance(losses, str):
+            losses = {k: losses for k, kind in enumerate(kinds) if kind == NUMBER}
+        losses = numbered_losses(losses, len(kinds), self._names())
+        for k in losses:
+            if kinds[k] != NUMBER:
+                raise ValueError(
+                    f"loss names column {k}, which holds categories: these are "
+                    "imputed by probabilities anyway. Name columns of numbers only."
+                )
+        return {self._encoding.spans[k].start: name for k, name in losses.items()}
+
+    def _names(self):
+        return getattr(self, "feature_names_in_", None)
+
+    def _encoded_names(self, n_encoded):
+        """Return the name of the column of X for each of the encoded ones, or None."""
+        names = self._names()
+        return None if names is None else names[self._features(n_encoded)]
 
     def _has_unordered(self):
         """Whether there are columns of unordered categories."""

@@ -112,6 +112,7 @@ class TableMixin(NumbersMixin):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = _is_nan(self.missing_values)
+        tags.input_tags.positive_only = getattr(self, "loss", None) == "poisson"
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 

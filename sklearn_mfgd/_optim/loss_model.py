@@ -1,0 +1,146 @@
+"""The fitted model of a given ridge and of losses other than squared error."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .column_losses import ColumnLosses, predictions_at
+from .loss_objective import LossObjective
+from .ridge_model import RidgeModel
+
+
+class LossModelMixin:
+    """What any fitted model with losses answers besides those of its factors.
+
+    A subclass has `base`, the model of the predictions, `losses` of the columns with
+    entries, and `null`, what each would be predicted to be by itself; the last of both
+    is that of columns without entries.
+    """
+
+    has_times = False
+
+    @property
+    def rank(self):
+        return self.base.rank
+
+    n_factors = rank
+
+    @property
+    def biases(self):
+        return self.base.biases
+
+    @property
+    def H(self):
+        return self.base.H
+
+    @property
+    def has_variances(self):
+        return self.base.has_variances
+
+    @property
+    def row_precision(self):
+        return self.base.row_precision
+
+    @property
+    def column_precision(self):
+        return self.base.column_precision
+
+    @property
+    def noise_variance(self):
+        """Variance of the noise of each column, one where none is to be learned."""
+        return self.base.noise_variance
+
+    def over(self, columns):
+        return self._replace(base=self.base.over(columns))
+
+    def take(self, columns):
+        return self._replace(base=self.base.take(columns))
+
+    @property
+    def numbers(self):
+        """Number of each column among those with entries."""
+        if self.base.columns is None:
+            return np.arange(len(self.null) - 1)
+        return self.base.columns
+
+    @property
+    def losses_here(self):
+        """Losses of the columns that the model is restricted to."""
+        return self.losses.over(self.numbers)
+
+    def noise_precision_at(self, columns):
+        """Precision of the noise of entries of columns, or ones."""
+        variance = self.noise_variance
+        return np.ones(len(columns)) if variance is None else 1 / variance[columns]
+
+    def respond(self, X):
+        """Expected values of all entries of rows given their predictions."""
+        result, numbers = np.empty_like(X), np.arange(X.shape[1])
+        for kind, at in self.losses_here.groups(numbers, len(numbers)):
+            result[:, at] = kind.mean(X[:, at])
+        return result
+
+    def respond_at(self, columns, x):
+        """Expected values of entries of columns given their predictions."""
+        return self.losses_here.apply("mean", columns, x).astype(x.dtype, copy=False)
+
+    def press(self, seen, hidden, columns) -> float:
+        """Twice the loss of hidden entries, predicted from the seen ones."""
+        seen_columns, hidden_columns = columns
+        W = self.take(seen_columns).fold_in(seen)
+        there = self.take(hidden_columns)
+        rows = hidden.listed().rows
+        places = rows.row_numbers, rows.indices
+        p = predictions_at(W, there.H, self.biases, *places)
+        return there.deviance(rows, p)
+
+    def null_deviance(self, matrix) -> float:
+        """Twice the loss where each column is predicted by itself."""
+        rows = matrix.listed().rows
+        return self.deviance(rows, self.null[self.numbers][rows.indices])
+
+    def deviance(self, rows, p) -> float:
+        """Twice the weighted loss of entries given predictions."""
+        x, precision = rows.values.astype(np.float64), None
+        precision = self.noise_precision_at(rows.indices)
+        losses = self.losses_here.value(rows.indices, x, p, precision)
+        weights = rows.weights
+        return 2 * float(losses.sum() if weights is None else losses @ weights)
+
+    def reconstruct(self, matrix):
+        """Yield row factors of all rows, and their loss."""
+        matrix = matrix.listed()
+        W, H = self.fold_in(matrix), self.H.astype(matrix.dtype, copy=False)
+        places = matrix.rows.row_numbers, matrix.rows.indices
+        p = predictions_at(W, H, self.biases, *places)
+        yield W, 0.5 * self.deviance(matrix.rows, p)
+
+
+class _RidgeLossFields(NamedTuple):
+    base: RidgeModel
+    losses: ColumnLosses
+    null: np.ndarray
+
+
+class RidgeLossModel(LossModelMixin, _RidgeLossFields):
+    """Column factors, and rows that minimize their penalized loss."""
+
+    @classmethod
+    def of(cls, model, losses, rows) -> "RidgeLossModel":
+        """Make one of the model of predictions and the rows that it was fitted to."""
+        null = losses.null_predictor(rows)
+        return cls(model, with_unseen(losses), np.append(null, 0.0))
+
+    def fold_in(self, matrix) -> np.ndarray:
+        """Row factors [w, b] of new rows, each by itself, (m, q)."""
+        rows = matrix.listed().rows
+        objective = LossObjective(rows, self.losses_here, biases=self.biases)
+        H = self.H.astype(matrix.dtype, copy=False)
+        return objective.least_squares(H, self.base.ridge)
+
+
+def with_unseen(losses):
+    """Losses with one more column, which stands for those without entries."""
+    if losses.of_column is None:
+        return losses
+    return losses._replace(of_column=np.append(losses.of_column, 0))

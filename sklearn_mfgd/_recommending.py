@@ -1,0 +1,291 @@
+"""Recommend columns to rows, find similar ones, and keep predictions in a range."""
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
+
+from ._data.observed import range_of
+from ._data.sparse_input import well_formed
+from ._data.tables import FLOATS
+from ._parameters import (
+    Data,
+    check_clip,
+    check_numbers,
+    check_row_factors,
+    refuse_overflow,
+)
+
+# Scores that are held at a time: enough rows for a quick product with all columns.
+BLOCK_SCORES = 2**22
+
+# Scores of which the largest one stands for all, when the best of a row are sought.
+GROUP_SIZE = 64
+
+# Groups for each score that is sought. With fewer, their maxima tell little.
+MIN_GROUPS = 4
+
+
+class RecommendingMixin:
+    """Rank what a model predicts; the rest of an estimator is in other mixins."""
+
+    # Of the other mixins, and of the estimator.
+    _column_terms: Any
+    _model: Any
+    _n_features_out: Any
+    _responses: Any
+    clip: Any
+    components_: Any
+    n_features_in_: int
+
+    _observed_range: tuple[float, float] | None = None
+
+    def recommend(
+        self, Z: Data, n: int = 10, *, exclude: Data = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Find the columns with the largest predictions for each row.
+
+        Usually ``model.recommend(model.transform(X), exclude=X)``: the best of what is
+        new to each row. It needs memory for some rows of predictions at a time.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_factors) or (n_samples, n_factors + 1)
+            Row factors as `transform` returns them.
+        n : int, default=10
+            Number of columns for each row.
+        exclude : {array-like, sparse matrix} of shape (n_samples, n_features), \
+                default=None
+            Entries to leave out: those that a sparse matrix stores, those of an array
+            that are not NaN, or those of a Boolean array that are True.
+
+        Returns
+        -------
+        columns : ndarray of int of shape (n_samples, n)
+            Columns of X, the one with the largest prediction first; of equal ones the
+            smaller number. Where fewer than `n` are left, -1.
+        scores : ndarray of shape (n_samples, n)
+            Their predictions, as `inverse_transform` returns them. Where fewer than `n`
+            are left, NaN. Columns are ranked before `clip` makes predictions equal.
+
+        Examples
+        --------
+        Five people and the artists that they have played:
+
+        >>> import numpy as np
+        >>> from scipy.sparse import csr_array
+        >>> from sklearn_mfgd import GradientMF
+        >>> P = csr_array([[1, 1, 0, 0], [1, 1, 1, 0], [0, 1, 1, 0],
+        ...                [0, 0, 1, 1], [0, 0, 0, 1]])
+        >>> model = GradientMF(rank=2, reg=0.1).fit(P, entry_weight=20 * P)
+        >>> Z = model.transform(P, entry_weight=20 * P)
+        >>> columns, scores = model.recommend(Z, n=2, exclude=P)
+        >>> columns
+        array([[ 2,  3],
+               [ 3, -1],
+               [ 0,  3],
+               [ 1,  0],
+               [ 2,  1]])
+        """
+        check_is_fitted(self)
+        Z, n = check_row_factors(Z, self._n_features_out), _check_count(n)
+        shape = len(Z), self.n_features_in_
+        exclude = None if exclude is None else _check_excluded(exclude, shape)
+        H, offset = self._column_terms(Z.dtype)
+
+        def predictions(rows):
+            """Predictions of a slice of the rows, -inf for what is to be left out."""
+            scores = self._responses(self._reconstruct(Z[rows], H, offset))
+            if exclude is not None:
+                scores[_excluded_places(exclude, rows)] = -np.inf
+            return scores
+
+        columns, scores = _best(predictions, shape, n, Z.dtype)
+        return columns, self._in_range(scores)
+
+    def similar_columns(
+        self, columns: Data, n: int = 10
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Find the columns whose factors point in nearly the same direction.
+
+        Parameters
+        ----------
+        columns : int or array-like of int of shape (n_columns,)
+            Columns of X.
+        n : int, default=10
+            Number of similar columns for each of them. The column itself is the first.
+
+        Returns
+        -------
+        similar : ndarray of int of shape (n_columns, n), or (n,) for a single column
+            Columns of X, the most similar first. Where there are fewer than `n`, -1.
+        similarities : ndarray of shape (n_columns, n), or (n,) for a single column
+            Cosines of the angles between their factors, without biases; 0 for a column
+            without any. Where there are fewer than `n` columns, NaN.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn_mfgd import GradientMF
+        >>> X = np.array([[1.0, 2, -3], [2, 4, -6], [3, 6, -9]])
+        >>> similar, similarities = GradientMF(rank=1).fit(X).similar_columns(2, n=3)
+        >>> similarities.round(2)
+        array([ 1., -1., -1.])
+        """
+        check_is_fitted(self)
+        return _similar(self.components_.T, columns, "columns", n)
+
+    def similar_rows(
+        self, Z: Data, rows: Data, n: int = 10
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Find the rows whose factors point in nearly the same direction.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_factors) or (n_samples, n_factors + 1)
+            Factors of all rows, as `transform` returns them.
+        rows : int or array-like of int of shape (n_rows,)
+            Rows of Z.
+        n : int, default=10
+            Number of similar rows for each of them. The row itself is the first.
+
+        Returns
+        -------
+        similar : ndarray of int of shape (n_rows, n), or (n,) for a single row
+            Rows of Z, the most similar first. Where there are fewer than `n`, -1.
+        similarities : ndarray of shape (n_rows, n), or (n,) for a single row
+            Cosines of the angles between their factors, without biases; 0 for a row
+            without any. Where there are fewer than `n` rows, NaN.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn_mfgd import GradientMF
+        >>> X = np.outer([1.0, 2, -3], [1, 2, 3, 4])
+        >>> model = GradientMF(rank=1)
+        >>> similar, similarities = model.similar_rows(model.fit_transform(X), 0, n=2)
+        >>> similarities.round(2)
+        array([1., 1.])
+        """
+        check_is_fitted(self)
+        Z = check_row_factors(Z, self._n_features_out)
+        factors = Z[:, : Z.shape[1] - self._model.biases.row]
+        return _similar(factors, rows, "rows", n)
+
+    def _reconstruct(self, Z, H, offset):
+        """Predict all entries of some rows, (len(Z), len(H))."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            X = Z[:, : H.shape[1]] @ H.T
+            X += offset
+            if self._model.biases.row:
+                X += Z[:, -1:]
+        return refuse_overflow(X)
+
+    def _note_range(self, observed, *, extend=False):
+        """Remember between which values the observed entries of a fit lie."""
+        low, high = range_of(observed)
+        if extend:
+            low = min(low, self._observed_range[0])
+            high = max(high, self._observed_range[1])
+        self._observed_range = low, high
+
+    def _in_range(self, X):
+        """Move predictions, in place, to the nearest values in the range of `clip`."""
+        limits = check_clip(self.clip)
+        if limits is None:
+            return X
+        if limits == "observed":
+            limits = self._observed_range
+        return np.clip(X, *limits, out=X)
+
+
+def _similar(factors, chosen, name, n):
+    """Rows of a factor matrix by the cosines with the chosen ones."""
+    n = _check_count(n)
+    one = isinstance(chosen, Integral)
+    chosen = check_numbers([chosen] if one else chosen, len(factors), name)
+    # Divided by the largest first, as a square could over- or underflow.
+    largest = np.abs(factors).max(axis=1, initial=0)
+    scaled = factors / np.where(largest > 0, largest, 1)[:, None]
+    norms = np.linalg.norm(scaled, axis=1)
+    directions = scaled / np.where(norms > 0, norms, 1)[:, None]
+
+    def cosines(rows):
+        """Cosines of a slice of the chosen ones with all."""
+        return directions[chosen[rows]] @ directions.T
+
+    found = _best(cosines, (len(chosen), len(factors)), n, factors.dtype)
+    return tuple(array[0] for array in found) if one else found
+
+
+def _best(scores_of, shape, n, dtype):
+    """Numbers and scores of the n columns with the largest scores of each row.
+
+    ``scores_of(rows)`` are those of a slice of the rows, minus infinity for columns to
+    leave out.
+    """
+    m, n_columns = shape
+    columns, best = np.full((m, n), -1, np.intp), np.full((m, n), np.nan, dtype)
+    step = max(1, BLOCK_SCORES // max(1, n_columns))
+    for start in range(0, m, step):
+        scores = scores_of(slice(start, start + step))
+        for i, (row, least) in enumerate(zip(scores, _bounds(scores, n), strict=True)):
+            found = np.flatnonzero((row >= least) & (row > -np.inf))
+            # Stable: equal scores stay in the order of the columns.
+            found = found[np.argsort(-row[found], kind="stable")[:n]]
+            columns[start + i, : found.size] = found
+            best[start + i, : found.size] = row[found]
+    return columns, best
+
+
+def _bounds(scores, n):
+    """Find scores that at least n columns of each row reach, and not many more.
+
+    The n-th largest of the maxima of groups of columns is such a score.
+    """
+    m, n_columns = scores.shape
+    n_groups = n_columns // GROUP_SIZE
+    if n_groups < MIN_GROUPS * n:
+        return np.full(m, -np.inf)
+    grouped = scores[:, : n_groups * GROUP_SIZE].reshape(m, GROUP_SIZE, n_groups)
+    place = n_groups - n
+    return np.partition(grouped.max(axis=1), place, axis=1)[:, place]
+
+
+def _check_count(n):
+    if not isinstance(n, Integral) or n < 1:
+        raise ValueError(f"n must be a positive integer; got {n!r}.")
+    return int(n)
+
+
+def _check_excluded(exclude, shape):
+    """Validate entries to leave out: a sparse matrix that stores them, or a mask."""
+    if sparse.issparse(exclude):
+        if exclude.format in ("dia", "bsr"):
+            raise TypeError(
+                f"exclude is sparse in {exclude.format.upper()} format, which cannot "
+                "tell what is stored from padding. Pass CSR, CSC or COO."
+            )
+        checked = sparse.csr_array(well_formed(exclude, "exclude"))
+    else:
+        checked = np.asarray(exclude)
+        if checked.dtype != bool:
+            options = {"ensure_all_finite": False, "input_name": "exclude"}
+            checked = ~np.isnan(check_array(exclude, dtype=FLOATS, **options))
+    if checked.shape != shape:
+        raise ValueError(
+            f"exclude must have shape {shape}, a row for each of Z and a column for "
+            f"each feature; got {checked.shape}."
+        )
+    return checked
+
+
+def _excluded_places(exclude, rows):
+    """Where entries of a slice of the rows are to be left out."""
+    if not sparse.issparse(exclude):
+        return exclude[rows]
+    block = exclude[rows].tocoo()
+    return block.coords
