@@ -170,9 +170,10 @@ class BaseMatrixFactorization(
             + \tfrac12 \, \mathrm{reg} \, (\|w\|^2 + b^2)
 
         by itself, with weights s that are 1 by default, and with the `loss` of each
-        column in place of the square, so neither the other rows nor their order matter. If many row factors attain the minimum, the one of least
-        norm is taken, in units in which the data of `fit` are of order one; a row
-        without observed entries gets zeros.
+        column in place of the square, so neither the other rows nor their order matter.
+        If many row factors attain the minimum, the one of least norm is taken, in units
+        in which the data of `fit` are of order one; a row without observed entries gets
+        zeros.
 
         Parameters
         ----------

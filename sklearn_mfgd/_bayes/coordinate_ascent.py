@@ -30,7 +30,7 @@ TRIAL_SWEEPS = 30
 # dropped may have been lost: a fit starts again with a few.
 FEW_FACTORS, RESTART_RANK = 1, 4
 
-# Of raters the features say more than that: the fit starts again with what they explain.
+# Of raters the features say more: the fit starts again with what they explain.
 FEW_RATER_FACTORS, RATER_RESTART_RANK = 3, 16
 
 # A side so short can have so few factors that to start again with half of them costs

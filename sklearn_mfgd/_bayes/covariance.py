@@ -128,12 +128,21 @@ class FullCovariance:
         return model.data.rows(means_of_rows, *regressors_of_rows(model, state))
 
     def fold_in(
-        self, rows, feature_map, prior, biases, noise_precision, with_covariances
+        self,
+        rows,
+        feature_map,
+        prior,
+        biases,
+        noise_precision,
+        with_covariances,
+        *,
+        row_dof=0.0,
     ):
         """Means of new rows given the columns, and packed covariances or None.
 
         The rows are centred, their prior is not rotated. What is found has their
         precision; if they or the columns are double, so is all that is solved.
+        `row_dof` are the degrees of freedom of the scales of rows, zero without these.
         """
         m, q = rows.shape[0], len(prior.precision)
         W = np.empty((m, q), rows.values.dtype)
@@ -153,6 +162,10 @@ class FullCovariance:
             W[place] = found.means
             if with_covariances:
                 covariances[place] = found.covariances
+            if with_covariances and row_dof:
+                given = noise_precision, sums, found, given[0], prior, row_dof
+                scales = scales_of(block, *given)
+                covariances[place] *= scales.mean_variances[:, None]
         return W, covariances
 
     def regressors(self, noise_precision, dtype):
@@ -322,9 +335,17 @@ class DiagonalCovariance:
         return self._update_other_side(rows, *given)[:2]
 
     def fold_in(
-        self, rows, feature_map, prior, biases, noise_precision, with_covariances
+        self,
+        rows,
+        feature_map,
+        prior,
+        biases,
+        noise_precision,
+        with_covariances,
+        *,
+        row_dof=0.0,
     ):
-        """Posterior of new rows, see `FullCovariance.fold_in`."""
+        """Posterior of new rows, see `FullCovariance.fold_in`; they have no scales."""
         dtype = np.result_type(rows.values, self.means)
         weighted = rows.astype(dtype).scale_weights(noise_precision)
         given = np.ones(rows.shape[0]), prior, biases

@@ -182,9 +182,10 @@ class Beginning(NamedTuple):
         return first_state(model, *factors, self.matrix.astype(model.dtype))
 
     def _state_of_features(self, model, rank):
-        """Start from F A and G B, where A B' is the best estimate of F' X G alone.
+        """Start from F A and G B with A B' of some rank next to F' X G, over its share.
 
-        Of a random share of the entries F' X G is that share of what it is of all.
+        X are the data without biases, zero where missing: of a random share of the
+        entries F' X G is that share of what it is of all.
         """
         sides = self.row_features.values, self.column_features.values
         biases = [
@@ -197,7 +198,8 @@ class Beginning(NamedTuple):
         share = self.matrix.n_observed / np.prod(self.matrix.shape)
         roots = np.sqrt(sizes[:rank] / share)
         balance = (self.matrix.shape[0] / self.matrix.shape[1]) ** 0.25
-        coefficients = U[:, : len(roots)] * roots * balance, V[: len(roots)].T * roots / balance
+        U, V = U[:, : len(roots)] * roots, V[: len(roots)].T * roots
+        coefficients = U * balance, V / balance
         factors = [
             np.hstack([side @ part.astype(side.dtype), bias]).astype(model.dtype)
             for side, part, bias in zip(sides, coefficients, biases, strict=True)

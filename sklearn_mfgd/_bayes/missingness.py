@@ -188,7 +188,8 @@ class StandardizedResiduals:
     """The operator N of standardized residuals of independence; it is not formed."""
 
     def __init__(self, pattern, dtype, tau=TAU):
-        self.pattern, self.tau, self.shape, self.dtype = pattern, tau, pattern.shape, dtype
+        self.pattern, self.shape = pattern, pattern.shape
+        self.dtype, self.tau = dtype, tau
 
     @property
     def T(self):

@@ -39,9 +39,9 @@ import numpy as np
 
 from .._kernels.rows import Biases
 from .._optim.objective import objective_of
+from . import row_scales
 from .covariance import DiagonalCovariance, FullCovariance, covariances_are_diagonal
 from .missingness import Features
-from . import row_scales
 from .noise import FIRST_DOF, FLOAT32_MIN_VARIANCE, Noise
 from .priors import Prior, best_precision, with_bias
 

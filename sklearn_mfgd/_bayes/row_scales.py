@@ -16,7 +16,8 @@ the scale is one,
 .. math::
 
     w_i \mid \rho_i \sim N(m_i, \, P_i^{-1} / \rho_i), \quad
-    \rho_i \sim \mathrm{Gamma}\Big( \frac{n_i + \nu}{2}, \frac{r_i + \nu}{2} \Big), \quad
+    \rho_i \sim \mathrm{Gamma}\Big( \frac{n_i + \nu}{2}, \frac{r_i + \nu}{2} \Big),
+
     r_i = \sum_j \alpha_j s_{ij} \mathrm{E}[(x_{ij} - c_j)^2]
         + \mu_i^\top \Lambda \mu_i - m_i^\top P_i m_i
 
@@ -85,7 +86,9 @@ class RowScales(NamedTuple):
 
 def best_dof(sums, dof: float) -> float:
     """Degrees of freedom of larger ELBO, one step of a grid away, or the same."""
-    tried = (np.clip(dof * factor, *DOF_RANGE) for factor in (1, 1 / DOF_STEP, DOF_STEP))
+    tried = (
+        np.clip(dof * factor, *DOF_RANGE) for factor in (1, 1 / DOF_STEP, DOF_STEP)
+    )
     return float(max(tried, key=lambda each: elbo(sums, each)))
 
 
@@ -107,8 +110,8 @@ def scales_of(rows, precision, sums, posteriors, features, prior, dof) -> RowSca
     (systems, system_index, targets), rank = sums, prior.rank
     values = rows.weighted_values.values * rows.values
     squared = rows._replace(values=values, weights=None)
-    squares = dispatch.product(squared, np.ascontiguousarray(precision)[:, None])[:, 0]
-    squares = squares.astype(np.float64)
+    precision = np.ascontiguousarray(precision, values.dtype)[:, None]
+    squares = dispatch.product(squared, precision)[:, 0].astype(np.float64)
     if targets.shape[1] > rank + 1:  # the columns have biases c
         squares += bias_squares(systems)[system_index] - 2.0 * targets[:, -1]
     if features.shape[1]:
@@ -126,3 +129,8 @@ def scaled_moments(posteriors, scales, biased: bool) -> np.ndarray:
     squares *= (scales - 1).astype(means.dtype)[:, None]
     squares += posteriors.moments
     return squares
+
+
+def mean_variance_of_prior(dof: float) -> float:
+    """E[1 / rho] of a row of which nothing is known."""
+    return dof / (dof - 2)

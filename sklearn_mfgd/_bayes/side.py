@@ -38,8 +38,8 @@ class SideStatistics:
     # Of a block of rows, what it adds to the sums of the columns' entries.
     systems: np.ndarray | None = None
     targets: np.ndarray | None = None
-    # Of rows with scales, see `row_scales`: what the ELBO needs of these, F' diag(rho) F
-    # of the features, and the squared entries of each column, summed.
+    # Of rows with scales, see `row_scales`: what the ELBO needs of these, F' diag(rho)
+    # F of the features, and the squared entries of each column, summed.
     scale_sums: np.ndarray | None = None
     feature_gram: np.ndarray | None = None
     squares: np.ndarray | None = None

@@ -73,7 +73,7 @@ class RowBlock(NamedTuple):
             out[at] += dispatch.product(values, regressors)
 
     def add_squares_of_columns(self, scales, out) -> None:
-        """Add squared entry times scale of its row, summed over each column, to `out`."""
+        """Add squared entry times scale of its row, summed over columns, to `out`."""
         entries = self.by_columns
         values = entries.weighted_values.values * entries.values
         squared = entries._replace(values=values, weights=None)
