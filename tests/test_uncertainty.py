@@ -73,7 +73,11 @@ class Fitted:
         w = np.append(self.Z[i, :rank], np.ones(int(self.column_bias)))
         learned = self.learned
         ratio = learned.noise_precision[j] * learned.predictive_noise[j]
-        variance = self.noise[j] * ratio * self.mean_variance + h @ of_row @ h + w @ of_column @ w
+        variance = (
+            self.noise[j] * ratio * self.mean_variance
+            + h @ of_row @ h
+            + w @ of_column @ w
+        )
         variance += np.trace(of_row[:rank, :rank] @ of_column[:rank, :rank])
         wider = 1.0 if learned.dof is None else student_over_normal(learned.dof[j])
         return wider * np.sqrt(variance)
