@@ -429,8 +429,9 @@ def test_sums_over_missing_entries_give_what_sums_over_entries_do(monkeypatch):
         lambda X: MaskedGradientMF(fit_bias=False).fit(X)._model,
         lambda X: MaskedGradientMF().fit(X, times=np.arange(len(X)))._model.base,
         lambda X: MFImputer().fit(X).factorization_._model,
+        lambda X: MaskedGradientMF().fit(raters(missing=0.4, m=60, n=12)[1])._model,
     ],
-    ids=["shared noise", "columns", "no biases", "times", "imputer"],
+    ids=["shared noise", "columns", "no biases", "times", "imputer", "dense"],
 )
 def test_only_exchangeable_raters_have_scales(make):
     _, X, _ = raters(11, m=60, n=12)

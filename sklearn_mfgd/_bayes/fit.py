@@ -30,6 +30,11 @@ from .time_fit import TimedFit, refuse_diagonal_covariances
 
 CURVE = "ELBO"
 
+# With row biases, rows are taken to be raters if less than this share of the entries is
+# observed. Rows of a denser table are better without scales: its noise is often so small
+# that scales only fit how far the factors of a row are from normal.
+RATER_SHARE = 0.5
+
 # Of the biases and factors that a fit starts from; the data have unit variance.
 FIRST_RIDGE = Ridge(0.1, 3.0)
 
@@ -148,15 +153,16 @@ class Beginning(NamedTuple):
         penalties = penalties_of(parameters.rank, biases, FIRST_RIDGE)
         given = penalties, parameters, rng, start
         factors = starting_factors(training, objective, *given)
-        complete = training.n_observed == np.prod(training.shape)
+        share = training.n_observed / np.prod(training.shape)
+        complete, of_raters = share == 1, all(biases) and share < RATER_SHARE
         diagonal = covariances_are_diagonal(training, parameters.rank, biases)
         if not parameters.pattern or complete or diagonal:
             found = missingness.no_features(*training.shape, training.dtype)
         else:
             found = missingness.fit_features(
-                objective.pattern, training.dtype, of_raters=all(biases)
+                objective.pattern, training.dtype, of_raters=of_raters
             )
-        of_raters = all(biases) and parameters.noise == "column"
+        of_raters = of_raters and parameters.noise == "column"
         return cls(training, factors, *found, biases, parameters.noise, of_raters)
 
     def model(self, dtype):
