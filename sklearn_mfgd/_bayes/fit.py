@@ -31,7 +31,7 @@ from .time_fit import TimedFit, refuse_diagonal_covariances
 CURVE = "ELBO"
 
 # With row biases, rows are taken to be raters if less than this share of the entries is
-# observed. Rows of a denser table are better without scales: where noise is small, these
+# observed. Rows of a denser table are better without scales: where noise is small, they
 # only fit how far the factors of a row are from normal.
 RATER_SHARE = 0.5
 
