@@ -31,8 +31,8 @@ from .time_fit import TimedFit, refuse_diagonal_covariances
 CURVE = "ELBO"
 
 # With row biases, rows are taken to be raters if less than this share of the entries is
-# observed. Rows of a denser table are better without scales: its noise is often so small
-# that scales only fit how far the factors of a row are from normal.
+# observed. Rows of a denser table are better without scales: where noise is small, they
+# only fit how far the factors of a row are from normal.
 RATER_SHARE = 0.5
 
 # Of the biases and factors that a fit starts from; the data have unit variance.

@@ -86,8 +86,12 @@ class VariationalModel(NamedTuple):
 
     @property
     def noise_variance(self):
-        """Variance of the noise of an entry of weight one, of all columns."""
-        return 1 / self.noise_precision[self.numbers]
+        """Variance of the noise of an entry of weight one, of all columns.
+
+        Where rows have scales, it is that of an average row.
+        """
+        variance = 1 / self.noise_precision[self.numbers]
+        return variance * mean_variance_of_prior(self.row_dof)
 
     def over(self, columns):
         """Make the same model of columns with these rows of `means`; None: all."""
@@ -191,9 +195,7 @@ class VariationalModel(NamedTuple):
         means = self.means[columns].astype(np.float64)
         column_covariances = self.covariances[columns].astype(np.float64)
         posterior = posterior_of(means, column_covariances, self.biases.column)
-        noise = self.predictive_noise[columns]
-        if self.row_dof:
-            noise = noise * mean_variance_of_prior(self.row_dof)
+        noise = self.predictive_noise[columns] * mean_variance_of_prior(self.row_dof)
         result = noise[of_columns]
         terms = ColumnTerms.of(posterior.as_full(), self.biases)
         packed = pack(covariances[rows])
