@@ -2,6 +2,7 @@
 
 import pickle
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from scipy import optimize, sparse, special, stats
 from sklearn.base import clone
 
 from sklearn_mfgd import GradientMF, MaskedGradientMF
+from sklearn_mfgd._bayes import loss_fit
 from sklearn_mfgd._data.matrix import ObservedMatrix
 from sklearn_mfgd._data.observed import rows_of
 from sklearn_mfgd._kernels import dispatch, threads
@@ -567,6 +569,29 @@ def test_the_evidence_bound_never_falls(
     model = MaskedGradientMF(3, loss=loss, fit_bias=fit_bias, max_iter=12, tol=1e-5)
     curve = np.array(model.fit(X, entry_weight=weights).loss_curve_)
     assert (np.diff(curve) >= -1e-8 * np.abs(curve[:-1])).all()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", [StudentT(5.0), Logistic(), Poisson()], ids=str)
+def test_a_round_starts_with_the_quadratics_of_uncertain_predictions(kind, weighted):
+    """A weight counts twice for a precision: there, and in the quadratic."""
+    rng = np.random.RandomState(0)
+    x = rng.randint(0, 2, (5, 4)).astype(float)
+    alpha, weights = np.array([1.0, 2.0, 3.0, 4.0]), rng.uniform(0.5, 2, x.shape)
+    m, v = rng.standard_normal(20), rng.uniform(0.5, 3, 20)
+    rows = rows_of(x, np.ones(x.shape, bool))
+    if weighted:
+        rows = rows._replace(weights=weights.ravel())
+    state, losses = SimpleNamespace(alpha=alpha), ColumnLosses((kind,), None)
+    before = loss_fit.Round(state, rows, losses, 0.0, (m, v), rows)
+    found = loss_fit._working(rows, before, Biases(row=False, column=False))
+    precision = np.tile(alpha, 5)
+    if weighted and not kind.has_unit_noise:
+        precision = precision * weights.ravel()
+    values, expected = kind.working(x.ravel(), m, v, precision)
+    assert_allclose(found.values, values, rtol=1e-12)
+    expected = expected * weights.ravel() if weighted else expected
+    assert_allclose(found.weights, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("loss", LEARNED)
