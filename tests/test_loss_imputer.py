@@ -209,9 +209,9 @@ def test_deviations_of_counts_are_more_than_those_of_known_rates(table, imputed)
 
 @pytest.fixture(scope="module")
 def samples(table):
-    """Tables with samples, by the seeds 0 to 29."""
+    """Tables with samples, by the seeds 0 to 14."""
     imputer = MFImputer(loss=LOSSES, sample_posterior=True).fit(table.X)
-    return [imputer.set_params(random_state=s).transform(table.X) for s in range(30)]
+    return [imputer.set_params(random_state=s).transform(table.X) for s in range(15)]
 
 
 class TestSamples:
