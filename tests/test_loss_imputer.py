@@ -209,9 +209,9 @@ def test_deviations_of_counts_are_more_than_those_of_known_rates(table, imputed)
 
 @pytest.fixture(scope="module")
 def samples(table):
-    """Tables with samples, by the seeds 0 to 29."""
+    """Tables with samples, by the seeds 0 to 14."""
     imputer = MFImputer(loss=LOSSES, sample_posterior=True).fit(table.X)
-    return [imputer.set_params(random_state=s).transform(table.X) for s in range(30)]
+    return [imputer.set_params(random_state=s).transform(table.X) for s in range(15)]
 
 
 class TestSamples:
@@ -246,14 +246,15 @@ class TestSamples:
 
 def test_constant_columns_are_filled_with_their_value(small):
     X = small.X.assign(zero=0.0, one=1.0, seven=7.0)
+    X = X[["zero", "one", "seven", *small.X]]
     X.loc[X.index[::3], ["zero", "one", "seven"]] = np.nan
     losses = LOSSES | {"zero": "logistic", "one": "logistic", "seven": "poisson"}
     imputer = few_sweeps(loss=losses).fit(X)
     x, std, quantiles = imputer.impute(X, return_std=True, return_quantiles=[0.1, 0.9])
-    assert_array_equal(x[:, -3:], np.tile([0, 1, 7], (len(X), 1)))
-    assert_array_equal(std[:, -3:], 0)
-    assert_array_equal(quantiles[:, :, -3:], np.stack([x[:, -3:]] * 2))
-    assert_array_equal(x[:, :-3], few_sweeps().fit_transform(small.X))
+    assert_array_equal(x[:, :3], np.tile([0, 1, 7], (len(X), 1)))
+    assert_array_equal(std[:, :3], 0)
+    assert_array_equal(quantiles[:, :, :3], np.stack([x[:, :3]] * 2))
+    assert_array_equal(x[:, 3:], few_sweeps().fit_transform(small.X))
 
 
 @pytest.mark.parametrize("loss", ["logistic", "poisson", "student_t"])

@@ -2,6 +2,7 @@
 
 import pickle
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from scipy import optimize, sparse, special, stats
 from sklearn.base import clone
 
 from sklearn_mfgd import GradientMF, MaskedGradientMF
+from sklearn_mfgd._bayes import loss_fit
 from sklearn_mfgd._data.matrix import ObservedMatrix
 from sklearn_mfgd._data.observed import rows_of
 from sklearn_mfgd._kernels import dispatch, threads
@@ -385,8 +387,9 @@ def test_the_last_F_is_that_of_the_public_attributes(
     assert_allclose(model.reconstruction_err_**2 / 2, found - penalty, rtol=1e-7)
 
 
-@pytest.mark.parametrize("solver", ["als", "scaled"])
-@pytest.mark.parametrize("fit_bias", [True, "columns", False])
+@pytest.mark.parametrize(
+    ("solver", "fit_bias"), [("als", True), ("als", False), ("scaled", "columns")]
+)
 @pytest.mark.parametrize("loss", WITH_RIDGE)
 def test_the_fit_ends_at_a_minimum_of_F(loss, fit_bias, solver, planted_loss):
     X = planted_loss(loss, 12, 6, size=1.5)[0]
@@ -548,7 +551,7 @@ def test_without_factors_and_ridge_a_column_is_predicted_by_its_mean(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", LEARNED)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     fit_bias=st.sampled_from([True, "columns", False]),
     seed=st.integers(0, 999),
@@ -567,6 +570,29 @@ def test_the_evidence_bound_never_falls(
     model = MaskedGradientMF(3, loss=loss, fit_bias=fit_bias, max_iter=12, tol=1e-5)
     curve = np.array(model.fit(X, entry_weight=weights).loss_curve_)
     assert (np.diff(curve) >= -1e-8 * np.abs(curve[:-1])).all()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", [StudentT(5.0), Logistic(), Poisson()], ids=str)
+def test_a_round_starts_with_the_quadratics_of_uncertain_predictions(kind, weighted):
+    """A weight counts twice for a precision: there, and in the quadratic."""
+    rng = np.random.RandomState(0)
+    x = rng.randint(0, 2, (5, 4)).astype(float)
+    alpha, weights = np.array([1.0, 2.0, 3.0, 4.0]), rng.uniform(0.5, 2, x.shape)
+    m, v = rng.standard_normal(20), rng.uniform(0.5, 3, 20)
+    rows = rows_of(x, np.ones(x.shape, bool))
+    if weighted:
+        rows = rows._replace(weights=weights.ravel())
+    state, losses = SimpleNamespace(alpha=alpha), ColumnLosses((kind,), None)
+    before = loss_fit.Round(state, rows, losses, 0.0, (m, v), rows)
+    found = loss_fit._working(rows, before, Biases(row=False, column=False))
+    precision = np.tile(alpha, 5)
+    if weighted and not kind.has_unit_noise:
+        precision = precision * weights.ravel()
+    values, expected = kind.working(x.ravel(), m, v, precision)
+    assert_allclose(found.values, values, rtol=1e-12)
+    expected = expected * weights.ravel() if weighted else expected
+    assert_allclose(found.weights, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("loss", LEARNED)
@@ -746,7 +772,7 @@ def test_the_order_of_rows_does_not_matter(loss, parameters, planted_loss):
 
 
 @pytest.mark.parametrize("fit_bias", [True, "columns"])
-@pytest.mark.parametrize(("unit", "shift"), [(1e-6, 0.0), (1e5, 0.0), (1.0, 1e3)])
+@pytest.mark.parametrize(("unit", "shift"), [(1e-6, 0.0), (1.0, 1e3)])
 def test_student_t_does_not_depend_on_the_unit_or_the_origin(
     unit, shift, fit_bias, planted_loss
 ):
@@ -784,7 +810,7 @@ def test_transform_of_the_rows_of_the_fit_is_fit_transform(
     loss, parameters, fit_bias, planted_loss
 ):
     X = planted_loss(loss, 20, 6)[0]
-    model = model_of(loss, fit_bias=fit_bias, **parameters)
+    model = model_of(loss, fit_bias=fit_bias, max_iter=2, **parameters)
     assert_array_equal(model.fit_transform(X), model.transform(X))
 
 
@@ -866,7 +892,7 @@ def test_a_fit_comes_back_from_a_file(
 def test_the_bits_do_not_depend_on_the_number_of_threads(
     loss, parameters, planted_loss, compiled_kernels, monkeypatch
 ):
-    X, found, limits = planted_loss(loss, 40, 8)[0], [], set()
+    X, found, limits = planted_loss(loss, 20, 6)[0], [], set()
 
     def share_out(work, ranges, limit=None):
         limits.add((len(ranges) > 1, limit))
@@ -874,12 +900,11 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(
 
     monkeypatch.setattr(dispatch, "OPERATIONS", 1e3)
     monkeypatch.setattr(dispatch, "share_out", share_out)
-    for number in "123":
+    for number in "13":
         monkeypatch.setenv("OMP_NUM_THREADS", number)
-        found.append(model_of(loss, **parameters).fit_transform(X))
+        found.append(model_of(loss, max_iter=2, **parameters).fit_transform(X))
     assert any(shared for shared, _ in limits)
-    assert_array_equal(found[1], found[0])
-    assert_array_equal(found[2], found[0])
+    assert_array_equal(*found)
 
 
 @pytest.mark.parametrize("loss", WITH_RIDGE)
@@ -1170,8 +1195,8 @@ class TestPredictions:
         p = model.predict_entries(Z, *places, covariance=covariance)
         assert (p != model.predict_entries(Z, *places)).any()
         rng = np.random.RandomState(0)
-        samples = [model._sample_losses(X, places, rng) for _ in range(300)]
-        assert_allclose(np.mean(samples), p.mean(), rtol=0.04)
+        samples = [model._sample_losses(X, places, rng) for _ in range(50)]
+        assert_allclose(np.mean(samples), p.mean(), rtol=0.05)
 
     def test_of_zeros_and_ones_have_the_deviation_of_one_toss(self, planted_loss):
         X = planted_loss("logistic", 40, 8)[0]
