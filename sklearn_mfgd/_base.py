@@ -258,7 +258,8 @@ class BaseMatrixFactorization(
             The entries, those of ``inverse_transform(Z)[rows, columns]``.
         covariance : array-like of shape (n_samples, Z.shape[1], Z.shape[1])
             The covariances that ``transform(X, return_cov=True)`` returns with Z.
-            Needed for `return_std`.
+            Needed for `return_std`. Probabilities and rates of other losses are then
+            expected values over the uncertainty of their predictions.
         return_std : bool, default=False
             Whether to also return the standard deviations of predictions.
 
@@ -280,14 +281,16 @@ class BaseMatrixFactorization(
             x += offset[columns]
             if self._model.biases.row:
                 x += Z[rows, -1]
-        x = self._in_range(refuse_overflow(self._responses_at(columns, x)))
+        posterior = None
+        if return_std:
+            self._check_variances("return_std=True")
+        if return_std or (covariance is not None and self._model.has_variances):
+            covariance, unit = check_covariance(covariance, Z), self._unit_of_factors()
+            posterior = Z / unit, covariance / np.outer(unit, unit), rows, columns
+        x = self._in_range(refuse_overflow(self._responses_at(columns, x, posterior)))
         if not return_std:
             return x
-        self._check_variances("return_std=True")
-        covariance = check_covariance(covariance, Z)
-        unit = self._unit_of_factors()
-        covariance = covariance / np.outer(unit, unit)
-        variances = self._model.variances(Z / unit, covariance, rows, columns)
+        variances = self._model.variances(*posterior)
         deviations = self._units.leave(np.sqrt(variances))
         return x, deviations.astype(Z.dtype, copy=False)
 

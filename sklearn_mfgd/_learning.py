@@ -21,6 +21,7 @@ from ._kernels.rows import Biases, Rows
 from ._losses import LossMixin
 from ._optim import fit as optim_fit
 from ._optim.init import given_factors
+from ._optim.loss_model import LossModelMixin
 from ._optim.parameters import FitParameters, sides_of
 from ._parameters import check_goes_with_times, check_parameters_together
 from ._state import all_or_nothing
@@ -253,7 +254,10 @@ class FittedMixin:
         if self._model.noise_variance is None:
             return None
         variance = self._units.leave_squares(self._model.noise_variance)
-        return float(variance[0]) if self.noise == "shared" else variance
+        if self.noise != "shared":
+            return variance
+        is_other = isinstance(self._model, LossModelMixin)
+        return float(variance[np.argmax(self._model.has_noise) if is_other else 0])
 
     @property
     def row_precision_(self) -> np.ndarray | None:

@@ -25,8 +25,7 @@ class LossMixin:
 
     @property
     def _is_squared(self) -> bool:
-        losses = [self.loss] if isinstance(self.loss, str) else self.loss.values()
-        return all(loss == "squared" for loss in losses)
+        return are_squared(self.loss)
 
     def _losses_of(self, X) -> ColumnLosses | None:
         """Losses of the columns of X, None if all are squared errors."""
@@ -77,12 +76,26 @@ class LossMixin:
         with np.errstate(over="ignore"):
             return self._model.respond(X)
 
-    def _responses_at(self, columns, x):
-        """Expected values of entries of columns given their predictions."""
+    def _responses_at(self, columns, x, posterior=None):
+        """Expected values of entries of columns given their predictions.
+
+        With the arguments of `variances` these are uncertain.
+        """
         if not isinstance(self._model, LossModelMixin):
             return x
+        v = np.zeros(len(x))
+        if posterior is not None and self._expects_more_than_it_predicts:
+            v = self._model.spread(*posterior)
         with np.errstate(over="ignore"):
-            return self._model.respond_at(columns, x)
+            return self._model.respond_at(columns, x, v)
+
+    @property
+    def _expects_more_than_it_predicts(self) -> bool:
+        """Whether expected values depend on the variance of predictions."""
+        model = self._model
+        if not (isinstance(model, LossModelMixin) and model.has_variances):
+            return False
+        return model.losses.has_unit_noise
 
     def _quantiles_of_losses(self, columns, mean, variance, probability):
         """Quantile of entries of columns whose loss has no noise to learn."""
@@ -102,6 +115,12 @@ class LossMixin:
             raise ValueError(
                 f"{what} needs loss='squared'; this estimator has loss={self.loss!r}."
             )
+
+
+def are_squared(losses) -> bool:
+    """Whether a loss, or all losses of a mapping, are squared errors."""
+    names = [losses] if isinstance(losses, str) else losses.values()
+    return all(name == "squared" for name in names)
 
 
 def numbered_losses(losses, n_columns: int, names):

@@ -1,5 +1,6 @@
 """Recommend columns to rows, find similar ones, and keep predictions in a range."""
 
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -94,16 +95,8 @@ class RecommendingMixin:
         Z, n = check_row_factors(Z, self._n_features_out), _check_count(n)
         shape = len(Z), self.n_features_in_
         exclude = None if exclude is None else _check_excluded(exclude, shape)
-        H, offset = self._column_terms(Z.dtype)
-
-        def predictions(rows):
-            """Predictions of a slice of the rows, -inf for what is to be left out."""
-            scores = self._responses(self._reconstruct(Z[rows], H, offset))
-            if exclude is not None:
-                scores[_excluded_places(exclude, rows)] = -np.inf
-            return scores
-
-        columns, scores = _best(predictions, shape, n, Z.dtype)
+        scores_of = partial(self._scores, Z, exclude, self._column_terms(Z.dtype))
+        columns, scores = _best(scores_of, shape, n, Z.dtype)
         return columns, self._in_range(scores)
 
     def similar_columns(
@@ -175,6 +168,13 @@ class RecommendingMixin:
         factors = Z[:, : Z.shape[1] - self._model.biases.row]
         return _similar(factors, rows, "rows", n)
 
+    def _scores(self, Z, exclude, terms, rows):
+        """Predict a slice of the rows, minus infinity for what is to be left out."""
+        scores = self._responses(self._reconstruct(Z[rows], *terms))
+        if exclude is not None:
+            scores[_excluded_places(exclude, rows)] = -np.inf
+        return scores
+
     def _reconstruct(self, Z, H, offset):
         """Predict all entries of some rows, (len(Z), len(H))."""
         with np.errstate(over="ignore", invalid="ignore"):
@@ -199,6 +199,11 @@ class RecommendingMixin:
             return X
         if limits == "observed":
             limits = self._observed_range
+            if limits is None:  # of a fit on Dask
+                raise ValueError(
+                    "clip='observed' needs the range of X, which this fit did not "
+                    "look for. Use clip=(low, high)."
+                )
         return np.clip(X, *limits, out=X)
 
 
@@ -213,12 +218,14 @@ def _similar(factors, chosen, name, n):
     norms = np.linalg.norm(scaled, axis=1)
     directions = scaled / np.where(norms > 0, norms, 1)[:, None]
 
-    def cosines(rows):
-        """Cosines of a slice of the chosen ones with all."""
-        return directions[chosen[rows]] @ directions.T
-
+    cosines = partial(_cosines, directions, chosen)
     found = _best(cosines, (len(chosen), len(factors)), n, factors.dtype)
     return tuple(array[0] for array in found) if one else found
+
+
+def _cosines(directions, chosen, rows):
+    """Cosines of a slice of the chosen directions with all."""
+    return directions[chosen[rows]] @ directions.T
 
 
 def _best(scores_of, shape, n, dtype):

@@ -174,8 +174,9 @@ def test_transform_repeats_fit_transform(parts, sides):
     assert_array_equal(model.transform(parts[7:9]), Z[7:9])
 
 
-def test_new_columns_are_those_of_each_column_by_itself(parts):
-    model = parts_of(parts[:, :25])
+@pytest.mark.parametrize("sides", SIDES)
+def test_new_columns_are_those_of_each_column_by_itself(parts, sides):
+    model = parts_of(parts[:, :25], non_negative=sides)
     Z = model.transform(parts[:, :25])
     model.fold_in_columns(parts[:, 25:], Z)
     expected = rows_by_scipy(parts[:, 25:].T, Z, 0.1)
@@ -210,6 +211,24 @@ def test_zeros_that_are_not_stored_are_zeros(parts):
     X = np.where(parts > 0.5, parts, 0)
     sparse, dense = parts_of(csr_array(X), tol=1e-9), parts_of(X, tol=1e-9)
     assert_allclose(sparse.components_, dense.components_, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_weights_may_come_with_zeros_that_are_not_stored(parts, solver):
+    """These have a weight of 1."""
+    X = np.where(parts > 0.5, parts, 0)
+    weights = np.where(X > 0, np.linspace(0.2, 5, X.size).reshape(X.shape), 1)
+    stored = csr_array(X)
+    given = csr_array((weights[X > 0], stored.indices, stored.indptr), X.shape)
+    start = np.random.RandomState(0)
+    start = start.uniform(size=(60, 4)), start.uniform(size=(30, 4))
+    options = {"non_negative": True, "solver": solver, "init": start, "max_iter": 10}
+    sparse = GradientMF(4, **options).fit(stored, entry_weight=given)
+    dense = GradientMF(4, **options).fit(X, entry_weight=weights)
+    assert_allclose(sparse.components_, dense.components_, rtol=1e-6, atol=1e-7)
+    Z = sparse.transform(stored, entry_weight=given)
+    expected = dense.transform(X, entry_weight=weights)
+    assert_allclose(Z, expected, rtol=1e-6, atol=1e-7)
 
 
 def test_whole_weights_repeat_rows_and_zero_leaves_entries_out(parts):
@@ -278,6 +297,12 @@ def test_random_factors_depend_on_the_seed_alone(parts):
     assert (found[0] != found[2]).any()
 
 
+def test_random_factors_begin_within_the_bounds(parts):
+    """None of them is at a bound, where a tiny step would leave it."""
+    options = {"solver": "gd", "eta": 1e-12, "max_iter": 1}
+    assert (parts_of(parts, init="random", **options).components_ > 0).all()
+
+
 def test_a_warm_start_goes_on_from_the_last_fit(parts):
     cold = parts_of(parts, tol=1e-8, max_iter=2000)
     model = parts_of(parts, tol=1e-8, max_iter=2000, warm_start=True).fit(parts)
@@ -314,6 +339,25 @@ def test_files_keep_the_constraint(parts):
     again = pickle.loads(pickle.dumps(model))
     assert_array_equal(again.transform(parts), model.transform(parts))
     assert (again.transform(-parts) >= 0).all()
+
+
+@pytest.mark.parametrize("loss", ["huber", "logistic", "poisson"])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_any_loss_goes_with_the_constraint(loss, solver):
+    """Predictions are logits, logarithms of rates or values; these are not negative."""
+    signal = planted_parts(30, 20)
+    rates = np.exp(np.nan_to_num(signal).clip(0, 2))
+    counts = np.random.RandomState(0).poisson(rates).astype(float)
+    X = np.where(np.isnan(signal), np.nan, counts)
+    X = np.minimum(X, 1) if loss == "logistic" else X
+    model = GradientMF(3, non_negative=True, reg=0.5, solver=solver, loss=loss)
+    Z = model.fit_transform(X)
+    assert (Z >= 0).all()
+    assert (model.components_ >= 0).all()
+    assert_array_equal(model.transform(X), Z)
+    curve = np.array(model.loss_curve_)
+    assert len(curve) > 2
+    assert (np.diff(curve) <= 1e-9 * np.abs(curve[0])).all()
 
 
 REFUSED = [

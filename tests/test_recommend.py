@@ -272,7 +272,8 @@ def test_missing_entries_are_not_in_the_observed_range():
         model = GradientMF(1, reg=0.1, clip="observed").fit(X, **beside)
         assert model.inverse_transform([[1e3]]).max() == 3
     model.fit(CSR(X), entry_weight=CSR((weights.ravel(), np.nonzero(X)), (3, 3)))
-    assert model.inverse_transform([[1e3]]).max() == 3
+    found = model.inverse_transform([[-1e3], [1e3]])
+    assert (found.min(), found.max()) == (1, 3)
 
 
 def test_batches_extend_the_observed_range(ratings):
@@ -297,3 +298,15 @@ def test_a_later_fit_has_an_observed_range_of_its_own(ratings):
 def test_a_range_that_is_none_is_refused(ratings, clip):
     with pytest.raises(ValueError, match="clip"):
         MaskedGradientMF(2, clip=clip).fit(ratings)
+
+
+def test_collections_are_predicted_in_a_given_range(ratings):
+    dask = pytest.importorskip("sklearn_mfgd.dask")
+    X = pytest.importorskip("dask.array").from_array(ratings, chunks=(10, 20))
+    model = dask.MaskedGradientMF(3, reg=0.1, clip=(2, 3)).fit(X)
+    predicted = model.inverse_transform(model.transform(X)).compute()
+    assert (predicted.min(), predicted.max()) == (2, 3)
+    with pytest.raises(ValueError, match=r"clip='observed'.*use \(low, high\)"):
+        model.set_params(clip="observed").fit(X)
+    with pytest.raises(ValueError, match="did not look for"):
+        model.to_local().inverse_transform(np.zeros((1, 4)))

@@ -153,7 +153,7 @@ def ranking(shared):
 
 def speed(shared):
     """Time of a sweep: a fit of 12 sweeps less a fit of 2, medians, in turn."""
-    print("\nLast.fm, all entries: milliseconds of a sweep, one thread, median of 7")
+    print("\nLast.fm, all entries: milliseconds of a sweep on one thread, median of 7")
     data = lastfm(shared)
     if data is None:
         return
@@ -180,9 +180,10 @@ def speed(shared):
 
 
 def _seconds(fit, X, n_sweeps, setting):
-    start = time.perf_counter()
+    """Processor time, which other processes disturb less, of a fit on one thread."""
+    start = time.process_time()
     fit(X, n_sweeps=n_sweeps, **setting)
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def recommend(shared):
@@ -197,9 +198,9 @@ def recommend(shared):
         times = []
         with threads(1), threadpool_limits(1, "blas"):
             for _ in range(5):
-                start = time.perf_counter()
+                start = time.process_time()
                 model.recommend(W, exclude=seen)
-                times.append(time.perf_counter() - start)
+                times.append(time.process_time() - start)
         print(f"  {np.dtype(dtype).name}: {m / np.median(times):.0f}", flush=True)
 
 

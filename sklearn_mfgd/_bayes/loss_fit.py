@@ -58,6 +58,7 @@ class Round(NamedTuple):
     losses: ColumnLosses
     value: float  # the ELBO
     moments: tuple[np.ndarray, np.ndarray]  # of the predictions of the entries
+    given: Rows  # with the working values and weights that it started with
 
 
 def fit(matrix, parameters, *, biases, units, start, rng, monitor, losses):
@@ -106,7 +107,7 @@ def _ascend(given: Rows, begin, losses, parameters, history):
     known = losses.unit_noise_columns(len(state.H))
     if known.any():
         state = replace(state, noise=state.noise.of_known(known))
-    best, share, prunes = Round(state, rows, losses, -np.inf, ()), 1.0, False
+    best, share, prunes = Round(state, rows, losses, -np.inf, (), rows), 1.0, False
     for number in range(parameters.max_iter):
         model = _model_of(begin, best.rows)
         n_sweeps = FIRST_SWEEPS if number == 0 else SWEEPS
@@ -126,7 +127,7 @@ def _ascend(given: Rows, begin, losses, parameters, history):
             if share < LEAST_SHARE or not best.moments:
                 break
             best = best._replace(
-                rows=_partly(best.rows, _working(given, best, biases), share)
+                rows=_partly(best.given, _working(given, best, biases), share)
             )
             continue
         rows = _partly(found.rows, _working(given, found, biases), share)
@@ -164,7 +165,7 @@ def _evaluate(given, model, feature_map, last, before: Round) -> Round:
     losses = before.losses.learned(*about)
     expected = losses.expected(*about) * counts
     value = last.value + float((expected - quadratic).sum())
-    return Round(state, rows, losses, value, (m, v))
+    return Round(state, rows, losses, value, (m, v), rows)
 
 
 def _arrays(given, precision, losses):

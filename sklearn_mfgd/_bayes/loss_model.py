@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .._optim.column_losses import ColumnLosses, predictions_at
-from .._optim.loss_model import LossModelMixin, with_unseen
+from .._optim.loss_model import LossModelMixin, of_columns
 from .covariance import posterior_of
 from .moments import pack, unpack
 from .posterior import VariationalModel
@@ -21,6 +21,7 @@ class _VariationalLossFields(NamedTuple):
     base: VariationalModel
     losses: ColumnLosses
     null: np.ndarray
+    ranges: np.ndarray
 
 
 class VariationalLossModel(LossModelMixin, _VariationalLossFields):
@@ -29,8 +30,7 @@ class VariationalLossModel(LossModelMixin, _VariationalLossFields):
     @classmethod
     def of(cls, base, losses, rows) -> "VariationalLossModel":
         """Make one of the model of predictions and the rows that it was fitted to."""
-        null = losses.null_predictor(rows)
-        return cls(base, with_unseen(losses), np.append(null, 0.0))
+        return cls(base, *of_columns(losses, rows))
 
     def fold_in(self, matrix) -> np.ndarray:
         """Posterior means [w, b] of new rows, each by itself, (m, q)."""
@@ -44,7 +44,7 @@ class VariationalLossModel(LossModelMixin, _VariationalLossFields):
         if self.base.columns is not None:
             rows = rows.renumber(self.base.columns, len(self.base.means) - 1)
         known = self.base.over(None)
-        start = self.losses.start(rows)
+        start = self.losses.start(rows, self.ranges)
         W, covariances = _posteriors(known, start)
         moving = np.arange(len(W))
         columns = posterior_of(known.means, known.covariances, known.biases.column)
@@ -82,13 +82,17 @@ class VariationalLossModel(LossModelMixin, _VariationalLossFields):
             values = linear / weights
         return rows._replace(values=values, weights=weights)
 
-    def variances(self, W, covariances, rows, columns):
-        """Variance of entries given rows, columns and what a loss leaves to chance."""
+    def spread(self, W, covariances, rows, columns):
+        """Variance of the predictions of entries given rows."""
         known = self.base
-        columns = known.numbers[columns]
         posterior = posterior_of(known.means, known.covariances, known.biases.column)
         terms = ColumnTerms.of(posterior, known.biases)
-        v = terms.spread_at(W, pack(covariances), rows, columns)
+        return terms.spread_at(W, pack(covariances), rows, known.numbers[columns])
+
+    def variances(self, W, covariances, rows, columns):
+        """Variance of entries given rows, columns and what a loss leaves to chance."""
+        known, v = self.base, self.spread(W, covariances, rows, columns)
+        columns = known.numbers[columns]
         p = predictions_at(W, known.means, known.biases, rows, columns)
         p += self.losses.intercept
         noise = known.predictive_noise[columns]

@@ -97,8 +97,9 @@ def warn_if_constant(values: np.ndarray, shape: tuple[int, int]):
         f"All {values.size} observed values are {value:g}: there is nothing to learn "
         "about the missing ones. If they mark what happened (clicks, purchases) and "
         "nothing else did, the rest is not missing but zero: pass a sparse X to "
-        "GradientMF, which takes what is not stored for zero, or a dense X with these "
-        "zeros to MaskedGradientMF, and an entry_weight that is smaller for them.",
+        "GradientMF, which takes what is not stored for zero, and an entry_weight that "
+        "is larger for what is, or a dense X with these zeros to MaskedGradientMF, and "
+        "an entry_weight that is smaller for them.",
         stacklevel=4,
     )
 

@@ -67,7 +67,7 @@ class BaseSystem(NamedTuple):
     least_eigenvalue: float  # lower bound of the eigenvalues of every row's system
     design: np.ndarray  # (n, q): regressors
     solution: np.ndarray  # (q,) float64
-    predictions: np.ndarray  # (n,): by that solution
+    predictions: np.ndarray | None  # (n,): by that solution; None if all are 0
     whitened: np.ndarray | None  # (n, q) in the type of the data; None if singular
     unwhiten: np.ndarray | None  # (q, q): inv(L)
 
@@ -76,9 +76,11 @@ class BaseSystem(NamedTuple):
         """Make the system of a row whose entries are all zeros of weight 1."""
         design, dtype = regressors.design, regressors.design.dtype
         system = regressors.gram + np.diag(ridge)
-        solution = solve_shared(system, -regressors.cross[None], len(design))[0]
-        predictions = design @ solution.astype(dtype)
-        predictions += regressors.offset.astype(dtype)
+        solution, predictions = np.zeros(len(system)), None
+        if regressors.square > 0:
+            solution = solve_shared(system, -regressors.cross[None], len(design))[0]
+            predictions = design @ solution.astype(dtype)
+            predictions += regressors.offset.astype(dtype)
         whitened = unwhiten = None
         share = _least_share(system)
         if share > SAFE_EIGENVALUE:
@@ -146,7 +148,9 @@ def _solve_single(rows: Rows, whitened, unwhiten, numbers):
     places = rows.indptr[numbers]
     columns, corrections = rows.indices[places], rows.weights[places]
     z = rows.values[places] / (1 + corrections * _squares(whitened)[columns])
-    return z.astype(whitened.dtype)[:, None] * (whitened @ unwhiten)[columns]
+    solution = (whitened @ unwhiten)[columns]
+    solution *= z.astype(whitened.dtype)[:, None]
+    return solution
 
 
 def _solve_few(rows: Rows, whitened, numbers):

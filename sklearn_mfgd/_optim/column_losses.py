@@ -109,8 +109,23 @@ class ColumnLosses(NamedTuple):
                 kinds[place] = kind.learned(*(array[at] for array in arrays))
         return self._replace(kinds=tuple(kinds))
 
-    def start(self, rows: Rows) -> Rows:
-        """Values near what the factors are to predict, with weights, to start from."""
+    def ranges(self, rows: Rows) -> np.ndarray:
+        """Values of each column that a start takes as they are, from and to, (2, n)."""
+        n = rows.n_columns
+        ranges = np.repeat([[-np.inf], [np.inf]], n, axis=1)
+        for kind, at in self.groups(np.arange(n), n):
+            if isinstance(kind, StudentT | Huber):
+                centre, deviation = medians(rows)
+                limit = MAX_START_DEVIATIONS * deviation
+                ranges[:, at] = (centre - limit)[at], (centre + limit)[at]
+        return ranges
+
+    def start(self, rows: Rows, ranges=None) -> Rows:
+        """Values near what the factors are to predict, with weights, to start from.
+
+        The ranges of values that count as they are, are those of the rows by default.
+        """
+        ranges = self.ranges(rows) if ranges is None else ranges
         values = np.asarray(rows.values, np.float64).copy()
         weights = np.ones_like(values)
         for kind, at in self.groups(rows.indices, len(values)):
@@ -118,10 +133,7 @@ class ColumnLosses(NamedTuple):
                 start, weights[at] = kind.start(values[at])
                 values[at] = start - self.intercept
             elif isinstance(kind, StudentT | Huber):
-                centre, deviation = medians(rows)
-                limit = MAX_START_DEVIATIONS * deviation
-                bounds = (centre - limit)[rows.indices], (centre + limit)[rows.indices]
-                values[at] = np.clip(values, *bounds)[at]
+                values[at] = np.clip(values[at], *ranges[:, rows.indices[at]])
         if rows.weights is not None:
             weights *= rows.weights
         dtype = rows.values.dtype

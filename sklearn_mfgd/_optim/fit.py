@@ -12,7 +12,7 @@ from . import weighted_zeros  # noqa: F401  registers the objective of these dat
 from .loop import descend
 from .loss_model import RidgeLossModel
 from .loss_objective import LossObjective
-from .objective import objective_of
+from .objective import objective_of, solve_rows
 from .parameters import FitParameters, sides_of
 from .penalty import Ridge, penalties_of
 from .ridge_model import RidgeModel
@@ -89,6 +89,9 @@ def fit(
     with nullcontext() if shared else one_blas_thread():
         W, H = starting_factors(training, begin, penalties, parameters, rng, start)
         objective.adapt(W, H)
+        if losses is not None and start is not None:
+            # Given column factors may be the best ones: rows of squared error are not.
+            W = solve_rows(objective, H, penalties[0].ridge, sides[0])
         told = monitor and watch
         descent = descend(objective, W, H, penalties, parameters, rng, validate, told)
     return model_at(descent), in_units_of_X(descent)

@@ -14,8 +14,9 @@ class LossModelMixin:
     """What any fitted model with losses answers besides those of its factors.
 
     A subclass has `base`, the model of the predictions, `losses` of the columns with
-    entries, and `null`, what each would be predicted to be by itself; the last of both
-    is that of columns without entries.
+    entries, `null`, what each would be predicted to be by itself, and `ranges`, the
+    values of each that count as they are in the start of a fold-in; the last of all is
+    that of columns without entries.
     """
 
     has_times = False
@@ -65,6 +66,11 @@ class LossModelMixin:
         return self.base.columns
 
     @property
+    def has_noise(self):
+        """Which columns have a loss with noise to learn."""
+        return ~self.losses_here.unit_noise_columns(len(self.numbers))
+
+    @property
     def losses_here(self):
         """Losses of the columns that the model is restricted to."""
         return self.losses.over(self.numbers)
@@ -78,12 +84,13 @@ class LossModelMixin:
         """Expected values of all entries of rows given their predictions."""
         result, numbers = np.empty_like(X), np.arange(X.shape[1])
         for kind, at in self.losses_here.groups(numbers, len(numbers)):
-            result[:, at] = kind.mean(X[:, at])
+            result[:, at] = kind.mean(X[:, at], 0.0)
         return result
 
-    def respond_at(self, columns, x):
-        """Expected values of entries of columns given their predictions."""
-        return self.losses_here.apply("mean", columns, x).astype(x.dtype, copy=False)
+    def respond_at(self, columns, x, v):
+        """Expected values of entries of columns given predictions and variances."""
+        mean = self.losses_here.apply("mean", columns, x, v)
+        return mean.astype(x.dtype, copy=False)
 
     def press(self, seen, hidden, columns) -> float:
         """Twice the loss of hidden entries, predicted from the seen ones."""
@@ -121,6 +128,7 @@ class _RidgeLossFields(NamedTuple):
     base: RidgeModel
     losses: ColumnLosses
     null: np.ndarray
+    ranges: np.ndarray
 
 
 class RidgeLossModel(LossModelMixin, _RidgeLossFields):
@@ -129,19 +137,24 @@ class RidgeLossModel(LossModelMixin, _RidgeLossFields):
     @classmethod
     def of(cls, model, losses, rows) -> "RidgeLossModel":
         """Make one of the model of predictions and the rows that it was fitted to."""
-        null = losses.null_predictor(rows)
-        return cls(model, with_unseen(losses), np.append(null, 0.0))
+        return cls(model, *of_columns(losses, rows))
 
     def fold_in(self, matrix) -> np.ndarray:
         """Row factors [w, b] of new rows, each by itself, (m, q)."""
         rows = matrix.listed().rows
-        objective = LossObjective(rows, self.losses_here, biases=self.biases)
+        given = {"biases": self.biases, "ranges": self.ranges[:, self.numbers]}
+        objective = LossObjective(rows, self.losses_here, **given)
         H = self.H.astype(matrix.dtype, copy=False)
         return solve_rows(objective, H, self.base.ridge, self.base.non_negative[0])
 
 
-def with_unseen(losses):
-    """Losses with one more column, which stands for those without entries."""
-    if losses.of_column is None:
-        return losses
-    return losses._replace(of_column=np.append(losses.of_column, 0))
+def of_columns(losses, rows):
+    """Losses, null predictions and ranges of the columns of rows.
+
+    One more column stands for those without entries.
+    """
+    null = np.append(losses.null_predictor(rows), 0.0)
+    ranges = np.hstack([losses.ranges(rows), [[-np.inf], [np.inf]]])
+    if losses.of_column is not None:
+        losses = losses._replace(of_column=np.append(losses.of_column, 0))
+    return losses, null, ranges

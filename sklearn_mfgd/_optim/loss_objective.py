@@ -25,14 +25,17 @@ SETTLED = {np.dtype(np.float64): 1e-9, np.dtype(np.float32): 1e-5}
 class LossObjective(ObservedObjective):
     """Values x as they are, not working ones; `losses` are those of the columns of X.
 
-    `transposed`: the rows here are the columns of X.
+    `transposed`: the rows here are the columns of X. `ranges` are the values of each
+    column that a start takes as they are, see `ColumnLosses.ranges`; where they are
+    given, rows are solved for by themselves.
     """
 
     is_squared = False
 
-    def __init__(self, rows: Rows, losses: ColumnLosses, *, biases, transposed=False):
+    def __init__(self, rows: Rows, losses, *, biases, transposed=False, ranges=None):
         super().__init__(rows, biases=biases)
-        self.losses, self.transposed = losses, transposed
+        self.losses: ColumnLosses = losses
+        self.transposed, self.ranges = transposed, ranges
 
     @property
     def T(self):
@@ -45,7 +48,8 @@ class LossObjective(ObservedObjective):
 
     def start(self) -> ObservedObjective:
         """Squared error of values near what the factors are to predict."""
-        return ObservedObjective(self.losses.start(self.rows), biases=self._biases)
+        rows = self.losses.start(self.rows, self.ranges)
+        return ObservedObjective(rows, biases=self._biases)
 
     def adapt(self, W, H):
         x, p = self.rows.values.astype(np.float64), self.predictions(W, H)

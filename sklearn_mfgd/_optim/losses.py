@@ -81,8 +81,8 @@ class Squared(NamedTuple):
         """Working values, and working weights."""
         return x, np.ones_like(x)
 
-    def mean(self, p):
-        """Expected value given a prediction."""
+    def mean(self, p, v):
+        """Expected value given a prediction and its variance."""
         return p
 
     def variance(self, p, v, noise):
@@ -123,7 +123,7 @@ class StudentT(NamedTuple):
         given = x, m, v, precision
         return max(candidates, key=lambda loss: loss.expected(*given).sum())
 
-    def mean(self, p):
+    def mean(self, p, v):
         return p
 
     def variance(self, p, v, noise):
@@ -148,8 +148,10 @@ class Huber(NamedTuple):
         return inner * (error - 0.5 * inner)
 
     def working(self, x, m, v, precision):
-        error = np.abs(x - m)
-        return x, self.threshold / np.maximum(error, self.threshold)
+        error, weights = np.abs(x - m), np.ones_like(x)
+        beyond = error > self.threshold  # of an infinite threshold no ratio is taken
+        weights[beyond] = self.threshold / error[beyond]
+        return x, weights
 
     def learned(self, x, m, v, precision):
         """The same with the threshold for the noise that is left, if that is less.
@@ -161,7 +163,7 @@ class Huber(NamedTuple):
             return self
         return Huber(float(min(self.threshold, HUBER_EFFICIENCY * deviation)))
 
-    def mean(self, p):
+    def mean(self, p, v):
         return p
 
 
@@ -195,11 +197,11 @@ class Logistic(NamedTuple):
         weights = np.tanh(root / 2) / (2 * root)
         return (x - 0.5) / weights, weights
 
-    def mean(self, p):
-        return expit(p)
+    def mean(self, p, v):
+        return expit(p / np.sqrt(1 + np.pi / 8 * v))  # MacKay 1992
 
     def variance(self, p, v, noise):
-        mean = expit(p)
+        mean = self.mean(p, v)
         return mean * (1 - mean)
 
     def quantiles(self, mean, variance, probability):
@@ -236,11 +238,11 @@ class Poisson(NamedTuple):
         weights = np.maximum(_rate(m, v), 1e-6)
         return m + (x - weights) / weights, weights
 
-    def mean(self, p):
-        return np.exp(p)
+    def mean(self, p, v):
+        return np.exp(p + np.minimum(v / 2, LARGEST_LOG_RATE))
 
     def variance(self, p, v, noise):
-        mean = np.exp(p)
+        mean = self.mean(p, v)
         return mean + np.square(mean) * np.expm1(np.minimum(v, LARGEST_LOG_RATE))
 
     def quantiles(self, mean, variance, probability):

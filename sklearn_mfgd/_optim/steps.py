@@ -108,8 +108,9 @@ def _exact_step(objective, W, H, penalty, value, gradient, direction) -> Step:
     factors = W + sizes.astype(W.dtype)[:, None] * line.direction
     loss = value + 0.5 * float(sizes @ line.slope)
     sizes = np.divide(sizes, length, out=np.zeros_like(sizes), where=length > 0)
-    if penalty.non_negative:
-        return Step(penalty.project(factors), sizes, None)
+    if penalty.non_negative:  # what is left of a coefficient at its bound is rounding
+        factors = np.where(factors <= 4 * np.finfo(W.dtype).eps * W, 0, factors)
+        return Step(factors, sizes, None)
     return Step(factors, sizes, loss if loss > CANCELLATION_SHARE * value else None)
 
 

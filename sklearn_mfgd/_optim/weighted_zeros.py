@@ -49,6 +49,11 @@ class StoredEntries:
         return self.rows.weights - 1
 
     @cached_property
+    def weighted_values(self):
+        """Weights times values."""
+        return self.rows.weights * self.rows.values
+
+    @cached_property
     def mostly_stored(self):
         """Numbers of the rows of which at least half of the entries are stored."""
         return np.flatnonzero(2 * np.diff(self.rows.indptr) >= self.rows.n_columns)
@@ -177,9 +182,9 @@ class WeightedZerosObjective(Side):
         """Solve rows of which most entries are zeros that are not stored."""
         base = BaseSystem.of(self._regressors(H), ridge)
         rows, corrections = self.stored.rows, self.stored.corrections
-        # What the solution of a row of zeros leaves to explain.
-        predictions = base.predictions[rows.indices]
-        targets = rows.weights * rows.values - corrections * predictions
+        targets = self.stored.weighted_values
+        if base.predictions is not None:  # the solution of a row of zeros explains them
+            targets = targets - corrections * base.predictions[rows.indices]
         rows = rows._replace(values=targets, weights=corrections)
         return solve_corrected(rows if chosen is None else rows.take(chosen), base)
 

@@ -73,8 +73,11 @@ class Settings(NamedTuple):
         found[[j for j, name in self.losses.items() if name in kinds]] = True
         return found
 
-    def losses_of(self, varies):
-        """Losses of the columns that vary, by their numbers among these."""
+    def losses_of(self, standardization):
+        """Losses of the columns that are factorized, by their numbers among these."""
+        varies = standardization.varies
+        if standardization.constant.all():  # and standardized, whatever their loss
+            return "squared"
         if isinstance(self.losses, str):
             return self.losses
         numbers = np.cumsum(varies) - 1
@@ -88,7 +91,7 @@ class Settings(NamedTuple):
             table.timeline, table.missing[:, varies]
         )
         # Rows in time are sampled as they are imputed.
-        losses = self.losses_of(varies)
+        losses = self.losses_of(standardization)
         sampled = self.samples and not ordered and losses == "squared"
         rank = self.rank
         if rank == "auto":
@@ -264,16 +267,20 @@ def predict(model, Z, timeline, places, limits, rng, with_deviation):
     values = np.zeros(len(rows))
     deviations = np.zeros(len(rows)) if with_deviation else None
     width = model.rank_ + 1
-    for part in row_slices(len(Z), Z.shape[1] + width ** (1 + with_deviation)):
+    with_covariance = with_deviation or model._expects_more_than_it_predicts
+    for part in row_slices(len(Z), Z.shape[1] + width ** (1 + with_covariance)):
         of = slice(*np.searchsorted(rows, (part.start, part.stop)))
         entries = rows[of] - part.start, columns[of]
         if number is not None:
             bounds = None if limits is None else [limit[of] for limit in limits]
             values[of] = model._sample_entries(Z[part], entries, number, rng, bounds)
-        elif with_deviation:
+        elif with_covariance:
             W, covariance = model.transform(Z[part], return_cov=True)
-            options = {"covariance": covariance, "return_std": True}
-            values[of], deviations[of] = model.predict_entries(W, *entries, **options)
+            options = {"covariance": covariance, "return_std": with_deviation}
+            found = model.predict_entries(W, *entries, **options)
+            if with_deviation:
+                found, deviations[of] = found
+            values[of] = found
         else:
             W = model.transform(Z[part])
             values[of] = model.predict_entries(W, *entries)

@@ -14,6 +14,7 @@ from .._data.table_weights import weighted_rows
 from .._data.tables import is_frame
 from .._data.target import check_target
 from .._data.timeline import Timeline
+from .._losses import are_squared
 from .._parameters import Data
 from ._columns import Table, Wanted, with_entries
 from ._marginals import WeightedColumns
@@ -302,7 +303,7 @@ def check_together(imputer):
             "sample_posterior=True draws from what reg='auto' learns; with "
             f"reg={imputer.reg!r} use sample_posterior=False."
         )
-    if imputer.marginal != "none" and imputer.loss != "squared":
+    if imputer.marginal != "none" and not are_squared(imputer.loss):
         raise ValueError(
             f"marginal={imputer.marginal!r} makes normal scores of the columns, which "
             f"have squared errors; with loss={imputer.loss!r} use marginal='none'."
