@@ -269,8 +269,10 @@ class BaseMatrixFactorization(
             The reconstructed entries.
         std : ndarray of shape (n_entries,)
             Standard deviation of an observation of each entry, due to noise, row
-            factors and column factors. With ``loss="student_t"`` that of the normal
-            distribution whose 95 % interval is as wide. Only with ``return_std=True``.
+            factors and column factors. Of rows with scales of their own (see `fit_bias`
+            of MaskedGradientMF) the noise is that of an average row. With
+            ``loss="student_t"`` that of the normal distribution whose 95 % interval is
+            as wide. Only with ``return_std=True``.
         """
         check_is_fitted(self)
         Z = check_row_factors(Z, self._n_features_out)

@@ -98,7 +98,9 @@ class MaskedGradientMF(BaseMatrixFactorization):
 
     fit_bias : bool or "columns", default=True
         What is modelled besides the factors. True: the mean of the observed entries and
-        a bias for each row and each column. "columns": the mean and the column biases;
+        a bias for each row and each column; with ``reg="auto"`` also a scale for each
+        row, if less than half of X is observed: the rows are taken to be raters who use
+        more or less of a rating scale. "columns": the mean and the column biases;
         with ``reg="auto"`` these are not shrunk, because the columns are taken to be
         different quantities. False: nothing, which suits data that are already centred.
 

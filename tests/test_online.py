@@ -162,7 +162,8 @@ def test_sums_of_two_batches_are_those_of_all_rows():
         parts.append(given_up(part, state))
     total = parts[0][0] + parts[1][0]
     for name, value in vars(whole).items():
-        assert_allclose(getattr(total, name), value, **CLOSE, err_msg=name)
+        if value is not None:  # sums of rows with scales
+            assert_allclose(getattr(total, name), value, **CLOSE, err_msg=name)
     assert_allclose(parts[0][1] + parts[1][1], squares, **CLOSE)
 
 

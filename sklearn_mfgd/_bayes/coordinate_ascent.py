@@ -19,6 +19,7 @@ from .model import Model, State
 from .noise import MIN_VARIANCE
 from .pruning import SMALL_TABLE, candidates, prune
 from .rotation import centre, maximize_priors, optimize_rotation
+from .row_scales import best_dof
 from .side import SweepStatistics
 from .stopping import StoppingRule, remaining_rise
 
@@ -28,6 +29,9 @@ TRIAL_SWEEPS = 30
 # Where so few factors are left, what the missingness features say of a factor that was
 # dropped may have been lost: a fit starts again with a few.
 FEW_FACTORS, RESTART_RANK = 1, 4
+
+# Of raters the features say more: the fit starts again with what they explain.
+FEW_RATER_FACTORS, RATER_RESTART_RANK = 3, 16
 
 # A side so short can have so few factors that to start again with half of them costs
 # little; and the noise of a column of so few entries can be explained by a factor. The
@@ -47,10 +51,14 @@ def sweep(model: Model, state: State) -> tuple[State, SweepStatistics]:
     pull = prior.pull(model.column_features.values)
     prior_terms = prior_terms - 2 * np.einsum("jk,jk->j", pull, columns.means)
     explained = columns.means.shape[1] - prior_terms - update.quadratic_forms
-    squares = model.squares + explained / state.alpha + update.bias_terms
+    of_values = update.of_rows.squares if state.row_dof else model.squares
+    squares = of_values + explained / state.alpha + update.bias_terms
     squares = np.maximum(squares, 0.0)  # not below by rounding
     noise = state.noise.update(model.counts, squares, model.dtype)
-    state = replace(state, columns=columns, noise=noise)
+    row_dof = state.row_dof
+    if row_dof:
+        row_dof = best_dof(update.of_rows.scale_sums, row_dof)
+    state = replace(state, columns=columns, noise=noise, row_dof=row_dof)
     return state, SweepStatistics(update.of_rows, update.of_columns, squares)
 
 
@@ -147,10 +155,14 @@ class _Trials:
             starts = [start_of(rank) for rank in ranks if rank > 0]
             gain = MIN_GAIN_PER_ENTRY * model.n_observed
             better = _first_better(model, starts, value + gain)
-        if better is None and model.has_features and state.rank <= FEW_FACTORS:
+        raters = model.has_row_scales
+        few = FEW_RATER_FACTORS if raters else FEW_FACTORS
+        if better is None and model.has_features and state.rank <= few:
             self.start_of, last = None, _LastSweep()  # once is enough
-            start = start_of(RESTART_RANK)
-            ascend(model, start, last, max_iter=self.max_iter, tol=self.tol)
+            rank = RATER_RESTART_RANK if raters else RESTART_RANK
+            start = start_of(rank, of_features=True) if raters else start_of(rank)
+            options = {"max_iter": self.max_iter, "tol": self.tol, "unpruned": raters}
+            ascend(model, start, last, **options)
             better = (last.state, last.value) if last.value > value else None
         return better
 

@@ -27,6 +27,8 @@ from .moments import (
     total,
     unpack,
 )
+from .priors import FeatureBasis
+from .row_scales import N_SUMS, scaled_moments, scales_of
 from .side import SideStatistics, update_side
 
 # Numbers that the moments of all columns may take; there are about six such arrays.
@@ -92,6 +94,10 @@ class FullCovariance:
     def update_sides(self, model, state) -> SidesUpdate:
         """Update rows, and the columns by what the rows add up to."""
         of_rows = model.data.total(update_rows, *regressors_of_rows(model, state))
+        if state.row_dof:
+            scales = state.row_prior.feature_scales
+            basis = FeatureBasis.of(of_rows.feature_gram, scales)
+            of_rows = replace(of_rows, feature_basis=basis)
         systems, targets = of_rows.systems, of_rows.targets
         means = np.empty_like(self.means)
         covariances = np.empty_like(self.covariances)
@@ -122,12 +128,21 @@ class FullCovariance:
         return model.data.rows(means_of_rows, *regressors_of_rows(model, state))
 
     def fold_in(
-        self, rows, feature_map, prior, biases, noise_precision, with_covariances
+        self,
+        rows,
+        feature_map,
+        prior,
+        biases,
+        noise_precision,
+        with_covariances,
+        *,
+        row_dof=0.0,
     ):
         """Means of new rows given the columns, and packed covariances or None.
 
         The rows are centred, their prior is not rotated. What is found has their
         precision; if they or the columns are double, so is all that is solved.
+        `row_dof` are the degrees of freedom of the scales of rows, zero without these.
         """
         m, q = rows.shape[0], len(prior.precision)
         W = np.empty((m, q), rows.values.dtype)
@@ -147,6 +162,10 @@ class FullCovariance:
             W[place] = found.means
             if with_covariances:
                 covariances[place] = found.covariances
+            if with_covariances and row_dof:
+                given = noise_precision, sums, found, given[0], prior, row_dof
+                scales = scales_of(block, *given)
+                covariances[place] *= scales.mean_variances[:, None]
         return W, covariances
 
     def regressors(self, noise_precision, dtype):
@@ -198,10 +217,11 @@ class FullCovariance:
 def regressors_of_rows(model, state):
     """What `update_rows` and `means_of_rows` are given besides blocks of rows."""
     regressors = state.columns.regressors(state.alpha, model.dtype)
-    return (model.row_features.values,), regressors, state.row_prior, model.biases
+    given = regressors, state.row_prior, model.biases, state.row_dof
+    return (model.row_features.values,), *given
 
 
-def update_rows(blocks, features, regressors, prior, biases) -> SideStatistics:
+def update_rows(blocks, features, regressors, prior, biases, dof) -> SideStatistics:
     """Update blocks of rows; return their statistics, with the sums of the columns.
 
     It writes nothing but the sums: blocks may be updated in any order and anywhere. The
@@ -211,31 +231,53 @@ def update_rows(blocks, features, regressors, prior, biases) -> SideStatistics:
     systems = np.zeros((n, packed_size(prior.rank, biases[0])), dtype)
     targets = np.zeros((n, prior.rank + 1 + biases[0]), dtype)
     statistics = SideStatistics.zero(prior, features.shape[1])
+    squares = None
+    if dof:
+        squares, zeros = np.zeros(n), np.zeros(N_SUMS)
+        gram = np.zeros((features.shape[1],) * 2)
+        statistics = replace(statistics, scale_sums=zeros, feature_gram=gram)
     for block in blocks:
-        posteriors, of_block = update_block(block, features, regressors, prior, biases)
+        moments, of_block, scales = update_block(
+            block, features, regressors, prior, biases, dof
+        )
         statistics += of_block
-        moments = posteriors.moments
         block.add_over_rows(moments, pack(of_block.second_moments), systems)
         block.add_targets_of_columns(expectations(moments, prior.rank), targets)
-    return replace(statistics, systems=systems, targets=targets)
+        if dof:
+            block.add_squares_of_columns(scales, squares)
+    return replace(statistics, systems=systems, targets=targets, squares=squares)
 
 
-def means_of_rows(blocks, features, regressors, prior, biases) -> np.ndarray:
+def means_of_rows(blocks, features, regressors, prior, biases, dof) -> np.ndarray:
     """Posterior means of the rows of some blocks."""
     W = np.empty((len(features), len(prior.precision)), regressors[0].dtype)
     for block in blocks:
-        W[block.rows] = update_block(
-            block, features, regressors, prior, biases, statistics=False
-        )[0].means
+        sums = sums_of_block(block, regressors)
+        given = features[block.rows], prior, biases
+        W[block.rows] = update_side(sums, *given, statistics=False)[0].means
     return W
 
 
-def update_block(block, features, regressors, prior, biases, *, statistics=True):
-    """Posteriors of a block of rows, and their statistics or None."""
+def sums_of_block(block, regressors):
+    """What the entries of a block of rows add up to, for `update_side`."""
     moments, linear, sum_of_moments = regressors
     systems = block.sum_over_columns(moments, sum_of_moments)
-    sums = systems, block.system_index, block.targets_of_rows(linear)
-    return update_side(sums, features[block.rows], prior, biases, statistics=statistics)
+    return systems, block.system_index, block.targets_of_rows(linear)
+
+
+def update_block(block, features, regressors, prior, biases, dof):
+    """Moments of a block of rows, their statistics, and their scales or None."""
+    sums, features = sums_of_block(block, regressors), features[block.rows]
+    posteriors, statistics = update_side(sums, features, prior, biases)
+    if not dof:
+        return posteriors.moments, statistics, None
+    rows, precision = block.by_rows, regressors[0][:, n_pairs(prior.rank + 1) - 1]
+    scales = scales_of(rows, precision, sums, posteriors, features, prior, dof)
+    means = scales.means
+    moments = scaled_moments(posteriors, means, biases[0])
+    counts = np.diff(rows.indptr)
+    given = moments, scales, features, posteriors.means, counts
+    return moments, statistics.with_scales(*given), means
 
 
 @dataclass(frozen=True)
@@ -293,9 +335,17 @@ class DiagonalCovariance:
         return self._update_other_side(rows, *given)[:2]
 
     def fold_in(
-        self, rows, feature_map, prior, biases, noise_precision, with_covariances
+        self,
+        rows,
+        feature_map,
+        prior,
+        biases,
+        noise_precision,
+        with_covariances,
+        *,
+        row_dof=0.0,
     ):
-        """Posterior of new rows, see `FullCovariance.fold_in`."""
+        """Posterior of new rows, see `FullCovariance.fold_in`; they have no scales."""
         dtype = np.result_type(rows.values, self.means)
         weighted = rows.astype(dtype).scale_weights(noise_precision)
         given = np.ones(rows.shape[0]), prior, biases

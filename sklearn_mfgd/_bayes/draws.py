@@ -14,6 +14,7 @@ from .._kernels.rows import Biases
 from .._optim.objective import objective_of
 from .._optim.ridge_model import press_of_factors
 from .missingness import FeatureMap
+from .row_scales import RowScales
 
 
 class SidePrior(NamedTuple):
@@ -34,6 +35,7 @@ class Sample(NamedTuple):
     H: np.ndarray  # [h, c]
     noise_precision: np.ndarray  # (n,)
     row_prior: SidePrior
+    row_dof: float = 0.0  # of the scales of rows; 0: all are one
 
     def of_weight(self, weight):
         """The same for data in which entries that counted as one have this weight."""
@@ -52,6 +54,20 @@ class Sample(NamedTuple):
         prior = self.row_prior
         means = prior.means(features, self.H.dtype)
         return rows_around_means(rows, self.H, biases, means, prior.precision, normal)
+
+    def squares_of_rows(self, rows, W, biases, features):
+        """Squares of each row, over the variances that they have at scale one."""
+        weighted = rows.scale_weights(self.noise_precision)
+        squares = dispatch.squares(weighted, W, self.H, biases)
+        deviations = W - self.row_prior.means(features, np.float64)
+        return squares + np.square(deviations) @ self.row_prior.precision
+
+    def sample_scales(self, rows, biases, features, rng):
+        """Sample the scales of rows given their entries and this sample."""
+        means = self.row_factors(rows, biases, features)
+        squares = self.squares_of_rows(rows, means, biases, features)
+        scales = RowScales.of(np.diff(rows.indptr), squares, self.row_dof)
+        return rng.gamma(scales.shape, 1 / scales.rate)
 
 
 def rows_around_means(rows, H, biases, means, precision, normal):
@@ -152,7 +168,10 @@ class DrawsModel(NamedTuple):
         rank = sample.H.shape[1] - self.biases.column
         normal = rng.standard_normal((known.shape[0], rank + self.biases.row))
         normal = normal.astype(sample.H.dtype)
-        features = self.feature_map.transform(known)
+        features, scales = self.feature_map.transform(known), None
+        if sample.row_dof:
+            scales = sample.sample_scales(known, self.biases, features, rng)
+            normal /= np.sqrt(scales).astype(normal.dtype)[:, None]
         W = sample.row_factors(known, self.biases, features, normal)
         x = dispatch.entry_products(W[:, :rank], sample.H[:, :rank], rows, columns)
         x = x.astype(np.float64)
@@ -161,6 +180,8 @@ class DrawsModel(NamedTuple):
         if self.biases.row:
             x += W[rows, rank]
         deviations = 1 / np.sqrt(sample.noise_precision[columns])
+        if scales is not None:
+            deviations /= np.sqrt(scales[rows])
         if limits is None:
             return x + deviations * rng.standard_normal(len(rows))
         lower, upper = ((limit - x) / deviations for limit in limits)

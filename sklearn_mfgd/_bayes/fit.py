@@ -30,6 +30,11 @@ from .time_fit import TimedFit, refuse_diagonal_covariances
 
 CURVE = "ELBO"
 
+# With row biases, rows are taken to be raters if less than this share of the entries is
+# observed. Rows of a denser table are better without scales: its noise is often so small
+# that scales only fit how far the factors of a row are from normal.
+RATER_SHARE = 0.5
+
 # Of the biases and factors that a fit starts from; the data have unit variance.
 FIRST_RIDGE = Ridge(0.1, 3.0)
 
@@ -51,6 +56,8 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor, timeline=None
         training, validate = split_for_early_stopping(matrix, parameters, biases, rng)
         training, weight = training.with_unit_weights()
         begin = Beginning.of(training, parameters, biases, start, rng)
+        if timeline is not None:  # rows are moments, not raters
+            begin = begin._replace(of_raters=False)
         model = begin.model(training.dtype)
         timed = None if timeline is None else TimedFit.of(begin, timeline, weight)
 
@@ -131,6 +138,7 @@ class Beginning(NamedTuple):
     feature_map: FeatureMap
     biases: Biases
     noise: str
+    of_raters: bool = False
 
     @classmethod
     def of(cls, training, parameters, biases, start, rng):
@@ -145,26 +153,61 @@ class Beginning(NamedTuple):
         penalties = penalties_of(parameters.rank, biases, FIRST_RIDGE)
         given = penalties, parameters, rng, start
         factors = starting_factors(training, objective, *given)
-        complete = training.n_observed == np.prod(training.shape)
+        share = training.n_observed / np.prod(training.shape)
+        complete, of_raters = share == 1, all(biases) and share < RATER_SHARE
         diagonal = covariances_are_diagonal(training, parameters.rank, biases)
         if not parameters.pattern or complete or diagonal:
             found = missingness.no_features(*training.shape, training.dtype)
         else:
-            found = missingness.fit_features(objective.pattern, training.dtype)
-        return cls(training, factors, *found, biases, parameters.noise)
+            found = missingness.fit_features(
+                objective.pattern, training.dtype, of_raters=of_raters
+            )
+        of_raters = of_raters and parameters.noise == "column"
+        return cls(training, factors, *found, biases, parameters.noise, of_raters)
 
     def model(self, dtype):
         """Make the model in this precision."""
         rank = self.factors[0].shape[1] - self.biases.row
         sides = self.row_features, self.column_features
         given = self.biases, self.noise, [side.astype(dtype) for side in sides]
-        return model_of(self.matrix.astype(dtype), rank, *given)
+        model = model_of(self.matrix.astype(dtype), rank, *given)
+        return replace(model, of_raters=self.of_raters)
 
-    def state(self, model, rank=None):
-        """Make the state to start from, with the leading factors alone if so asked."""
+    def state(self, model, rank=None, *, of_features=False):
+        """Make the state to start from, with the leading factors alone if so asked.
+
+        Or else with those that the features explain of the data.
+        """
+        if of_features:
+            return self._state_of_features(model, rank)
         factors = []
         for F, biased in zip(self.factors, self.biases, strict=True):
             n_factors = F.shape[1] - biased
             kept = [F[:, :n_factors][:, :rank], F[:, n_factors:]]
             factors.append(np.hstack(kept).astype(model.dtype))
+        return first_state(model, *factors, self.matrix.astype(model.dtype))
+
+    def _state_of_features(self, model, rank):
+        """Start from F A and G B with A B' of some rank next to F' X G, over its share.
+
+        X are the data without biases, zero where missing: of a random share of the
+        entries F' X G is that share of what it is of all.
+        """
+        sides = self.row_features.values, self.column_features.values
+        biases = [
+            factors[:, factors.shape[1] - biased :]
+            for factors, biased in zip(self.factors, self.biases, strict=True)
+        ]
+        data = objective_of(self.matrix, self.biases).deflate(*biases)
+        explained = np.asarray(sides[0].T @ (data @ sides[1]), np.float64)
+        U, sizes, V = np.linalg.svd(explained)
+        share = self.matrix.n_observed / np.prod(self.matrix.shape)
+        roots = np.sqrt(sizes[:rank] / share)
+        balance = (self.matrix.shape[0] / self.matrix.shape[1]) ** 0.25
+        U, V = U[:, : len(roots)] * roots, V[: len(roots)].T * roots
+        coefficients = U * balance, V / balance
+        factors = [
+            np.hstack([side @ part.astype(side.dtype), bias]).astype(model.dtype)
+            for side, part, bias in zip(sides, coefficients, biases, strict=True)
+        ]
         return first_state(model, *factors, self.matrix.astype(model.dtype))

@@ -11,6 +11,7 @@ References
 """
 
 import numpy as np
+from scipy.special import gammaln
 
 from .._kernels import dispatch
 from .._kernels.rows import Biases
@@ -20,9 +21,11 @@ from .priors import (
     FLAT_PRECISION,
     GAMMA_RATE,
     SIGNAL_VARIANCES,
+    FeatureBasis,
     log_det_prior,
     shrinkage,
 )
+from .row_scales import DOF_RANGE, DOF_STEP
 
 # Prior of the precision of factors: a Gamma distribution of this shape and rate.
 GAMMA_SHAPE = 0.5
@@ -41,16 +44,34 @@ def draw(rows, W, state, biases, features, n_draws, rng):
     """
     row_features, column_features = features
     sampler = _ColumnSampler(rows.transpose(), state.noise, biases, column_features)
-    H, alpha = state.H, state.alpha
+    H, alpha, counts = state.H, state.alpha, np.diff(rows.indptr)
     squared_unit, samples = np.ones(len(H)), []
+    scales, dof = (np.ones(len(W)) if state.row_dof else None), state.row_dof
     for _ in range(n_draws):
-        row_prior = _sample_prior(W, biases.row, row_features, rng)
+        row_prior = _sample_prior(W, biases.row, row_features, rng, scales=scales)
         normal = rng.standard_normal(W.shape, dtype=rows.values.dtype)
-        given = Sample(H, alpha / squared_unit, row_prior)
+        if dof:
+            normal /= np.sqrt(scales).astype(normal.dtype)[:, None]
+        given = Sample(H, alpha / squared_unit, row_prior, dof)
         W = given.row_factors(rows, biases, row_features.values, normal)
-        H, alpha, squared_unit = sampler.sample(W, H, alpha, squared_unit, rng)
-        samples.append(Sample(H, alpha / squared_unit, row_prior))
+        if dof:
+            squares = given.squares_of_rows(rows, W, biases, row_features.values)
+            known = counts + W.shape[1] + dof
+            scales = rng.gamma(0.5 * known, 2 / (squares + dof))
+            dof = _sample_dof(scales, rng)
+        given = W, H, alpha, squared_unit, rng
+        H, alpha, squared_unit = sampler.sample(*given, scales=scales)
+        samples.append(Sample(H, alpha / squared_unit, row_prior, dof))
     return samples
+
+
+def _sample_dof(scales, rng) -> float:
+    """Sample the degrees of freedom of the scales of rows from a grid."""
+    n_steps = round(np.log(DOF_RANGE[1] / DOF_RANGE[0]) / np.log(DOF_STEP))
+    half = 0.5 * np.geomspace(*DOF_RANGE, n_steps + 1)
+    scores = len(scales) * (half * np.log(half) - gammaln(half))
+    scores += half * (np.log(scales) - scales).sum()
+    return float(2 * half[(scores + rng.gumbel(size=len(half))).argmax()])
 
 
 class _ColumnSampler:
@@ -67,9 +88,11 @@ class _ColumnSampler:
         self.flat_bias = biases.column and not biases.row
         self.has_unit = self.flat_bias and noise.dof > 0
 
-    def sample(self, W, H, alpha, squared_unit, rng):
+    def sample(self, W, H, alpha, squared_unit, rng, *, scales=None):
         """Sample H, the noise precision and the squared unit of each column."""
         columns, dtype = self.columns, H.dtype
+        if scales is not None:
+            columns = columns.scale_weights(scales)
         H = H / np.sqrt(squared_unit)[:, None]
         given = self.biases.row, self.features, rng
         prior = _sample_prior(H, *given, flat_bias=self.flat_bias)
@@ -90,10 +113,11 @@ class _ColumnSampler:
         return H, alpha, squared_unit
 
 
-def _sample_prior(F, biased, features, rng, *, flat_bias=False):
+def _sample_prior(F, biased, features, rng, *, flat_bias=False, scales=None):
     """Sample the prior of a side given its factors F and, last, its biases.
 
     The biases have mean zero; a flat one has no prior, and then factors no features.
+    The precision of a row is that of the prior times its scale.
     """
     F = F.astype(np.float64)
     has_zero_mean = np.zeros(F.shape[1], bool)
@@ -102,40 +126,55 @@ def _sample_prior(F, biased, features, rng, *, flat_bias=False):
         prior.precision[-1] = FLAT_PRECISION
         return prior._replace(slopes=np.zeros((len(features.scales), F.shape[1])))
     if len(features.scales):
-        return _sample_slopes(F, features, rng)
+        return _sample_slopes(F, features, rng, scales)
     has_zero_mean[-1:] = biased
-    return _sample_mean(F, has_zero_mean, rng)
+    return _sample_mean(F, has_zero_mean, rng, scales)
 
 
-def _sample_slopes(F, features, rng):
+def _sample_slopes(F, features, rng, scales=None):
     """Sample theta and precision of each factor without the slopes, then the slopes.
 
     The constant among the features stands for the mean.
     """
-    products = features.values.T.astype(np.float64) @ F
-    shares = shrinkage(SIGNAL_VARIANCES, features.scales)
-    remaining = np.square(F).sum(axis=0) - shares.T @ products**2
+    G, sigma, basis = features.values.T.astype(np.float64), features.scales, None
+    squares = np.square(F)
+    if scales is not None:  # in a basis that is orthonormal with them
+        basis = FeatureBasis.of((G * scales) @ G.T, sigma)
+        G, sigma, squares = basis.T.T @ (G * scales), basis.scales, scales @ squares
+    else:
+        squares = squares.sum(axis=0)
+    products = G @ F
+    shares = shrinkage(SIGNAL_VARIANCES, sigma)
+    remaining = squares - shares.T @ products**2
     # With the slopes integrated out, the precision is Gamma given theta, and theta has
     # a probability at each point of the grid: the largest score plus Gumbel noise is
     # at a sample of it.
     shape, rates = GAMMA_SHAPE + 0.5 * len(F), GAMMA_SHAPE + 0.5 * remaining
-    log_determinants = log_det_prior(SIGNAL_VARIANCES, features.scales)
+    log_determinants = log_det_prior(SIGNAL_VARIANCES, sigma)
     scores = -shape * np.log(rates) - 0.5 * log_determinants[:, None]
     chosen = (scores + rng.gumbel(size=scores.shape)).argmax(axis=0)
     precision = rng.gamma(shape, 1 / rates[chosen, np.arange(F.shape[1])])
     share = shares[:, chosen]
     deviations = np.sqrt(share / precision) * rng.standard_normal(share.shape)
-    return SidePrior(np.zeros(F.shape[1]), precision, share * products + deviations)
+    slopes = share * products + deviations
+    if basis is not None:
+        slopes = basis.T @ slopes
+    return SidePrior(np.zeros(F.shape[1]), precision, slopes)
 
 
-def _sample_mean(F, has_zero_mean, rng):
+def _sample_mean(F, has_zero_mean, rng, scales=None):
     """Sample mean and precision of each factor; the means of some are zero."""
-    count = len(F)
-    means = np.where(has_zero_mean, 0.0, F.mean(axis=0))
+    count, mean = len(F), F.mean(axis=0)
+    if scales is not None:
+        count = scales.sum()
+        mean = scales @ F / count
+    means = np.where(has_zero_mean, 0.0, mean)
     prior_count = np.where(has_zero_mean, np.inf, MEAN_PRIOR_COUNT)
     shrunk = MEAN_PRIOR_COUNT / (MEAN_PRIOR_COUNT + count)
-    squares = ((F - means) ** 2).sum(axis=0) + count * shrunk * means**2
-    shape = GAMMA_SHAPE + 0.5 * count
+    squares = (F - means) ** 2
+    squares = squares.sum(axis=0) if scales is None else scales @ squares
+    squares += count * shrunk * means**2
+    shape = GAMMA_SHAPE + 0.5 * len(F)
     precision = rng.gamma(shape, 1 / (GAMMA_SHAPE + 0.5 * squares))
     normal = rng.standard_normal(len(means))
     deviations = normal / np.sqrt((prior_count + count) * precision)

@@ -79,6 +79,7 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor, losses):
             matrix, weight = matrix.with_unit_weights()
         first = ObservedMatrix(losses.start(matrix.rows).astype(np.float64), 0.0)
         begin = Beginning.of(first, parameters, biases, start, rng)
+        begin = begin._replace(of_raters=False)  # working weights have a unit
 
         def fitted_at(found):
             model = _model_of(begin, found.rows)

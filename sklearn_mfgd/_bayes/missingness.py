@@ -51,6 +51,12 @@ TINY = np.finfo(np.float64).tiny
 # Rows and columns with much fewer entries count for less in singular vectors.
 TAU = 200.0
 
+# Where rows are raters, the choice of what to rate says more: directions are as many as
+# the root of the number of entries over ENTRIES_ROOT_PER_DIRECTION, up to the largest
+# number, and rows and columns of fewer entries count for as much.
+MAX_RATER_DIRECTIONS, ENTRIES_ROOT_PER_DIRECTION = 128, 10
+RATER_TAU = 50.0
+
 # Features that do not come from singular vectors: the constant and the count.
 N_OTHERS = 2
 
@@ -62,6 +68,7 @@ class FeatureMap(NamedTuple):
     low: np.ndarray  # (n_raw,), least raw features of the rows that it was made for
     high: np.ndarray
     basis: np.ndarray  # (n_raw, n_features), makes them orthonormal
+    tau: float = TAU
 
     def transform(self, rows: Rows) -> np.ndarray:
         """Features of rows, (n_rows, n_features), zero where nothing is observed.
@@ -73,7 +80,7 @@ class FeatureMap(NamedTuple):
 
     def of(self, pattern, dtype):
         """Features of the rows of a pattern."""
-        raw = _raw_features(pattern, self.loadings, dtype)
+        raw = _raw_features(pattern, self.loadings, dtype, self.tau)
         return (_clipped(raw, pattern, self) @ self.basis).astype(dtype)
 
 
@@ -88,10 +95,16 @@ class Features(NamedTuple):
         return self._replace(values=self.values.astype(dtype, copy=False))
 
 
-def fit_features(pattern, dtype) -> tuple[Features, Features, FeatureMap]:
+def fit_features(
+    pattern, dtype, *, of_raters: bool = False
+) -> tuple[Features, Features, FeatureMap]:
     """Features of rows, of columns, and the map of rows, from where entries are."""
-    rank = min(MAX_DIRECTIONS, min(pattern.shape) // SIDE_PER_DIRECTION)
-    residuals = StandardizedResiduals(pattern, dtype)
+    largest, tau = MAX_DIRECTIONS, TAU
+    if of_raters:
+        wanted = int(np.sqrt(pattern.n_entries) / ENTRIES_ROOT_PER_DIRECTION)
+        largest, tau = np.clip(wanted, largest, MAX_RATER_DIRECTIONS), RATER_TAU
+    rank = min(int(largest), min(pattern.shape) // SIDE_PER_DIRECTION)
+    residuals = StandardizedResiduals(pattern, dtype, tau)
     U, singular, V = truncated_svd(residuals, rank, dtype)
     kept = singular > MIN_SINGULAR_RATIO * singular.max(initial=0)
     singular = singular[kept].astype(np.float64)
@@ -100,9 +113,9 @@ def fit_features(pattern, dtype) -> tuple[Features, Features, FeatureMap]:
     found = []
     for side, vectors in ((pattern, V), (pattern.T, U)):
         other_counts = side.T.counts
-        loadings = vectors[:, kept] / singular / np.sqrt(other_counts + TAU)[:, None]
+        loadings = vectors[:, kept] / singular / np.sqrt(other_counts + tau)[:, None]
         loadings = loadings - other_counts @ loadings / other_counts.sum()
-        found.append(_orthonormal_features(side, loadings, singular, dtype))
+        found.append(_orthonormal_features(side, loadings, singular, dtype, tau))
     (row_features, feature_map), (column_features, _) = found
     return row_features, column_features, feature_map
 
@@ -114,13 +127,13 @@ def no_features(m: int, n: int, dtype) -> tuple[Features, Features, FeatureMap]:
     return *empty, FeatureMap(np.zeros((n, 0), dtype), zeros, zeros, basis)
 
 
-def _raw_features(pattern, loadings, dtype):
+def _raw_features(pattern, loadings, dtype, tau):
     """One, logarithm of the number of entries, and sums of loadings, float64."""
     counts = pattern.counts[:, None]
     raw = [np.ones_like(counts, np.float64), np.log1p(counts)]
     if loadings.shape[1]:
         sums = pattern @ loadings.astype(dtype, copy=False)
-        raw.append(sums / np.sqrt(counts + TAU))
+        raw.append(sums / np.sqrt(counts + tau))
     return np.hstack(raw)
 
 
@@ -130,14 +143,14 @@ def _clipped(raw, pattern, limits):
     return clipped * (pattern.counts > 0)[:, None]
 
 
-def _orthonormal_features(pattern, loadings, singular, dtype):
+def _orthonormal_features(pattern, loadings, singular, dtype, tau):
     """Features of rows that are orthonormal, and the map that makes them."""
-    raw = _raw_features(pattern, loadings, dtype)
+    raw = _raw_features(pattern, loadings, dtype, tau)
     is_empty = (pattern.counts == 0)[:, None]
     low = np.asarray(np.where(is_empty, np.inf, raw).min(axis=0))
     high = np.asarray(np.where(is_empty, -np.inf, raw).max(axis=0))
     low[1], high[1] = _quantiles_of_log_count(pattern)
-    feature_map = FeatureMap(loadings, low, high, np.zeros((len(low), 0)))
+    feature_map = FeatureMap(loadings, low, high, np.zeros((len(low), 0)), tau)
     raw = _clipped(raw, pattern, feature_map)
     gram = np.asarray(raw.T @ raw)
     sizes = np.sqrt(np.diag(gram))
@@ -174,19 +187,20 @@ def _quantiles_of_log_count(pattern):
 class StandardizedResiduals:
     """The operator N of standardized residuals of independence; it is not formed."""
 
-    def __init__(self, pattern, dtype):
-        self.pattern, self.shape, self.dtype = pattern, pattern.shape, dtype
+    def __init__(self, pattern, dtype, tau=TAU):
+        self.pattern, self.shape = pattern, pattern.shape
+        self.dtype, self.tau = dtype, tau
 
     @property
     def T(self):
         """The same with rows and columns exchanged."""
-        return StandardizedResiduals(self.pattern.T, self.dtype)
+        return StandardizedResiduals(self.pattern.T, self.dtype, self.tau)
 
     def __matmul__(self, V):
         row_counts, column_counts = self.pattern.counts, self.pattern.T.counts
-        V = (V / np.sqrt(column_counts + TAU)[:, None]).astype(self.dtype)
+        V = (V / np.sqrt(column_counts + self.tau)[:, None]).astype(self.dtype)
         expected = np.asarray(column_counts.astype(self.dtype) @ V)
         expected = expected / self.pattern.n_entries
-        of_rows = np.stack([row_counts, 1 / np.sqrt(row_counts + TAU)], axis=1)
+        of_rows = np.stack([row_counts, 1 / np.sqrt(row_counts + self.tau)], axis=1)
         of_rows = of_rows.astype(self.dtype)
         return (self.pattern @ V - of_rows[:, :1] * expected) * of_rows[:, 1:]

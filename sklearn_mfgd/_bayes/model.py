@@ -39,6 +39,7 @@ import numpy as np
 
 from .._kernels.rows import Biases
 from .._optim.objective import objective_of
+from . import row_scales
 from .covariance import DiagonalCovariance, FullCovariance, covariances_are_diagonal
 from .missingness import Features
 from .noise import FIRST_DOF, FLOAT32_MIN_VARIANCE, Noise
@@ -66,6 +67,7 @@ class Model:
     row_features: Features
     column_features: Features
     dtype: np.dtype
+    of_raters: bool = False  # rows are exchangeable raters
 
     @property
     def n_observed(self) -> float:
@@ -76,6 +78,11 @@ class Model:
     def can_rotate(self) -> bool:
         """Whether factors can be rotated, and therefore pruned."""
         return self.covariance_type.can_rotate
+
+    @property
+    def has_row_scales(self) -> bool:
+        """Whether rows have scales of their own, see `row_scales`."""
+        return self.of_raters and self.can_rotate
 
     @property
     def flat_bias(self) -> bool:
@@ -101,6 +108,7 @@ class State:
     row_prior: Prior  # along the axes of Q w
     column_prior: Prior  # along those of inv(Q') h
     noise: Noise
+    row_dof: float = 0.0  # degrees of freedom of the scales of rows; 0: all are one
 
     @property
     def H(self) -> np.ndarray:
@@ -198,7 +206,8 @@ def first_state(model: Model, W, H, matrix) -> State:
     weights = mean_weight * noise.alpha * model.counts
     variances = 1 / (of_columns + np.outer(weights, regressor_squares))
     columns = model.covariance_type.of_variances(H, variances, column_bias)
-    return State(columns, row_prior, column_prior, noise)
+    row_dof = row_scales.FIRST_DOF if model.has_row_scales else 0.0
+    return State(columns, row_prior, column_prior, noise, row_dof)
 
 
 def _first_noise(model, W, H, matrix, mean_weight):

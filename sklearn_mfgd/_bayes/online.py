@@ -156,7 +156,7 @@ def learn_first(matrix, parameters, *, biases, units, rng, monitor):
 
 
 def _first_memory(begin, model: Model, parameters, weight) -> Memory:
-    start = begin.state(model)
+    start = replace(begin.state(model), row_dof=0.0)  # the past has no scales
     history = History(None, start.H, **_without_validation(parameters), monitor=None)
     least = _least_product(model, model.shape[0])
     _ascend(model, start, history, parameters, model.n_observed, least)

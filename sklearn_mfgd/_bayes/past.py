@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .._kernels.linalg import row_slices
-from .covariance import FullCovariance, regressors_of_rows, update_block, update_rows
+from .covariance import FullCovariance, regressors_of_rows, sums_of_block, update_rows
 from .moments import moments_of, n_pairs, pack, packed_size, total, unpack
-from .side import SideStatistics
+from .side import SideStatistics, update_side
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,10 @@ def transformed(past: SideStatistics, matrix, rank: int) -> SideStatistics:
 
 def faded(past: SideStatistics, factor: float, factor_of_rows: float):
     """The past with other weights: of entries, and of rows, for which priors are."""
-    sums = {name: factor_of_rows * value for name, value in vars(past).items()}
+    sums = {
+        name: None if value is None else factor_of_rows * value
+        for name, value in vars(past).items()
+    }
     for name in ("systems", "targets"):
         values = getattr(past, name)
         sums[name] = values * values.dtype.type(factor)
@@ -126,13 +129,14 @@ def given_up(model, state) -> tuple[SideStatistics, np.ndarray]:
     return replace(sums, systems=of_means, targets=targets), squares
 
 
-def _sums_of_means(blocks, features, regressors, prior, biases) -> np.ndarray:
+def _sums_of_means(blocks, features, regressors, prior, biases, dof) -> np.ndarray:
     """Packed v v' of the means of the rows, summed over the entries of each column."""
     n, dtype = regressors[0].shape[0], regressors[0].dtype
     systems = np.zeros((n, packed_size(prior.rank, biases[0])), dtype)
-    given = features, regressors, prior, biases
     for block in blocks:
-        means = update_block(block, *given, statistics=False)[0].means
+        sums = sums_of_block(block, regressors)
+        given = features[block.rows], prior, biases
+        means = update_side(sums, *given, statistics=False)[0].means
         no_covariances = np.zeros((len(means), n_pairs(means.shape[1])), dtype)
         moments = moments_of(means, no_covariances, biases[0])
         block.add_over_rows(moments, total(moments), systems)

@@ -12,7 +12,6 @@ import numpy as np
 
 from .missingness import (
     N_OTHERS,
-    TAU,
     FeatureMap,
     Features,
     _orthonormal_features,
@@ -84,9 +83,9 @@ class PatternSums(NamedTuple):
         return sums, Features(values.astype(dtype), self.row_scales), triangle
 
     def _plus(self, pattern):
-        counts = pattern.counts
-        raw = _raw_features(pattern, self.feature_map.loadings, np.float64)
-        loadings = raw[:, N_OTHERS:] / np.sqrt(counts + TAU)[:, None]
+        counts, tau = pattern.counts, self.feature_map.tau
+        raw = _raw_features(pattern, self.feature_map.loadings, np.float64, tau)
+        loadings = raw[:, N_OTHERS:] / np.sqrt(counts + tau)[:, None]
         if not loadings.shape[1]:
             return self
         return self._replace(
@@ -99,7 +98,7 @@ class PatternSums(NamedTuple):
         sums = self.loading_sums - np.outer(counts / counts.sum(), self.expected)
         unchanged = np.eye(sums.shape[1])
         given = _Summed(sums, counts), unchanged, self._singular_values(), dtype
-        return _orthonormal_features(*given)[0]
+        return _orthonormal_features(*given, self.feature_map.tau)[0]
 
     def _singular_values(self):
         """Those of the directions, over the largest."""

@@ -15,6 +15,7 @@ from .missingness import FeatureMap
 from .moments import diagonal, n_pairs, pack, unpack
 from .predictions import ColumnTerms
 from .priors import Prior
+from .row_scales import mean_variance_of_prior
 
 
 class VariationalModel(NamedTuple):
@@ -37,6 +38,7 @@ class VariationalModel(NamedTuple):
     columns: np.ndarray | None = None  # row of `means` for each column; None: all
     noise_dof: float = 0.0  # of the prior of the noise, in entries; 0: it is shared
     memory: Any = None  # a `Memory`, if more batches may come
+    row_dof: float = 0.0  # of the scales of rows, see `row_scales`; 0: all are one
 
     has_variances, has_times = True, False
 
@@ -62,6 +64,7 @@ class VariationalModel(NamedTuple):
             biases=model.biases,
             dof=_degrees_of_freedom(model, state) if model.flat_bias else None,
             noise_dof=state.noise.dof,
+            row_dof=state.row_dof,
         )
 
     @property
@@ -125,7 +128,7 @@ class VariationalModel(NamedTuple):
         columns = posterior_of(self.means, self.covariances, self.biases.column)
         prior = Prior.with_slopes(self.row_precision, self.slopes, self.biases.row)
         given = self.feature_map, prior, self.biases, self.noise_precision
-        return columns.fold_in(rows, *given, with_covariances)
+        return columns.fold_in(rows, *given, with_covariances, row_dof=self.row_dof)
 
     def with_new_columns(self, matrix, W, covariances, reg):
         """The same model with the columns of a matrix, given its rows.
@@ -180,14 +183,18 @@ class VariationalModel(NamedTuple):
     def variances(self, W, covariances, rows, columns):
         """Variance of entries, due to noise, row and column, (n_entries,) float64.
 
-        W (m, q) and covariances (m, q, q) are the posteriors of the rows.
+        W (m, q) and covariances (m, q, q) are the posteriors of the rows. Their scales
+        are not among these: the noise has that of the prior.
         """
         rows, of_rows = np.unique(rows, return_inverse=True)
         columns, of_columns = np.unique(self.numbers[columns], return_inverse=True)
         means = self.means[columns].astype(np.float64)
         column_covariances = self.covariances[columns].astype(np.float64)
         posterior = posterior_of(means, column_covariances, self.biases.column)
-        result = self.predictive_noise[columns][of_columns]
+        noise = self.predictive_noise[columns]
+        if self.row_dof:
+            noise = noise * mean_variance_of_prior(self.row_dof)
+        result = noise[of_columns]
         terms = ColumnTerms.of(posterior.as_full(), self.biases)
         packed = pack(covariances[rows])
         result += terms.spread_at(W[rows], packed, of_rows, of_columns)

@@ -24,6 +24,7 @@ The best lambda has a closed form for every theta; theta is chosen from a grid.
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,6 +37,22 @@ FLAT_PRECISION = 1e-6
 
 # Grid of theta: the features say nothing, or more and more.
 SIGNAL_VARIANCES = np.append(0.0, np.logspace(-3, 5, 33))
+
+
+class FeatureBasis(NamedTuple):
+    """Features F T that are orthonormal where rows count by their scale."""
+
+    T: np.ndarray  # (n_features, n_features)
+    inverse: np.ndarray
+    scales: np.ndarray  # (n_features,), sigma of these
+    gram: np.ndarray  # F' diag(rho) F
+
+    @classmethod
+    def of(cls, gram, scales) -> "FeatureBasis":
+        """Basis in which slopes are independent, as they are in that of F."""
+        values, U = np.linalg.eigh(gram * np.outer(scales, scales))
+        new = np.sqrt(np.maximum(values, np.finfo(float).tiny))
+        return cls(scales[:, None] * U / new, (new * U / scales[:, None]).T, new, gram)
 
 
 @dataclass(frozen=True)
@@ -86,12 +103,18 @@ class Prior:
         """Prior of largest ELBO in this rotation, given the `SideStatistics`."""
         second = self._second_moments(statistics)
         products = rotate(statistics.feature_products, self.rotation)
-        shares = shrinkage(SIGNAL_VARIANCES, self.feature_scales)
+        basis, scales = statistics.feature_basis, self.feature_scales
+        if basis is not None:
+            products, scales = basis.T.T @ products, basis.scales
+        shares = shrinkage(SIGNAL_VARIANCES, scales)
         remaining = second - shares.T @ products**2  # (n_thetas, q)
         costs = (statistics.count + 2 * GAMMA_RATE) * np.log(remaining + 2 * GAMMA_RATE)
-        costs += log_det_prior(SIGNAL_VARIANCES, self.feature_scales)[:, None]
+        costs += log_det_prior(SIGNAL_VARIANCES, scales)[:, None]
         best = costs.argmin(axis=0)
-        slopes = rotate(shares[:, best] * products, np.linalg.inv(self.rotation))
+        slopes = shares[:, best] * products
+        if basis is not None:
+            slopes = basis.T @ slopes
+        slopes = rotate(slopes, np.linalg.inv(self.rotation))
         remaining = remaining[best, np.arange(len(best))]
         precision = best_precision(remaining, statistics.count)
         return self._with(precision, SIGNAL_VARIANCES[best], slopes)
@@ -107,14 +130,20 @@ class Prior:
         log_precision = np.log(self.precision)
         value = statistics.count * (1 + log_precision)
         value -= self.precision * self.expected_squares(statistics)
-        value -= log_det_prior(self.signal_variance, self.feature_scales)
+        basis = statistics.feature_basis
+        scales = self.feature_scales if basis is None else basis.scales
+        value -= log_det_prior(self.signal_variance, scales)
         return 0.5 * value + GAMMA_RATE * (log_precision - self.precision)
 
     def expected_squares(self, statistics) -> np.ndarray:
         """Expected squared distance from the prior means, of slopes from zero, (q,)."""
         slopes = rotate(self.slopes, self.rotation)
         products = rotate(statistics.feature_products, self.rotation)
-        shares = shrinkage(self.signal_variance, self.feature_scales)
+        basis, scales = statistics.feature_basis, self.feature_scales
+        if basis is not None:
+            slopes, products = basis.inverse @ slopes, basis.T.T @ products
+            scales = basis.scales
+        shares = shrinkage(self.signal_variance, scales)
         shares[shares == 0] = np.inf  # slopes are zero there
         second = self._second_moments(statistics)
         # E|w|^2 - 2 a'P + sum of a^2 / s
@@ -126,7 +155,9 @@ class Prior:
         slopes = self.slopes[:, : self.rank]
         cross = slopes.T @ products
         moments = statistics.second_moments[: self.rank, : self.rank]
-        return moments - cross - cross.T + slopes.T @ slopes
+        basis = statistics.feature_basis
+        squares = slopes if basis is None else basis.gram @ slopes
+        return moments - cross - cross.T + slopes.T @ squares
 
     def rotated(self) -> "Prior":
         """Prior of the factors Q w: its axes are theirs."""

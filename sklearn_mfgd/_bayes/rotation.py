@@ -27,6 +27,7 @@ from dataclasses import replace
 import numpy as np
 
 from .priors import GAMMA_RATE
+from .row_scales import elbo as elbo_of_scales
 
 
 def elbo(model, state, statistics) -> float:
@@ -35,6 +36,7 @@ def elbo(model, state, statistics) -> float:
         state.noise.elbo(model.counts, statistics.squares)
         + state.row_prior.elbo(statistics.rows)
         + state.column_prior.elbo(statistics.columns)
+        + elbo_of_scales(statistics.rows.scale_sums, state.row_dof)
     )
 
 
@@ -96,7 +98,7 @@ def centre(state, statistics):
     column_moments = statistics.columns.second_moments
     precision = state.row_prior.precision_matrix[:rank, :rank]
     bias_precision = state.column_prior.precision[-1]
-    system = statistics.rows.count * precision
+    system = row_moments[rank, rank] * precision
     system += bias_precision * column_moments[:rank, :rank]
     right = precision @ row_moments[:rank, rank]
     right -= bias_precision * column_moments[-1, :rank]

@@ -22,6 +22,7 @@ import numpy as np
 
 from .._kernels import dispatch
 from .moments import diagonal, pack, total, unpack
+from .priors import FeatureBasis
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,12 @@ class SideStatistics:
     # Of a block of rows, what it adds to the sums of the columns' entries.
     systems: np.ndarray | None = None
     targets: np.ndarray | None = None
+    # Of rows with scales, see `row_scales`: what the ELBO needs of these, F' diag(rho)
+    # F of the features, and the squared entries of each column, summed.
+    scale_sums: np.ndarray | None = None
+    feature_gram: np.ndarray | None = None
+    squares: np.ndarray | None = None
+    feature_basis: FeatureBasis | None = None  # in which F' diag(rho) F is one
 
     @classmethod
     def zero(cls, prior, n_features: int) -> "SideStatistics":
@@ -53,11 +60,23 @@ class SideStatistics:
 
     def without_sums(self) -> "SideStatistics":
         """Statistics without what the rows add to the columns."""
-        return replace(self, systems=None, targets=None)
+        return replace(self, systems=None, targets=None, squares=None)
 
-    def sums_of(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    def sums_of(self, start: int, stop: int) -> tuple[np.ndarray, ...]:
         """What the rows add to a range of the columns."""
-        return self.systems[start:stop], self.targets[start:stop]
+        sums = self.systems[start:stop], self.targets[start:stop]
+        return sums if self.squares is None else (*sums, self.squares[start:stop])
+
+    def with_scales(self, moments, scales, features, means, counts):
+        """Statistics of rows of these packed E[rho v v'], scales, features, means."""
+        weighted = features.T * scales.means
+        return replace(
+            self,
+            second_moments=unpack(total(moments), len(self.second_moments)),
+            feature_products=(weighted @ means).astype(np.float64),
+            scale_sums=scales.sums(counts),
+            feature_gram=(weighted @ features).astype(np.float64),
+        )
 
     def with_factors(self, kept, kept_coefficients) -> "SideStatistics":
         """Statistics of some of the factors; determinants as if others were known."""

@@ -43,6 +43,8 @@ class TimeState:
     residual: np.ndarray | None  # (n_entries,), means in the order of columns
     column_log_det: float
 
+    row_dof = 0.0  # rows have no scales
+
     @property
     def H(self) -> np.ndarray:
         """Means of [h, c]."""

@@ -72,6 +72,14 @@ class RowBlock(NamedTuple):
             values = self.by_columns.between(*place).weighted_values
             out[at] += dispatch.product(values, regressors)
 
+    def add_squares_of_columns(self, scales, out) -> None:
+        """Add squared entry times scale of its row, summed over columns, to `out`."""
+        entries = self.by_columns
+        values = entries.weighted_values.values * entries.values
+        squared = entries._replace(values=values, weights=None)
+        scales = scales.astype(values.dtype)[:, None]
+        out[self.columns] += dispatch.product(squared, scales)[:, 0]
+
     def _column_ranges(self, size):
         """Ranges of `by_columns` with sums of some `SUMS` numbers, and their place."""
         n, step = self.by_columns.shape[0], max(1, SUMS // size)

@@ -141,6 +141,10 @@ def _(held_out: PartedHeldOut, biases):
     return validate
 
 
+# What `SideStatistics.sums_of` returns.
+NAMES_OF_SUMS = "systems", "targets", "squares"
+
+
 class PartedBlocks(NamedTuple):
     """The blocks of a fit in parts; see `LocalBlocks`."""
 
@@ -166,10 +170,11 @@ class PartedBlocks(NamedTuple):
                 for start, stop in pairwise(cuts)
             ),
         )
-        systems, targets = sums[0]
+        whole = sums[0]
         if len(sums) > 1:
-            systems, targets = map(np.concatenate, zip(*sums, strict=True))
-        return replace(statistics, systems=systems, targets=targets)
+            whole = map(np.concatenate, zip(*sums, strict=True))
+        # Squares there are only of rows with scales.
+        return replace(statistics, **dict(zip(NAMES_OF_SUMS, whole, strict=False)))
 
     def rows(self, work, along, *given):
         """What ``work(blocks, *along, *given)`` makes of each row."""
