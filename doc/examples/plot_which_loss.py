@@ -176,7 +176,7 @@ for ax, (name, (loss, at, weight)) in zip(axes, curves.items(), strict=True):
     ax.set_ylim(min(loss(p)) - 0.3, loss(at) + 2.5)
     ax.set_yticks([])
     ax.spines[["top", "right", "left"]].set_visible(False)
-axes[0].legend(frameon=False, fontsize=8, loc="upper left")
+axes[2].legend(frameon=False, fontsize=8, loc="upper right")
 plt.show()
 
 # %%
