@@ -283,7 +283,7 @@ class BaseMatrixFactorization(
             x += offset[columns]
             if self._model.biases.row:
                 x += Z[rows, -1]
-        posterior = None
+        posterior: Any = None
         if return_std:
             self._check_variances("return_std=True")
         if return_std or (covariance is not None and self._model.has_variances):

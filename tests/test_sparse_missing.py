@@ -307,7 +307,7 @@ X = sparse.csr_array((values, (k % m, (7919 * k + 13 * (k // m)) % n)), shape=(m
 assert X.nnz == n_entries
 with open("/proc/self/statm") as file:
     taken = int(file.read().split()[0]) * resource.getpagesize()
-for reg, megabytes in ((1.0, 200), ("auto", 350)):
+for reg, megabytes in ((1.0, 200), ("auto", 450)):
     limit = taken + megabytes * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
     model = MaskedGradientMF(rank=5, reg=reg, max_iter=2).fit(X)
@@ -325,7 +325,8 @@ for reg, megabytes in ((1.0, 200), ("auto", 350)):
 def test_a_matrix_of_five_billion_places_takes_the_memory_of_its_entries():
     """Written out, its pattern alone would take five gigabytes.
 
-    Learning takes 42 numbers for each row and column while it describes them.
+    Learning takes 48 numbers for each row and column while it describes them, and a
+    copy of these in another precision.
     """
     env = {**os.environ, "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-W", "ignore", "-c", MANY_ROWS]

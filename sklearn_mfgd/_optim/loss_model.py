@@ -1,6 +1,6 @@
 """The fitted model of a given ridge and of losses other than squared error."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,11 @@ class LossModelMixin:
     values of each that count as they are in the start of a fold-in; the last of all is
     that of columns without entries.
     """
+
+    base: Any
+    losses: ColumnLosses
+    null: np.ndarray
+    ranges: np.ndarray
 
     has_times = False
 
