@@ -198,7 +198,8 @@ class Logistic(NamedTuple):
         return (x - 0.5) / weights, weights
 
     def mean(self, p, v):
-        return expit(p / np.sqrt(1 + np.pi / 8 * v))  # MacKay 1992
+        # Not the mean over v: the bound shrinks logits by about as much already.
+        return expit(p)
 
     def variance(self, p, v, noise):
         mean = self.mean(p, v)
