@@ -103,7 +103,7 @@ class MFImputer(
     statistic : {"mean", "median"}, default="mean"
         Which value of its distribution replaces a missing one. The mean has the least
         squared error, the median the least absolute error; without `marginal` they are
-        equal.
+        equal, and a `loss` of counts or of answers has the mean.
 
     discrete : {"mean", "nearest"}, default="mean"
         What is imputed in columns whose observed values are all whole numbers: with
