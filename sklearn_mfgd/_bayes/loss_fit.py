@@ -102,8 +102,7 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor, losses):
 
 def _ascend(given: Rows, begin, losses, parameters, history):
     """Make rounds until the ELBO settles; the history is told of each."""
-    rows, biases = begin.matrix.rows, begin.biases
-    model = begin.model(np.float64)
+    rows, model = begin.matrix.rows, begin.model(np.float64)
     state = begin.state(model)
     known = losses.unit_noise_columns(len(state.H))
     if known.any():
@@ -127,11 +126,10 @@ def _ascend(given: Rows, begin, losses, parameters, history):
             share /= 2
             if share < LEAST_SHARE or not best.moments:
                 break
-            best = best._replace(
-                rows=_partly(best.given, _working(given, best, biases), share)
-            )
+            rows = _partly(best.given, _working(given, best), share)
+            best = best._replace(rows=rows)
             continue
-        rows = _partly(found.rows, _working(given, found, biases), share)
+        rows = _partly(found.rows, _working(given, found), share)
         share = min(1.0, 1.5 * share)
         best = found._replace(rows=rows)
         settles = gain < TOL_RATIO * parameters.tol * given.indices.size
@@ -160,9 +158,8 @@ def _evaluate(given, model, feature_map, last, before: Round) -> Round:
     precision = state.alpha[rows.indices]
     squares = rows.weights * (np.square(rows.values - m) + v)
     quadratic = 0.5 * (np.log(precision / (2 * np.pi)) - precision * squares)
-    arrays = _arrays(given, precision, losses=before.losses)
-    x, weighted_precision, counts = arrays
-    about = given.indices, x, m, v, weighted_precision
+    x, precision, counts = _arrays(given, precision, losses=before.losses)
+    about = given.indices, x, m, v, precision
     losses = before.losses.learned(*about)
     expected = losses.expected(*about) * counts
     value = last.value + float((expected - quadratic).sum())
@@ -183,7 +180,7 @@ def _arrays(given, precision, losses):
     return x, precision, np.where(has_noise, 1.0, weights)
 
 
-def _working(given, found: Round, biases) -> Rows:
+def _working(given, found: Round) -> Rows:
     """Working values and weights given the posterior of a round."""
     x, precision, _ = _arrays(
         given, found.state.alpha[given.indices], losses=found.losses

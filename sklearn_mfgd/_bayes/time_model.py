@@ -8,6 +8,7 @@ from scipy.stats import truncnorm
 from .._data.timeline import Timeline
 from .._kernels.dispatch import entry_products
 from .._optim.objective import objective_of
+from .._optim.ridge_model import ModelOfBase
 from .chain_prior import ChainPrior
 from .covariance import posterior_of
 from .moments import n_pairs, unpack
@@ -18,12 +19,7 @@ from .time_fold_in import KnownColumns, RowsInTime
 from .timed_entries import TimedEntries
 
 
-class TimeModel(NamedTuple):
-    """What is known of the columns, of the prior of rows in time, and of residuals.
-
-    A batch of rows is folded in at the times of a timeline, which `at` sets.
-    """
-
+class _TimeModelFields(NamedTuple):
     base: VariationalModel  # of exchangeable rows: columns, noise, precisions
     timescales: np.ndarray  # (q,), of [w, b]
     slopes: np.ndarray  # (d, q), of the seasons
@@ -35,6 +31,13 @@ class TimeModel(NamedTuple):
     has_dates: bool  # or numbers
     timeline: Timeline | None = None
     fitted_W: np.ndarray | None = None  # of the rows of the fit, while it ends
+
+
+class TimeModel(ModelOfBase, _TimeModelFields):
+    """What is known of the columns, of the prior of rows in time, and of residuals.
+
+    A batch of rows is folded in at the times of a timeline, which `at` sets.
+    """
 
     has_variances = has_times = True
 
@@ -67,38 +70,6 @@ class TimeModel(NamedTuple):
         return cls(base, *given, 1.0, has_dates, fitted_W=W)
 
     @property
-    def rank(self):
-        """Number of factors."""
-        return self.base.rank
-
-    n_factors = rank
-
-    @property
-    def biases(self):
-        """Which biases there are."""
-        return self.base.biases
-
-    @property
-    def H(self):
-        """Means of [h, c] of all columns."""
-        return self.base.H
-
-    @property
-    def noise_variance(self):
-        """Variance of the noise of an entry of weight one, of all columns."""
-        return self.base.noise_variance
-
-    @property
-    def row_precision(self):
-        """Precision of the stationary prior of [w, b]."""
-        return self.base.row_precision
-
-    @property
-    def column_precision(self):
-        """Precision of the prior of [h, c]."""
-        return self.base.column_precision
-
-    @property
     def residual_timescale(self):
         """Timescale of the residual of each column, zero where there is none."""
         return self.residual_timescales[self.base.numbers]
@@ -117,14 +88,6 @@ class TimeModel(NamedTuple):
                 f"{kinds[timeline.has_dates]}."
             )
         return self._replace(timeline=timeline, fitted_W=None)
-
-    def over(self, columns) -> "TimeModel":
-        """Return the same model of columns with these numbers; None: all."""
-        return self._replace(base=self.base.over(columns))
-
-    def take(self, columns) -> "TimeModel":
-        """Return the same model of some of the columns."""
-        return self._replace(base=self.base.take(columns))
 
     def fold_in(self, matrix):
         """Posterior means [w, b] of rows given all rows of the batch, (m, q)."""

@@ -1,16 +1,16 @@
 """The fitted model of a given ridge and of losses other than squared error."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from .column_losses import ColumnLosses, predictions_at
 from .loss_objective import LossObjective
 from .objective import solve_rows
-from .ridge_model import RidgeModel
+from .ridge_model import ModelOfBase, RidgeModel
 
 
-class LossModelMixin:
+class LossModelMixin(ModelOfBase):
     """What any fitted model with losses answers besides those of its factors.
 
     A subclass has `base`, the model of the predictions, `losses` of the columns with
@@ -19,7 +19,6 @@ class LossModelMixin:
     that of columns without entries.
     """
 
-    base: Any
     losses: ColumnLosses
     null: np.ndarray
     ranges: np.ndarray
@@ -27,41 +26,8 @@ class LossModelMixin:
     has_times = False
 
     @property
-    def rank(self):
-        return self.base.rank
-
-    n_factors = rank
-
-    @property
-    def biases(self):
-        return self.base.biases
-
-    @property
-    def H(self):
-        return self.base.H
-
-    @property
     def has_variances(self):
         return self.base.has_variances
-
-    @property
-    def row_precision(self):
-        return self.base.row_precision
-
-    @property
-    def column_precision(self):
-        return self.base.column_precision
-
-    @property
-    def noise_variance(self):
-        """Variance of the noise of each column, one where none is to be learned."""
-        return self.base.noise_variance
-
-    def over(self, columns):
-        return self._replace(base=self.base.over(columns))
-
-    def take(self, columns):
-        return self._replace(base=self.base.take(columns))
 
     @property
     def numbers(self):

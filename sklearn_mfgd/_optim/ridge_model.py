@@ -1,6 +1,6 @@
 """The fitted model of a given ridge: column factors, and how rows fold in."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -94,6 +94,53 @@ class RidgeModel(NamedTuple):
 
     def _factors_in(self, matrix):
         return self.H.astype(matrix.dtype, copy=False)
+
+
+class ModelOfBase:
+    """Answers of a fitted model that its `base`, the model of the factors, knows."""
+
+    base: Any
+    _replace: Any  # of the named tuple that a subclass is
+
+    @property
+    def rank(self):
+        """Number of factors."""
+        return self.base.rank
+
+    n_factors = rank
+
+    @property
+    def biases(self):
+        """Which biases there are."""
+        return self.base.biases
+
+    @property
+    def H(self):
+        """Column factors [h, c] of all columns."""
+        return self.base.H
+
+    @property
+    def noise_variance(self):
+        """Variance of the noise of each column, one where none is to be learned."""
+        return self.base.noise_variance
+
+    @property
+    def row_precision(self):
+        """Precision of the prior of [w, b]."""
+        return self.base.row_precision
+
+    @property
+    def column_precision(self):
+        """Precision of the prior of [h, c]."""
+        return self.base.column_precision
+
+    def over(self, columns):
+        """Return the same model of columns with these rows of factors; None: all."""
+        return self._replace(base=self.base.over(columns))
+
+    def take(self, columns):
+        """Return the same model of some of the columns."""
+        return self._replace(base=self.base.take(columns))
 
 
 def press_of_factors(model, seen, hidden, columns) -> float:
