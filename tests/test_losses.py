@@ -588,7 +588,7 @@ def test_a_round_starts_with_the_quadratics_of_uncertain_predictions(kind, weigh
         rows = rows._replace(weights=weights.ravel())
     state, losses = SimpleNamespace(alpha=alpha), ColumnLosses((kind,), None)
     before = loss_fit.Round(state, rows, losses, 0.0, (m, v), rows)
-    found = loss_fit._working(rows, before, Biases(row=False, column=False))
+    found = loss_fit._working(rows, before)
     precision = np.tile(alpha, 5)
     if weighted and not kind.has_unit_noise:
         precision = precision * weights.ravel()
