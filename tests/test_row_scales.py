@@ -25,6 +25,7 @@ from sklearn_mfgd._bayes.priors import (
     FeatureBasis,
     Prior,
 )
+from sklearn_mfgd._bayes.rotation import centre
 from sklearn_mfgd._bayes.row_scales import DOF_RANGE, RowScales, best_dof, elbo
 from sklearn_mfgd._bayes.side import SideStatistics
 from sklearn_mfgd._data import row_blocks
@@ -534,3 +535,45 @@ def test_a_start_from_features_is_the_data_projected_on_the_features_of_both_sid
     assert_allclose(
         np.abs(right @ (G.T @ H)), np.diag(np.sqrt(sizes / balance)), atol=1e-9
     )
+
+
+def test_moments_around_prior_means_weigh_rows_by_their_scale():
+    rng = np.random.default_rng(0)
+    m, rank, scales = 20, 3, np.array([1.0, 0.5])
+    W, F, rho = (
+        rng.normal(size=(m, rank)),
+        rng.normal(size=(m, 2)),
+        rng.gamma(2, size=m),
+    )
+    v = np.column_stack([W, np.ones(m)])
+    statistics = SideStatistics(
+        count=m,
+        second_moments=(rho * v.T) @ v,
+        feature_products=(rho * F.T) @ W,
+        log_det=0.0,
+        feature_basis=FeatureBasis.of((rho * F.T) @ F, scales),
+    )
+    prior = Prior.of_mean_zero(np.ones(rank), scales, rank)
+    prior = replace(prior, slopes=rng.normal(size=(2, rank)))
+    deviations = W - F @ prior.slopes
+    expected = (rho * deviations.T) @ deviations
+    assert_allclose(prior.centred_moments(statistics), expected, rtol=1e-10)
+
+
+def test_the_mean_of_scaled_rows_moves_to_where_the_elbo_is_stationary():
+    _, _, model, state = case(3, n_features=0)
+    state, statistics = centre(*sweep(model, state))
+    rank = state.rank
+    assert statistics.rows.second_moments[rank, rank] != model.shape[0]  # scales differ
+    of_rows = state.row_prior.precision_matrix[:rank, :rank]
+    of_rows = of_rows @ statistics.rows.second_moments[:rank, rank]
+    of_biases = state.column_prior.precision[-1]
+    of_biases = of_biases * statistics.columns.second_moments[-1, :rank]
+    assert_allclose(of_rows, of_biases, rtol=1e-8, atol=1e-10)
+
+
+def test_draws_recover_planted_degrees_of_freedom():
+    _, X, _ = raters(dof=6.0)
+    model = MaskedGradientMF(4, n_draws=40, random_state=0).fit(X)
+    dofs = [sample.row_dof for sample in model._model.samples[10:]]
+    assert 4 < np.median(dofs) < 9
