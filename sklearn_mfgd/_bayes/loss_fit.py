@@ -107,14 +107,15 @@ def _ascend(given: Rows, begin, losses, parameters, history):
     known = losses.unit_noise_columns(len(state.H))
     if known.any():
         state = replace(state, noise=state.noise.of_known(known))
-    best, share, prunes = Round(state, rows, losses, -np.inf, (), rows), 1.0, False
+    best, share = Round(state, rows, losses, -np.inf, (), rows), 1.0
+    # The first quadratics of answers and counts see less of what factors explain than
+    # later ones: until the rounds settle, no factors are dropped.
+    prunes = not losses.has_unit_noise
     for number in range(parameters.max_iter):
         model = _model_of(begin, best.rows)
         n_sweeps = FIRST_SWEEPS if number == 0 else SWEEPS
         last = _LastSweep()
-        # With a tolerance of zero the sweeps do not settle, and drop no factors: the
-        # first quadratics see less of what factors explain than later ones.
-        tol = parameters.tol if prunes else 0.0
+        tol = parameters.tol if prunes else 0.0  # sweeps that never settle drop none
         options = {"max_iter": n_sweeps, "tol": tol, "unpruned": not prunes}
         ascend(model, best.state, last, **options)
         found = _evaluate(given, model, begin.feature_map, last, best)
