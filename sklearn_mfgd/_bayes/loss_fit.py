@@ -109,8 +109,9 @@ def _ascend(given: Rows, begin, losses, parameters, history):
         state = replace(state, noise=state.noise.of_known(known))
     best, share = Round(state, rows, losses, -np.inf, (), rows), 1.0
     # The first quadratics of answers and counts see less of what factors explain than
-    # later ones: until the rounds settle, no factors are dropped.
-    prunes = not losses.has_unit_noise
+    # later ones, and features say more of it later on: until the rounds settle, no
+    # factors are dropped.
+    prunes = not (losses.has_unit_noise or model.has_features)
     for number in range(parameters.max_iter):
         model = _model_of(begin, best.rows)
         n_sweeps = FIRST_SWEEPS if number == 0 else SWEEPS
