@@ -65,6 +65,7 @@ def assert_is_stationary(X, W, H, reg, tolerance, *, free_rows=False):
 # What a fit finds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("share_missing", [0.0, 0.3])
 def test_every_solver_ends_where_both_sides_are_stationary(solver, share_missing):
@@ -77,6 +78,7 @@ def test_every_solver_ends_where_both_sides_are_stationary(solver, share_missing
     assert_is_stationary(X, W, H, 0.1, 1e-3 if solver == "gd" else 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_components_alone_may_be_constrained(parts, solver):
     X = parts - 0.5
@@ -88,6 +90,7 @@ def test_components_alone_may_be_constrained(parts, solver):
     assert_is_stationary(X, W, H, 0.1, 1e-3, free_rows=True)
 
 
+@pytest.mark.slow
 @given(
     solver=st.sampled_from(SOLVERS),
     sides=st.sampled_from(SIDES),
@@ -106,6 +109,7 @@ def test_the_objective_never_rises(solver, sides, reg, init, share_missing, seed
     assert (np.diff(curve) <= ROUNDING * curve[0]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("X", [planted_parts(), planted_parts(share_missing=0)])
 def test_the_loss_curve_holds_the_objective(naive_objective, solver, X):
@@ -120,6 +124,7 @@ def test_auto_is_als(parts, assert_same_model):
         assert_same_model(parts_of(X), parts_of(X, solver="als"), X)
 
 
+@pytest.mark.slow
 def test_parts_without_noise_are_found():
     X = planted_parts(noise=0, share_missing=0.3)
     complete = planted_parts(noise=0, share_missing=0)

@@ -572,6 +572,7 @@ def test_the_mean_of_scaled_rows_moves_to_where_the_elbo_is_stationary():
     assert_allclose(of_rows, of_biases, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_draws_recover_planted_degrees_of_freedom():
     _, X, _ = raters(dof=6.0)
     model = MaskedGradientMF(4, n_draws=40, random_state=0).fit(X)
