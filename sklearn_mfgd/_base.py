@@ -1,5 +1,6 @@
 """What both estimators share: how they fit, fold rows in, reconstruct and score."""
 
+from collections import deque
 from contextlib import closing
 from typing import Any, Self
 
@@ -97,8 +98,8 @@ class BaseMatrixFactorization(
         """
         timeline = Timeline.of(times, groups, _num_samples(X))
         in_time = {"times": times, "groups": groups}
-        for _ in self._learn(X, y, mask, entry_weight, timeline, **in_time):
-            pass  # row factors, which are not kept
+        # Row factors are not kept.
+        deque(self._learn(X, y, mask, entry_weight, timeline, **in_time), maxlen=0)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)

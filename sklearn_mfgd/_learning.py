@@ -1,6 +1,7 @@
 """How an estimator learns, and how it tells the callbacks of scikit-learn about it."""
 
 import warnings
+from collections import deque
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
@@ -141,8 +142,7 @@ class LearningMixin(LossMixin, CallbackSupportMixin):
         """Attributes of the estimator if the fit ended here; it stays as it is."""
         ended = copy(self)
         ended._set_fitted(model, descent, data)
-        for _ in ended._row_factors(data):
-            pass
+        deque(ended._row_factors(data), maxlen=0)
         return vars(ended)
 
     def _set_fitted(self, model, descent, data):

@@ -1,6 +1,7 @@
 """Estimators that learn from batches of rows, and take in new columns."""
 
 import warnings
+from collections import deque
 from functools import partial
 from typing import Any, Self
 
@@ -209,8 +210,7 @@ class OnlineMixin:
                 model = model._replace(memory=memory)
             self._had_times = False
             self._set_fitted(model, descent, data)
-            for _ in self._row_factors(data):
-                pass
+            deque(self._row_factors(data), maxlen=0)
 
     def _learn_following(self, X, mask, entry_weight, forget_factor):
         observed = self._observe(self._validate(X, reset=False), mask, entry_weight)
@@ -243,8 +243,7 @@ class OnlineMixin:
         self.loss_curve_ = bayes_fit.curve_in_units(
             descent.loss_curve, self._units, n_observed
         )
-        for _ in self._row_factors(data):
-            pass
+        deque(self._row_factors(data), maxlen=0)
 
     def _printing(self, data):
         return partial(self._monitor, None, data) if self.verbose else None

@@ -2,7 +2,6 @@
 
 import pickle
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,7 @@ from scipy import optimize, sparse, special, stats
 from sklearn.base import clone
 
 from sklearn_mfgd import GradientMF, MaskedGradientMF
-from sklearn_mfgd._bayes import loss_fit
+from sklearn_mfgd._bayes.working import working_rows
 from sklearn_mfgd._data.matrix import ObservedMatrix
 from sklearn_mfgd._data.observed import rows_of
 from sklearn_mfgd._kernels import dispatch, threads
@@ -586,9 +585,7 @@ def test_a_round_starts_with_the_quadratics_of_uncertain_predictions(kind, weigh
     rows = rows_of(x, np.ones(x.shape, bool))
     if weighted:
         rows = rows._replace(weights=weights.ravel())
-    state, losses = SimpleNamespace(alpha=alpha), ColumnLosses((kind,), None)
-    before = loss_fit.Round(state, rows, losses, 0.0, (m, v), rows)
-    found = loss_fit._working(rows, before)
+    found = working_rows(rows, ColumnLosses((kind,), None), (m, v), alpha)
     precision = np.tile(alpha, 5)
     if weighted and not kind.has_unit_noise:
         precision = precision * weights.ravel()

@@ -36,6 +36,7 @@ from .loss_model import VariationalLossModel
 from .model import model_of
 from .posterior import VariationalModel
 from .predictions import entry_moments
+from .working import partly, precision_of_entries, working_rows
 
 __all__ = ["CURVE", "curve_in_units", "fit"]
 
@@ -102,6 +103,10 @@ def fit(matrix, parameters, *, biases, units, start, rng, monitor, losses):
 
 def _ascend(given: Rows, begin, losses, parameters, history):
     """Make rounds until the ELBO settles; the history is told of each."""
+
+    def working(of):
+        return working_rows(given, of.losses, of.moments, of.state.alpha)
+
     rows, model = begin.matrix.rows, begin.model(np.float64)
     state = begin.state(model)
     known = losses.unit_noise_columns(len(state.H))
@@ -128,10 +133,10 @@ def _ascend(given: Rows, begin, losses, parameters, history):
             share /= 2
             if share < LEAST_SHARE or not best.moments:
                 break
-            rows = _partly(best.given, _working(given, best), share)
+            rows = partly(best.given, working(best), share)
             best = best._replace(rows=rows)
             continue
-        rows = _partly(found.rows, _working(given, found), share)
+        rows = partly(found.rows, working(found), share)
         share = min(1.0, 1.5 * share)
         best = found._replace(rows=rows)
         settles = gain < TOL_RATIO * parameters.tol * given.indices.size
@@ -160,51 +165,16 @@ def _evaluate(given, model, feature_map, last, before: Round) -> Round:
     precision = state.alpha[rows.indices]
     squares = rows.weights * (np.square(rows.values - m) + v)
     quadratic = 0.5 * (np.log(precision / (2 * np.pi)) - precision * squares)
-    x, precision, counts = _arrays(given, precision, losses=before.losses)
+    x = given.values.astype(np.float64, copy=False)
+    precision = precision_of_entries(given, before.losses, state.alpha)
     about = given.indices, x, m, v, precision
     losses = before.losses.learned(*about)
-    expected = losses.expected(*about) * counts
+    expected = losses.expected(*about)
+    if given.weights is not None:  # of what has no noise it is the log likelihood
+        has_noise = ~losses.unit_noise_columns(given.n_columns)[given.indices]
+        expected = expected * np.where(has_noise, 1.0, given.weights)
     value = last.value + float((expected - quadratic).sum())
     return Round(state, rows, losses, value, (m, v), rows)
-
-
-def _arrays(given, precision, losses):
-    """Values, precision of their noise, and how often each of them counts.
-
-    A weight multiplies the precision where there is noise, else the log likelihood.
-    """
-    x, counts = given.values.astype(np.float64), np.ones(given.indices.size)
-    if given.weights is None:
-        return x, precision, counts
-    has_noise = ~losses.unit_noise_columns(given.n_columns)[given.indices]
-    weights = given.weights.astype(np.float64)
-    precision = np.where(has_noise, precision * weights, precision)
-    return x, precision, np.where(has_noise, 1.0, weights)
-
-
-def _working(given, found: Round) -> Rows:
-    """Working values and weights given the posterior of a round."""
-    x, precision, _ = _arrays(
-        given, found.state.alpha[given.indices], losses=found.losses
-    )
-    values, weights = found.losses.working(given.indices, x, *found.moments, precision)
-    if given.weights is not None:
-        weights = weights * given.weights
-    return given._replace(values=values, weights=weights)
-
-
-def _partly(rows: Rows, towards: Rows, share: float) -> Rows:
-    """Working values and weights a share of the way towards others.
-
-    Mixed are the coefficients of the quadratics, so that for a share of one the result
-    is the other end.
-    """
-    if share == 1:
-        return towards
-    weights = (1 - share) * rows.weights + share * towards.weights
-    linear = (1 - share) * rows.weights * rows.values
-    linear = linear + share * towards.weights * towards.values
-    return rows._replace(values=linear / weights, weights=weights)
 
 
 class _LastSweep:

@@ -11,6 +11,7 @@ from .moments import pack, unpack
 from .posterior import VariationalModel
 from .predictions import ColumnTerms, entry_moments
 from .priors import Prior
+from .working import partly, working_rows
 
 # Rounds of working values and weights that fold a row in, the change of a prediction
 # that ends them, and how far a round goes where its quadratic is no bound.
@@ -53,7 +54,7 @@ class VariationalLossModel(LossModelMixin, _VariationalLossFields):
             given = rows.take(moving)
             about = W[moving], covariances[moving], columns, known.biases
             m, v = entry_moments(given, *about)
-            working = self._working(given, working, m, v)
+            working = self._working(given, working, (m, v))
             found = _posteriors(known, working)
             W[moving], covariances[moving] = found
             after = entry_moments(given, *found, columns, known.biases)[0]
@@ -65,22 +66,13 @@ class VariationalLossModel(LossModelMixin, _VariationalLossFields):
         W = W.astype(dtype)
         return W, covariances.astype(dtype) if with_covariances else None
 
-    def _working(self, rows, before, m, v):
+    def _working(self, rows, before, moments):
         """Working values and weights of rows, damped where they bound nothing."""
-        precision = self.base.noise_precision[rows.indices]
-        if rows.weights is not None:
-            has_noise = ~self.losses.unit_noise_columns(rows.n_columns)[rows.indices]
-            precision = np.where(has_noise, precision * rows.weights, precision)
-        x = rows.values
-        values, weights = self.losses.working(rows.indices, x, m, v, precision)
-        if rows.weights is not None:
-            weights = weights * rows.weights
-        if not self.losses.is_bound:
-            linear = DAMPED_SHARE * weights * values
-            linear += (1 - DAMPED_SHARE) * before.weights * before.values
-            weights = DAMPED_SHARE * weights + (1 - DAMPED_SHARE) * before.weights
-            values = linear / weights
-        return rows._replace(values=values, weights=weights)
+        precision = self.base.noise_precision
+        share = 1.0 if self.losses.is_bound else DAMPED_SHARE
+        return partly(
+            before, working_rows(rows, self.losses, moments, precision), share
+        )
 
     def spread(self, W, covariances, rows, columns):
         """Variance of the predictions of entries given rows."""

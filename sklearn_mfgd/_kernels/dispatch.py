@@ -62,7 +62,7 @@ def non_negative_shared(system, targets, start, n_passes=0) -> np.ndarray:
     """Minimize ``w.A w / 2 - b.w`` over w >= 0 in every row, float64.
 
     The rows share the system A, (r, r), and start from `start`, (n_rows, r). With
-    `n_passes` they only descend, by so many passes over their coefficients.
+    `n_passes` they only descend, by that number of passes over their coefficients.
     """
     W = np.array(start, np.float64, order="C")
     system, targets = (np.ascontiguousarray(a, np.float64) for a in (system, targets))

@@ -36,7 +36,7 @@ NEARNESS = 1e-10
 KKT_ROUNDING = 1e-15
 
 # Cycles that begin with passes of coordinate descent, and how many passes. Then one
-# coefficient at a time enters the face: at most so many cycles for each.
+# coefficient at a time enters the face, in at most the last number of cycles for each.
 DESCENDING_CYCLES, MOST_PASSES, MOST_ENTERING = 4, 4, 3
 
 # Steps on one face.

@@ -78,8 +78,8 @@ def non_negative(problem: RowProblem, ridge, out, start, stop):
 def non_negative_shared(system, targets, n_passes, out, start, stop):
     """The same for rows that share a system, float64.
 
-    With `n_passes`, rows descend by so many passes over their coefficients; with 0, to
-    the minimum.
+    With `n_passes`, rows descend by that number of passes over their coefficients; with
+    0, to the minimum.
     """
     if n_passes:
         rows = slice(start, stop)

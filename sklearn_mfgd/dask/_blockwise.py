@@ -1,5 +1,6 @@
 """What an estimator of collections does: fit, and methods whose results are lazy."""
 
+from collections import deque
 from contextlib import contextmanager
 from copy import copy
 from typing import Any, Self
@@ -70,8 +71,8 @@ class BlockwiseFactorization(BaseMatrixFactorization, auto_wrap_output_keys=None
             cannot be read or differs from the first one in width or type.
         """
         refuse_unsupported(self)
-        for _ in self._learn(X, _target(y, X), mask, entry_weight):
-            pass  # row factors, which are not kept
+        # Row factors are not kept.
+        deque(self._learn(X, _target(y, X), mask, entry_weight), maxlen=0)
         return self
 
     def fit_transform(  # type: ignore[override]

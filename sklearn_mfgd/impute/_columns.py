@@ -4,6 +4,7 @@ The columns are standardized, as they are or as normal scores. What is imputed c
 arrays over the missing entries of the table, row by row.
 """
 
+from collections import deque
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -240,8 +241,7 @@ def fit_columns(table: Table, settings: Settings, as_scores=False, on_sweep=None
     columns = FactorizedColumns(scores, standardization, model, dtype)
     if on_sweep is not None:
         on_sweep = partial(on_sweep, columns)
-    for _ in model._learn(*given, on_sweep=on_sweep):
-        pass  # row factors, which are not kept
+    deque(model._learn(*given, on_sweep=on_sweep), maxlen=0)  # rows are not kept
     return columns
 
 
