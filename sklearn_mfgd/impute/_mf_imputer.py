@@ -316,7 +316,7 @@ class MFImputer(
         times: Data = None,
         groups: Data = None,
     ) -> Self:
-        """Learn from the observed entries of X how to impute the missing ones.
+        """Learn from the observed entries of X how to fill in missing values.
 
         Parameters
         ----------
@@ -325,16 +325,16 @@ class MFImputer(
         y : Ignored
             Not used, present for API consistency by convention.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row, in means and scales and in the squared error. A row of
-            weight 0 is left out. `transform` imputes rows of average weight, so a
-            common factor on all weights changes nothing.
+            Weight of each row, in means, scales and errors. A row of weight 0 is left
+            out. Multiplying all weights by the same number changes nothing.
         entry_weight : array-like of shape (n_samples, n_features), default=None
-            Weight of each entry; 0 means missing. The two weights are multiplied.
+            Weight of each entry; 0 means missing. It multiplies `sample_weight`.
         times : array-like of shape (n_samples,), default=None
-            Time of each row, numbers or dates (datetime64): rows that are near in time
-            inform one another. Only with ``reg="auto"``; see :ref:`rows_in_time`.
+            Time of each row: numbers or dates (datetime64). Rows that are near in time
+            then inform one another. Needs ``reg="auto"``, see :ref:`rows_in_time`.
         groups : array-like of shape (n_samples,), default=None
-            Labels of the series of each row; different series are independent.
+            Label of the series that each row belongs to, if there are several. Rows of
+            different series do not inform one another.
 
         Returns
         -------

@@ -46,9 +46,9 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
     The stack hides a share of the observed entries, fits every imputer to the others,
     and compares what each imputes with the hidden values. An imputer gets a large
     weight in the columns where it is accurate. Then the stack fits all imputers again,
-    to everything. This is often more accurate than any of them, and takes minutes where
-    :class:`MFImputer` takes seconds. Observed values are returned unchanged. Read more
-    in the :ref:`user guide <stacking>`.
+    to everything. The mean is often more accurate than any single imputer, but it takes
+    much longer than :class:`MFImputer` alone. Observed values are returned unchanged.
+    Read more in the :ref:`user guide <stacking>`.
 
     The weights w of column j are not negative, sum to one and minimize [1]_
 
@@ -252,12 +252,12 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
         self.verbose = verbose
 
     def get_params(self, deep: bool = True) -> dict:
-        """Return the parameters, and those of the imputers in a list.
+        """Return the parameters of the stack and of its imputers.
 
         Parameters
         ----------
         deep : bool, default=True
-            Whether to return the imputers by name, too, and their parameters as
+            Whether to include the imputers by name, and their parameters as
             ``name__parameter``.
 
         Returns
@@ -268,7 +268,7 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
         return self._get_params("imputers", deep=deep)
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, imputers of the list, or parameters of these.
+        """Set parameters of the stack or of its imputers, or replace an imputer.
 
         Parameters
         ----------
@@ -287,7 +287,7 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
     # The imputers check their own parameters.
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Data, y: Data = None) -> Self:
-        """Learn weights from entries that are hidden, and fit every imputer.
+        """Weigh the imputers by their errors at hidden entries, and fit them.
 
         Parameters
         ----------
