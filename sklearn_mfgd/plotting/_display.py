@@ -26,7 +26,7 @@ class BaseDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or array-like of them, default=None
-            Where to draw, one for each panel; by default a new figure.
+            Where to draw, one for each panel. By default in a new figure.
 
         Returns
         -------
