@@ -120,8 +120,9 @@ class MFImputer(
         Whether to append a column of marks for each feature with missing values in
         `fit`, as :class:`sklearn.impute.MissingIndicator` does.
     keep_empty_features : bool, default=False
-        Whether to keep columns without any value in `fit`. Zero, or the limit nearest
-        to it, replaces their missing values; in a column of categories, the first one.
+        Whether to keep columns without any value in `fit`. If not, `fit` warns of them
+        and `transform` leaves them out. In a column that is kept, missing values become
+        zero, or the limit nearest to zero; in a column of categories, the first one.
     time : "index", str or None, default=None
         Where a data frame X has the times of its rows: "index", or the name of a
         column, which is then no feature. Use it in pipelines, which pass no `times`.

@@ -106,8 +106,9 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
         Whether to append a column of marks for each feature with missing values in
         `fit`, as :class:`sklearn.impute.MissingIndicator` does.
     keep_empty_features : bool, default=False
-        Whether to keep columns without any value in `fit`. Zero, or the limit nearest
-        to it, replaces their missing values. No imputer sees these columns.
+        Whether to keep columns without any value in `fit`. If not, `fit` warns of them
+        and `transform` leaves them out. In a column that is kept, missing values become
+        zero, or the limit nearest to zero. No imputer sees these columns.
     n_jobs : int or None, default=None
         Number of fits that run at the same time. None is 1 unless a
         ``joblib.parallel_backend`` says otherwise; -1 uses all processors.
