@@ -1,4 +1,4 @@
-"""What both estimators share: how they fit, fold rows in, reconstruct and score."""
+"""The methods that both estimators share: fit, fold in, reconstruct and score."""
 
 from collections import deque
 from contextlib import closing

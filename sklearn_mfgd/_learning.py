@@ -1,4 +1,4 @@
-"""How an estimator learns, and how it tells the callbacks of scikit-learn about it."""
+"""How an estimator learns, and how it informs the callbacks of scikit-learn."""
 
 import warnings
 from collections import deque
@@ -126,7 +126,7 @@ class LearningMixin(LossMixin, CallbackSupportMixin):
         return bayes_fit if self._is_squared else bayes_loss_fit
 
     def _monitor(self, on_sweep, data, descent, model):
-        """Report a sweep; return whether a callback asks for the fit to end there."""
+        """Report a sweep; return whether a callback asks to end the fit."""
         if self.verbose and descent.n_iter:
             loss = self._curve(descent.loss_curve[-1:], data)[0]
             line = f"Sweep {descent.n_iter}: {self._fit_module.CURVE} {loss:.6g}"

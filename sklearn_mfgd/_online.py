@@ -85,7 +85,8 @@ class OnlineMixin:
 
         The first call fits the model to the first batch. Each further call adds rows.
         The model does not keep the rows. It keeps sums over them for each column, which
-        are ``n_features * (rank + 2) ** 2 / 2`` numbers. See :ref:`online`.
+        are ``n_features * (rank + 2) ** 2 / 2`` numbers. See :ref:`online`. Needs
+        ``reg="auto"``, ``loss="squared"``, ``n_draws=0`` and ``early_stopping=False``.
 
         All entries of a row must be in the same batch. A user who comes back with new
         ratings would count as another user. To predict for that user, pass all ratings,

@@ -23,15 +23,15 @@ from ._parameters import (
 # Scores that are held at a time: enough rows for a quick product with all columns.
 BLOCK_SCORES = 2**22
 
-# Scores of which the largest one stands for all, when the best of a row are sought.
+# Scores in a group. To find the best of a row, groups are compared by their largest.
 GROUP_SIZE = 64
 
-# Groups for each score that is sought. With fewer, their maxima tell little.
+# Least number of groups for each score that is wanted. With fewer, all are compared.
 MIN_GROUPS = 4
 
 
 class RecommendingMixin:
-    """Rank what a model predicts; the rest of an estimator is in other mixins."""
+    """Rank predictions; the rest of an estimator is in other mixins."""
 
     # Of the other mixins, and of the estimator.
     _column_terms: Any
@@ -177,7 +177,7 @@ class RecommendingMixin:
         return _similar(factors, rows, "rows", n)
 
     def _scores(self, Z, exclude, terms, rows):
-        """Predict a slice of the rows, minus infinity for what is to be left out."""
+        """Predict a slice of the rows, with minus infinity for entries to leave out."""
         scores = self._responses(self._reconstruct(Z[rows], *terms))
         if exclude is not None:
             scores[_excluded_places(exclude, rows)] = -np.inf
@@ -193,7 +193,7 @@ class RecommendingMixin:
         return refuse_overflow(X)
 
     def _note_range(self, observed, *, extend=False):
-        """Remember between which values the observed entries of a fit lie."""
+        """Remember the smallest and the largest observed entry of a fit."""
         low, high = range_of(observed)
         if extend:
             low = min(low, self._observed_range[0])
@@ -216,7 +216,7 @@ class RecommendingMixin:
 
 
 def _similar(factors, chosen, name, n):
-    """Rows of a factor matrix by the cosines with the chosen ones."""
+    """Find the rows of a factor matrix with the largest cosines to the chosen rows."""
     n = _check_count(n)
     one = isinstance(chosen, Integral)
     chosen = check_numbers([chosen] if one else chosen, len(factors), name)
@@ -232,7 +232,7 @@ def _similar(factors, chosen, name, n):
 
 
 def _cosines(directions, chosen, rows):
-    """Cosines of a slice of the chosen directions with all."""
+    """Cosines between a slice of the chosen directions and all directions."""
     return directions[chosen[rows]] @ directions.T
 
 
@@ -299,7 +299,7 @@ def _check_excluded(exclude, shape):
 
 
 def _excluded_places(exclude, rows):
-    """Where entries of a slice of the rows are to be left out."""
+    """The entries to leave out in a slice of the rows."""
     if not sparse.issparse(exclude):
         return exclude[rows]
     block = exclude[rows].tocoo()

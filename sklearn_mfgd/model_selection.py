@@ -312,7 +312,7 @@ class _EntriesScorer:
 
 
 class _PredictsItsInput(RegressorMixin, BaseEstimator):
-    """Lets a scorer score predictions that are there already: they are its X."""
+    """Estimator that predicts its X, so that a scorer can score given predictions."""
 
     def predict(self, X):
         """Return X."""
@@ -356,7 +356,7 @@ def _predict(estimator, shown, Z, entries, wanted, given) -> np.ndarray:
 
 
 def _reconstruct(estimator, X, Z, given) -> np.ndarray:
-    """Return the matrix that Z stands for, which is X transformed by the estimator."""
+    """Reconstruct X from Z, which is X transformed by the estimator."""
     if isinstance(estimator, Pipeline):
         earlier_steps, estimator = estimator[:-1], estimator[-1]
         if len(earlier_steps):
@@ -398,7 +398,7 @@ def _is_imputer(estimator) -> bool:
 
 
 def _takes_unstored_for_zero(estimator) -> bool:
-    """Whether what a sparse X does not store is zero to it, as to scikit-learn."""
+    """Whether it takes entries that a sparse X does not store for zeros."""
     by_entry = hasattr(estimator, "predict_entries")
     return getattr(estimator, "_unstored_is_zero", not by_entry)
 

@@ -84,7 +84,7 @@ class FactoredColumnsMixin(TableMixin):
             losses.refuse_outside(rows_of(X, ~missing), self._encoded_names(X.shape[1]))
 
     def _names_of_features(self, names: Data) -> Data:
-        """Return the names without that of the column of times, which is no feature."""
+        """Return the names without the column of times, which is no feature."""
         if names is None or self.time in (None, "index"):
             return names
         return [name for name in names if name != self.time]

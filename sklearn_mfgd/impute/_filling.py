@@ -1,4 +1,4 @@
-"""How a fitted imputer fills the missing values of X, and how sure it is of them."""
+"""How a fitted imputer fills in missing values, and how uncertain they are."""
 
 from copy import copy
 from typing import Any

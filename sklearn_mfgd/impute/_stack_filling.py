@@ -1,4 +1,4 @@
-"""How a fitted stack fills the missing values of X from what its members say."""
+"""How a fitted stack fills in missing values from those of its members."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What an imputer takes for missing, and which columns its output has."""
+"""Which values are missing to an imputer, and which columns it returns."""
 
 from numbers import Real
 from typing import Any

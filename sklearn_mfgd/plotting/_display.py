@@ -1,4 +1,4 @@
-"""What the displays share: axes, and matplotlib only when something is drawn."""
+"""The base class of the displays. It imports matplotlib when something is drawn."""
 
 from typing import Any, Self
 
