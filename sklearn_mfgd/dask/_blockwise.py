@@ -1,4 +1,4 @@
-"""What an estimator of collections does: fit, and methods whose results are lazy."""
+"""An estimator for collections: `fit`, and methods with lazy results."""
 
 from collections import deque
 from contextlib import contextmanager

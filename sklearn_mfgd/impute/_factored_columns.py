@@ -1,4 +1,4 @@
-"""The table of an imputer that factorizes columns: their scales, their factors."""
+"""The scales and factors of the columns of a table, for an imputer."""
 
 from typing import Any
 

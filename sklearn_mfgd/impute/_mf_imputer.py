@@ -89,7 +89,7 @@ class MFImputer(
         quantile of the standard normal distribution at its rank in the column. Outliers
         are then harmless, and imputed values stay in the observed range. "auto" fits
         both and weighs them in each column by their errors at hidden entries. It takes
-        four times as long, in small tables ten. Needs ``reg="auto"``.
+        four times as long, or ten times in small tables. Needs ``reg="auto"``.
     statistic : {"mean", "median"}, default="mean"
         Which value of its distribution replaces a missing one. The mean has the least
         squared error, the median the least absolute error. They differ only with
