@@ -26,6 +26,7 @@ exclude_patterns = ["_build", "_templates", "examples"]
 templates_path = ["_templates"]
 
 autosummary_generate = True
+autodoc_typehints = "none"  # the docstrings state the types, in words
 numpydoc_show_class_members = False  # the class template lists them
 
 sphinx_gallery_conf = {
@@ -74,7 +75,7 @@ html_theme_options = {
     "header_links_before_dropdown": 7,
     "navbar_persistent": ["search-button"],
 }
-# The address of the list of released versions, where the site has one: see contributing.
+# Contributing says how the site lists the released versions at this address.
 if "DOC_SWITCHER_URL" in os.environ:
     html_theme_options |= {
         "navbar_start": ["navbar-logo", "version-switcher"],
