@@ -1,5 +1,6 @@
 """The recipes of the documentation run alone, as they do when somebody copies one."""
 
+import codeop
 import doctest
 import re
 from pathlib import Path
@@ -40,6 +41,11 @@ def parse(text):
 
 TEXT = PAGE.read_text(encoding="utf-8")
 HEADINGS, BLOCKS = parse(TEXT)
+CLASSES = [
+    name
+    for name in sklearn_mfgd.__all__
+    if isinstance(getattr(sklearn_mfgd, name), type)
+]
 
 
 def readable(blocks):
@@ -75,6 +81,18 @@ def test_a_recipe_runs_alone_prints_what_the_page_says_and_does_not_warn(block):
     assert not failures, failures
 
 
+@pytest.mark.parametrize("block", BLOCKS, ids=readable(BLOCKS))
+def test_a_recipe_can_be_pasted_into_an_interpreter(block):
+    """Which ends a loop or a function at an empty line, and not before."""
+    prompts = re.findall(r"^(?:>>>|\.\.\.)(?: (.*))?$", block.source, re.MULTILINE)
+    statement = []
+    for line in prompts:
+        statement.append(line)
+        if codeop.compile_command("\n".join(statement)) is not None:
+            statement = []
+    assert not statement
+
+
 def test_a_recipe_that_needs_names_of_another_one_would_fail():
     needy = Block("needy", ">>> X = np.ones(3)\n", 0)
     assert "NameError" in failures_of(needy)
@@ -90,10 +108,8 @@ def test_the_list_at_the_beginning_links_every_recipe_in_order():
     assert re.findall(r"^ *- `(.+)`_$", beginning, re.MULTILINE) == HEADINGS
 
 
-@pytest.mark.parametrize("name", sklearn_mfgd.__all__)
+@pytest.mark.parametrize("name", CLASSES)
 def test_every_class_is_named(name):
-    if not isinstance(getattr(sklearn_mfgd, name), type):
-        pytest.skip("not a class")
     assert re.search(rf"\b{name}\b", TEXT)
 
 
