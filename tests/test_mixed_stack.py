@@ -492,7 +492,7 @@ def test_categories_after_a_fit_without_any_are_refused(X):
 
 def test_an_error_leaves_the_last_fit(X, fitted):
     imputer = stack().fit(X)
-    with pytest.raises(ValueError, match=r"Column 'word' .*astype\('category'\)"):
+    with pytest.raises(ValueError, match=r"Column 'word' .*{'word': 'category'}"):
         imputer.fit(X[["colour"]].assign(word="x"))
     assert_frame_equal(imputer.transform(X), fitted.transform(X))
 
