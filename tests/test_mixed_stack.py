@@ -418,6 +418,7 @@ def test_an_indicator_marks_columns_and_takes_back_what_was_imputed(X):
     assert_frame_equal(imputer.inverse_transform(found), X)
 
 
+@pytest.mark.filterwarnings("ignore:Skipping features")
 def test_empty_columns_have_no_errors_and_are_dropped_or_kept(X):
     empty = pd.Categorical([None] * 200, COLOURS)
     given = X.assign(empty=empty)[["empty", *X]]

@@ -16,7 +16,8 @@ def refuse_other_labels(X, **given):
         if not is_frame(frame) or frame.shape != X.shape:  # shapes are checked later
             continue
         _compare(list(X.columns), list(frame.columns), "column", name)
-        if hasattr(X, "index") and hasattr(frame, "index"):
+        both = hasattr(X, "index") and hasattr(frame, "index")
+        if both and not X.index.equals(frame.index):
             _compare(list(X.index), list(frame.index), "row", name)
 
 

@@ -144,9 +144,10 @@ class MFImputer(
         `fit`, as :class:`sklearn.impute.MissingIndicator` does.
 
     keep_empty_features : bool, default=False
-        Whether columns without any value in `fit` are kept instead of dropped. Their
-        missing values are replaced by zero, or by the limit that is nearest to it; in
-        a column of categories, by the first of these.
+        Whether columns without any value in `fit` are kept. If not, `fit` warns of
+        them and `transform` leaves them out. In a column that is kept, missing values
+        are replaced by zero, or by the limit that is nearest to it; in a column of
+        categories, by the first of these.
 
     time : "index", str or None, default=None
         Where a data frame X has the times of its rows, for pipelines that pass no

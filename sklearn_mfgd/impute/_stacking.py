@@ -112,9 +112,10 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
         `fit`, as :class:`sklearn.impute.MissingIndicator` does.
 
     keep_empty_features : bool, default=False
-        Whether columns without any value in `fit` are kept instead of dropped. Their
-        missing values are replaced by zero, or by the limit that is nearest to it. No
-        imputer sees these columns.
+        Whether columns without any value in `fit` are kept. If not, `fit` warns of
+        them and `transform` leaves them out. In a column that is kept, missing values
+        are replaced by zero, or by the limit that is nearest to it. No imputer sees
+        these columns.
 
     n_jobs : int or None, default=None
         Number of fits that run at the same time; None is 1 unless a
