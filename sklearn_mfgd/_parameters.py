@@ -281,9 +281,9 @@ def _advice_on_numbers(indices: np.ndarray, name: str) -> str:
         if name != "columns":
             names = f"{name} = X.index.get_indexer(labels)"
         return f"Got labels, not numbers: use {names}."
-    if ndim == 0:
+    if ndim == 0 and kind in "iu":
         return "Got one number: for a single entry use rows=[i], columns=[j]."
-    if ndim > 1:
+    if ndim > 1 and kind in "iu":
         return f"Got an array of shape {indices.shape}: use np.ravel({name})."
     return f"Got {indices.dtype}: use np.asarray({name}).astype(int)."
 

@@ -527,6 +527,7 @@ def test_places_of_entries(frame, name):
         ([0], [-2], "columns[0] is -2", "use 2, which is 4 - 2"),
         ([0], [-9], "columns[0] is -9", "numbered from 0 to 3"),
         ([1.0], [0], "Got float64", "np.asarray(rows).astype(int)"),
+        (1.0, 0.0, "Got float64", "np.asarray(rows).astype(int)"),
         ([[1]], [[0]], "shape (1, 1)", "np.ravel(rows)"),
         ([True], [0], "rows = np.flatnonzero(rows)"),
         (frame > 0, [0], "rows, columns = np.nonzero(mask)"),
