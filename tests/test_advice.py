@@ -227,6 +227,11 @@ def test_a_column_that_is_the_time_of_each_row(frame):
         assert f"time of each row, use {code}, which needs reg='auto'" in message
         eval(f"model.{code}", {"model": model, "X": X})
     assert "time of each row" not in message_of(small_stack().fit, X)
+    code = "fit(np.delete(X, 0, axis=1), times=X[:, 0])"
+    objects = as_objects(X)
+    message = message_of(MFImputer().fit, objects)
+    assert_says(message, "Column 0 of X holds", f"time of each row, use {code}.")
+    eval(f"model.{code}", {"model": MFImputer(), "X": objects, "np": np})
 
 
 @pytest.mark.parametrize("name", MODELS)
