@@ -264,6 +264,13 @@ def test_complex_numbers_of_a_sparse_matrix(numbers, name):
     assert "np.real(X.data)" in message_of(MODELS[name]().fit, X)
 
 
+@pytest.mark.parametrize("kind", TIMES)
+def test_dates_and_durations_among_objects(frame, kind):
+    X = frame.assign(age=pd.Series(list(TIMES[kind]), dtype=object))
+    words = "Column 'age' of X holds", "in row 0", "Turn it into numbers, such as hours"
+    assert_says(message_of(MFImputer().fit, X), *words)
+
+
 def test_objects_that_are_neither_text_nor_times(frame):
     X = frame.assign(age=pd.Series([{}] * N_ROWS, dtype=object))
     words = "Column 'age' of X holds {} in row 0", "Turn it into numbers"
@@ -358,6 +365,7 @@ def test_other_columns_than_those_of_the_fit(frame, name, kind):
 def test_another_number_of_columns_than_in_the_fit(numbers, name):
     message = message_of(MODELS[name]().fit(numbers).transform, numbers[:, :3])
     assert_says(message, "X has 3 features", "4 features", "Pass all columns of fit")
+    assert "with NaN for values that are not known" in message
 
 
 def test_a_sparse_matrix_is_no_table(numbers):
