@@ -1,9 +1,9 @@
-"""Factorize incomplete matrices by gradient methods, as scikit-learn estimators.
+"""Matrix factorization of incomplete data, as scikit-learn estimators.
 
-:class:`GradientMF` is for complete and nearly complete matrices,
-:class:`MaskedGradientMF` for those with many missing values. Both fit ``X ≈ W @ H.T``
-to the observed entries of X alone. :class:`MFImputer` fills in the missing values of a
-table, and :class:`StackingImputer` does so by a weighted mean of several imputers.
+Use :class:`MFImputer` to fill in a table, or :class:`StackingImputer` where minutes are
+well spent on better values. Use :class:`MaskedGradientMF` for ratings and other sparse
+matrices. Use :class:`GradientMF` for complete matrices, or for factors with a rank that
+you give. All of them fit ``X ≈ W @ H.T`` to the observed entries of X alone.
 """
 
 import importlib.metadata
@@ -34,11 +34,11 @@ __all__ = [
 
 
 def show_versions() -> None:
-    """Print what a report of a bug should say about the installation.
+    """Print the versions and settings that a bug report should contain.
 
-    These are the versions of Python, of this package and of those it depends on, the
-    platform, the kernels in use (compiled, with their vector instructions, or those in
-    NumPy) with their number of threads, and the libraries that run threads.
+    These are the versions of Python, of this package and of the packages it needs; the
+    platform; the kernels in use (compiled, with their vector instructions, or those in
+    NumPy) with their number of threads; and the libraries that run threads.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What both estimators share: how they fit, fold rows in, reconstruct and score."""
+"""The methods that both estimators share: fit, fold in, reconstruct and score."""
 
 from collections import deque
 from contextlib import closing
@@ -63,26 +63,27 @@ class BaseMatrixFactorization(
         times: Data = None,
         groups: Data = None,
     ) -> Self:
-        """Factorize the observed entries of X.
+        """Learn the factors from the observed entries of X.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The matrix; NaN and masked entries of a masked array are missing. Entries
+            The matrix. NaN and masked entries of a masked array are missing. Entries
             that a sparse X does not store are missing in MaskedGradientMF and observed
             zeros in GradientMF.
         y : Ignored
             Not used, present for API consistency by convention.
         mask : array-like of bool of shape (n_samples, n_features), default=None
-            True where X is observed; NaN is missing whatever the mask says.
+            True where X is observed. NaN is missing even where the mask is True.
         entry_weight : array-like of shape (n_samples, n_features), default=None
-            Weight of the squared error of each entry; 0 means missing. For a sparse X
-            also sparse, with the same entries stored.
+            Weight of the error of each entry; 0 means missing. If X is sparse, the
+            weights are sparse with the same entries stored.
         times : array-like of shape (n_samples,), default=None
-            Time of each row, numbers or dates (datetime64): rows that are near in time
-            inform one another. Only with ``reg="auto"``; see :ref:`rows_in_time`.
+            Time of each row: numbers or dates (datetime64). Rows that are near in time
+            then inform one another. Needs ``reg="auto"``, see :ref:`rows_in_time`.
         groups : array-like of shape (n_samples,), default=None
-            Labels of the series of each row; different series are independent.
+            Label of the series that each row belongs to, if there are several. Rows of
+            different series do not inform one another.
 
         Returns
         -------
@@ -92,8 +93,8 @@ class BaseMatrixFactorization(
         Raises
         ------
         ValueError
-            If no entry is observed, a parameter does not suit the data, or y is a
-            mask.
+            If no entry is observed, if a parameter does not suit the data, or if y is
+            a mask.
         DivergenceError
             If a fixed `eta` makes the objective grow.
         """
@@ -114,29 +115,29 @@ class BaseMatrixFactorization(
         times: Data = None,
         groups: Data = None,
     ) -> np.ndarray:
-        """Factorize the observed entries of X and return its row factors.
+        """Learn the factors from X and return those of its rows.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The matrix; NaN and masked entries of a masked array are missing. Entries
+            The matrix. NaN and masked entries of a masked array are missing. Entries
             that a sparse X does not store are missing in MaskedGradientMF and observed
             zeros in GradientMF.
         y : Ignored
             Not used, present for API consistency by convention.
         mask : array-like of bool of shape (n_samples, n_features), default=None
-            True where X is observed; NaN is missing whatever the mask says.
+            True where X is observed. NaN is missing even where the mask is True.
         entry_weight : array-like of shape (n_samples, n_features), default=None
-            Weight of the squared error of each entry; 0 means missing. For a sparse X
-            also sparse, with the same entries stored.
+            Weight of the error of each entry; 0 means missing. If X is sparse, the
+            weights are sparse with the same entries stored.
         times, groups : array-like of shape (n_samples,), default=None
-            Times and series of the rows, as in `fit`, and needed if it had times.
+            Times and series of the rows. Needed if `fit` had them.
 
         Returns
         -------
         Z : ndarray of shape (n_samples, n_factors) or (n_samples, n_factors + 1)
-            The result of ``fit(X).transform(X)``: one column for each row of
-            `components_`, and with row biases (``fit_bias=True``) one more.
+            Row factors, the same as ``fit(X).transform(X)``: one column for each row of
+            `components_`. With ``fit_bias=True`` the last column is the row bias.
         """
         Z: Any = None
         in_time = {"times": times, "groups": groups}
@@ -161,33 +162,34 @@ class BaseMatrixFactorization(
         groups: Data = None,
         return_cov: bool = False,
     ) -> Any:
-        r"""Fold rows in: find their factors given `components_`.
+        r"""Find the factors of rows, of `fit` or new ones, given `components_`.
 
-        With ``reg="auto"`` these are posterior means, given the posterior of the column
-        factors. With a number each row minimizes
+        This is called fold-in. Each row is treated by itself, so neither the other rows
+        nor their order matter, unless `fit` had times.
+
+        With ``reg="auto"`` the factors are posterior means. With a number they minimize
 
         .. math::
 
-            \tfrac12 \sum_{j \text{ observed}} s_j (x_j - \mu - c_j - b - w \cdot h_j)^2
+            \tfrac12 \sum_{j \text{ observed}} s_j (x_j - \mu - c_j - b
+            - w \cdot h_j)^2 \\
             + \tfrac12 \, \mathrm{reg} \, (\|w\|^2 + b^2)
 
-        by itself, with weights s that are 1 by default, and with the `loss` of each
-        column in place of the square, so neither the other rows nor their order matter.
-        If many row factors attain the minimum, the one of least norm is taken, in units
-        in which the data of `fit` are of order one; a row without observed entries gets
-        zeros.
+        where s are the weights of the entries. Other losses take the place of the
+        square. If several minima exist, the one of least norm is taken. A row without
+        observed entries gets zeros.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows seen in `fit` or new ones; NaN means missing.
+            Rows seen in `fit` or new ones. NaN means missing.
         mask : array-like of bool of shape (n_samples, n_features), default=None
-            True where X is observed; NaN is missing whatever the mask says.
+            True where X is observed. NaN is missing even where the mask is True.
         entry_weight : array-like of shape (n_samples, n_features), default=None
-            Weight of the squared error of each entry; 0 means missing. For a sparse X
-            also sparse, with the same entries stored.
+            Weight of the error of each entry; 0 means missing. If X is sparse, the
+            weights are sparse with the same entries stored.
         times, groups : array-like of shape (n_samples,), default=None
-            Times and series of the rows, as in `fit`, and needed if it had times.
+            Times and series of the rows. Needed if `fit` had them.
         return_cov : bool, default=False
             Whether to also return the covariances of the factors. Only with
             ``reg="auto"``.
@@ -195,11 +197,12 @@ class BaseMatrixFactorization(
         Returns
         -------
         Z : ndarray of shape (n_samples, n_factors) or (n_samples, n_factors + 1)
-            Row factors, one column for each row of `components_`. With row biases
-            (``fit_bias=True``) the last column is the bias of the row.
+            Row factors, one column for each row of `components_`. With
+            ``fit_bias=True`` the last column is the row bias.
         covariance : ndarray of shape (n_samples, Z.shape[1], Z.shape[1])
-            Posterior covariance of each row of Z, float64 if the squares of X are too
-            large for float32. Only with ``return_cov=True``.
+            How uncertain each row of Z is: its posterior covariance. Its type is
+            float64 if the squares of X are too large for float32. Only with
+            ``return_cov=True``.
         """
         check_is_fitted(self)
         if return_cov:
@@ -221,10 +224,10 @@ class BaseMatrixFactorization(
         return self._in_units_of_X(W), covariance
 
     def inverse_transform(self, Z: Data) -> np.ndarray:
-        """Reconstruct the complete rows: ``mean + biases + W @ components_``.
+        """Predict every entry of the rows: ``mean + biases + W @ components_``.
 
-        With a `loss` whose predictions are on another scale, what is expected: the
-        probability of a 1 ("logistic") or a rate ("poisson").
+        Predictions are on the scale of X. With ``loss="logistic"`` they are the
+        probabilities of a 1, with "poisson" expected counts.
 
         Parameters
         ----------
@@ -234,7 +237,7 @@ class BaseMatrixFactorization(
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            The reconstruction, without missing values.
+            The predictions, without missing values.
         """
         check_is_fitted(self)
         Z = check_row_factors(Z, self._n_features_out)
@@ -250,31 +253,32 @@ class BaseMatrixFactorization(
         covariance: Data = None,
         return_std: bool = False,
     ) -> Any:
-        """Reconstruct chosen entries of a matrix, which may be too large to store.
+        """Predict some entries, without computing the others.
 
         Parameters
         ----------
         Z : array-like of shape (n_samples, n_factors) or (n_samples, n_factors + 1)
             Row factors as `transform` returns them.
         rows, columns : array-like of int of shape (n_entries,)
-            The entries, those of ``inverse_transform(Z)[rows, columns]``.
+            Row and column of each entry, counted from 0. The result is the same as
+            ``inverse_transform(Z)[rows, columns]``.
         covariance : array-like of shape (n_samples, Z.shape[1], Z.shape[1])
             The covariances that ``transform(X, return_cov=True)`` returns with Z.
-            Needed for `return_std`. Probabilities and rates of other losses are then
-            expected values over the uncertainty of their predictions.
+            Needed for `return_std`. With them, probabilities and expected counts are
+            means over what the factors may be.
         return_std : bool, default=False
-            Whether to also return the standard deviations of predictions.
+            Whether to also return how uncertain each prediction is.
 
         Returns
         -------
         x : ndarray of shape (n_entries,)
-            The reconstructed entries.
+            The predictions, in the units of X.
         std : ndarray of shape (n_entries,)
-            Standard deviation of an observation of each entry, due to noise, row
-            factors and column factors. Of rows with scales of their own (see `fit_bias`
-            of MaskedGradientMF) the noise is that of an average row. With
-            ``loss="student_t"`` that of the normal distribution whose 95 % interval is
-            as wide. Only with ``return_std=True``.
+            Standard deviation of an observation of each entry around its prediction, in
+            the units of X. It includes the noise and the uncertainty of row and column
+            factors. If rows have scales of their own (see `fit_bias`), the noise of an
+            average row counts. With ``loss="student_t"``, 1.96 standard deviations are
+            half of a 95 % interval. Only with ``return_std=True``.
         """
         check_is_fitted(self)
         Z = check_row_factors(Z, self._n_features_out)
@@ -313,36 +317,38 @@ class BaseMatrixFactorization(
         times: Data = None,
         groups: Data = None,
     ) -> float:
-        r"""Predict held-out entries of X and return the share of variance explained.
+        r"""Return how well held-out entries of X are predicted; 1 is perfect.
 
-        The k-th observed entry of a row belongs to fold k mod 5. Each fold is predicted
-        by folding in the other four, and the score is
+        The entries of each row are divided into five folds: the k-th observed entry
+        belongs to fold k mod 5. Each fold is predicted from the other four. The score
 
         .. math::
 
             Q^2 = 1 - \frac{\sum (x_{ij} - \hat x_{ij})^2}{\sum (x_{ij} - \bar x_j)^2}
 
-        with the column means of `fit`: 1 is perfect, 0 no better than column means.
-        With another `loss`, twice that loss takes the place of the squares: the score
-        is the share of the deviance explained, D², as in
-        :func:`sklearn.metrics.d2_tweedie_score`; with losses of outliers the medians of
-        columns take the place of their means.
-        Unlike the error of a reconstruction, it does not improve with the rank forever.
-        On rows that `fit` has not seen it is bi-cross-validation [1]_.
+        is 1 for perfect predictions, and 0 if they are no better than the column means
+        of `fit`. Use it to choose a rank: unlike the error of a reconstruction, it does
+        not keep improving with the rank. On rows that `fit` has not seen, this is
+        bi-cross-validation [1]_.
+
+        With another `loss`, twice that loss takes the place of the squares. The score
+        is then the share of the deviance explained, D², as in
+        :func:`sklearn.metrics.d2_tweedie_score`. With losses for outliers the medians
+        of columns take the place of their means.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows, preferably rows that `fit` has not seen; NaN means missing.
+            Rows, preferably rows that `fit` has not seen. NaN means missing.
         y : Ignored
             Not used, present for API consistency by convention.
         mask : array-like of bool of shape (n_samples, n_features), default=None
-            True where X is observed; NaN is missing whatever the mask says.
+            True where X is observed. NaN is missing even where the mask is True.
         entry_weight : array-like of shape (n_samples, n_features), default=None
-            Weight of the squared error of each entry; 0 means missing. For a sparse X
-            also sparse, with the same entries stored.
+            Weight of the error of each entry; 0 means missing. If X is sparse, the
+            weights are sparse with the same entries stored.
         times, groups : array-like of shape (n_samples,), default=None
-            Times and series of the rows, as in `fit`, and needed if it had times.
+            Times and series of the rows. Needed if `fit` had them.
 
         Returns
         -------
@@ -352,8 +358,8 @@ class BaseMatrixFactorization(
 
         References
         ----------
-        .. [1] A. B. Owen, P. O. Perry, "Bi-Cross-Validation of the SVD and the
-           Nonnegative Matrix Factorization", Annals of Applied Statistics 3 (2009).
+        .. [1] Owen, A. B. and Perry, P. O. (2009). Bi-Cross-Validation of the SVD and
+           the Nonnegative Matrix Factorization. Annals of Applied Statistics 3.
         """
         check_is_fitted(self)
         check_target(y, X, KEYWORDS)

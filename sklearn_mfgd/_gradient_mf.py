@@ -1,4 +1,4 @@
-"""Factorization of complete and nearly complete matrices."""
+"""The estimator for complete and nearly complete matrices."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -11,108 +11,117 @@ from ._parameters import LossName, Solver
 
 
 class GradientMF(BaseMatrixFactorization):
-    r"""Matrix factorization of complete or nearly complete data by gradient methods.
+    r"""Factors of a matrix that is complete or nearly so, with a rank that you give.
 
-    Finds row factors W and column factors H such that :math:`X \approx W H^\top`
-    where X is observed, by minimizing
+    The estimator finds row factors W and column factors H such that
+    :math:`X \approx W H^\top` where X is observed. It minimizes
 
     .. math::
 
-        F(W, H) = \tfrac12 \sum_{(i,j) \text{ observed}}
-        \left(x_{ij} - w_i \cdot h_j\right)^2
-        + \tfrac12 \, \mathrm{reg} \left(\|W\|_F^2 + \|H\|_F^2\right)
+        F(W, H) = {}&\tfrac12 \sum_{(i,j) \text{ observed}}
+        \left(x_{ij} - w_i \cdot h_j\right)^2 \\
+        &+ \tfrac12 \, \mathrm{reg} \left(\|W\|_F^2 + \|H\|_F^2\right).
 
-    Entries that are missing, NaN or False in `mask`, do not enter the sum. An entry
-    that a sparse X does not store is an observed zero (:class:`MaskedGradientMF` treats
-    it as missing). If such an X comes with an `entry_weight`, these zeros have a weight
-    of 1: that is how clicks and purchases are factorized, see
-    :ref:`implicit_feedback`. With `fit_bias` a mean and biases are added to
-    :math:`w_i \cdot h_j`. The factors may have either sign, unless `non_negative` says
-    that they must not be negative.
+    Missing entries, which are NaN or False in `mask`, do not enter the sum. A zero that
+    a sparse X does not store is an observed zero here; :class:`MaskedGradientMF` treats
+    it as missing. Clicks and purchases are such a sparse X with an `entry_weight`: the
+    zeros then have a weight of 1, see :ref:`implicit_feedback`.
 
-    Read more in the :ref:`user guide <the-model>`.
+    To fill in a table, use :class:`MFImputer`. For ratings and other sparse matrices,
+    use :class:`MaskedGradientMF`. Read more in the :ref:`user guide <the-model>`.
 
     Parameters
     ----------
     rank : int, default=10
-        Number of factors, the columns of W and of H. It may exceed the smaller side of
-        X.
+        Number of factors: the columns of W and of H. It may exceed the smaller side of
+        X. Compare several ranks by `score` if you do not know which one suits the data.
 
     eta : "auto" or float, default="auto"
-        Step size.
+        Step size. Leave it at "auto" unless you want to reproduce a method with a fixed
+        step.
 
-        - "auto": each row takes the step that minimizes F along its direction; "scaled"
-          and "als" are accelerated when progress is slow; with "sgd" the step of a row
-          shrinks as its squared gradients add up. F never increases, there is nothing
-          to tune, and the units of X do not matter.
-        - A positive number: that step, always. For ``solver="gd"`` it multiplies the
-          gradient of F in the units of X, for "sgd" the gradient of a single entry; for
-          "scaled" and "als" it is a fraction of the full step, which is 1. A step that
-          is too long raises a :class:`DivergenceError`, which names one that works.
+        - "auto": each row takes the step that minimizes F along its direction, so F
+          never increases and the units of X do not matter. "scaled" and "als" are
+          accelerated when progress is slow. With "sgd" the step of a row shrinks as its
+          squared gradients add up.
+        - A positive number: this step, always. For ``solver="gd"`` it multiplies the
+          gradient of F in the units of X, and for "sgd" the gradient of a single entry.
+          For "scaled" and "als" it is a fraction of the full step, which is 1. A step
+          that is too long raises a :class:`DivergenceError`, which names one that
+          works.
 
     solver : {"auto", "gd", "scaled", "als", "sgd"}, default="auto"
-        Direction of the steps.
+        Direction of the steps. Leave it at "auto" unless you compare solvers. All of
+        them minimize the same F.
 
         - "gd": the negative gradient.
         - "scaled": the gradient preconditioned by :math:`H^\top H + \mathrm{reg}\,I`,
-          which all rows share [1]_ [2]_. Cheap when most entries are observed.
+          which all rows share [1]_ [2]_. It is cheap when most entries are observed.
         - "als": each row moves to its exact least-squares solution. It takes fewer
-          sweeps, each of which costs more.
-        - "sgd": stochastic gradient descent, one step per observed entry [3]_. Provided
+          sweeps, but each sweep costs more.
+        - "sgd": stochastic gradient descent, one step per observed entry [3]_. Use it
           to compare with the literature; the others are as fast and more exact.
         - "auto": "als" if values are missing and either the rank is at most 64 or rows
-          and columns have at most ``2 * rank`` entries on average, with `non_negative`,
-          and for a sparse X with an `entry_weight`; "scaled" otherwise.
+          and columns have at most ``2 * rank`` entries on average. "als" also with
+          `non_negative`, and for a sparse X with an `entry_weight`. "scaled" otherwise.
 
     reg : "auto" or float, default=0.0
-        Ridge: the weight of the squared factors in F, in units of X. Larger values
-        shrink the factors more. "auto" learns the regularization of each factor from
-        the data, see :class:`MaskedGradientMF`; it needs ``solver="als"`` or "auto",
-        ``eta="auto"``, and dense X.
+        Ridge: the weight of the squared factors in F, in the units of X. Larger values
+        shrink the factors more and keep them from fitting noise. With "auto" the model
+        learns how much to shrink each factor, see :class:`MaskedGradientMF`. "auto"
+        needs ``solver="als"`` or "auto", ``eta="auto"``, and dense X.
 
     loss : str or dict, default="squared"
-        What is minimized or, with ``reg="auto"``, the likelihood of a value x given its
-        prediction p, the sum of mean, biases and products of factors. See
-        :doc:`/which_loss`.
+        How errors are counted. Change it if X has outliers, counts or answers of yes
+        and no, see :doc:`/which_loss`. Here x is a value and p is its prediction: the
+        sum of mean, biases and products of factors. With ``reg="auto"`` the loss stands
+        for the distribution of x given p.
 
-        - "squared": :math:`(x - p)^2 / 2`, normal noise.
-        - "huber": the same, growing linearly beyond 1.345 robust deviations of the
-          noise, so that outliers do little harm. Needs a number for `reg`.
-        - "student_t": noise of Student's t distribution, of learned degrees of freedom,
-          for outliers. Needs ``reg="auto"``.
-        - "logistic": x is 0 or 1, and p the logit of the probability of a 1.
-        - "poisson": x is a count, and p the logarithm of its rate. Fractions are
-          taken, too (quasi-Poisson).
+        - "squared": :math:`(x - p)^2 / 2`, for normal noise.
+        - "huber": for outliers. The loss grows linearly beyond 1.345 robust standard
+          deviations of the noise. Needs a number for `reg`.
+        - "student_t": for outliers. The noise has Student's t distribution, with
+          degrees of freedom that are learned. Needs ``reg="auto"``.
+        - "logistic": x is 0 or 1, and p is the logit of the probability of a 1.
+        - "poisson": x is a count, and p is the logarithm of its expected value.
+          Fractions are allowed (quasi-Poisson).
 
-        A dictionary names the losses of some columns, by their names or numbers; the
-        others are squared. Predictions come back on the scale of X: as probabilities
-        and rates.
+        A dictionary gives the losses of some columns, by their names or numbers; the
+        other columns have squared errors. Predictions are on the scale of X: they are
+        probabilities ("logistic") or expected counts ("poisson").
 
     noise : {"column", "shared"}, default="column"
-        Whether ``reg="auto"`` learns one noise variance per column or a shared one.
+        Whether ``reg="auto"`` learns one noise variance for each column or a single one
+        for all. "shared" suits columns of the same kind with few entries each.
 
     pattern : bool, default=True
-        Whether ``reg="auto"`` also learns from which entries are observed, see
+        Whether ``reg="auto"`` also learns from the pattern of missing values, see
         :class:`MaskedGradientMF`.
 
     n_draws : int, default=0
-        With ``reg="auto"``: number of posterior samples to average, see
+        With ``reg="auto"``: number of samples from the posterior to average, see
         :class:`MaskedGradientMF`.
 
     fit_bias : bool or "columns", default=False
-        What is modelled besides the factors. True: the mean of the observed entries and
-        a bias for each row and each column. "columns": the mean and the column biases.
-        False: nothing, which suits data that are already centred.
+        Whether to model means beside the factors. Leave it at False if the columns are
+        centred.
+
+        - True: the mean of the observed entries, and a bias for each row and column.
+        - "columns": the mean and a bias for each column.
+        - False: no means and no biases.
 
     non_negative : bool or "components", default=False
-        Which factors must not be negative. True: those of rows and of columns, as in
-        non-negative matrix factorization (NMF) [4]_. "components": those of columns
-        alone, so that `components_` are parts of which rows have either sign [5]_.
-        False: none. Needs a number for `reg`, ``fit_bias=False``, and another solver
-        than "sgd". The data may have negative values.
+        Which factors must not be negative. X may have negative values. Needs a number
+        for `reg`, ``fit_bias=False``, and another solver than "sgd".
+
+        - True: the factors of rows and of columns, as in non-negative matrix
+          factorization (NMF) [4]_.
+        - "components": only the factors of columns. `components_` are then non-negative
+          parts, and each row may add or subtract them [5]_.
+        - False: none.
 
     init : {"svd", "random"} or pair of array-like, default="svd"
-        Starting factors.
+        Starting factors. Change it if you want to see how much a fit depends on them.
 
         - "svd": the leading singular vectors of X with zeros for missing values,
           divided by the observed share. If the data are far from zero, means of rows
@@ -124,18 +133,20 @@ class GradientMF(BaseMatrixFactorization):
           (n_features, rank).
 
     clip : (low, high) or "observed", default=None
-        Range of predictions, as on a scale of ratings: those of `inverse_transform`,
-        `predict_entries` and `recommend` outside of it become its nearest end.
-        "observed": from the smallest to the largest observed entry in `fit`. `score` is
-        that of predictions as the model makes them.
+        Range of predictions, such as the scale of ratings. `inverse_transform`,
+        `predict_entries` and `recommend` move a prediction outside the range to its
+        nearest end. "observed" stands for the smallest and the largest observed entry
+        in `fit`. `score` does not clip.
 
     max_iter : int, default=200
-        Largest number of sweeps. A sweep moves all rows, then all columns.
+        Largest number of sweeps. A sweep moves all rows, then all columns. Increase it
+        after a ConvergenceWarning.
 
     tol : float, default=1e-4
-        The fit has converged when the decrease still to come, extrapolated
-        geometrically from the last two sweeps, is below ``tol * F``. With 0 it runs for
-        `max_iter` sweeps, or until F is rounding error, without a warning.
+        The fit ends when the decrease of F that is still to come is estimated to be
+        below ``tol * F``, from the last two sweeps. Decrease it for more exact factors.
+        With 0 the fit runs for `max_iter` sweeps, or until F is rounding error, and
+        gives no warning.
 
     random_state : int, RandomState instance or None, default=None
         Seed for ``init="random"``, for the entries that `early_stopping` holds out, and
@@ -146,19 +157,18 @@ class GradientMF(BaseMatrixFactorization):
 
     warm_start : bool, default=False
         Whether `fit` starts from the `components_` and biases of the previous fit
-        instead of `init`; the row factors are solved for.
+        instead of `init`.
 
     early_stopping : bool, default=False
         Whether to hold out a share of the observed entries, stop when their error no
-        longer decreases, and keep the factors where it was smallest. Needs dense X.
+        longer decreases, and keep the factors with the smallest error. Needs dense X.
 
     validation_fraction : float, default=0.1
-        Share of the observed entries held out, between 0 and 1. Only used with
-        `early_stopping`.
+        Share of the observed entries that `early_stopping` holds out, between 0 and 1.
 
     n_iter_no_change : int, default=5
-        Number of consecutive sweeps without a relative improvement of more than `tol`
-        after which `early_stopping` ends the fit.
+        `early_stopping` ends the fit after this number of sweeps in a row that do not
+        reduce the held-out error by more than the share `tol`.
 
     Attributes
     ----------
@@ -166,68 +176,69 @@ class GradientMF(BaseMatrixFactorization):
         Column factors, :math:`H^\top`.
 
     mean_ : float
-        Weighted mean of the observed entries.
+        Weighted mean of the observed entries, in the units of X.
 
     column_bias_ : ndarray of shape (n_features,)
-        Column biases.
+        Column biases, in the units of X.
 
     column_mean_ : ndarray of shape (n_features,)
-        Mean of the observed entries of each column, the baseline of `score`. The
-        overall mean for a column without observed entries.
+        Mean of the observed entries of each column, in the units of X. A column without
+        observed entries has the overall mean. `score` compares with these means.
 
     rank_ : int
-        Number of factors.
+        Number of factors that the fit kept: `rank`, or fewer with ``reg="auto"``.
 
     noise_variance_, row_precision_, column_precision_ : ndarray or None
         Learned by ``reg="auto"``, see :class:`MaskedGradientMF`.
 
     eta_ : float
-        The step size that was used: `eta`, or with ``eta="auto"`` the median over the
-        steps of the last sweep.
+        The step size: `eta`, or with ``eta="auto"`` the median of the steps in the last
+        sweep.
 
     n_iter_ : int
         Number of sweeps.
 
     loss_curve_ : list of float
-        F after each sweep; with ``reg="auto"`` the evidence lower bound (ELBO), which
+        F after each sweep. With ``reg="auto"`` the evidence lower bound (ELBO), which
         increases.
 
     validation_curve_ : list of float or None
-        Root mean squared error of the held-out entries after each sweep, None without
-        `early_stopping`.
+        Root mean squared error of the held-out entries after each sweep, in the units
+        of X. None without `early_stopping`.
 
     reconstruction_err_ : float
-        Root of the summed squared residuals over all observed entries; of twice the
-        loss, if that is not squared error.
+        Root of the summed squared residuals over all observed entries, in the units of
+        X. With another `loss`, the root of twice the summed loss.
 
     timescale_ : ndarray of shape (`rank_`,) or None
-        Time in which each factor forgets, in units of `times` (seconds for dates); None
-        unless `fit` had times.
+        How long each factor remembers, in the units of `times` (seconds for dates).
+        None unless `fit` had times.
 
     seasonality_ : ndarray of shape (`rank_`,) or None
         Share of the variance of each factor that the day, week and year explain.
 
     residual_timescale_ : ndarray of shape (n_features,) or None
-        Timescale of what the factors leave of each column, 0 if that is all noise.
+        How long the residuals of each column remember; 0 if they are only noise.
 
     residual_variance_ : ndarray of shape (n_features,) or None
-        Variance of what the factors leave of each column, without the noise.
+        Variance of the residuals of each column that is not noise.
 
     n_samples_seen_ : int or None
         Number of rows with entries in all batches of `partial_fit`, None after `fit`.
 
     n_features_in_ : int
-        Number of features seen in `fit`, and of those that `fold_in_columns` added.
+        Number of features seen in `fit`, with those that `fold_in_columns` added.
 
     feature_names_in_ : ndarray of shape (n_features,)
-        Names of features seen in `fit`, where X has names that are all strings.
+        Names of features seen in `fit`, if X has names that are all strings.
 
     See Also
     --------
-    MaskedGradientMF : The same model with defaults for data with many missing values.
+    MaskedGradientMF : The same model for data with many missing values.
+    MFImputer : Fills in the missing values of a table.
     sklearn.decomposition.PCA : Orthogonal components of complete data.
     sklearn.decomposition.TruncatedSVD : The optimum for complete data and ``reg=0``.
-    sklearn.decomposition.NMF : Nonnegative factors of complete data.
+    sklearn.decomposition.NMF : Non-negative factors of complete data.
 
     Notes
     -----
@@ -237,33 +248,33 @@ class GradientMF(BaseMatrixFactorization):
     :math:`P_i`. F is not convex, but without missing values and biases "svd" starts at
     or near its minimum.
 
-    W and H are unique only up to an invertible matrix between them (a rotation if
-    ``reg > 0``): compare reconstructions, not factors. Non-negative factors are often
-    unique up to their order and scale, but F has local minima: another `init` may lead
-    to another one.
+    W and H are unique only up to an invertible matrix between them, or a rotation if
+    ``reg > 0``. Compare reconstructions of two fits, not their factors. Non-negative
+    factors are often unique up to their order and scale, but F then has local minima:
+    another `init` may lead to another one.
 
     With `non_negative`, "als" finds the exact minimum of each row by an active-set
-    method; for complete data a sweep makes eight passes of coordinate descent instead,
+    method. For complete data a sweep makes eight passes of coordinate descent instead,
     and `transform` finds the minimum. The steps of "gd" and "scaled" end where a factor
     would become negative.
 
     References
     ----------
-    .. [1] T. Tong, C. Ma, Y. Chi, "Accelerating Ill-Conditioned Low-Rank Matrix
-       Estimation via Scaled Gradient Descent", Journal of Machine Learning Research 22
-       (2021).
-    .. [2] T. Hastie, R. Mazumder, J. D. Lee, R. Zadeh, "Matrix Completion and Low-Rank
-       SVD via Fast Alternating Least Squares", Journal of Machine Learning Research 16
-       (2015).
-    .. [3] Y. Koren, R. Bell, C. Volinsky, "Matrix Factorization Techniques for
-       Recommender Systems", Computer 42 (2009).
-    .. [4] D. D. Lee, H. S. Seung, "Learning the Parts of Objects by Non-negative Matrix
-       Factorization", Nature 401 (1999).
-    .. [5] C. Ding, T. Li, M. I. Jordan, "Convex and Semi-Nonnegative Matrix
-       Factorizations", IEEE Transactions on Pattern Analysis and Machine Intelligence
-       32 (2010).
-    .. [6] C. Boutsidis, E. Gallopoulos, "SVD Based Initialization: A Head Start for
-       Nonnegative Matrix Factorization", Pattern Recognition 41 (2008).
+    .. [1] Tong, T., Ma, C. and Chi, Y. (2021). Accelerating Ill-Conditioned Low-Rank
+       Matrix Estimation via Scaled Gradient Descent. Journal of Machine Learning
+       Research 22.
+    .. [2] Hastie, T., Mazumder, R., Lee, J. D. and Zadeh, R. (2015). Matrix Completion
+       and Low-Rank SVD via Fast Alternating Least Squares. Journal of Machine Learning
+       Research 16.
+    .. [3] Koren, Y., Bell, R. and Volinsky, C. (2009). Matrix Factorization Techniques
+       for Recommender Systems. Computer 42.
+    .. [4] Lee, D. D. and Seung, H. S. (1999). Learning the Parts of Objects by
+       Non-negative Matrix Factorization. Nature 401.
+    .. [5] Ding, C., Li, T. and Jordan, M. I. (2010). Convex and Semi-Nonnegative Matrix
+       Factorizations. IEEE Transactions on Pattern Analysis and Machine Intelligence
+       32.
+    .. [6] Boutsidis, C. and Gallopoulos, E. (2008). SVD Based Initialization: A Head
+       Start for Nonnegative Matrix Factorization. Pattern Recognition 41.
 
     Examples
     --------
@@ -285,7 +296,8 @@ class GradientMF(BaseMatrixFactorization):
     >>> model.inverse_transform(W_new).round(2)
     array([[ 5., 10., 15.]])
 
-    Rows that are mixtures of two parts, of which no value may be negative:
+    Here each row is a mixture of two parts without negative values. The fit finds the
+    parts:
 
     >>> parts = np.array([[1.0, 2, 0, 0, 3], [0, 0, 2, 1, 1]])
     >>> mixtures = np.array([[1, 0], [2, 1], [1, 3], [0, 1]]) @ parts

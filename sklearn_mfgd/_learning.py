@@ -1,4 +1,4 @@
-"""How an estimator learns, and how it tells the callbacks of scikit-learn about it."""
+"""How an estimator learns, and how it informs the callbacks of scikit-learn."""
 
 import warnings
 from collections import deque
@@ -146,7 +146,7 @@ class LearningMixin(LossMixin, CallbackSupportMixin):
         return bayes_fit if self._is_squared else bayes_loss_fit
 
     def _monitor(self, on_sweep, data, descent, model):
-        """Report a sweep; return whether a callback asks for the fit to end there."""
+        """Report a sweep; return whether a callback asks to end the fit."""
         if self.verbose and descent.n_iter:
             loss = self._curve(descent.loss_curve[-1:], data)[0]
             line = f"Sweep {descent.n_iter}: {self._fit_module.CURVE} {loss:.6g}"
@@ -250,27 +250,37 @@ class FittedMixin:
 
     @property
     def components_(self) -> np.ndarray:
-        """Column factors; with `n_draws` those of all samples, divided by `n_draws`."""
+        """Column factors, the transpose of H.
+
+        With `n_draws` those of all samples, divided by `n_draws`.
+        """
         return np.ascontiguousarray(self._column_factors()[0].T)
 
     @property
     def column_bias_(self) -> np.ndarray:
-        """Column biases, zeros with ``fit_bias=False``; Z ends with the row biases."""
+        """Column biases, in the units of X; zeros with ``fit_bias=False``."""
         return self._column_factors()[1]
 
     @property
     def mean_(self) -> float:
-        """Weighted mean of the observed entries, 0.0 with ``fit_bias=False``."""
+        """Weighted mean of the observed entries; 0.0 with ``fit_bias=False``."""
         return self._units.leave(self._centre) + self._intercept
 
     @property
     def rank_(self) -> int:
-        """Number of factors: `rank`, or how many ``reg="auto"`` kept, at least one."""
+        """Number of factors that the fit kept: `rank`, or fewer with ``reg="auto"``.
+
+        The number that ``reg="auto"`` keeps is near the true number if the data are a
+        sum of few factors with many observed entries for each.
+        """
         return self._model.rank
 
     @property
     def noise_variance_(self) -> np.ndarray | float | None:
-        """Noise variance of an entry of weight one, per column or shared, or None."""
+        """Noise variance in squared units of X, per column or shared.
+
+        It is the variance of an entry of weight one; None unless ``reg="auto"``.
+        """
         if self._model.noise_variance is None:
             return None
         variance = self._units.leave_squares(self._model.noise_variance)
@@ -281,19 +291,25 @@ class FittedMixin:
 
     @property
     def row_precision_(self) -> np.ndarray | None:
-        """Precision of the prior of each row factor, None unless ``reg="auto"``."""
+        """How much each row factor is shrunk: the precision of its prior.
+
+        None unless ``reg="auto"``.
+        """
         return self._factor_precision(self._model.row_precision)
 
     @property
     def column_precision_(self) -> np.ndarray | None:
-        """Precision of the prior of each column factor, None unless ``reg="auto"``."""
+        """How much each column factor is shrunk: the precision of its prior.
+
+        None unless ``reg="auto"``.
+        """
         return self._factor_precision(self._model.column_precision)
 
     @property
     def timescale_(self) -> np.ndarray | None:
-        """Time in which each factor forgets: its correlation falls to exp(-1).
+        """How long each factor remembers: its correlation in time falls to exp(-1).
 
-        In the units of `times`, seconds for dates; 0 for a factor whose rows are
+        The unit is that of `times`, or seconds for dates. 0 for a factor whose rows are
         independent. None unless `fit` had times that order the rows.
         """
         return self._in_time_of("timescales", self.rank_)
@@ -305,12 +321,12 @@ class FittedMixin:
 
     @property
     def residual_timescale_(self) -> np.ndarray | None:
-        """Timescale of what the factors leave of each column; 0 if that is noise."""
+        """How long the residuals of each column remember; 0 if they are only noise."""
         return self._in_time_of("residual_timescale")
 
     @property
     def residual_variance_(self) -> np.ndarray | None:
-        """Variance of what the factors leave of each column, without the noise."""
+        """Variance of the residuals of each column that is not noise."""
         variance = self._in_time_of("residual_variance")
         return None if variance is None else self._units.leave_squares(variance)
 

@@ -1,4 +1,4 @@
-"""What estimators do for losses other than squared error."""
+"""Losses other than squared error, as the estimators use them."""
 
 from typing import Any
 
@@ -110,7 +110,7 @@ class LossMixin:
         return self._units.leave(x + matrix.mean)
 
     def _refuse_losses(self, what: str) -> None:
-        """Refuse what is there for squared error only."""
+        """Refuse a method that needs squared errors."""
         if not self._is_squared:
             raise ValueError(
                 f"{what} needs loss='squared'; this estimator has loss={self.loss!r}."

@@ -1,4 +1,4 @@
-"""Factorization of matrices with many missing values."""
+"""The estimator for matrices with many missing values."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -11,98 +11,105 @@ from ._parameters import LossName, Solver
 
 
 class MaskedGradientMF(BaseMatrixFactorization):
-    r"""Matrix factorization of data with many missing values and nothing to tune.
+    r"""Factors of ratings and other matrices with many missing values; nothing to tune.
 
-    Finds biases of rows and columns and factors W, H that approximate the observed
-    entries,
-
-    .. math::
-
-        x_{ij} \approx \mu + b_i + c_j + w_i \cdot h_j,
-
-    with :math:`\mu` their mean. With ``reg="auto"`` the factors have Gaussian priors
-    and each column has Gaussian noise. Variational Bayes [2]_ [3]_ learns their
-    precisions together with the factors: how much to shrink each factor, how many
-    factors there are, how certain each value is, and what the choice of observed
-    entries tells about a row. See :doc:`/nothing_to_tune`. With a number for `reg` the
-    fit minimizes
+    The estimator predicts an observed entry as a mean, a bias of its row, a bias of its
+    column, and the product of their factors [1]_:
 
     .. math::
 
-        F = \tfrac12 \sum_{(i,j) \text{ observed}}
-        \left(x_{ij} - \mu - b_i - c_j - w_i \cdot h_j\right)^2
-        + \tfrac12 \, \mathrm{reg}
-        \left(\|W\|_F^2 + \|H\|_F^2 + \|b\|^2 + \|c\|^2\right)
+        x_{ij} \approx \mu + b_i + c_j + w_i \cdot h_j.
 
-    This is the biased matrix factorization of recommender systems [1]_. It also suits
-    tables, but scale their columns first, because the errors of all columns are added
-    up. An entry that a sparse X does not store is missing (:class:`GradientMF` treats
-    it as a zero).
+    By default (``reg="auto"``) it learns from the data how much to shrink each factor,
+    how many factors to keep, and how noisy each column is. It also knows how uncertain
+    each prediction is, and it uses what the choice of observed entries tells about a
+    row. The method is variational Bayes [2]_ [3]_ with normal distributions for factors
+    and noise, see :doc:`/nothing_to_tune`.
 
+    With a number for `reg`, the fit minimizes instead
+
+    .. math::
+
+        F = {}&\tfrac12 \sum_{(i,j) \text{ observed}}
+        \left(x_{ij} - \mu - b_i - c_j - w_i \cdot h_j\right)^2 \\
+        &+ \tfrac12 \, \mathrm{reg}
+        \left(\|W\|_F^2 + \|H\|_F^2 + \|b\|^2 + \|c\|^2\right).
+
+    An entry that a sparse X does not store is missing; :class:`GradientMF` treats it as
+    a zero. To fill in a table, use :class:`MFImputer`, which scales the columns first.
     Read more in the :ref:`user guide <which-estimator>`.
 
     Parameters
     ----------
     rank : int, default=32
-        Number of factors, the columns of W and of H. With ``reg="auto"`` the maximum:
-        factors that explain nothing are dropped, so that a rank that is too large only
-        costs time. There are never more factors than rows or columns with entries.
+        With ``reg="auto"`` the largest number of factors. The fit drops the factors
+        that explain nothing, so a rank that is too large only costs time. Increase it
+        if `rank_` reaches it. With a number for `reg` it is the number of factors.
+        There are never more factors than rows or columns with entries.
 
     eta : "auto" or float, default="auto"
-        Step size: the best one for each row, or a fixed one. See :class:`GradientMF`.
-
-    solver : {"auto", "gd", "scaled", "als", "sgd"}, default="auto"
-        Direction of the steps. ``reg="auto"`` has a solver of its own, coordinate
-        ascent with the row updates of "als"; the others need a number for `reg`. See
+        Step size: the best one for each row, or a fixed one. Leave it at "auto" unless
+        `reg` is a number and you want to reproduce a method with a fixed step. See
         :class:`GradientMF`.
 
-    reg : "auto" or float, default="auto"
-        Regularization, which keeps the factors from fitting the noise.
+    solver : {"auto", "gd", "scaled", "als", "sgd"}, default="auto"
+        Direction of the steps, see :class:`GradientMF`. ``reg="auto"`` always uses
+        coordinate ascent with the row updates of "als"; the other solvers need a number
+        for `reg`.
 
-        - "auto": the precisions of factors and noise are learned, see `noise`.
-        - A number: a ridge of this weight, in units of X, for factors and biases.
+    reg : "auto" or float, default="auto"
+        Regularization, which keeps the factors from fitting the noise. Leave it at
+        "auto" unless you have tuned a ridge for these data.
+
+        - "auto": the model learns how much to shrink each factor, and the noise.
+        - A number: a ridge of this weight, in the units of X, for factors and biases.
 
     loss : str or dict, default="squared"
-        What is minimized or, with ``reg="auto"``, the likelihood of a value x given its
-        prediction p, the sum of mean, biases and products of factors. See
-        :doc:`/which_loss`.
+        How errors are counted. Change it if X has outliers, counts or answers of yes
+        and no, see :doc:`/which_loss`. Here x is a value and p is its prediction: the
+        sum of mean, biases and products of factors. With ``reg="auto"`` the loss stands
+        for the distribution of x given p.
 
-        - "squared": :math:`(x - p)^2 / 2`, normal noise.
-        - "huber": the same, growing linearly beyond 1.345 robust deviations of the
-          noise, so that outliers do little harm. Needs a number for `reg`.
-        - "student_t": noise of Student's t distribution, of learned degrees of freedom,
-          for outliers. Needs ``reg="auto"``.
-        - "logistic": x is 0 or 1, and p the logit of the probability of a 1.
-        - "poisson": x is a count, and p the logarithm of its rate. Fractions are
-          taken, too (quasi-Poisson).
+        - "squared": :math:`(x - p)^2 / 2`, for normal noise.
+        - "huber": for outliers. The loss grows linearly beyond 1.345 robust standard
+          deviations of the noise. Needs a number for `reg`.
+        - "student_t": for outliers. The noise has Student's t distribution, with
+          degrees of freedom that are learned. Needs ``reg="auto"``.
+        - "logistic": x is 0 or 1, and p is the logit of the probability of a 1.
+        - "poisson": x is a count, and p is the logarithm of its expected value.
+          Fractions are allowed (quasi-Poisson).
 
-        A dictionary names the losses of some columns, by their names or numbers; the
-        others are squared. Predictions come back on the scale of X: as probabilities
-        and rates.
+        A dictionary gives the losses of some columns, by their names or numbers; the
+        other columns have squared errors. Predictions are on the scale of X: they are
+        probabilities ("logistic") or expected counts ("poisson").
 
     noise : {"column", "shared"}, default="column"
-        Whether ``reg="auto"`` learns one noise variance per column or a shared one.
+        Whether ``reg="auto"`` learns one noise variance for each column or a single one
+        for all. "shared" suits columns of the same kind with few entries each.
 
     pattern : bool, default=True
-        Whether ``reg="auto"`` also learns from which entries are observed: the prior
-        mean of factors and biases depends on how many entries a row or column has and
-        on which others have entries in the same places, as far as that helps to explain
-        the values [6]_. If values are missing by chance, it only costs time.
+        Whether ``reg="auto"`` also learns from the pattern of missing values [6]_. The
+        factors expected of a row or column then depend on how many entries it has, and
+        on which other rows or columns have entries in the same places. The fit uses
+        this only as far as it helps to explain the values. Set it to False to save time
+        if values are missing by chance.
 
     n_draws : int, default=0
-        With ``reg="auto"``: number of samples of the posterior to generate by Gibbs
-        sampling after the fit. Predictions are means over the samples, which is more
-        accurate when there are few entries per factor, as in ratings [4]_.
+        With ``reg="auto"``: number of samples from the posterior to generate by Gibbs
+        sampling after the fit. Predictions are then means over the samples. This can be
+        more accurate when there are few entries per factor, as in ratings [4]_.
         `components_` then holds the factors of all samples, one sample after the other,
-        divided by `n_draws`; such a fit knows no covariances.
+        divided by `n_draws`. Such a fit knows no covariances.
 
     fit_bias : bool or "columns", default=True
-        What is modelled besides the factors. True: the mean of the observed entries and
-        a bias for each row and each column; with ``reg="auto"`` also a scale for each
-        row, if less than half of X is observed: the rows are taken to be raters who use
-        more or less of a rating scale. "columns": the mean and the column biases;
-        with ``reg="auto"`` these are not shrunk, because the columns are taken to be
-        different quantities. False: nothing, which suits data that are already centred.
+        Whether to model means beside the factors.
+
+        - True: the mean of the observed entries, and a bias for each row and column.
+          If less than half of X is observed, ``reg="auto"`` also learns a scale for
+          each row: some raters use more of a rating scale than others.
+        - "columns": the mean and a bias for each column. It suits columns that are
+          different quantities: ``reg="auto"`` does not shrink these biases.
+        - False: no means and no biases, for data that are centred.
 
     non_negative : bool or "components", default=False
         Which factors must not be negative: those of rows and columns (True), those of
@@ -112,27 +119,32 @@ class MaskedGradientMF(BaseMatrixFactorization):
     init : {"svd", "random"} or pair of array-like, default="svd"
         Starting factors: singular vectors of X, random factors, or ``(W0, H0)`` of
         shape (n_samples, rank) and (n_features, rank). With ``reg="auto"``, "random"
-        starts from a randomized sketch of the SVD.
+        starts from a randomized sketch of the SVD. Leave it at "svd" unless you want to
+        see how much a fit depends on its start.
 
     clip : (low, high) or "observed", default=None
-        Range of predictions, as on a scale of ratings: those of `inverse_transform`,
-        `predict_entries` and `recommend` outside of it become its nearest end.
-        "observed": from the smallest to the largest observed entry in `fit`. `score` is
-        that of predictions as the model makes them.
+        Range of predictions, such as the scale of ratings. `inverse_transform`,
+        `predict_entries` and `recommend` move a prediction outside the range to its
+        nearest end. "observed" stands for the smallest and the largest observed entry
+        in `fit`. `score` does not clip.
 
     max_iter : int, default=200
-        Largest number of sweeps. A sweep moves all rows, then all columns.
+        Largest number of sweeps. A sweep moves all rows, then all columns. Increase it
+        after a ConvergenceWarning.
 
     tol : float, default=1e-3
-        With ``reg="auto"`` factors are dropped once the increase of the evidence lower
-        bound (ELBO) still to come, extrapolated from its last increases, is below `tol`
-        per observed entry. The fit has converged when this holds again and no factor is
-        to be dropped. Beyond 50,000 entries and 20 rows and columns the last increase
-        itself is compared; if the fit learns from which entries are observed, it has to
-        be below 25 % of `tol` three times in a row.
-        With a number for `reg` the fit has converged when the decrease still to come,
-        extrapolated geometrically from the last two sweeps, is below ``tol * F``. With
-        0 it runs for `max_iter` sweeps, or until F is rounding error, without warning.
+        When to end the fit. Decrease it for more exact factors.
+
+        With ``reg="auto"`` the fit looks at how far the evidence lower bound (ELBO) can
+        still rise, estimated from its last increases. If that is below `tol` per
+        observed entry, the fit drops factors that explain nothing, and ends if there
+        are none to drop. With more than 50,000 entries, 20 rows and 20 columns, the fit
+        compares the last increase itself with `tol`. If it learns from the pattern of
+        missing values, the increase must be below 25 % of `tol` three times in a row.
+
+        With a number for `reg` the fit ends when the decrease of F that is still to
+        come is estimated to be below ``tol * F``. With 0 it runs for `max_iter` sweeps,
+        or until F is rounding error, and gives no warning.
 
     random_state : int, RandomState instance or None, default=None
         Seed for ``init="random"``, for the entries that `early_stopping` holds out, for
@@ -144,19 +156,18 @@ class MaskedGradientMF(BaseMatrixFactorization):
 
     warm_start : bool, default=False
         Whether `fit` starts from the `components_` and biases of the previous fit
-        instead of `init`; the row factors are solved for.
+        instead of `init`.
 
     early_stopping : bool, default=False
         Whether to hold out a share of the observed entries, stop when their error no
-        longer decreases, and keep the factors where it was smallest.
+        longer decreases, and keep the factors with the smallest error.
 
     validation_fraction : float, default=0.1
-        Share of the observed entries held out, between 0 and 1. Only used with
-        `early_stopping`.
+        Share of the observed entries that `early_stopping` holds out, between 0 and 1.
 
     n_iter_no_change : int, default=5
-        Number of consecutive sweeps without a relative improvement of more than `tol`
-        after which `early_stopping` ends the fit.
+        `early_stopping` ends the fit after this number of sweeps in a row that do not
+        reduce the held-out error by more than the share `tol`.
 
     Attributes
     ----------
@@ -164,109 +175,111 @@ class MaskedGradientMF(BaseMatrixFactorization):
         Column factors, :math:`H^\top`.
 
     mean_ : float
-        Weighted mean of the observed entries.
+        Weighted mean of the observed entries, in the units of X.
 
     column_bias_ : ndarray of shape (n_features,)
-        Column biases.
+        Column biases, in the units of X.
 
     column_mean_ : ndarray of shape (n_features,)
-        Mean of the observed entries of each column, the baseline of `score`. The
-        overall mean for a column without observed entries.
+        Mean of the observed entries of each column, in the units of X. A column without
+        observed entries has the overall mean. `score` compares with these means.
 
     rank_ : int
-        Number of factors.
+        Number of factors that the fit kept. It is near the true number if the data are
+        a sum of few factors with many observed entries for each.
 
     noise_variance_ : ndarray of shape (n_features,), float or None
-        Noise variance, per column or shared.
+        Noise variance in squared units of X, per column or shared.
 
     row_precision_ : ndarray of shape (`rank_`,) or None
-        Precision of the prior of each row factor.
+        How much each row factor is shrunk: the precision, one over the variance, of its
+        prior.
 
     column_precision_ : ndarray of shape (`rank_`,) or None
-        Precision of the prior of each column factor.
+        The same for each column factor.
 
     eta_ : float
-        The step size that was used: `eta`, or with ``eta="auto"`` the median over the
-        steps of the last sweep.
+        The step size: `eta`, or with ``eta="auto"`` the median of the steps in the last
+        sweep.
 
     n_iter_ : int
         Number of sweeps.
 
     loss_curve_ : list of float
         With ``reg="auto"`` the evidence lower bound (ELBO) after each sweep, which
-        never decreases; with a number F, which never increases.
+        never decreases. With a number F, which never increases.
 
     validation_curve_ : list of float or None
-        Root mean squared error of the held-out entries after each sweep, None without
-        `early_stopping`.
+        Root mean squared error of the held-out entries after each sweep, in the units
+        of X. None without `early_stopping`.
 
     reconstruction_err_ : float
-        Root of the summed squared residuals over all observed entries; of twice the
-        loss, if that is not squared error.
+        Root of the summed squared residuals over all observed entries, in the units of
+        X. With another `loss`, the root of twice the summed loss.
 
     timescale_ : ndarray of shape (`rank_`,) or None
-        Time in which each factor forgets, in units of `times` (seconds for dates); None
-        unless `fit` had times.
+        How long each factor remembers, in the units of `times` (seconds for dates).
+        None unless `fit` had times.
 
     seasonality_ : ndarray of shape (`rank_`,) or None
         Share of the variance of each factor that the day, week and year explain.
 
     residual_timescale_ : ndarray of shape (n_features,) or None
-        Timescale of what the factors leave of each column, 0 if that is all noise.
+        How long the residuals of each column remember; 0 if they are only noise.
 
     residual_variance_ : ndarray of shape (n_features,) or None
-        Variance of what the factors leave of each column, without the noise.
+        Variance of the residuals of each column that is not noise.
 
     n_samples_seen_ : int or None
         Number of rows with entries in all batches of `partial_fit`, None after `fit`.
 
     n_features_in_ : int
-        Number of features seen in `fit`, and of those that `fold_in_columns` added.
+        Number of features seen in `fit`, with those that `fold_in_columns` added.
 
     feature_names_in_ : ndarray of shape (n_features,)
-        Names of features seen in `fit`, where X has names that are all strings.
+        Names of features seen in `fit`, if X has names that are all strings.
 
     See Also
     --------
-    GradientMF : The same model with defaults for complete or nearly complete data.
-    sklearn.impute.IterativeImputer : Predicts each column from all others.
-    sklearn.impute.KNNImputer : Averages the most similar rows.
+    GradientMF : The same model for complete or nearly complete data.
+    MFImputer : Fills in the missing values of a table.
+    sklearn_mfgd.dask.MaskedGradientMF : The same model for data larger than memory.
 
     Notes
     -----
     An entry is missing if it is NaN, False in `mask`, of weight 0, or not stored in a
-    sparse X (CSR, CSC or COO; a stored zero is an observed zero). Time and memory grow
+    sparse X (CSR, CSC or COO). A stored zero is an observed zero. Time and memory grow
     with the number of observed entries: no array of the size of X is created.
 
-    The model assumes that, given what is observed, whether a value is missing does not
-    depend on the value itself. With ``reg="auto"`` "what is observed" includes which
-    other entries of its row and column are observed, unless ``pattern=False``; with a
-    number for `reg` it is only their values.
+    The model assumes that values are missing at random: whether a value is missing may
+    depend on what is observed, but not on the value itself. With ``reg="auto"`` and
+    ``pattern=True``, what is observed includes which other entries of the row and
+    column are present. Otherwise only the observed values count.
 
-    With a number for `reg`: among all factors with the product Z, the minimum of
-    :math:`\tfrac12 (\|W\|_F^2 + \|H\|_F^2)` is the nuclear norm of Z. The ridge is
-    therefore a penalty on the nuclear norm, and if the rank is large enough, the
-    problem is convex in Z [5]_.
+    A number for `reg` penalizes the nuclear norm: among all factors with the product Z,
+    the smallest :math:`\tfrac12 (\|W\|_F^2 + \|H\|_F^2)` is the nuclear norm of Z. If
+    the rank is large enough, the problem is convex in Z [5]_.
 
     References
     ----------
-    .. [1] Y. Koren, R. Bell, C. Volinsky, "Matrix Factorization Techniques for
-       Recommender Systems", Computer 42 (2009).
-    .. [2] Y. J. Lim, Y. W. Teh, "Variational Bayesian Approach to Movie Rating
-       Prediction", KDD Cup and Workshop (2007).
-    .. [3] A. Ilin, T. Raiko, "Practical Approaches to Principal Component Analysis in
-       the Presence of Missing Values", Journal of Machine Learning Research 11 (2010).
-    .. [4] R. Salakhutdinov, A. Mnih, "Bayesian Probabilistic Matrix Factorization using
-       Markov Chain Monte Carlo", ICML (2008).
-    .. [5] T. Hastie, R. Mazumder, J. D. Lee, R. Zadeh, "Matrix Completion and Low-Rank
-       SVD via Fast Alternating Least Squares", Journal of Machine Learning Research 16
-       (2015).
-    .. [6] Y. Koren, "Factorization Meets the Neighborhood: a Multifaceted Collaborative
-       Filtering Model", KDD (2008).
+    .. [1] Koren, Y., Bell, R. and Volinsky, C. (2009). Matrix Factorization Techniques
+       for Recommender Systems. Computer 42.
+    .. [2] Lim, Y. J. and Teh, Y. W. (2007). Variational Bayesian Approach to Movie
+       Rating Prediction. KDD Cup and Workshop.
+    .. [3] Ilin, A. and Raiko, T. (2010). Practical Approaches to Principal Component
+       Analysis in the Presence of Missing Values. Journal of Machine Learning Research
+       11.
+    .. [4] Salakhutdinov, R. and Mnih, A. (2008). Bayesian Probabilistic Matrix
+       Factorization using Markov Chain Monte Carlo. ICML.
+    .. [5] Hastie, T., Mazumder, R., Lee, J. D. and Zadeh, R. (2015). Matrix Completion
+       and Low-Rank SVD via Fast Alternating Least Squares. Journal of Machine Learning
+       Research 16.
+    .. [6] Koren, Y. (2008). Factorization Meets the Neighborhood: a Multifaceted
+       Collaborative Filtering Model. KDD.
 
     Examples
     --------
-    A table of rank 3 with noise, 40 % of which is missing:
+    A matrix of rank 3 with noise, 40 % of which is missing:
 
     >>> import numpy as np
     >>> from sklearn_mfgd import MaskedGradientMF
@@ -280,7 +293,8 @@ class MaskedGradientMF(BaseMatrixFactorization):
     >>> model.rank_, Z.shape  # three factors and the bias of the row
     (3, (300, 4))
 
-    The root mean squared error of the missing entries, and of column means:
+    The root mean squared error of its predictions of the missing entries, and of column
+    means:
 
     >>> error = (model.inverse_transform(Z) - truth)[hidden]
     >>> print(f"{np.sqrt(np.mean(error**2)):.2f}")
@@ -289,7 +303,8 @@ class MaskedGradientMF(BaseMatrixFactorization):
     >>> print(f"{np.sqrt(np.mean(error**2)):.2f}")
     1.65
 
-    How far off an observation of the first of them is expected to be:
+    `predict_entries` returns the prediction of a single entry and how far an
+    observation is expected to be from it:
 
     >>> Z, covariance = model.transform(X, return_cov=True)
     >>> places = np.argwhere(hidden)[:1].T
@@ -299,7 +314,7 @@ class MaskedGradientMF(BaseMatrixFactorization):
     >>> print(f"{x[0]:.1f} ± {std[0]:.2f}, in truth {truth[tuple(places)][0]:.1f}")
     5.4 ± 0.11, in truth 5.4
 
-    The same as a sparse matrix, of which only the observed entries are stored:
+    A sparse matrix that stores only the observed entries gives the same:
 
     >>> from scipy.sparse import csr_array
     >>> rows, columns = np.nonzero(~hidden)

@@ -82,40 +82,40 @@ class OnlineMixin:
         entry_weight: Data = None,
         forget_factor: float = 1.0,
     ) -> Self:
-        """Learn from a batch of complete new rows, and keep what was learned before.
+        """Learn from a batch of new rows, and keep what was learned before.
 
-        The first call fits the model to the first batch; the units of the data and
-        their mean are those of that batch from then on. Each further call adds rows.
-        These are not kept: only what they add up to for each column is, in
-        ``n_features * (rank + 2) ** 2 / 2`` numbers. See :ref:`online`.
+        The first call fits the model to the first batch. Each further call adds rows.
+        The model does not keep the rows. It keeps sums over them for each column, which
+        are ``n_features * (rank + 2) ** 2 / 2`` numbers. See :ref:`online`. Needs
+        ``reg="auto"``, ``loss="squared"``, ``n_draws=0`` and ``early_stopping=False``.
 
-        A row is complete when it comes: all its entries are in one batch. A user who
-        comes back with new ratings would count as another user. To predict for that
-        user pass all ratings, old and new, to `transform`.
+        All entries of a row must be in the same batch. A user who comes back with new
+        ratings would count as another user. To predict for that user, pass all ratings,
+        old and new, to `transform`.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            New rows; NaN and masked entries of a masked array are missing, and so are
-            entries that a sparse X does not store. Columns may be empty until a later
-            batch has entries in them.
+            New rows. NaN, masked entries of a masked array, and entries that a sparse X
+            does not store are missing. Columns may be empty until a later batch has
+            entries in them.
         y : Ignored
             Not used, present for API consistency by convention.
         mask : array-like of bool of shape (n_samples, n_features), default=None
-            True where X is observed; NaN is missing whatever the mask says.
+            True where X is observed. NaN is missing even where the mask is True.
         entry_weight : array-like of shape (n_samples, n_features), default=None
-            Weight of the squared error of each entry; 0 means missing. For a sparse X
-            also sparse, with the same entries stored.
+            Weight of the error of each entry; 0 means missing. If X is sparse, the
+            weights are sparse with the same entries stored.
         forget_factor : float, default=1.0
-            Factor by which the weight of all earlier batches is multiplied, above 0 and
-            at most 1. With 1.0 every row counts the same; with less, a model follows
-            columns that change.
+            Multiplies the weight of all earlier batches; above 0 and at most 1. With
+            1.0 every row counts the same. Use a smaller number if the columns change
+            over time.
 
         Returns
         -------
         self : object
-            Fitted estimator. `loss_curve_`, `n_iter_` and `reconstruction_err_` are
-            those of the last batch.
+            Fitted estimator. `loss_curve_`, `n_iter_` and `reconstruction_err_` refer
+            to the last batch.
 
         Raises
         ------
@@ -125,8 +125,8 @@ class OnlineMixin:
         Warns
         -----
         UserWarning
-            If the estimator was fitted by `fit`, which keeps no sums: the batch begins
-            a new model.
+            If the estimator was fitted by `fit`, which keeps no sums. The batch then
+            begins a new model.
 
         Examples
         --------
@@ -154,7 +154,7 @@ class OnlineMixin:
 
     @property
     def n_samples_seen_(self) -> int | None:
-        """Rows of all batches of `partial_fit`, None after `fit`."""
+        """Number of rows in all batches of `partial_fit`, None after `fit`."""
         memory = getattr(self._model, "memory", None)
         return None if memory is None else memory.n_rows
 
@@ -258,39 +258,39 @@ class OnlineMixin:
         mask: Data = None,
         entry_weight: Data = None,
     ) -> Self:
-        """Append new columns, given the factors of rows that have entries in them.
+        """Add new columns, such as new items, without a new fit.
 
-        This is to columns what `transform` is to rows: all else that was learned stays
-        as it is. The new columns have the numbers from `n_features_in_` on.
+        `transform` finds the factors of new rows, and this method those of new columns.
+        Nothing else changes. The new columns come after the last one.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_new_features)
-            Entries of the new columns; NaN is missing.
+            Entries of the new columns. NaN is missing.
         Z : array-like of shape (n_samples, n_factors) or (n_samples, n_factors + 1)
             Factors of these rows, as `transform` returns them for their entries in the
-            columns that are known.
+            known columns.
         covariance : array-like of shape (n_samples, Z.shape[1], Z.shape[1])
             The covariances that ``transform(X, return_cov=True)`` returns with Z. With
-            them a column trusts rows the less, the less is known of them. Without,
-            and with a number for `reg`, Z is taken to be exact.
+            them, rows with uncertain factors count for less. Without them, or with a
+            number for `reg`, Z counts as exact.
         mask : array-like of bool of shape (n_samples, n_new_features), default=None
-            True where X is observed; NaN is missing whatever the mask says.
+            True where X is observed. NaN is missing even where the mask is True.
         entry_weight : array-like of shape (n_samples, n_new_features), default=None
-            Weight of the squared error of each entry; 0 means missing. For a sparse X
-            also sparse, with the same entries stored.
+            Weight of the error of each entry; 0 means missing. If X is sparse, the
+            weights are sparse with the same entries stored.
 
         Returns
         -------
         self : object
-            The estimator with more columns. If X is a data frame, their names are
-            appended to `feature_names_in_`.
+            The estimator with more columns. If X is a data frame, `feature_names_in_`
+            has their names, too.
 
         Raises
         ------
         ValueError
-            If Z has other rows than X, if a name is there already, or after a fit with
-            `n_draws`, `times` or a `loss` other than "squared".
+            If Z has not as many rows as X, if a name exists already, or after a fit
+            with `n_draws`, `times` or a `loss` other than "squared".
 
         Examples
         --------

@@ -244,7 +244,7 @@ def check_places(rows, columns, shape):
 
 
 def check_numbers(indices, length, name):
-    """Validate numbers of rows or columns, of which there are `length`."""
+    """Validate numbers of rows or columns: integers from 0 to `length` - 1."""
     indices = np.asarray(indices)
     if indices.size == 0:  # an empty list has no type
         indices = indices.astype(np.intp)

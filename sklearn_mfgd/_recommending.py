@@ -23,15 +23,15 @@ from ._parameters import (
 # Scores that are held at a time: enough rows for a quick product with all columns.
 BLOCK_SCORES = 2**22
 
-# Scores of which the largest one stands for all, when the best of a row are sought.
+# Scores in a group. To find the best of a row, groups are compared by their largest.
 GROUP_SIZE = 64
 
-# Groups for each score that is sought. With fewer, their maxima tell little.
+# Least number of groups for each score that is wanted. With fewer, all are compared.
 MIN_GROUPS = 4
 
 
 class RecommendingMixin:
-    """Rank what a model predicts; the rest of an estimator is in other mixins."""
+    """Rank predictions; the rest of an estimator is in other mixins."""
 
     # Of the other mixins, and of the estimator.
     _column_terms: Any
@@ -49,28 +49,30 @@ class RecommendingMixin:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Find the columns with the largest predictions for each row.
 
-        Usually ``model.recommend(model.transform(X), exclude=X)``: the best of what is
-        new to each row. It needs memory for some rows of predictions at a time.
+        ``model.recommend(model.transform(X), exclude=X)`` leaves out what each row has
+        already. It computes the predictions of some rows at a time, so the matrix of
+        all predictions need not fit into memory.
 
         Parameters
         ----------
         Z : array-like of shape (n_samples, n_factors) or (n_samples, n_factors + 1)
             Row factors as `transform` returns them.
         n : int, default=10
-            Number of columns for each row.
+            How many columns to recommend to each row.
         exclude : {array-like, sparse matrix} of shape (n_samples, n_features), \
                 default=None
-            Entries to leave out: those that a sparse matrix stores, those of an array
-            that are not NaN, or those of a Boolean array that are True.
+            Entries not to recommend, such as what a user has seen: those that a sparse
+            matrix stores, those of an array that are not NaN, or those of a Boolean
+            array that are True.
 
         Returns
         -------
         columns : ndarray of int of shape (n_samples, n)
-            Columns of X, the one with the largest prediction first; of equal ones the
-            smaller number. Where fewer than `n` are left, -1.
+            Numbers of columns of X, the largest prediction first. Of equal predictions
+            the smaller number comes first. -1 where fewer than `n` columns are left.
         scores : ndarray of shape (n_samples, n)
-            Their predictions, as `inverse_transform` returns them. Where fewer than `n`
-            are left, NaN. Columns are ranked before `clip` makes predictions equal.
+            Their predictions, as `inverse_transform` returns them; NaN where fewer than
+            `n` columns are left. `clip` does not change the order.
 
         Examples
         --------
@@ -102,22 +104,25 @@ class RecommendingMixin:
     def similar_columns(
         self, columns: Data, n: int = 10
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Find the columns whose factors point in nearly the same direction.
+        """Find the columns that are most similar to some columns.
+
+        Columns are similar if their factors point in nearly the same direction.
 
         Parameters
         ----------
         columns : int or array-like of int of shape (n_columns,)
-            Columns of X.
+            Numbers of columns of X.
         n : int, default=10
             Number of similar columns for each of them. The column itself is the first.
 
         Returns
         -------
         similar : ndarray of int of shape (n_columns, n), or (n,) for a single column
-            Columns of X, the most similar first. Where there are fewer than `n`, -1.
+            Numbers of columns, the most similar first; -1 where there are fewer.
         similarities : ndarray of shape (n_columns, n), or (n,) for a single column
-            Cosines of the angles between their factors, without biases; 0 for a column
-            without any. Where there are fewer than `n` columns, NaN.
+            Cosines of the angles between their factors, from -1 to 1. Biases do not
+            count. 0 for a column whose factors are zero; NaN where there are fewer than
+            `n` columns.
 
         Examples
         --------
@@ -134,24 +139,27 @@ class RecommendingMixin:
     def similar_rows(
         self, Z: Data, rows: Data, n: int = 10
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Find the rows whose factors point in nearly the same direction.
+        """Find the rows that are most similar to some rows.
+
+        Rows are similar if their factors point in nearly the same direction.
 
         Parameters
         ----------
         Z : array-like of shape (n_samples, n_factors) or (n_samples, n_factors + 1)
             Factors of all rows, as `transform` returns them.
         rows : int or array-like of int of shape (n_rows,)
-            Rows of Z.
+            Numbers of rows of Z.
         n : int, default=10
             Number of similar rows for each of them. The row itself is the first.
 
         Returns
         -------
         similar : ndarray of int of shape (n_rows, n), or (n,) for a single row
-            Rows of Z, the most similar first. Where there are fewer than `n`, -1.
+            Numbers of rows, the most similar first; -1 where there are fewer.
         similarities : ndarray of shape (n_rows, n), or (n,) for a single row
-            Cosines of the angles between their factors, without biases; 0 for a row
-            without any. Where there are fewer than `n` rows, NaN.
+            Cosines of the angles between their factors, from -1 to 1. Biases do not
+            count. 0 for a row whose factors are zero; NaN where there are fewer than
+            `n` rows.
 
         Examples
         --------
@@ -169,7 +177,7 @@ class RecommendingMixin:
         return _similar(factors, rows, "rows", n)
 
     def _scores(self, Z, exclude, terms, rows):
-        """Predict a slice of the rows, minus infinity for what is to be left out."""
+        """Predict a slice of the rows, with minus infinity for entries to leave out."""
         scores = self._responses(self._reconstruct(Z[rows], *terms))
         if exclude is not None:
             scores[_excluded_places(exclude, rows)] = -np.inf
@@ -185,7 +193,7 @@ class RecommendingMixin:
         return refuse_overflow(X)
 
     def _note_range(self, observed, *, extend=False):
-        """Remember between which values the observed entries of a fit lie."""
+        """Remember the smallest and the largest observed entry of a fit."""
         low, high = range_of(observed)
         if extend:
             low = min(low, self._observed_range[0])
@@ -208,7 +216,7 @@ class RecommendingMixin:
 
 
 def _similar(factors, chosen, name, n):
-    """Rows of a factor matrix by the cosines with the chosen ones."""
+    """Find the rows of a factor matrix with the largest cosines to the chosen rows."""
     n = _check_count(n)
     one = isinstance(chosen, Integral)
     chosen = check_numbers([chosen] if one else chosen, len(factors), name)
@@ -224,7 +232,7 @@ def _similar(factors, chosen, name, n):
 
 
 def _cosines(directions, chosen, rows):
-    """Cosines of a slice of the chosen directions with all."""
+    """Cosines between a slice of the chosen directions and all directions."""
     return directions[chosen[rows]] @ directions.T
 
 
@@ -291,7 +299,7 @@ def _check_excluded(exclude, shape):
 
 
 def _excluded_places(exclude, rows):
-    """Where entries of a slice of the rows are to be left out."""
+    """The entries to leave out in a slice of the rows."""
     if not sparse.issparse(exclude):
         return exclude[rows]
     block = exclude[rows].tocoo()

@@ -1,7 +1,7 @@
-"""Model selection by held-out entries: hide some of a matrix, predict them, compare.
+"""Model selection by held-out entries: hide some, predict them, compare.
 
-An imputation has no rows to hold out, but it has entries. Everywhere in this module an
-entry that a sparse matrix does not store is missing.
+These functions show how well a model fills in a matrix, without any labels. In this
+module, entries that a sparse matrix does not store are missing.
 """
 
 import time
@@ -37,33 +37,34 @@ def train_test_split_entries(
     random_state: int | np.random.RandomState | None = None,
     blocks: Any = None,
 ) -> tuple[Any, Any]:
-    """Split the observed entries of a matrix at random.
+    """Hide some of the observed entries of a matrix, to test predictions on them.
 
     Parameters
     ----------
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        NaN means missing, and so does what a sparse X does not store.
+        The matrix. NaN and entries that a sparse X does not store are missing.
     test_size : float or int, default=0.2
-        Share of the observed entries that is held out, or their number. With `blocks`
-        it counts blocks of entries.
+        Share or number of the observed entries to hold out. With `blocks`, share or
+        number of blocks of entries.
     random_state : int, RandomState instance or None, default=None
-        Seed of the split, which is the same for the same entries in any container.
+        Seed of the split. An array and a sparse matrix with the same entries get the
+        same split.
     blocks : array-like of shape (n_samples,), default=None
         Label of the block of each row, such as its day; :func:`block_entries` makes
-        them from times. The observed entries of a column in the rows of a block are
-        held out together or not at all.
+        these labels from times. The observed entries of a column in the rows of a block
+        are held out together or not at all. Use it if neighbouring rows are alike.
 
     Returns
     -------
     X_train, X_test : ndarray or sparse matrix of shape (n_samples, n_features)
-        Each observed entry is in one of them and missing in the other. Sparse ones
-        have the format of X. Every row and column with an observed entry keeps one in
-        `X_train`.
+        Each observed entry is in one of them and missing in the other. Every row and
+        column with an observed entry keeps one in `X_train`. For a sparse X both are
+        sparse, in the same format.
 
     Raises
     ------
     ValueError
-        When that many entries cannot be held out.
+        If so many entries cannot be held out.
 
     Examples
     --------
@@ -95,52 +96,54 @@ def cross_validate_entries(
     times: Any = None,
     groups: Any = None,
 ):
-    """Predict each fold of the observed entries from a fit to the others.
+    """Measure how well an estimator predicts entries that it has not seen.
+
+    The observed entries are divided into folds. Each fold is predicted by a fit to the
+    other folds.
 
     Parameters
     ----------
     estimator : estimator object
-        :class:`MaskedGradientMF`, :class:`GradientMF`, :class:`MFImputer`, an imputer
-        of scikit-learn, or a Pipeline of one of these and steps with an
-        `inverse_transform`. Its `transform` must fill in the missing entries, or its
-        `inverse_transform` reconstruct the matrix. Errors are in units of X.
+        An estimator of this package, an imputer of scikit-learn, or a Pipeline of one
+        of these and steps with an `inverse_transform`. Its `transform` must fill in the
+        missing entries, or its `inverse_transform` must reconstruct the matrix.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        NaN means missing, and so does what a sparse X does not store. Sparse X needs
-        an estimator with `predict_entries`.
+        The matrix. NaN and entries that a sparse X does not store are missing. A sparse
+        X needs an estimator with `predict_entries`.
     cv : int, default=5
-        Number of folds of the entries, or with `blocks` of the blocks of entries.
+        Number of folds of the entries. With `blocks`, whole blocks are in one fold.
     scoring : str, callable, list, or dict, default="neg_root_mean_squared_error"
-        Names of scorers of regressions, or callables as
-        :func:`sklearn.metrics.make_scorer` makes them from ``metric(y_true, y_pred)``.
-        A list of names or a dict for several.
+        Name of a scorer for regression, or a callable that
+        :func:`sklearn.metrics.make_scorer` makes from ``metric(y_true, y_pred)``. A
+        list of names or a dict gives several scores. Scores are in units of X.
     random_state : int, RandomState instance or None, default=None
         Seed of the folds.
     n_jobs : int, default=None
-        Number of folds that are fitted in parallel.
+        Number of folds to fit in parallel.
     return_train_score : bool, default=False
-        Whether to score the reconstruction of the training entries as well.
+        Whether to also score the reconstruction of the entries of the fit.
     return_estimator : bool, default=False
         Whether to return the fitted estimators.
     blocks : array-like of shape (n_samples,), default=None
         Label of the block of each row, such as its day; :func:`block_entries` makes
-        them from times. The observed entries of a column in the rows of a block are
-        in one fold, so an entry cannot be predicted from its neighbours in time.
+        these labels from times. The observed entries of a column in the rows of a block
+        are in the same fold, so neighbours in time cannot give an entry away.
     times : array-like of shape (n_samples,), default=None
-        Times of the rows, which `fit_transform` of the estimator is given if they are.
+        Times of the rows, for estimators whose `fit_transform` takes them.
     groups : array-like of shape (n_samples,), default=None
-        Labels of the series that the rows belong to, handed on with `times`.
+        Label of the series of each row, for such estimators.
 
     Returns
     -------
     scores : dict of ndarray of shape (cv,)
-        What :func:`sklearn.model_selection.cross_validate` returns: ``fit_time``,
-        ``score_time``, ``test_score`` (``test_NAME`` for several scorers), and
-        ``train_score`` and ``estimator`` if asked for.
+        The same keys as those of :func:`sklearn.model_selection.cross_validate`:
+        ``fit_time`` and ``score_time`` in seconds, ``test_score`` (``test_NAME`` for
+        several scorers), and ``train_score`` and ``estimator`` if asked for.
 
     Raises
     ------
     ValueError
-        When the estimator does not predict the entries of X.
+        If the estimator does not predict the entries of X.
 
     See Also
     --------
@@ -179,29 +182,30 @@ def cross_validate_entries(
 
 
 def block_entries(times: Any, *, length: Any, groups: Any = None) -> np.ndarray:
-    """Cut rows into blocks of time, to hide neighbours in time together.
+    """Cut rows into blocks of time, so that neighbours are hidden together.
 
-    An entry that is hidden at random has neighbours in time that nearly give it away.
-    The other functions of this module hide, for each column, whole blocks if these
-    labels are their `blocks`.
+    If single entries are hidden at random, their neighbours in time nearly give them
+    away. Pass the labels that this function returns as `blocks` to
+    :func:`train_test_split_entries` or :func:`cross_validate_entries`. In each column,
+    they then hide whole blocks.
 
     Parameters
     ----------
     times : array-like of shape (n_samples,)
-        Times of the rows: numbers, dates (in UTC if they have no time zone) or
-        durations.
+        Times of the rows: numbers, dates or durations. Dates without a time zone are
+        taken to be in UTC.
     length : float, numpy.timedelta64 or datetime.timedelta
-        Length of a block: a number in units of `times`, or a duration where `times`
-        are dates or durations.
+        Length of a block: a number in units of `times`, or a duration if `times` are
+        dates or durations. Choose it as long as the gaps that you want to fill.
     groups : array-like of shape (n_samples,), default=None
-        Labels of the series that the rows belong to. No block crosses series.
+        Label of the series of each row. No block contains rows of two series.
 
     Returns
     -------
     blocks : ndarray of int of shape (n_samples,)
-        Number of the block of each row. The first block starts at the first time of
-        the series; dates are cut at multiples of `length` since 1970-01-01, so that
-        days start at midnight UTC.
+        Number of the block of each row. Numbers are cut from the first time of the
+        series on. Dates are cut at multiples of `length` since 1970-01-01, so days
+        start at midnight UTC.
 
     See Also
     --------
@@ -230,33 +234,31 @@ def block_entries(times: Any, *, length: Any, groups: Any = None) -> np.ndarray:
 def make_entries_scorer(
     scoring: Any = "neg_root_mean_squared_error", *, n_folds: int = 5
 ) -> Any:
-    """Make a scorer of hidden entries, for `GridSearchCV` and `cross_val_score`.
+    """Make a scorer for `GridSearchCV` and `cross_val_score` that needs no labels.
 
-    `GridSearchCV` and `cross_val_score` hold out rows. In these rows the scorer hides
-    one fold of the entries after the other and has the fitted estimator predict them
-    from the rest of their rows. It scores the predictions of all folds together. No y
-    is needed.
+    `GridSearchCV` and `cross_val_score` hold out rows. In these rows, the scorer hides
+    the entries of one fold after the other. The fitted estimator predicts them from the
+    rest of their rows. The scorer then scores the predictions of all folds together.
 
     Parameters
     ----------
     scoring : str, callable, list, or dict, default="neg_root_mean_squared_error"
-        As in :func:`cross_validate_entries`: names of scorers of regressions, or
-        callables as :func:`sklearn.metrics.make_scorer` makes them. A list or a dict
-        gives several scores, and `GridSearchCV` needs the name of one of them as
-        `refit`.
+        Name of a scorer for regression, or a callable that
+        :func:`sklearn.metrics.make_scorer` makes. A list or a dict gives several
+        scores; `GridSearchCV` then needs the name of one of them as `refit`.
     n_folds : int, default=5
-        Number of folds: the k-th observed entry of a row belongs to fold k mod
-        `n_folds`, as in :meth:`MaskedGradientMF.score`.
+        Number of folds. The k-th observed entry of a row belongs to fold k mod
+        `n_folds`, as in :meth:`sklearn_mfgd.MaskedGradientMF.score`.
 
     Returns
     -------
     scorer : callable
-        ``scorer(estimator, X)`` scores a fitted estimator of the kinds that
-        :func:`cross_validate_entries` takes. Scores are in units of X.
+        ``scorer(estimator, X)`` scores a fitted estimator, of the same kinds as in
+        :func:`cross_validate_entries`. Scores are in units of X.
 
     See Also
     --------
-    cross_validate_entries : Hide entries of all rows from the fit, too.
+    cross_validate_entries : Hides the entries of all rows from the fit.
 
     Examples
     --------
@@ -310,7 +312,7 @@ class _EntriesScorer:
 
 
 class _PredictsItsInput(RegressorMixin, BaseEstimator):
-    """Lets a scorer score predictions that are there already: they are its X."""
+    """Estimator that predicts its X, so that a scorer can score given predictions."""
 
     def predict(self, X):
         """Return X."""
@@ -354,7 +356,7 @@ def _predict(estimator, shown, Z, entries, wanted, given) -> np.ndarray:
 
 
 def _reconstruct(estimator, X, Z, given) -> np.ndarray:
-    """Return the matrix that Z stands for, which is X transformed by the estimator."""
+    """Reconstruct X from Z, which is X transformed by the estimator."""
     if isinstance(estimator, Pipeline):
         earlier_steps, estimator = estimator[:-1], estimator[-1]
         if len(earlier_steps):
@@ -396,7 +398,7 @@ def _is_imputer(estimator) -> bool:
 
 
 def _takes_unstored_for_zero(estimator) -> bool:
-    """Whether what a sparse X does not store is zero to it, as to scikit-learn."""
+    """Whether it takes entries that a sparse X does not store for zeros."""
     by_entry = hasattr(estimator, "predict_entries")
     return getattr(estimator, "_unstored_is_zero", not by_entry)
 

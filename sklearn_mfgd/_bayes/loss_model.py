@@ -112,7 +112,7 @@ def _posteriors(model, rows):
 
 
 def _moved(rows, changes):
-    """Rows of which a prediction still changes."""
+    """Rows with a prediction that still changes."""
     largest = np.zeros(rows.shape[0])
     np.maximum.at(largest, rows.row_numbers, changes)
     return largest > SETTLED

@@ -94,7 +94,7 @@ def expectations(moments, rank: int) -> np.ndarray:
 
 
 def moments_of(means, covariances, biased: bool) -> np.ndarray:
-    """Moments of columns of which mean and packed covariance of [h, c] are known."""
+    """Moments of columns from the mean and the packed covariance of [h, c]."""
     n, q = means.shape
     rank = q - biased
     moments = np.ones((n, packed_size(rank, biased)), means.dtype)

@@ -363,7 +363,7 @@ def _fields_of(record) -> dict:
 
 
 def refuse_diagonal_covariances(n_columns: int, rank: int, biases) -> None:
-    """Refuse columns of which the sums over rows would not be kept."""
+    """Refuse tables so wide that the sums over rows would not be kept."""
     if take_too_much_memory(n_columns, rank, biases):
         raise ValueError(
             f"partial_fit keeps sums of {rank} factors for each of {n_columns:,} "

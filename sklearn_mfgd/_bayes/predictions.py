@@ -48,7 +48,7 @@ class ColumnTerms(NamedTuple):
 
 
 def _weighted(packed, length):
-    """Packed matrices of which the dot product with others is that of all entries."""
+    """Weigh packed matrices so that their dot products are those of full ones."""
     weights = np.full(n_pairs(length), 2.0)
     weights[diagonal(length)] = 1.0
     return packed * weights

@@ -132,5 +132,5 @@ def scaled_moments(posteriors, scales, biased: bool) -> np.ndarray:
 
 
 def mean_variance_of_prior(dof: float) -> float:
-    """E[1 / rho] of a row of which nothing is known; one if rows have no scales."""
+    """E[1 / rho] of a row without entries; one if rows have no scales."""
     return dof / (dof - 2) if dof else 1.0

@@ -24,7 +24,7 @@ MAX_RATIO = 0.99
 
 
 def ratio_of(gain: float, last_gain: float) -> float:
-    """Ratio of the last two gains, as that of a geometric series."""
+    """Ratio of the last two gains, as if they were part of a geometric series."""
     return float(np.clip(gain / last_gain, 0.0, MAX_RATIO)) if last_gain > 0 else 0.0
 
 

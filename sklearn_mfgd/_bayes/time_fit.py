@@ -95,7 +95,7 @@ class TimedFit(NamedTuple):
 
 
 def refuse_diagonal_covariances(matrix, rank: int, biases):
-    """Refuse tables of which only diagonal covariances fit in memory."""
+    """Refuse tables whose full covariances do not fit into memory."""
     if covariances_are_diagonal(matrix, rank, biases):
         raise ValueError(
             "times needs covariances of all factors, which are too large for "

@@ -112,7 +112,7 @@ class TimeModel(ModelOfBase, _TimeModelFields):
         return W, self._restored(covariances, matrix)
 
     def variances(self, W, covariances, rows, columns):
-        """Variance of entries of which only the row factors are known."""
+        """Variance of entries if only the row factors are known."""
         variances = self.base.variances(W, covariances, rows, columns)
         numbers = self.base.numbers[columns]
         spread = self.residual_ratios[numbers] * self.base.predictive_noise[numbers]

@@ -1,6 +1,6 @@
 """What is observed: tables, masks, weights and units in, observed entries out.
 
-The only room that interprets NaN, masks, what a sparse matrix stores, weights of
-entries (`observed` says what they do) and units of measurement (`units`). Imports
-`_kernels`. Knows no objective, no prior and no estimator.
+Only this room interprets NaN, masks, the entries that a sparse matrix stores, weights
+of entries (see `observed`) and units of measurement (see `units`). It imports
+`_kernels`. It does not know objectives, priors or estimators.
 """

@@ -17,7 +17,7 @@ from .weighted_zeros import WeightedZeros
 
 
 class CompleteMatrix(NamedTuple):
-    """A matrix of which every entry is observed."""
+    """A matrix without missing entries."""
 
     values: np.ndarray  # dense and centred, or sparse (unstored is zero) and not
     mean: float

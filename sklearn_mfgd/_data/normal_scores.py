@@ -75,7 +75,7 @@ class NormalScores(NamedTuple):
         return result
 
     def undo(self, scores: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Values of scores, of which the last axis runs over entries of columns."""
+        """Return the values of scores; their last axis runs over entries of columns."""
         result = np.empty(scores.shape)
         for j, places in by_column(columns):
             values, known = self._map(j)

@@ -34,7 +34,7 @@ class PreparedData(NamedTuple):
 
     @classmethod
     def around(cls, observed: Rows, biases, centre, deviation, *, unit_variance):
-        """Prepare values around a centre, of which this is the deviation there."""
+        """Prepare values with a given centre and deviation."""
         occupied, observed = Occupied.of(observed)
         units = units_of_largest(deviation)
         if unit_variance and deviation > 0:

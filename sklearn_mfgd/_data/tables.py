@@ -73,7 +73,7 @@ def note_features(estimator, X, *, reset: bool):
 
 
 def as_stored(value, X) -> np.float64 | np.ndarray:
-    """Return what stands for missing as X stores it: in the type of each column."""
+    """Return the marker of missing values in the type of each column of X."""
     if not isinstance(value, Real):  # pandas.NA
         return np.float64(np.nan)
     if is_frame(X):

@@ -94,7 +94,7 @@ class Timeline(NamedTuple):
         )
 
     def restore(self, sorted_rows: np.ndarray) -> np.ndarray:
-        """Put the rows of an array back from the order here to that of X."""
+        """Put the rows of an array back into the order of X."""
         restored = np.empty_like(sorted_rows)
         restored[self.order] = sorted_rows
         return restored

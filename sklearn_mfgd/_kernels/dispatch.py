@@ -205,7 +205,7 @@ def _row_ranges(rows, cost_of_entry, cost_of_row):
 
 
 def equal_ranges(length, cost):
-    """Cut ``range(length)``, of which each costs the same, into ranges."""
+    """Cut ``range(length)`` into ranges, if all of its numbers cost the same."""
     step = max(1, int(OPERATIONS / cost))
     return [(start, min(start + step, length)) for start in range(0, length, step)]
 

@@ -1,4 +1,5 @@
 """Factors that minimize an objective whose ridge is given: objectives, steps, a loop.
 
-Imports `_data` and `_kernels`. Knows no prior, no posterior and no estimator.
+This room imports `_data` and `_kernels`. It does not know priors, posteriors or
+estimators.
 """

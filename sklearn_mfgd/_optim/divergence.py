@@ -21,19 +21,25 @@ N_POWER_ITERATIONS = 20  # on A'A, for the largest singular value of A
 class DivergenceError(ValueError):
     """Raised when a fixed step `eta` makes the objective grow instead of fall.
 
+    The message and `stable_eta` name a step that works. ``eta="auto"`` never raises it.
+
     Parameters
     ----------
     eta : float
-        The step that diverged.
+        The step that was too long.
     n_iter : int
-        The sweep at which that was seen.
+        Number of the sweep in which the objective grew.
     stable_eta : float
-        A step that descends.
+        A step with which the objective falls.
 
     Attributes
     ----------
-    eta, n_iter, stable_eta
-        As given.
+    eta : float
+        The step that was too long.
+    n_iter : int
+        Number of the sweep in which the objective grew.
+    stable_eta : float
+        A step with which the objective falls.
 
     Examples
     --------

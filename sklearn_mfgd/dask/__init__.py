@@ -1,8 +1,8 @@
-"""The estimators beyond one machine: blocks of rows on Dask, or on disk.
+"""Factorization of matrices larger than memory: blocks of rows on Dask, or on disk.
 
 :class:`MaskedGradientMF` fits a dask.array, a dask.dataframe or a list of delayed
-blocks; :func:`from_triplets` makes a matrix of a dask.dataframe of single entries.
-Needs the extra ``dask``.
+blocks. :func:`from_triplets` makes a matrix from a dask.dataframe of single entries.
+:class:`Checkpoint` saves the model during a fit. This needs the extra ``dask``.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""What an estimator of collections does: fit, and methods whose results are lazy."""
+"""An estimator for collections: `fit`, and methods with lazy results."""
 
 from collections import deque
 from contextlib import contextmanager
@@ -43,21 +43,21 @@ class BlockwiseFactorization(BaseMatrixFactorization, auto_wrap_output_keys=None
     def fit(  # type: ignore[override]
         self, X: Data, y: Data = None, *, mask: Data = None, entry_weight: Data = None
     ) -> Self:
-        """Factorize the observed entries of X.
+        """Learn the factors from the observed entries of X.
 
         Parameters
         ----------
         X : collection or array-like of shape (n_samples, n_features)
-            The matrix, see Notes; NaN is missing, and so is what a sparse block does
-            not store.
+            The matrix, see Notes of the class. NaN and entries that a sparse block does
+            not store are missing.
         y : Ignored
             Not used, present for API consistency by convention.
         mask : collection of bool like X, default=None
-            True where X is observed; NaN is missing whatever the mask says. In blocks
-            like those of X.
+            True where X is observed, in blocks like those of X. NaN is missing even
+            where the mask is True.
         entry_weight : collection like X, default=None
-            Weight of the squared error of each entry; 0 means missing. In blocks like
-            those of X, and for sparse blocks with the same entries stored.
+            Weight of the error of each entry, in blocks like those of X; 0 means
+            missing. Sparse blocks need sparse weights with the same entries stored.
 
         Returns
         -------
@@ -67,8 +67,8 @@ class BlockwiseFactorization(BaseMatrixFactorization, auto_wrap_output_keys=None
         Raises
         ------
         ValueError
-            If no entry is observed, a parameter does not suit the data, or a block
-            cannot be read or differs from the first one in width or type.
+            If no entry is observed, if a parameter does not suit the data, or if a
+            block cannot be read or differs from the first one in width or type.
         """
         refuse_unsupported(self)
         # Row factors are not kept.
@@ -78,7 +78,7 @@ class BlockwiseFactorization(BaseMatrixFactorization, auto_wrap_output_keys=None
     def fit_transform(  # type: ignore[override]
         self, X: Data, y: Data = None, *, mask: Data = None, entry_weight: Data = None
     ) -> Any:
-        """Factorize the observed entries of X and return its row factors.
+        """Learn the factors from X and return those of its rows.
 
         Parameters
         ----------
@@ -89,12 +89,12 @@ class BlockwiseFactorization(BaseMatrixFactorization, auto_wrap_output_keys=None
         mask : collection of bool like X, default=None
             True where X is observed.
         entry_weight : collection like X, default=None
-            Weight of the squared error of each entry; 0 means missing.
+            Weight of the error of each entry; 0 means missing.
 
         Returns
         -------
         Z : dask.array.Array or ndarray of shape (n_samples, n_factors)
-            The result of ``fit(X).transform(X)``, lazy for a collection.
+            Row factors, the same as ``fit(X).transform(X)``; lazy for a collection.
         """
         beside = {"mask": mask, "entry_weight": entry_weight}
         return self.fit(X, y, **beside).transform(X, **beside)
@@ -107,17 +107,17 @@ class BlockwiseFactorization(BaseMatrixFactorization, auto_wrap_output_keys=None
         entry_weight: Data = None,
         return_cov: bool = False,
     ) -> Any:
-        """Fold rows in: find their factors given `components_`.
+        """Find the factors of rows, of `fit` or new ones, given `components_`.
 
         Parameters
         ----------
         X : collection or array-like of shape (n_samples, n_features)
-            Rows seen in `fit` or new ones. The blocks of a list that begins with a
-            delayed one must have the type of those of `fit`.
+            Rows seen in `fit` or new ones. If X is a list that begins with a delayed
+            block, its blocks must have the same type as in `fit`.
         mask : collection of bool like X, default=None
             True where X is observed.
         entry_weight : collection like X, default=None
-            Weight of the squared error of each entry; 0 means missing.
+            Weight of the error of each entry; 0 means missing.
         return_cov : bool, default=False
             Whether to also return the covariances of the factors. Only with
             ``reg="auto"``.
@@ -125,11 +125,11 @@ class BlockwiseFactorization(BaseMatrixFactorization, auto_wrap_output_keys=None
         Returns
         -------
         Z : dask.array.Array or ndarray of shape (n_samples, n_factors)
-            Row factors, lazy for a collection. With row biases (``fit_bias=True``) the
-            last column is the bias of the row.
+            Row factors, lazy for a collection. With ``fit_bias=True`` the last column
+            is the row bias.
         covariance : dask.array.Array or ndarray
-            Posterior covariance of each row of Z, of shape (n_samples, n_factors,
-            n_factors). Only with ``return_cov=True``.
+            How uncertain each row of Z is: its posterior covariance, of shape
+            (n_samples, n_factors, n_factors). Only with ``return_cov=True``.
         """
         if not is_collection(X):
             given = {"mask": mask, "entry_weight": entry_weight}
@@ -144,7 +144,7 @@ class BlockwiseFactorization(BaseMatrixFactorization, auto_wrap_output_keys=None
         return _lazy.row_factors(self, blocks)
 
     def inverse_transform(self, Z: Data) -> Any:
-        """Reconstruct the complete rows: ``mean + biases + W @ components_``.
+        """Predict every entry of the rows: ``mean + biases + W @ components_``.
 
         Parameters
         ----------
@@ -154,7 +154,7 @@ class BlockwiseFactorization(BaseMatrixFactorization, auto_wrap_output_keys=None
         Returns
         -------
         X : dask.array.Array or ndarray of shape (n_samples, n_features)
-            The reconstruction, without missing values; lazy where Z is.
+            The predictions, without missing values; lazy if Z is.
         """
         if not is_collection(Z):
             return super().inverse_transform(Z)
@@ -170,29 +170,29 @@ class BlockwiseFactorization(BaseMatrixFactorization, auto_wrap_output_keys=None
         covariance: Data = None,
         return_std: bool = False,
     ) -> Any:
-        """Reconstruct chosen entries of a matrix, which may be too large to store.
+        """Predict some entries, without computing the others.
 
         Parameters
         ----------
         Z : dask.array.Array or array-like of shape (n_samples, n_factors)
             Row factors as `transform` returns them, in blocks of known length.
         rows, columns : dask.array.Array or array-like of int of shape (n_entries,)
-            The entries, those of ``inverse_transform(Z)[rows, columns]``. Places in
-            memory are sent to the blocks that they lie in; each chunk of lazy ones is
-            sent to every block of Z.
+            Row and column of each entry, counted from 0. Arrays in memory are quicker:
+            only the block that holds a row receives its entries. Every block of Z
+            receives each chunk of a dask.array.
         covariance : dask.array.Array or array-like, default=None
             The covariances that ``transform(X, return_cov=True)`` returns with Z.
             Needed for `return_std`.
         return_std : bool, default=False
-            Whether to also return the standard deviations of predictions.
+            Whether to also return how uncertain each prediction is.
 
         Returns
         -------
         x : dask.array.Array or ndarray of shape (n_entries,)
-            The reconstructed entries; lazy where Z, `rows` or `columns` are.
+            The predictions, in the units of X; lazy if Z, `rows` or `columns` is.
         std : dask.array.Array or ndarray of shape (n_entries,)
-            Standard deviation of an observation of each entry. Only with
-            ``return_std=True``.
+            Standard deviation of an observation of each entry around its prediction, in
+            the units of X. Only with ``return_std=True``.
         """
         lazy = [isinstance(given, da.Array) for given in (rows, columns, covariance)]
         if not is_collection(Z) and not any(lazy):
@@ -206,10 +206,10 @@ class BlockwiseFactorization(BaseMatrixFactorization, auto_wrap_output_keys=None
     def score(  # type: ignore[override]
         self, X: Data, y: Data = None, *, mask: Data = None, entry_weight: Data = None
     ) -> float:
-        """Predict held-out entries of X and return the share of variance explained.
+        """Return how well held-out entries of X are predicted; 1 is perfect.
 
-        The score Q² of :meth:`sklearn_mfgd.MaskedGradientMF.score`. It is computed at
-        once; a worker sends two sums for each block.
+        This is the score Q² of :meth:`sklearn_mfgd.MaskedGradientMF.score`. It is
+        computed at once.
 
         Parameters
         ----------
@@ -220,12 +220,12 @@ class BlockwiseFactorization(BaseMatrixFactorization, auto_wrap_output_keys=None
         mask : collection of bool like X, default=None
             True where X is observed.
         entry_weight : collection like X, default=None
-            Weight of the squared error of each entry; 0 means missing.
+            Weight of the error of each entry; 0 means missing.
 
         Returns
         -------
         score : float
-            Q²: 1 is perfect, 0 no better than column means.
+            Q²: 1 is perfect, 0 is no better than column means.
         """
         if not is_collection(X):
             return super().score(X, y, mask=mask, entry_weight=entry_weight)
@@ -241,7 +241,7 @@ class BlockwiseFactorization(BaseMatrixFactorization, auto_wrap_output_keys=None
     def to_local(self) -> Any:
         """Return the ordinary estimator, with the same parameters and fit.
 
-        It needs no Dask, neither to be used nor to be loaded from a file.
+        You can use it, and load it from a file, without Dask.
 
         Returns
         -------
@@ -252,20 +252,20 @@ class BlockwiseFactorization(BaseMatrixFactorization, auto_wrap_output_keys=None
 
     @classmethod
     def from_local(cls, estimator: Any, *, client: Client | None = None) -> Self:
-        """Make an estimator of an ordinary one, with the same parameters and fit.
+        """Make an estimator for collections from an ordinary one, with its fit.
 
         Parameters
         ----------
         estimator : sklearn_mfgd.MaskedGradientMF
-            The estimator for data in memory, as of `to_local` or :class:`Checkpoint`.
+            The estimator for data in memory, from `to_local` or :class:`Checkpoint`.
         client : distributed.Client or None, default=None
-            Where to compute.
+            Where to compute, see the parameter of the class.
 
         Returns
         -------
         estimator : MaskedGradientMF
-            The estimator for collections. With ``warm_start=True``, its next fit goes
-            on from the column factors.
+            The estimator for collections. If its `warm_start` is True, the next fit
+            goes on from these column factors.
         """
         made = copy_of(estimator, cls)
         made.client = client

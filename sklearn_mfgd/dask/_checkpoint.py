@@ -6,16 +6,16 @@ from pathlib import Path
 
 
 class Checkpoint:
-    """Callback that saves the model after every few sweeps of a long fit.
+    """Callback that saves the model every few sweeps of a long fit.
 
-    What it saves is the ordinary estimator as if the fit had ended there, except that
-    `reconstruction_err_` is not computed. A file is replaced only once the next one is
-    complete. Needs scikit-learn 1.9, which has callbacks.
+    The file holds the ordinary estimator, :class:`sklearn_mfgd.MaskedGradientMF`, as if
+    the fit had ended there. Only `reconstruction_err_` is not computed. A file is
+    replaced once the next one is complete. Callbacks need scikit-learn 1.9 or later.
 
     Parameters
     ----------
     path : str or path-like
-        The file, a pickle of :class:`sklearn_mfgd.MaskedGradientMF`.
+        The file, a pickle.
 
     every : int, default=10
         Number of sweeps from one checkpoint to the next.
@@ -38,7 +38,7 @@ class Checkpoint:
     >>> X = da.from_array(X + 0.1 * rng.normal(size=X.shape), chunks=(50, 10))
     >>> model = MaskedGradientMF().set_callbacks(Checkpoint(path, every=2)).fit(X)
 
-    After an interruption, a fit goes on from the column factors of the file:
+    After an interruption, a fit goes on from the column factors in the file:
 
     >>> saved = pickle.loads(path.read_bytes())
     >>> model = MaskedGradientMF.from_local(saved).set_params(warm_start=True).fit(X)

@@ -1,4 +1,4 @@
-"""Errors that name the block they come from, also after the way from a worker."""
+"""Errors that name the block they come from, also if a worker raised them."""
 
 import pickle
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""The estimator for collections: blocks of rows on Dask."""
+"""The estimator for matrices in blocks of rows, on Dask or on disk."""
 
 from typing import Literal
 
@@ -11,19 +11,21 @@ from ._blockwise import BlockwiseFactorization
 
 
 class MaskedGradientMF(BlockwiseFactorization, LocalMF, auto_wrap_output_keys=None):  # type: ignore[call-arg]
-    r"""Matrix factorization of a collection with many missing values.
+    r"""Factors of a matrix that is larger than memory, with many missing values.
 
-    The model of :class:`sklearn_mfgd.MaskedGradientMF`, fitted to a matrix that lies in
-    blocks of rows, on the workers of a Dask cluster or on disk. Fitted attributes are
-    NumPy arrays, and what methods return for a collection is computed when it is asked
-    for: a dask.array with one chunk for each block of X.
+    This is the model of :class:`sklearn_mfgd.MaskedGradientMF` for a matrix in blocks
+    of rows, on disk or on the workers of a Dask cluster. Fitted attributes are NumPy
+    arrays. For a collection of Dask, `transform`, `inverse_transform` and
+    `predict_entries` return a dask.array, with one chunk for each block of X. It is
+    computed when you ask for it.
 
-    Read more in the :ref:`user guide <which-estimator>`.
+    Read more in :doc:`/larger_than_memory`.
 
     Parameters
     ----------
     rank : int, default=32
-        Number of factors, the columns of W and of H. With ``reg="auto"`` the maximum.
+        With ``reg="auto"`` the largest number of factors. The fit drops the factors
+        that explain nothing. With a number for `reg` it is the number of factors.
 
     eta : "auto", default="auto"
         Step size: the best one for each row. A number is refused.
@@ -32,22 +34,26 @@ class MaskedGradientMF(BlockwiseFactorization, LocalMF, auto_wrap_output_keys=No
         Each row moves to its exact solution. Other solvers are refused.
 
     reg : "auto" or float, default="auto"
-        Regularization: learned, or the weight of a ridge.
+        Regularization: "auto" learns it, a number is the weight of a ridge. Leave it at
+        "auto" unless you have tuned a ridge for these data.
 
     loss : {"squared"}, default="squared"
-        Squared error; the others are those of :class:`sklearn_mfgd.MaskedGradientMF`.
+        Squared error. Other losses need :class:`sklearn_mfgd.MaskedGradientMF`.
 
     noise : {"column", "shared"}, default="column"
-        Whether ``reg="auto"`` learns one noise variance per column or a shared one.
+        Whether ``reg="auto"`` learns one noise variance for each column or a single one
+        for all.
 
     pattern : bool, default=True
-        Whether ``reg="auto"`` also learns from which entries are observed.
+        Whether ``reg="auto"`` also learns from the pattern of missing values. Set it to
+        False to save time if values are missing by chance.
 
     n_draws : int, default=0
-        Number of samples of the posterior. Others than 0 are refused.
+        Number of samples from the posterior. Only 0 is possible.
 
     fit_bias : bool or "columns", default=True
-        What is modelled besides the factors.
+        Whether to model means beside the factors: of all entries, of rows and of
+        columns (True), without those of rows ("columns"), or none (False).
 
     non_negative : bool, default=False
         Whether factors must not be negative. True is refused.
@@ -56,13 +62,15 @@ class MaskedGradientMF(BlockwiseFactorization, LocalMF, auto_wrap_output_keys=No
         Starting factors. Given factors are refused.
 
     clip : (low, high), default=None
-        Range of predictions: those outside of it become its nearest end.
+        Range of predictions. A prediction outside the range becomes its nearest end.
 
     max_iter : int, default=200
-        Largest number of sweeps.
+        Largest number of sweeps. Each sweep reads all of X. Increase it after a
+        ConvergenceWarning.
 
     tol : float, default=1e-3
-        When the fit has converged.
+        When to end the fit, see :class:`sklearn_mfgd.MaskedGradientMF`. Increase it to
+        save sweeps.
 
     random_state : int, RandomState instance or None, default=None
         Seed for ``init="random"`` and for the entries that `early_stopping` holds out.
@@ -78,15 +86,15 @@ class MaskedGradientMF(BlockwiseFactorization, LocalMF, auto_wrap_output_keys=No
         error no longer decreases.
 
     validation_fraction : float, default=0.1
-        Share of the observed entries held out by `early_stopping`.
+        Share of the observed entries that `early_stopping` holds out, between 0 and 1.
 
     n_iter_no_change : int, default=5
-        Number of sweeps without improvement after which `early_stopping` ends the fit.
+        `early_stopping` ends the fit after this number of sweeps without improvement.
 
     client : distributed.Client or None, default=None
-        Where to compute. None: on the current client if there is one, else on the
-        scheduler that Dask is set to, which are threads of this process by default. It
-        is not stored with the estimator, and copies of the estimator share it.
+        Where to compute. None stands for the current client if there is one, else for
+        the scheduler that Dask is set to, by default threads of this process. The
+        client is not saved with the estimator. Copies of the estimator share it.
 
     Attributes
     ----------
@@ -94,16 +102,17 @@ class MaskedGradientMF(BlockwiseFactorization, LocalMF, auto_wrap_output_keys=No
         Column factors, :math:`H^\top`.
 
     mean_ : float
-        Weighted mean of the observed entries.
+        Weighted mean of the observed entries, in the units of X.
 
     column_bias_ : ndarray of shape (n_features,)
-        Column biases.
+        Column biases, in the units of X.
 
     column_mean_ : ndarray of shape (n_features,)
-        Mean of the observed entries of each column, the baseline of `score`.
+        Mean of the observed entries of each column, in the units of X. `score` compares
+        with these means.
 
     rank_ : int
-        Number of factors.
+        Number of factors that the fit kept.
 
     noise_variance_, row_precision_, column_precision_ : ndarray or None
         Learned by ``reg="auto"``, see :class:`sklearn_mfgd.MaskedGradientMF`.
@@ -115,44 +124,51 @@ class MaskedGradientMF(BlockwiseFactorization, LocalMF, auto_wrap_output_keys=No
         Number of sweeps.
 
     loss_curve_ : list of float
-        The evidence lower bound or the objective after each sweep.
+        The evidence lower bound (ELBO) after each sweep, or the objective if `reg` is a
+        number.
 
     validation_curve_ : list of float or None
-        Root mean squared error of the held-out entries after each sweep.
+        Root mean squared error of the held-out entries after each sweep, in the units
+        of X. None without `early_stopping`.
 
     reconstruction_err_ : float
-        Root of the summed squared residuals over all observed entries.
+        Root of the summed squared residuals over all observed entries, in the units of
+        X.
 
     timescale_, seasonality_, residual_timescale_, residual_variance_ : None
-        What a fit of rows in time learns, which this one is not.
+        Not used: this estimator does not take times.
 
     n_features_in_ : int
         Number of features seen in `fit`.
 
     feature_names_in_ : ndarray of shape (n_features,)
-        Names of features seen in `fit`, where X has names that are all strings.
+        Names of features seen in `fit`, if X has names that are all strings.
 
     See Also
     --------
-    sklearn_mfgd.MaskedGradientMF : The same model in one process.
-    from_triplets : Makes a matrix of a data frame of its entries.
+    sklearn_mfgd.MaskedGradientMF : The same model for data in memory.
+    from_triplets : Makes a matrix from a data frame of its entries.
 
     Notes
     -----
-    A collection is a ``dask.array`` with chunks that are dense, with NaN for what is
-    missing, or sparse (CSR, CSC or COO), which its `meta` says; a ``dask.dataframe`` of
-    numbers; or a list of blocks of rows, delayed ones or arrays and sparse matrices in
-    memory. Every block has all columns. What is observed is the same as in the
-    estimator in memory. All blocks have values of one type, float32 or float64; what is
-    neither becomes float64. A list that begins with a delayed block does not say how
-    many columns it has, so `fit` reads that block once more.
+    X may be one of these collections:
 
-    X may also be an array, a table or a sparse matrix in memory: to `fit` it is a
+    - a ``dask.array``, with chunks that are dense, with NaN for missing values, or
+      sparse (CSR, CSC or COO), as its `meta` says;
+    - a ``dask.dataframe`` of numbers;
+    - a list of blocks of rows: delayed ones, or arrays and sparse matrices in memory.
+
+    Every block has all columns. The same entries are missing as in the estimator for
+    data in memory. All blocks have values of one type, float32 or float64; other types
+    become float64. A list that begins with a delayed block does not say how many
+    columns it has, so `fit` reads that block once more.
+
+    X may also be an array, a table or a sparse matrix in memory. `fit` takes it as a
     single block, and the other methods return NumPy arrays.
 
     Examples
     --------
-    A table of rank 2 in five blocks, half of which is missing:
+    A matrix of rank 2 in five blocks, half of which is missing:
 
     >>> import dask.array as da
     >>> import numpy as np
@@ -166,7 +182,7 @@ class MaskedGradientMF(BlockwiseFactorization, LocalMF, auto_wrap_output_keys=No
     >>> model.rank_
     2
 
-    Nothing is computed before it is asked for:
+    `transform` returns at once. ``compute`` then computes what you ask for:
 
     >>> Z = model.transform(X)
     >>> Z.shape, Z.chunks[0]
@@ -175,7 +191,7 @@ class MaskedGradientMF(BlockwiseFactorization, LocalMF, auto_wrap_output_keys=No
     >>> print(f"{np.sqrt((error**2).mean().compute()):.2f}")
     0.08
 
-    The ordinary estimator, which does not need Dask:
+    `to_local` returns the ordinary estimator, which does not need Dask:
 
     >>> local = model.to_local()
     >>> bool(np.allclose(local.transform(X.compute()), Z))

@@ -1,4 +1,4 @@
-"""A collection in the units of the solvers, ready to be fitted, as `_data.prepared`."""
+"""Prepare a collection for a fit, in the units of the solvers: see `_data.prepared`."""
 
 import numpy as np
 

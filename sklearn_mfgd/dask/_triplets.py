@@ -1,4 +1,4 @@
-"""A matrix from a dask.dataframe of its entries: row, column and value."""
+"""Make a matrix from a dask.dataframe of its entries: row, column and value."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -36,52 +36,52 @@ def from_triplets(
     n_rows: int | None = None,
     n_columns: int | None = None,
 ) -> Triplets:
-    """Make a matrix of a data frame of entries.
+    """Make a sparse matrix from a data frame with one entry in each row.
 
-    The entries of each block of rows are brought together by a shuffle of Dask, on the
-    numbers of their rows.
+    The data frame lists entries as row, column and value, such as user, film and stars.
+    A shuffle of Dask brings the entries of each block of rows together.
 
     Parameters
     ----------
     df : dask.dataframe.DataFrame
-        One entry of the matrix in each row, in any order, as of
-        ``dask.dataframe.read_parquet(...)``. What has no row here is missing, and so
-        is a value of NaN.
+        One entry of the matrix in each row, in any order, for example from
+        ``dask.dataframe.read_parquet(...)``. Entries without a row here, and values of
+        NaN, are missing.
     row, column, value : str
-        Names of the columns of `df` that hold the ids of rows and of columns of the
-        matrix, and the values.
+        Names of the columns of `df` that hold the row ids, the column ids and the
+        values.
     ids : {"auto", "given", "mapped"}, default="auto"
-        What the ids are.
+        What the ids are. Leave it at "auto" unless integer ids have large gaps.
 
-        - "given": integers from 0, the numbers of rows and columns.
-        - "mapped": labels, as strings, or numbers with large gaps. Row k of the matrix
-          is the k-th of the sorted ids.
-        - "auto": integers are numbers, all else are labels.
+        - "given": integers from 0, which are the numbers of rows and columns.
+        - "mapped": labels, such as strings. Row k of the matrix is the k-th of the
+          sorted ids.
+        - "auto": "given" for integers, "mapped" for all other types.
     n_blocks : int, default=None
-        Number of blocks, each with the same number of rows; by default as many as `df`
+        Number of blocks of rows, all of about the same size. By default as many as `df`
         has partitions.
     n_rows, n_columns : int, default=None
-        Shape of the matrix where ids are given: by default up to the largest id. With
-        both, and no labels, nothing is computed before the result is.
+        Shape of the matrix if ids are given. By default it ends at the largest id,
+        which takes a pass over `df`.
 
     Returns
     -------
     X : dask.array.Array of shape (n_rows, n_columns)
-        The matrix, in chunks of rows that are sparse CSR arrays; float32 if the values
-        are, else float64.
+        The matrix. Its chunks are blocks of rows, as sparse CSR arrays. Its type is
+        float32 if the values are float32, else float64.
     rows, columns : pandas.Index
-        The id of each row and column.
+        The id of each row and of each column.
 
     Raises
     ------
     ValueError
-        If the ids cannot be numbers of rows or columns, or if an entry comes more than
-        once, which is found when X is computed.
+        If the ids cannot be numbers of rows or columns. If an entry occurs more than
+        once; this error comes when X is computed.
 
     Notes
     -----
-    The shuffle runs whenever X is computed, and a fit computes X in every sweep. Keep X
-    on the workers (``X.persist()``), or store its blocks and read them back.
+    A fit computes X in every sweep, and the shuffle runs each time. To avoid this, keep
+    X on the workers (``X.persist()``), or store its blocks and read them back.
 
     Examples
     --------

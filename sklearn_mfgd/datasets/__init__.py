@@ -1,4 +1,4 @@
-"""Incomplete tables to try matrix factorization on."""
+"""Data sets with missing values, to try the estimators on."""
 
 from sklearn_mfgd.datasets._beijing_air import load_beijing_air
 

@@ -33,11 +33,11 @@ def _read_beijing_air():
 
 @validate_params({"as_frame": ["boolean"]}, prefer_skip_nested_validation=True)
 def load_beijing_air(*, as_frame: bool = False) -> Bunch:
-    """Load the Beijing multi-site air quality data set (incomplete table).
+    """Load a table of hourly air quality in Beijing, with real missing values.
 
-    One year of hourly air pollutants and weather, from March 2013 to February 2014, at
-    12 monitoring stations of Beijing, with the real gaps of the instruments as missing
-    values. There is no target.
+    The table has one year of hourly air pollutants and weather at 12 monitoring
+    stations of Beijing, from March 2013 to February 2014. Its missing values are the
+    real gaps of the instruments. There is no target.
 
     =================   =============================
     Samples                              8760 (hours)
@@ -47,12 +47,12 @@ def load_beijing_air(*, as_frame: bool = False) -> Bunch:
     =================   =============================
 
     The data are an extract of data set 501 of the UCI Machine Learning Repository [1]_,
-    licensed under CC BY 4.0. ``DESCR`` says what was taken and whom to cite.
+    licensed under CC BY 4.0. ``DESCR`` says what was changed and whom to cite.
 
     Parameters
     ----------
     as_frame : bool, default=False
-        If True, `data` is a pandas DataFrame with an hourly index.
+        Whether `data` is a pandas DataFrame with an hourly index instead of an array.
 
     Returns
     -------
@@ -60,14 +60,14 @@ def load_beijing_air(*, as_frame: bool = False) -> Bunch:
         Dictionary-like object, with the following attributes.
 
         data : {ndarray, DataFrame} of shape (8760, 132)
-            The measurements, NaN where missing. Each row is an hour; the columns are
-            the variables of the first station, then those of the second, and so on, so
-            that ``data.reshape(8760, 12, 11)`` splits them into stations and variables.
-            If `as_frame=True`, `data` is a pandas DataFrame indexed by time.
+            The measurements, NaN where missing. Each row is an hour. The columns are
+            the variables of the first station, then those of the second, and so on:
+            ``data.reshape(8760, 12, 11)`` splits an array into stations and variables.
+            With `as_frame=True` it is a pandas DataFrame indexed by time.
         feature_names : list of str
-            The names of the columns, station then variable: `"Aotizhongxin PM2.5"`.
+            The names of the columns, such as `"Aotizhongxin PM2.5"`.
         frame : DataFrame of shape (8760, 132) or None
-            The same DataFrame as `data` if `as_frame=True`, otherwise None.
+            The same DataFrame as `data` with `as_frame=True`, otherwise None.
         times : ndarray of shape (8760,) and dtype datetime64[h]
             The hours of the rows, in local time.
         stations : list of str
@@ -96,7 +96,7 @@ def load_beijing_air(*, as_frame: bool = False) -> Bunch:
     >>> int(np.isnan(air.data).sum())
     28559
 
-    Every 11th column is the same variable at the next station, here carbon monoxide:
+    Every 11th column is the same variable at the next station. This is carbon monoxide:
 
     >>> co = air.data[:, air.variables.index("CO") :: len(air.variables)]
     >>> float(np.isnan(co).mean().round(3))

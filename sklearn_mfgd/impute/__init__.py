@@ -1,4 +1,4 @@
-"""Imputers: what fills in the missing values of a table."""
+"""Imputers, which fill in the missing values of a table."""
 
 from ._mf_imputer import MFImputer
 from ._stacking import StackingImputer

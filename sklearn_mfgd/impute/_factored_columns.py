@@ -1,4 +1,4 @@
-"""The table of an imputer that factorizes columns: their scales, their factors."""
+"""The scales and factors of the columns of a table, for an imputer."""
 
 from typing import Any
 
@@ -33,32 +33,32 @@ class FactoredColumnsMixin(TableMixin):
 
     @property
     def mean_(self) -> np.ndarray:
-        """Mean of each column, which is subtracted from it; NaN for an empty column."""
+        """Mean of each column, or of its normal scores; NaN for an empty column."""
         return self._standardization.mean
 
     @property
     def scale_(self) -> np.ndarray:
-        """Standard deviation of each column, of no meaning in a constant one."""
+        """Standard deviation of each column, or of its normal scores."""
         return self._standardization.scale
 
     @property
     def timescale_(self) -> np.ndarray | None:
-        """Timescale of each factor, see `MaskedGradientMF`; None without times."""
+        """How long each factor remembers, in units of `times`; None without times."""
         return self.factorization_.timescale_
 
     @property
     def seasonality_(self) -> np.ndarray | None:
-        """Seasonal share of the variance of each factor; None without times."""
+        """Share of the variance of each factor that the day, week and year explain."""
         return self.factorization_.seasonality_
 
     @property
     def residual_timescale_(self) -> np.ndarray | None:
-        """Timescale of what the factors leave of each column; NaN for constant ones."""
+        """How long the residuals of each column remember; NaN for constant columns."""
         return self._of_all_columns(self.factorization_.residual_timescale_)
 
     @property
     def residual_variance_(self) -> np.ndarray | None:
-        """Variance, in units of X, of what the factors leave of each column."""
+        """Variance of the residuals of each column that is not noise, in units of X."""
         variance = self._of_all_columns(self.factorization_.residual_variance_)
         return None if variance is None else variance * np.square(self.scale_)
 
@@ -84,7 +84,7 @@ class FactoredColumnsMixin(TableMixin):
             losses.refuse_outside(rows_of(X, ~missing), self._encoded_names(X.shape[1]))
 
     def _names_of_features(self, names: Data) -> Data:
-        """Return the names without that of the column of times, which is no feature."""
+        """Return the names without the column of times, which is no feature."""
         if names is None or self.time in (None, "index"):
             return names
         return [name for name in names if name != self.time]

@@ -1,4 +1,4 @@
-"""How a fitted imputer fills the missing values of X, and how sure it is of them."""
+"""How a fitted imputer fills in missing values, and how uncertain they are."""
 
 from copy import copy
 from typing import Any
@@ -44,7 +44,7 @@ class FillingMixin(TransformerMixin):
         times: Data = None,
         groups: Data = None,
     ) -> Any:
-        """Fit to X and impute its missing values.
+        """Fit the imputer to X and fill in the missing values of X.
 
         Parameters
         ----------
@@ -70,21 +70,21 @@ class FillingMixin(TransformerMixin):
 
     @refusing_mask
     def transform(self, X: Data, *, times: Data = None, groups: Data = None) -> Any:
-        """Impute the missing values of X.
+        """Fill in the missing values of X.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows seen in `fit` or new ones.
         times, groups : array-like of shape (n_samples,), default=None
-            Times and series of the rows, as in `fit`, and needed if it had times.
+            Times and series of the rows. Needed if `fit` had them.
 
         Returns
         -------
         X : ndarray or DataFrame of shape (n_samples, n_output_features)
-            X without missing values. Observed values are unchanged. A data frame if
-            `fit` had columns of categories; a column keeps its type if imputed values
-            fit into it.
+            X without missing values. Observed values are unchanged. The result is a
+            data frame if `fit` had columns of categories; a column keeps its type if
+            the imputed values fit into it.
         """
         check_is_fitted(self)
         X, timeline = table_in_time(X, self.time, times, groups)
@@ -109,51 +109,52 @@ class FillingMixin(TransformerMixin):
         times: Data = None,
         groups: Data = None,
     ) -> Any:
-        """Impute the missing values of X and tell how uncertain each one is.
+        """Fill in the missing values of X and return how uncertain each one is.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows seen in `fit` or new ones.
         return_std : bool, default=False
-            Whether to return standard deviations. Needs ``reg="auto"`` and
-            ``sample_posterior=False``.
+            Whether to return the standard deviation of each value. Needs
+            ``reg="auto"`` and ``sample_posterior=False``.
         return_quantiles : array-like of float of shape (n_quantiles,), default=None
-            Probabilities of quantiles to return, such as ``(0.025, 0.975)`` for the
-            ends of 95 % intervals. With `marginal`, these are right for skewed columns,
-            where a mean and a deviation are not. The same is needed as for
-            `return_std`.
+            Probabilities of the quantiles to return, such as ``(0.025, 0.975)`` for the
+            ends of 95 % intervals. In skewed columns use them with `marginal`: a mean
+            plus or minus a multiple of the standard deviation is wrong there. Needs the
+            same as `return_std`.
         return_proba : bool, default=False
-            Whether to return the probabilities of unordered categories.
+            Whether to return the probability of each unordered category.
         times, groups : array-like of shape (n_samples,), default=None
-            Times and series of the rows, as in `fit`, and needed if it had times.
+            Times and series of the rows. Needed if `fit` had them.
 
         Returns
         -------
         X : ndarray or DataFrame of shape (n_samples, n_output_features)
             The result of `transform`, without the columns of `add_indicator`.
         std : ndarray of shape (n_samples, n_output_features)
-            Standard deviation of the true value around the imputed one, noise included;
-            0 where X is observed. It is widened so that an interval of 1.96 deviations
-            covers 95 % even if the mean and scale of a column are known from few
-            values only; with times, such intervals cover 95 % of gaps that the fit made
-            on purpose. It is infinite in a column with one value in `fit` or none, and
-            zero in a column whose values, two or more, were all equal. In a column of
-            ordered categories the unit is one step to the next category; in one of
-            unordered categories all are NaN. Only with ``return_std=True``.
+            Standard deviation of the true value around the imputed one, in units of X
+            and with the noise; 0 where X is observed. The imputed value plus or minus
+            1.96 of it is a 95 % interval, also where a column has few values. With
+            times, it is calibrated on gaps that the fit made on purpose. It is infinite
+            in a column with fewer than two values in `fit`, and zero in a column whose
+            values were all equal. In a column of ordered categories the unit is one
+            step to the next category. In unordered categories it is NaN. Only with
+            ``return_std=True``.
         quantiles : ndarray of shape (n_quantiles, n_samples, n_output_features)
-            Quantiles of the true value, the value itself where X is observed; NaN in
-            columns of unordered categories, positions in ordered ones. Only with
-            `return_quantiles`.
+            Quantiles of the true value, in units of X; the value itself where X is
+            observed. In ordered categories they are positions from 0 on, in unordered
+            ones NaN. Only with `return_quantiles`.
         proba : dict of DataFrame of shape (n_samples, n_categories)
-            For each column of unordered categories, by its name, the probability of
-            each category that occurred in `fit`; 0 and 1 where X is observed. Empty if
-            there is no such column. Only with ``return_proba=True``.
+            A data frame for each column of unordered categories, by its name. It has
+            the probability of each category that occurred in `fit`; 0 or 1 where X is
+            observed. Only with ``return_proba=True``.
 
         Raises
         ------
         ValueError
-            If the fit does not know how uncertain its values are.
+            If the imputer cannot tell how uncertain its values are: with a number for
+            `reg`, or ``sample_posterior=True``.
         """
         check_is_fitted(self)
         probabilities = check_probabilities(return_quantiles)
@@ -185,7 +186,7 @@ class FillingMixin(TransformerMixin):
     def score(
         self, X: Data, y: Data = None, *, times: Data = None, groups: Data = None
     ) -> float:
-        """Predict held-out entries of X and return the share of variance explained.
+        """Return how well held-out entries of X are predicted; 1 is perfect.
 
         Parameters
         ----------
@@ -194,13 +195,14 @@ class FillingMixin(TransformerMixin):
         y : Ignored
             Not used, present for API consistency by convention.
         times, groups : array-like of shape (n_samples,), default=None
-            Times and series of the rows, as in `fit`, and needed if it had times.
+            Times and series of the rows. Needed if `fit` had them.
 
         Returns
         -------
         score : float
-            Q² over the standardized columns, see :meth:`MaskedGradientMF.score`: 1 is
-            perfect, 0 no better than column means.
+            The share Q² of the variance explained, over the standardized columns: 1 is
+            perfect, 0 is no better than column means. See
+            :meth:`sklearn_mfgd.MaskedGradientMF.score`.
         """
         check_is_fitted(self)
         check_target(y, X, no_mask(self), stacklevel=5)
@@ -211,12 +213,15 @@ class FillingMixin(TransformerMixin):
 
     @property
     def factorization_(self) -> BaseMatrixFactorization:
-        """The factorization of the columns, or of their normal scores."""
+        """The factorization of the standardized columns, or of their normal scores."""
         return self._base.members[0].factorization
 
     @property
     def rank_(self) -> int:
-        """Number of factors."""
+        """Number of factors that the fit kept.
+
+        It is near the true number if the data are a sum of few factors.
+        """
         return self.factorization_.rank_
 
     @property
@@ -226,12 +231,12 @@ class FillingMixin(TransformerMixin):
 
     @property
     def marginal_weights_(self) -> np.ndarray | None:
-        """Weight of normal scores in each column; None unless `marginal` is "auto"."""
+        """Weight of normal scores in each column, 0 to 1, with ``marginal="auto"``."""
         return self._base.weights[1] if len(self._base.members) > 1 else None
 
     @property
     def residual_weights_(self) -> np.ndarray | None:
-        """Weight of what the regressor of each column predicts; None without one."""
+        """Weight of the corrections by `residual` in each column, from 0 to 1."""
         return None if self._residual is None else self._residual.weights
 
     def _fit_links(self, X, sample_weight, entry_weight):

@@ -1,4 +1,4 @@
-"""Columns as they are, as normal scores, or both, weighted by hidden entries."""
+"""Factorize columns, their normal scores, or both, weighed by hidden entries."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The imputers that a stack has by default, and what it sets in the clones of any."""
+"""The default imputers of a stack, and the parameters that it sets in clones."""
 
 from typing import Any
 
@@ -11,24 +11,24 @@ from .._parameters import LARGEST_RANK
 from .._state import PlainStateMixin
 from ._mf_imputer import MFImputer
 
-# Rows up to which nearest neighbours are looked for: time grows with their square.
+# Most rows for nearest neighbours: their time grows with the square of the rows.
 LARGEST_NEIGHBOURHOOD = 20_000
 
-# Rows times the square of columns up to which trees are grown: a forest of each column
-# tries that many splits.
+# Largest number of rows times the square of columns for trees: the forests try about
+# as many splits.
 LARGEST_FOREST = 20_000_000
 
 # Rounds in which columns are predicted from one another.
 N_ROUNDS = 2
 
-# Of fewer rows a regressor learns nothing.
+# A regressor learns nothing from fewer rows.
 FEWEST_ROWS = 10
 
 # Factors of the member that has more than the default.
 MANY_FACTORS = 80
 
-# What a stack sets in the clones of its imputers, and theirs, if they have it: it
-# passes NaN where values are missing, and takes a table of the same columns back.
+# Parameters that a stack sets in the clones of its imputers, and in imputers inside
+# them. It passes NaN for missing values and expects a table with the same columns.
 IN_A_STACK = {
     "missing_values": np.nan,
     "keep_empty_features": True,
@@ -39,8 +39,9 @@ IN_A_STACK = {
 def default_imputers(m: int, n: int, statistic: str) -> list[tuple]:
     """Return names and imputers of ``imputers="auto"`` for a table of m rows.
 
-    The factors come first; then what finds what they cannot tell: skewed columns, rows
-    that resemble one another, and, in wide tables, what few columns share.
+    The factors come first. The other imputers help where factors fail: with skewed
+    columns, with rows that resemble one another, and, in wide tables, with factors that
+    only few columns share.
     """
     # Here, as the imputers of scikit-learn take long to import.
     from sklearn.ensemble import ExtraTreesRegressor
@@ -74,8 +75,8 @@ def default_regressor(m: int, n: int) -> Any:
 class RegressedColumns(TransformerMixin, PlainStateMixin, BaseEstimator):
     """Fill by factors, then predict each column by a regressor from the others.
 
-    This is what :class:`sklearn.impute.IterativeImputer` does, from a start that is so
-    good that it needs two rounds and not ten.
+    This works as :class:`sklearn.impute.IterativeImputer` does. It starts from better
+    values, so two rounds are enough.
     """
 
     def __init__(self, regressor, random_state=None):

@@ -1,4 +1,4 @@
-"""Imputation of the missing values of a table by factorizing its columns."""
+"""The imputer of a table by the factors of its columns."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -39,180 +39,142 @@ class MFImputer(
     PlainStateMixin,
     BaseEstimator,
 ):
-    r"""Imputation of missing values by matrix factorization.
+    r"""Fill in the missing values of a table from what its columns have in common.
 
-    Columns are standardized, and :class:`MaskedGradientMF` finds
+    The imputer standardizes the columns and describes them by a few hidden factors:
 
     .. math::
 
         \frac{x_{ij} - m_j}{s_j} = c_j + w_i \cdot h_j + \epsilon_{ij}, \qquad
         \epsilon_{ij} \sim N(0, 1 / \alpha_j)
 
-    from the observed entries, with the mean :math:`m_j` and the standard deviation
-    :math:`s_j` of the observed entries of column j. Variational Bayes [1]_ learns from
-    the data how many factors there are, how much each is regularized, and how noisy
-    each column is. A missing value is replaced by its expectation given the other
-    entries of its row; observed values are returned unchanged. Rows that `fit` has not
-    seen are imputed in the same way and change nothing.
-
-    Read more in the :ref:`user guide <imputation>`.
+    Here :math:`m_j` and :math:`s_j` are the mean and the standard deviation of the
+    observed entries of column j, and ε is noise. :class:`MaskedGradientMF` learns how
+    many factors to keep, how much to shrink each, and how noisy each column is, by
+    variational Bayes [1]_. The expected value, given the observed entries of the row,
+    replaces a missing value. Observed values are returned unchanged, and new rows are
+    imputed in the same way. Read more in the :ref:`user guide <imputation>`.
 
     Parameters
     ----------
     rank : int or "auto", default="auto"
-        Maximum number of factors. "auto": one less than the number of rows or of
-        columns that vary, whichever is smaller, but at most 50.
-
+        Largest number of factors. "auto": one less than the number of rows or of
+        columns that vary, whichever is smaller, but at most 50. Leave it at "auto"
+        unless `rank_` reaches 50.
     missing_values : int, float, np.nan or pandas.NA, default=np.nan
         The placeholder of missing values; NaN and pandas.NA mean the same. With any
         other value, which is rounded to the type of the column, NaN in X is an error.
-        Masked entries of a `numpy.ma.MaskedArray` are always missing. In a column of
-        categories only what pandas takes for missing is.
-
+        Masked entries of a `numpy.ma.MaskedArray` are always missing. Categories are
+        missing where pandas says so.
     reg : "auto" or float, default="auto"
-        "auto" learns the regularization of each factor; a number is the ridge for all
-        of them, in units of the standardized columns, see :class:`MaskedGradientMF`.
-
+        "auto" learns how much to shrink each factor. A number is the ridge of all
+        factors, in units of the standardized columns. Leave it at "auto" unless you
+        have tuned a ridge.
     solver : {"auto", "gd", "scaled", "als", "sgd"}, default="auto"
-        Direction of the steps if `reg` is a number.
-
+        Direction of the steps if `reg` is a number, see :class:`GradientMF`.
     eta : "auto" or float, default="auto"
-        Step size if `reg` is a number.
-
+        Step size if `reg` is a number, see :class:`GradientMF`.
     loss : str or dict, default="squared"
-        The loss of all columns, or a dictionary with those of some columns, by their
-        names or numbers: "squared", "huber", "student_t", "logistic" or "poisson", see
-        :class:`MaskedGradientMF` and :doc:`/which_loss`. Columns of "logistic" and
+        "squared", "huber", "student_t", "logistic" or "poisson" for all columns, or a
+        dictionary for some of them, by names or numbers. Change it for outliers,
+        counts and columns of 0 and 1, see :doc:`/which_loss`. Columns of "logistic" and
         "poisson" are not standardized, those of "huber" and "student_t" by medians.
-        What is imputed is on the scale of X: probabilities and rates.
-
+        Imputed values are on the scale of X: probabilities and expected counts.
     noise : {"column", "shared"}, default="column"
-        Whether one noise variance per column is learned or a shared one.
-
+        Whether to learn one noise variance for each column, or one for all.
     scale : bool, default=True
-        Whether each column is divided by its own standard deviation, or all columns by
-        the pooled one. False suits columns in the same unit, when those that vary more
-        are to count more.
-
+        Whether to divide each column by its own standard deviation, or all columns by
+        the pooled one. False suits columns in the same unit, if columns that vary more
+        should count more.
     marginal : {"none", "normal", "auto"}, default="none"
-        What is factorized: with "none" the columns, with "normal" their normal scores.
-        A score is the quantile of the standard normal distribution at the rank of a
-        value in its column, so skewed columns and outliers become harmless, and no
-        value is imputed outside the range that was observed. "auto" fits both and
-        weighs them in each column by how well they predict hidden entries, in four
-        times the time or, in small tables, ten. Needs ``reg="auto"``.
-
+        Change it for skewed columns. "normal" replaces a value by its normal score: the
+        quantile of the standard normal distribution at its rank in the column. Outliers
+        are then harmless, and imputed values stay in the observed range. "auto" fits
+        both and weighs them in each column by their errors at hidden entries. It takes
+        four times as long, or ten times in small tables. Needs ``reg="auto"``.
     statistic : {"mean", "median"}, default="mean"
         Which value of its distribution replaces a missing one. The mean has the least
-        squared error, the median the least absolute error; without `marginal` they are
-        equal, and a `loss` of counts or of answers has the mean.
-
+        squared error, the median the least absolute error. They differ only with
+        `marginal`. Columns of "logistic" and "poisson" always use the mean.
     discrete : {"mean", "nearest"}, default="mean"
-        What is imputed in columns whose observed values are all whole numbers: with
-        "mean" any number, with "nearest" the observed value within `min_value` and
-        `max_value` that is nearest to it.
-
+        What to impute in columns of whole numbers: with "mean" any number, with
+        "nearest" the nearest observed value between `min_value` and `max_value`.
     residual : regressor or None, default=None
-        A regressor of scikit-learn, such as
-        :class:`~sklearn.ensemble.ExtraTreesRegressor`, that predicts, for each column,
-        what the factors leave of it, from the other columns and what the factors say of
-        this one, in standardized units. It learns from entries that were hidden from
-        the factors (five folds of them, so a fit takes six times the time and that of
-        the regressors), and is weighted by how well it predicts entries that it has not
-        seen. New rows are corrected in the same way.
-
+        A regressor such as :class:`~sklearn.ensemble.ExtraTreesRegressor` that corrects
+        the imputed values of each column where columns depend on each other in curved
+        ways. It learns from entries hidden from the factors, in five folds, so a fit
+        takes six times as long, plus the regressors. How well it predicts entries that
+        it has not seen decides its weight.
     max_iter : int, default=200
-        Maximum number of sweeps.
-
+        Largest number of sweeps. Increase it after a ConvergenceWarning.
     tol : float, default=1e-3
-        Tolerance of the convergence criterion, see :class:`MaskedGradientMF`.
-
+        When to end the fit, see :class:`MaskedGradientMF`.
     sample_posterior : bool, default=False
-        Whether missing values are sampled from their posterior instead of replaced by
-        its mean: row factors, column factors and noise are sampled by Gibbs sampling
-        [2]_. Use it for multiple imputation, with a different `random_state` for each
-        [3]_. Needs ``reg="auto"``.
-
+        Whether to replace a missing value by a sample from its distribution, noise
+        included, instead of its mean. Use it for multiple imputation [3]_, with another
+        `random_state` for each table. Gibbs sampling [2]_ generates the samples. Needs
+        ``reg="auto"``.
     min_value, max_value : float or array-like of shape (n_features,)
         Limits of imputed values, for all columns or for each; the defaults, -inf and
-        inf, are no limits. Observed values are left as they are. A mean beyond a limit
-        is replaced by that limit; with ``sample_posterior=True`` values are sampled
-        from the normal distribution truncated there.
-
+        inf, are no limits. A limit replaces a mean beyond it. With
+        ``sample_posterior=True`` samples are from the distribution truncated there.
     add_indicator : bool, default=False
-        Whether to append an indicator column for each feature with missing values in
+        Whether to append a column of marks for each feature with missing values in
         `fit`, as :class:`sklearn.impute.MissingIndicator` does.
-
     keep_empty_features : bool, default=False
-        Whether columns without any value in `fit` are kept. If not, `fit` warns of
-        them and `transform` leaves them out. In a column that is kept, missing values
-        are replaced by zero, or by the limit that is nearest to it; in a column of
-        categories, by the first of these.
-
+        Whether to keep columns without any value in `fit`. If not, `fit` warns of them
+        and `transform` leaves them out. In a column that is kept, missing values become
+        zero, or the limit nearest to zero; in a column of categories, the first one.
     time : "index", str or None, default=None
-        Where a data frame X has the times of its rows, for pipelines that pass no
-        `times`: "index" for its index, or the name of a column, which is taken out of
-        the table and is no feature. See :ref:`rows_in_time`.
-
+        Where a data frame X has the times of its rows: "index", or the name of a
+        column, which is then no feature. Use it in pipelines, which pass no `times`.
+        See :ref:`rows_in_time`.
     random_state : int, RandomState instance or None, default=None
         Seed for ``sample_posterior=True`` (with a number every call of `transform`
         returns the same samples), for ``solver="sgd"``, and for the choice of hidden
-        entries with ``marginal="auto"`` and with `residual`; nothing else is random.
-
+        entries with ``marginal="auto"`` and with `residual`.
     verbose : int, default=0
         If not 0, print the objective after each sweep.
 
     Attributes
     ----------
     factorization_ : MaskedGradientMF
-        The factorization of the standardized columns that are not constant; with
+        The factorization of the standardized columns that are not constant, or with
         ``marginal="normal"`` of their normal scores.
-
     marginal_weights_ : ndarray of shape (n_features,) or None
-        With ``marginal="auto"`` the weight of the factorization of normal scores in
-        each column; that of the columns as they are has the rest. None otherwise.
-
+        With ``marginal="auto"``: the weight, from 0 to 1, of normal scores in each
+        column.
     residual_weights_ : ndarray of shape (n_features,) or None
-        Weight, from 0 to 1, of what the regressor of each column predicts; None without
-        `residual`.
-
+        Weight, from 0 to 1, of the corrections by `residual` in each column.
     mean_ : ndarray of shape (n_features,)
-        Mean of each column, with ``marginal="normal"`` of its normal scores.
-
+        Mean of each column, or with ``marginal="normal"`` of its normal scores.
     scale_ : ndarray of shape (n_features,)
         Standard deviation of each column, or of its normal scores.
-
     rank_ : int
-        Number of factors that the fit kept.
-
+        Number of factors that the fit kept. It is near the true number if the data are
+        a sum of few factors, but a factor more or less hardly changes imputed values.
     n_iter_ : int
         Number of sweeps.
-
     indicator_ : MissingIndicator or None
         The transformer that adds the columns of `add_indicator`.
-
     timescale_ : ndarray of shape (`rank_`,) or None
-        Time in which each factor forgets, in units of `times` (seconds for dates); None
-        unless `fit` had times.
-
+        How long each factor remembers, in the units of `times` (seconds for dates).
+        None unless `fit` had times.
     seasonality_ : ndarray of shape (`rank_`,) or None
         Share of the variance of each factor that the day, week and year explain.
-
     residual_timescale_ : ndarray of shape (n_features,) or None
-        Timescale of what the factors leave of each column, 0 if that is all noise.
-
+        How long the residuals of each column remember; 0 if they are only noise.
     residual_variance_ : ndarray of shape (n_features,) or None
-        Variance of what the factors leave of each column, without the noise.
-
+        Variance of the residuals of each column that is not noise.
     n_features_in_ : int
         Number of features seen in `fit`.
-
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of features seen in `fit`, where X has names that are all strings.
+        Names of features seen in `fit`, if X has names that are all strings.
 
     See Also
     --------
-    MaskedGradientMF : The factors themselves; sparse data.
+    StackingImputer : Often more accurate, in much more time.
+    MaskedGradientMF : The factors themselves, also of sparse matrices.
     sklearn.impute.IterativeImputer : Predicts each column from the others.
     sklearn.impute.KNNImputer : Averages the most similar rows.
 
@@ -221,20 +183,17 @@ class MFImputer(
     Values are assumed to be missing at random: whether a value is missing may depend on
     what is observed, but not on the value itself.
 
-    A pandas data frame may have columns of categories, of dtype "category". Ordered
-    categories are encoded as 0, 1, 2, ..., and a missing one is replaced by the one
-    nearest to its expectation, or to a sample. Unordered categories are encoded as the
-    principal components of their indicators, one column less than categories that
-    occur in `fit`. A logistic regression on what the other columns of the row tell of
-    these components gives the probabilities that ``impute(X, return_proba=True)``
-    returns; for rows in time, they are those nearest to the expected indicators. A
-    missing category is replaced by the most probable one or, with
-    ``sample_posterior=True``, sampled by its probability. `transform` then returns a
-    data frame like X.
+    A pandas data frame may have columns of categories, of dtype "category". `transform`
+    then returns a data frame with the same columns. Ordered categories are encoded as
+    0, 1, 2, ..., and the category nearest to the expected value, or to a sample, is
+    imputed. Unordered categories are encoded as the principal components of their
+    indicators. A logistic regression on the expected components gives the probability
+    of each category, which ``impute(X, return_proba=True)`` returns; for rows in time
+    it is nearest to the expected indicators. The most probable category is imputed or,
+    with ``sample_posterior=True``, a sample by these probabilities.
 
-    Squared errors are sensitive to gross outliers: a single value a thousand deviations
-    off can spoil all imputed values of its column. Mark such values as missing first;
-    the :ref:`user guide <outliers>` shows how.
+    A single value a thousand deviations off can spoil all imputed values of its column.
+    Mark such values as missing first; the :ref:`user guide <outliers>` shows how.
 
     A table of more than 250,000 entries is factorized in single precision: without any
     noise, imputed values are exact to about a thousandth of the standard deviation of
@@ -242,11 +201,12 @@ class MFImputer(
 
     References
     ----------
-    .. [1] A. Ilin, T. Raiko, "Practical Approaches to Principal Component Analysis in
-       the Presence of Missing Values", Journal of Machine Learning Research 11 (2010).
-    .. [2] R. Salakhutdinov, A. Mnih, "Bayesian Probabilistic Matrix Factorization using
-       Markov Chain Monte Carlo", ICML (2008).
-    .. [3] D. B. Rubin, "Multiple Imputation for Nonresponse in Surveys", Wiley (1987).
+    .. [1] Ilin, A. and Raiko, T. (2010). Practical Approaches to Principal Component
+       Analysis in the Presence of Missing Values. Journal of Machine Learning Research
+       11.
+    .. [2] Salakhutdinov, R. and Mnih, A. (2008). Bayesian Probabilistic Matrix
+       Factorization using Markov Chain Monte Carlo. ICML.
+    .. [3] Rubin, D. B. (1987). Multiple Imputation for Nonresponse in Surveys. Wiley.
 
     Examples
     --------
@@ -264,7 +224,7 @@ class MFImputer(
     >>> print(f"{np.sqrt(np.mean((filled - truth)[hidden] ** 2)):.2f}")
     0.04
 
-    The uncertainty of the imputed values:
+    The share of true values within two standard deviations of the imputed ones:
 
     >>> filled, std = imputer.impute(X, return_std=True)
     >>> bool(np.mean(np.abs(filled - truth)[hidden] < 2 * std[hidden]) > 0.9)
@@ -360,7 +320,7 @@ class MFImputer(
         times: Data = None,
         groups: Data = None,
     ) -> Self:
-        """Learn from the observed entries of X how to impute the missing ones.
+        """Learn from the observed entries of X how to fill in missing values.
 
         Parameters
         ----------
@@ -369,16 +329,16 @@ class MFImputer(
         y : Ignored
             Not used, present for API consistency by convention.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row, in means and scales and in the squared error. A row of
-            weight 0 is left out. `transform` imputes rows of average weight, so a
-            common factor on all weights changes nothing.
+            Weight of each row, in means, scales and errors. A row of weight 0 is left
+            out. Multiplying all weights by the same number changes nothing.
         entry_weight : array-like of shape (n_samples, n_features), default=None
-            Weight of each entry; 0 means missing. The two weights are multiplied.
+            Weight of each entry; 0 means missing. It multiplies `sample_weight`.
         times : array-like of shape (n_samples,), default=None
-            Time of each row, numbers or dates (datetime64): rows that are near in time
-            inform one another. Only with ``reg="auto"``; see :ref:`rows_in_time`.
+            Time of each row: numbers or dates (datetime64). Rows that are near in time
+            then inform one another. Needs ``reg="auto"``, see :ref:`rows_in_time`.
         groups : array-like of shape (n_samples,), default=None
-            Labels of the series of each row; different series are independent.
+            Label of the series that each row belongs to, if there are several. Rows of
+            different series do not inform one another.
 
         Returns
         -------

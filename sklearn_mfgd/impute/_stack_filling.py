@@ -1,4 +1,4 @@
-"""How a fitted stack fills the missing values of X from what its members say."""
+"""How a fitted stack fills in missing values from those of its members."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -48,7 +48,7 @@ class StackFillingMixin(TransformerMixin):
 
     @refusing_mask
     def transform(self, X: Data) -> Any:
-        """Impute the missing values of X.
+        """Fill in the missing values of X.
 
         Parameters
         ----------
@@ -58,9 +58,9 @@ class StackFillingMixin(TransformerMixin):
         Returns
         -------
         X : ndarray or DataFrame of shape (n_samples, n_output_features)
-            X without missing values. Observed values are unchanged. A data frame if
-            `fit` had columns of categories; a column keeps its type if imputed values
-            fit into it.
+            X without missing values. Observed values are unchanged. The result is a
+            data frame if `fit` had columns of categories; a column keeps its type if
+            the imputed values fit into it.
         """
         check_is_fitted(self)
         encoded, missing = self._validate(X, reset=False)
@@ -77,43 +77,44 @@ class StackFillingMixin(TransformerMixin):
         return_quantiles: Sequence[float] | None = None,
         return_proba: bool = False,
     ) -> Any:
-        """Impute the missing values of X and tell how uncertain each one is.
+        """Fill in the missing values of X and return how uncertain each one is.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows seen in `fit` or new ones.
         return_std : bool, default=False
-            Whether to return standard deviations.
+            Whether to return the standard deviation of each value.
         return_quantiles : sequence of float, default=None
-            Probabilities, between 0 and 1, of quantiles to return.
+            Probabilities of the quantiles to return, such as ``(0.025, 0.975)`` for the
+            ends of 95 % intervals.
         return_proba : bool, default=False
-            Whether to return the probabilities of unordered categories.
+            Whether to return the probability of each unordered category.
 
         Returns
         -------
         X : ndarray or DataFrame of shape (n_samples, n_output_features)
             The result of `transform`, without the columns of `add_indicator`.
         std : ndarray of shape (n_samples, n_output_features)
-            Standard deviation of the true value around the imputed one; 0 where X is
-            observed. It is the weighted mean of those of the imputers that have
-            ``impute(X, return_std=True)``, or the same for the whole of a column if
-            none has, times a factor of the column by which it suits the errors at
-            hidden entries. It is infinite in a column with one value in `fit` or none,
-            and zero in a column whose values, two or more, were all equal. In a column
-            of ordered categories the unit is one step to the next category; in one of
-            unordered categories all are NaN. Only with ``return_std=True``.
+            Standard deviation of the true value around the imputed one, in units of X;
+            0 where X is observed. It is the weighted mean of the standard deviations of
+            the imputers that have ``impute(X, return_std=True)``. If there is none, all
+            values of a column have the same. A factor of each column then fits it to
+            the errors at hidden entries. It is infinite in a column with fewer than two
+            values in `fit`, and zero in a column whose values were all equal. In a
+            column of ordered categories the unit is one step to the next category. In
+            unordered categories it is NaN. Only with ``return_std=True``.
         quantiles : ndarray of shape (n_quantiles, n_samples, n_output_features)
-            Quantiles of the true value; the observed one where there is one. They are
-            weighted means of those of the imputers that have
-            ``impute(X, return_std=True, return_quantiles=...)``, moved to be around the
-            imputed value and widened as the standard deviation is, or those of a normal
-            distribution. They are NaN in columns of unordered categories, positions in
-            ordered ones. Only with `return_quantiles`.
+            Quantiles of the true value, in units of X; the value itself where X is
+            observed. They are weighted means of the quantiles of the imputers that have
+            ``impute(X, return_std=True, return_quantiles=...)``, centred at the imputed
+            value and widened as the standard deviation is. Without such an imputer they
+            are those of a normal distribution. In ordered categories they are positions
+            from 0 on, in unordered ones NaN. Only with `return_quantiles`.
         proba : dict of DataFrame of shape (n_samples, n_categories)
-            For each column of unordered categories, by its name, the probability of
-            each category that occurred in `fit`; 0 and 1 where X is observed. Empty if
-            there is no such column. Only with ``return_proba=True``.
+            A data frame for each column of unordered categories, by its name. It has
+            the probability of each category that occurred in `fit`; 0 or 1 where X is
+            observed. Only with ``return_proba=True``.
         """
         check_is_fitted(self)
         probabilities = None
@@ -137,7 +138,7 @@ class StackFillingMixin(TransformerMixin):
 
     @refusing_mask
     def score(self, X: Data, y: Data = None) -> float:
-        """Predict held-out entries of X and return the share of variance explained.
+        """Return how well held-out entries of X are predicted; 1 is perfect.
 
         Parameters
         ----------
@@ -149,9 +150,10 @@ class StackFillingMixin(TransformerMixin):
         Returns
         -------
         score : float
-            Q² over the standardized columns, see :meth:`MaskedGradientMF.score`: 1 is
-            perfect, 0 no better than column means. Columns of categories count as the
-            columns of numbers that they are encoded as.
+            The share Q² of the variance explained, over the standardized columns: 1 is
+            perfect, 0 is no better than column means. Categories count as the columns
+            of numbers that encode them. See
+            :meth:`sklearn_mfgd.MaskedGradientMF.score`.
         """
         check_is_fitted(self)
         check_target(y, X, no_mask(self), stacklevel=5)

@@ -1,4 +1,4 @@
-"""Imputation by a weighted mean of several imputers, weights by hidden entries."""
+"""The imputer that weighs several imputers by their errors at hidden entries."""
 
 from numbers import Integral, Real
 from typing import Any, Literal, Self
@@ -42,127 +42,109 @@ from ._tables import TableMixin
 
 
 class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseComposition):
-    r"""Imputation by a weighted mean of several imputers.
+    r"""Fill in a table by a weighted mean of several imputers.
 
-    A share of the observed entries is hidden, every imputer is fitted to the others,
-    and its errors at the hidden entries, in standard deviations of their columns,
-    decide its weights. The weights of column j are not negative, sum to one and
-    minimize
+    The stack hides a share of the observed entries, fits every imputer to the others,
+    and compares what each imputes with the hidden values. An imputer gets a large
+    weight in the columns where it is accurate. Then the stack fits all imputers again,
+    to everything. The mean is often more accurate than any single imputer, but it takes
+    much longer than :class:`MFImputer` alone. Observed values are returned unchanged.
+    Read more in the :ref:`user guide <stacking>`.
 
-    .. math:: w^\top (E_j + \lambda E) w
+    The weights w of column j are not negative, sum to one and minimize [1]_
 
-    where :math:`E_j` is the sum of :math:`e e^\top` over the hidden entries of the
-    column, e the errors of the imputers at one, and E is the mean over all hidden
-    entries: the table counts as λ entries of every column. This is stacking [1]_ with
-    weights that are shrunk to those of the whole table. Then all imputers are fitted
-    again, to everything. Observed values are returned unchanged.
+    .. math:: w^\top (E_j + \lambda E) w.
+
+    Here :math:`E_j` is the sum of :math:`e e^\top` over the hidden entries of the
+    column, where e are the errors of the imputers at an entry, in standard deviations
+    of the column. E is the mean of :math:`e e^\top` over all hidden entries. It shrinks
+    the weights of a column to those of the whole table: the table counts as λ entries.
 
     Parameters
     ----------
     imputers : "auto" or list of (str, imputer), default="auto"
-        Names and imputers: any that replaces every missing value and keeps the columns.
-        They are cloned and given NaN where values are missing; in the clones
-        `keep_empty_features` is True, `add_indicator` False and `missing_values` NaN.
-        "drop" in place of an imputer leaves it out. "auto": :class:`MFImputer` as it is
-        and with ``marginal="normal"``; up to 20,000 rows
-        :class:`sklearn.impute.KNNImputer` on standardized columns; extremely randomized
-        trees that predict each column from the others, which :class:`MFImputer` fills
-        first, where rows times the square of columns are at most 20 million; and in
-        tables of more than 51 columns :class:`MFImputer` with 80 factors.
+        Names and imputers. An imputer must fill every missing value and keep the
+        columns. The stack clones each, sets `keep_empty_features` to True,
+        `add_indicator` to False and `missing_values` to NaN in the clone, and passes
+        NaN where values are missing. "drop" in place of an imputer leaves it out.
+        "auto" combines
 
+        - :class:`MFImputer`, once as it is and once with ``marginal="normal"``;
+        - :class:`sklearn.impute.KNNImputer` on standardized columns, in tables of up to
+          20,000 rows;
+        - extremely randomized trees that predict each column from the others, after
+          :class:`MFImputer` has filled these, if rows times the square of columns are
+          at most 20 million;
+        - :class:`MFImputer` with 80 factors, in tables of more than 51 columns.
     residual : "auto", regressor or None, default="auto"
-        A regressor of scikit-learn that predicts, for each column, what the weighted
-        mean leaves of hidden entries, from the filled row, as `residual` of
-        :class:`MFImputer`. "auto": extremely randomized trees if `imputers` is "auto"
-        and includes trees, else None.
-
+        A regressor that corrects the weighted mean in each column, as `residual` of
+        :class:`MFImputer` does. It learns from the hidden entries. "auto": extremely
+        randomized trees if `imputers` is "auto" and includes trees, else None.
     weights : {"column", "table"}, default="column"
-        Whether each column has weights of its own, or all have those of the table,
-        which is an infinite `shrinkage`.
-
+        Whether each column has weights of its own, or all columns have the same.
     statistic : {"mean", "median"}, default="mean"
-        "mean" minimizes squared errors, "median" absolute ones. What statistic the
-        imputers return is theirs to say; those of "auto" follow this one.
-
+        Choose "mean" for small squared errors, "median" for small absolute errors. The
+        imputers of "auto" follow it; imputers in a list return what they were set to.
     test_size : float or int, default=0.2
         Share or number of the observed entries to hide at a time. One entry of each row
-        and three of each column are not hidden, nor is any of a constant column. With
+        and three of each column are never hidden, nor is any of a constant column. With
         fewer than 10 hidden entries all imputers have the same weight.
-
     cv : int or None, default=None
-        Number of folds: every entry that may be hidden is in one of them, and each
-        imputer is fitted as many times. None: `test_size` is hidden as the values of
-        the table are missing, a row losing what another lacks, and again from the whole
-        table, up to five times, until 20,000 entries were hidden.
-
+        With a number: the entries are divided into this many folds, and each imputer is
+        fitted once for each fold. None: the stack hides `test_size` of the entries in
+        the same pattern as the missing ones, so a row loses what another row lacks. It
+        repeats this up to five times, until 20,000 entries have been hidden.
     shrinkage : "auto" or float, default="auto"
-        How many entries of each column the table counts as, λ. "auto" chooses from 20
-        to 1000 and infinity, by weights from four fifths of the hidden entries and
-        errors at the last fifth.
-
+        The number λ of entries that the table counts as. Leave it at "auto", which
+        chooses from 20 to 1000 and infinity: it tries weights from four fifths of the
+        hidden entries on the last fifth.
     missing_values : int, float, np.nan or pandas.NA, default=np.nan
         The placeholder of missing values, see :class:`MFImputer`.
-
     min_value, max_value : float or array-like of shape (n_features,)
         Limits of imputed values, for all columns or for each; the defaults, -inf and
-        inf, are no limits. What an imputer returns beyond a limit is replaced by it.
-
+        inf, are no limits. A limit replaces an imputed value beyond it.
     add_indicator : bool, default=False
-        Whether to append an indicator column for each feature with missing values in
+        Whether to append a column of marks for each feature with missing values in
         `fit`, as :class:`sklearn.impute.MissingIndicator` does.
-
     keep_empty_features : bool, default=False
-        Whether columns without any value in `fit` are kept. If not, `fit` warns of
-        them and `transform` leaves them out. In a column that is kept, missing values
-        are replaced by zero, or by the limit that is nearest to it. No imputer sees
-        these columns.
-
+        Whether to keep columns without any value in `fit`. If not, `fit` warns of them
+        and `transform` leaves them out. In a column that is kept, missing values become
+        zero, or the limit nearest to zero. No imputer sees these columns.
     n_jobs : int or None, default=None
-        Number of fits that run at the same time; None is 1 unless a
-        ``joblib.parallel_backend`` says otherwise, -1 all processors.
-
+        Number of fits that run at the same time. None is 1 unless a
+        ``joblib.parallel_backend`` says otherwise; -1 uses all processors.
     random_state : int, RandomState instance or None, default=None
         Seed for the choice of hidden entries, and for each `random_state` of an imputer
         that is None.
-
     verbose : int, default=0
-        If not 0, print a line for each fit with hidden entries, with its error and
-        seconds, and one for the stack.
+        If not 0, print the error and the seconds of each fit with hidden entries, and
+        the error of the stack.
 
     Attributes
     ----------
     imputers_ : list of imputers
         The fitted imputers, without those that are "drop".
-
     named_imputers_ : Bunch
-        The same by name.
-
+        The fitted imputers by name.
     weights_ : ndarray of shape (n_imputers, n_features)
-        Weights of the imputers in each column. A column without hidden entries has
-        those of the table. All columns that a column of categories is encoded as have
-        the same weights.
-
+        Weights of the imputers in each column, from 0 to 1. A column without hidden
+        entries has the weights of the table.
     errors_ : ndarray of shape (n_imputers, n_features)
         Root mean squared error of each imputer at the hidden entries of each column, in
-        units of X; NaN without any. In a column of ordered categories the unit is one
-        step to the next category. In one of unordered categories the squared error is
-        the sum of those of the indicators of all categories.
-
+        units of X; NaN without hidden entries. In a column of ordered categories the
+        unit is one step to the next category. For unordered categories the squared
+        errors of the indicators of all categories are added up.
     stacked_errors_ : ndarray of shape (n_features,)
-        The same of the stack. The error at an entry is that of weights from the four
-        fifths of the hidden entries that it is not in.
-
+        The same error for the stack, at entries that its weights have not seen: the
+        weights for a fifth of the hidden entries come from the other four fifths.
     shrinkage_ : float
-        λ, infinite if all columns have the weights of the table.
-
+        The number λ; infinite if all columns have the weights of the table.
     indicator_ : MissingIndicator or None
         The transformer that adds the columns of `add_indicator`.
-
     n_features_in_ : int
         Number of features seen in `fit`.
-
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of features seen in `fit`, where X has names that are all strings.
+        Names of features seen in `fit`, if X has names that are all strings.
 
     See Also
     --------
@@ -171,19 +153,19 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
 
     Notes
     -----
-    Weights of rows or entries, and times, are not passed to the imputers.
+    The stack does not pass weights or times to the imputers.
 
     A pandas data frame may have columns of categories, of dtype "category", which are
-    encoded as in :class:`MFImputer`: the imputers see arrays of encoded columns. All
-    columns that a category is encoded as are hidden together. A logistic regression of
-    the hidden categories on what the stack expected of them gives the probabilities
-    that ``impute(X, return_proba=True)`` returns; where some category was never hidden,
-    they are those nearest to the expected indicators. `transform` then returns a data
-    frame like X.
+    encoded as in :class:`MFImputer`. `transform` then returns a data frame with the
+    same columns. The imputers see arrays of encoded columns; all columns that encode
+    one category are hidden together and have the same weights. A logistic regression
+    on what the stack expects of hidden categories gives the probabilities that
+    ``impute(X, return_proba=True)`` returns. Where some category was never hidden, they
+    are nearest to the expected indicators.
 
     References
     ----------
-    .. [1] L. Breiman, "Stacked Regressions", Machine Learning 24 (1996).
+    .. [1] Breiman, L. (1996). Stacked Regressions. Machine Learning 24.
 
     Examples
     --------
@@ -192,7 +174,7 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
     >>> from sklearn_mfgd import StackingImputer
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(300, 6))
-    >>> X[:, 1] = np.sin(3 * X[:, 0])  # the others are independent
+    >>> X[:, 1] = np.sin(3 * X[:, 0])  # the other columns are independent
     >>> X[rng.random(X.shape) < 0.1] = np.nan
     >>> members = [("mean", SimpleImputer()), ("neighbours", KNNImputer())]
     >>> stack = StackingImputer(members, random_state=0).fit(X)
@@ -200,7 +182,8 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
     >>> int(np.isnan(filled).sum())
     0
 
-    Errors of both in the first two columns, of the stack, and the weights:
+    In the first two columns, these are the errors of both imputers, the error of the
+    stack, and the weights of the imputers:
 
     >>> print(stack.errors_[:, :2].round(2))
     [[1.04 0.71]
@@ -271,12 +254,12 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
         self.verbose = verbose
 
     def get_params(self, deep: bool = True) -> dict:
-        """Return the parameters, and those of the imputers in a list.
+        """Return the parameters of the stack and of its imputers.
 
         Parameters
         ----------
         deep : bool, default=True
-            Whether to return the imputers by name, too, and their parameters as
+            Whether to include the imputers by name, and their parameters as
             ``name__parameter``.
 
         Returns
@@ -287,7 +270,7 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
         return self._get_params("imputers", deep=deep)
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, imputers of the list, or parameters of these.
+        """Set parameters of the stack or of its imputers, or replace an imputer.
 
         Parameters
         ----------
@@ -307,7 +290,7 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
     @refusing_mask
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Data, y: Data = None) -> Self:
-        """Learn weights from entries that are hidden, and fit every imputer.
+        """Weigh the imputers by their errors at hidden entries, and fit them.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""What an imputer takes for missing, and which columns its output has."""
+"""Which values are missing to an imputer, and which columns it returns."""
 
 import warnings
 from numbers import Real
@@ -29,7 +29,7 @@ class TableMixin(NumbersMixin):
     _filled: np.ndarray  # columns with values in `fit`
 
     def inverse_transform(self, X: Data) -> Any:
-        """Put back the missing values that the columns of `add_indicator` mark.
+        """Take the imputed values out again: `add_indicator` marks where they are.
 
         Parameters
         ----------
@@ -40,8 +40,9 @@ class TableMixin(NumbersMixin):
         -------
         X : ndarray of shape (n_samples, n_features)
             X with `missing_values` where a value was imputed, and in the whole of a
-            dropped column. A column without missing values in `fit` has no mark: values
-            imputed there later stay. A data frame if `fit` had columns of categories.
+            dropped column. A column without missing values in `fit` has no marks, so
+            values that were imputed there later stay. The result is a data frame if
+            `fit` had columns of categories.
 
         Raises
         ------
@@ -88,17 +89,17 @@ class TableMixin(NumbersMixin):
         return without_imputed(X, marks, kept, self._encoding, names, marker)
 
     def get_feature_names_out(self, input_features: Data = None) -> np.ndarray:
-        """Return the names of the columns of the output.
+        """Return the names of the columns that `transform` returns.
 
         Parameters
         ----------
         input_features : array-like of str of shape (n_features,), default=None
-            Names of the input, by default those seen in `fit`, or x0, x1, ...
+            Names of the columns of X. By default those seen in `fit`, or x0, x1, ...
 
         Returns
         -------
         names : ndarray of str of shape (n_output_features,)
-            The names of the columns that are kept, and of those of `add_indicator`.
+            The names of the columns that are kept, then those of `add_indicator`.
         """
         check_is_fitted(self)
         names = _check_feature_names_in(self, self._names_of_features(input_features))

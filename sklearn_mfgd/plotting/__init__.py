@@ -1,6 +1,7 @@
 """Pictures of matrices, fits, factors and gaps, like scikit-learn's displays.
 
-They need matplotlib, which is imported when something is drawn.
+Each display has a method `from_estimator` that draws it. The displays need matplotlib,
+which is imported when something is drawn.
 """
 
 from ._calibration import CalibrationDisplay

@@ -1,4 +1,4 @@
-"""Whether intervals cover as much as they promise."""
+"""How often intervals contain the true values."""
 
 from typing import Self
 
@@ -14,19 +14,20 @@ DEFAULT_LEVELS = np.linspace(0.05, 0.99, 20)
 
 
 class CalibrationDisplay(BaseDisplay):
-    """Share of held-out entries within intervals of each nominal coverage.
+    """Picture of how often prediction intervals contain held-out entries.
 
-    On the diagonal intervals are as wide as they should be; below it they are too
-    narrow.
+    The curve shows the share of entries inside intervals that should contain 5 %, 10 %
+    and so on of them. On the diagonal, intervals are as wide as they should be. Below
+    the diagonal they are too narrow.
 
     Parameters
     ----------
     nominal : ndarray of shape (n_levels,)
-        Coverage that the intervals promise.
+        Share of entries that the intervals should contain, from 0 to 1.
     covered : ndarray of shape (n_levels,)
-        Share of the entries that lie within them.
+        Share of entries that the intervals do contain.
     name : str, default=None
-        Name of the curve.
+        Name of the curve, for the legend.
 
     Attributes
     ----------
@@ -62,25 +63,26 @@ class CalibrationDisplay(BaseDisplay):
     def from_estimator(
         cls, estimator, X, X_test, *, levels=None, name: str | None = None, ax=None
     ) -> Self:
-        """Draw how often intervals of a fitted estimator cover hidden entries.
+        """Draw how often intervals of a fitted estimator contain hidden entries.
 
         Parameters
         ----------
         estimator : fitted estimator
-            With ``reg="auto"``: GradientMF, MaskedGradientMF or MFImputer.
+            GradientMF, MaskedGradientMF or MFImputer, with ``reg="auto"``.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            What the estimator may see.
+            The matrix that the estimator predicts from.
         X_test : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The hidden entries, NaN or not stored everywhere else, as
-            :func:`sklearn_mfgd.model_selection.train_test_split_entries` returns them.
-            Entries that X shows as well are left out, and so are columns that were
-            empty when an imputer was fitted.
+            The entries that X hides, as
+            :func:`sklearn_mfgd.model_selection.train_test_split_entries` returns them:
+            all others are NaN or not stored. Entries that X shows do not count, nor do
+            columns without values when an imputer was fitted.
         levels : array-like of shape (n_levels,), default=None
-            Nominal coverages, between 0 and 1.
+            Shares of entries that the intervals should contain, between 0 and 1. By
+            default 20 values from 0.05 to 0.99.
         name : str, default=None
-            Name of the curve; by default the class of the estimator.
+            Name of the curve. By default the class of the estimator.
         ax : matplotlib Axes, default=None
-            Where to draw; by default a new figure.
+            Where to draw. By default in a new figure.
 
         Returns
         -------
@@ -90,7 +92,7 @@ class CalibrationDisplay(BaseDisplay):
         Raises
         ------
         ValueError
-            When X shows all of X_test, or the fit does not know how uncertain it is.
+            If X shows all of X_test, or if the fit cannot tell how uncertain it is.
         """
         missing_values = getattr(estimator, "missing_values", np.nan)
         shown = Entries.of(X, "CalibrationDisplay", missing_values)
@@ -132,18 +134,19 @@ class CalibrationDisplay(BaseDisplay):
     def from_predictions(
         cls, y_true, y_pred, std, *, levels=None, name: str | None = None, ax=None
     ) -> Self:
-        """Draw how often intervals around predictions cover the truth.
+        """Draw how often intervals around any predictions contain the true values.
 
         Parameters
         ----------
         y_true, y_pred, std : array-like of shape (n_entries,)
-            True values, predicted ones, and standard deviations.
+            True values, predicted values, and the standard deviations of the latter.
         levels : array-like of shape (n_levels,), default=None
-            Nominal coverages, between 0 and 1.
+            Shares of entries that the intervals should contain, between 0 and 1. By
+            default 20 values from 0.05 to 0.99.
         name : str, default=None
             Name of the curve.
         ax : matplotlib Axes, default=None
-            Where to draw; by default a new figure.
+            Where to draw. By default in a new figure.
 
         Returns
         -------
@@ -153,7 +156,7 @@ class CalibrationDisplay(BaseDisplay):
         Raises
         ------
         ValueError
-            When standard deviations are negative, or levels not between 0 and 1.
+            If standard deviations are negative, or if levels are not between 0 and 1.
         """
         y_true, y_pred, std = (
             check_array(values, dtype=np.float64, ensure_2d=False, input_name=what)

@@ -1,4 +1,4 @@
-"""What the displays share: axes, and matplotlib only when something is drawn."""
+"""The base class of the displays. It imports matplotlib when something is drawn."""
 
 from typing import Any, Self
 
@@ -26,7 +26,7 @@ class BaseDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or array-like of them, default=None
-            Where to draw, one for each panel; by default a new figure.
+            Where to draw, one for each panel. By default in a new figure.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""The factors of a fit: how large they are, and how many were dropped."""
+"""The factors of a fit: their sizes, and how many were dropped."""
 
 from typing import Self
 
@@ -13,36 +13,36 @@ MAX_NAMES = 20
 
 
 class FactorDisplay(BaseDisplay):
-    """Sizes of the factors, and their loadings on the columns.
+    """Picture of how large the factors of a fit are, and of their columns.
 
-    The size of factor k is the root mean square, over all entries, of its term
-    :math:`w_{ik} h_{jk}` of the reconstruction. Factors are sorted by size.
+    The left panel shows the size of each factor: the root mean square, over all
+    entries, of its part :math:`w_{ik} h_{jk}` of the reconstruction. The right panel
+    shows the loadings, which say how much each factor adds to each column.
 
     Parameters
     ----------
     sizes : ndarray of shape (n_factors,)
-        Root mean squares.
+        Size of each factor, the largest first.
     components : ndarray of shape (n_factors, n_features)
         The column factors.
     rank : int
-        Number of factors that the fit began with.
+        Number of factors at the start of the fit.
     feature_names : ndarray of shape (n_features,), default=None
         Names of the columns.
     unit : str, default="units of X"
-        Unit of the sizes. `from_estimator` takes that of the factorized matrix: in an
-        imputer the standard deviation of each column, or, with ``scale=False``, the
-        one pooled standard deviation of all columns.
+        Unit of the sizes, for the axis. For an imputer, `from_estimator` uses standard
+        deviations of the columns, or with ``scale=False`` the pooled one.
 
     Attributes
     ----------
     figure_ : matplotlib Figure
         The figure.
     axes_ : ndarray of matplotlib Axes
-        Of the sizes and of the loadings.
+        Axes of the sizes and of the loadings.
     bars_ : matplotlib BarContainer
-        The sizes.
+        Bars of the sizes.
     image_ : matplotlib AxesImage
-        The loadings, each divided by the largest of its factor.
+        Image of the loadings, divided by the largest loading of each factor.
 
     Examples
     --------
@@ -73,13 +73,14 @@ class FactorDisplay(BaseDisplay):
         Parameters
         ----------
         estimator : fitted estimator
-            GradientMF, MaskedGradientMF or MFImputer, with the posterior mean.
+            GradientMF, MaskedGradientMF or MFImputer, with ``n_draws=0`` and
+            ``sample_posterior=False``.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows whose factors are measured, such as those of the fit.
+            Rows from which the sizes are computed, such as those of the fit.
         mask : array-like of bool of shape (n_samples, n_features), default=None
-            True where X is observed, in addition to NaN.
+            True where X is observed. NaN is missing even where the mask is True.
         ax : array-like of two matplotlib Axes, default=None
-            Where to draw; by default a new figure.
+            Where to draw. By default in a new figure.
 
         Returns
         -------
@@ -89,7 +90,8 @@ class FactorDisplay(BaseDisplay):
         Raises
         ------
         ValueError
-            When the fit averages draws, which have no factors in common.
+            If the fit averages samples from the posterior, which have different
+            factors.
         """
         check_is_fitted(estimator)
         model = factorization_of(estimator)

@@ -1,4 +1,4 @@
-"""A column over time: what was observed, and how its gaps were filled."""
+"""A column over time: its observed values, and how its gaps were filled."""
 
 from numbers import Integral
 from typing import Self
@@ -25,11 +25,11 @@ DATE_FORMATS = {
 
 
 class GapDisplay(BaseDisplay):
-    """One column over time: observed values, and gaps as they were imputed.
+    """Picture of one column over time, with its gaps as they were filled.
 
-    Imputed values are drawn as a line from the last observed value before a gap to the
-    first one after it, within a band of 1.96 standard deviations that covers 95 % of
-    the true values if the fit is calibrated.
+    A line shows the imputed values, from the last observed value before a gap to the
+    first one after it. The band around it is 1.96 standard deviations wide on either
+    side: a well calibrated fit has 95 % of the true values in it.
 
     Parameters
     ----------
@@ -38,11 +38,11 @@ class GapDisplay(BaseDisplay):
     observed : ndarray of shape (n_times,)
         Values of the column, NaN where missing.
     imputed : ndarray of shape (n_times,)
-        Imputed values, of which those of missing entries count.
+        Imputed values. Only those of missing entries are drawn.
     std : ndarray of shape (n_times,), default=None
-        Standard deviations of the imputed values; without them there is no band.
+        Standard deviations of the imputed values. Without them there is no band.
     truth : ndarray of shape (n_times,), default=None
-        True values, of which those of missing entries are drawn; NaN is unknown.
+        True values. Only those of missing entries are drawn; NaN is unknown.
     name : str, default=None
         Name of the column, for the axis.
 
@@ -106,33 +106,34 @@ class GapDisplay(BaseDisplay):
     ) -> Self:
         """Draw how a fitted imputer fills the gaps of a column.
 
-        The whole of X is imputed. For several pictures of one table, impute it once
-        and use `from_predictions`.
+        This imputes all of X. To draw several pictures of one table, impute it once and
+        use `from_predictions`.
 
         Parameters
         ----------
         estimator : MFImputer
-            Fitted with ``reg="auto"`` and ``sample_posterior=False``.
+            An imputer that was fitted with ``reg="auto"`` and
+            ``sample_posterior=False``.
         X : array-like of shape (n_samples, n_features)
             Table with missing values.
         column : int or str
             Number or name of the feature.
         times : array-like of shape (n_samples,), default=None
-            Times of the rows. Needed unless the imputer takes them from X itself, see
-            its parameter `time`; also for an imputer that was fitted without times,
-            which does not use them.
+            Times of the rows. Needed unless the imputer takes them from X, see its
+            parameter `time`. An imputer that was fitted without times needs them only
+            for the axis.
         groups : array-like of shape (n_samples,), default=None
-            Labels of the series of each row.
+            Label of the series of each row.
         group : object, default=None
-            The label of the series to draw; needed if there are several.
+            Label of the series to draw. Needed if there are several.
         start, stop : float or date, default=None
-            Times that the picture shows, the last one excluded; by default all.
+            Range of times to draw, without `stop` itself. By default all.
         truth : array-like of shape (n_samples,), default=None
-            True values of the column, which are drawn where X is missing.
+            True values of the column. They are drawn where X is missing.
         name : str, default=None
-            Name of the column, for the axis; by default that in X.
+            Name of the column, for the axis. By default the name in X.
         ax : matplotlib Axes, default=None
-            Where to draw; by default a new figure.
+            Where to draw. By default in a new figure.
 
         Returns
         -------
@@ -142,7 +143,7 @@ class GapDisplay(BaseDisplay):
         Raises
         ------
         ValueError
-            When there are no times, or no such column, group or rows.
+            If there are no times, or no such column, group or rows.
         """
         if not hasattr(estimator, "impute"):
             raise ValueError(
@@ -196,7 +197,7 @@ class GapDisplay(BaseDisplay):
         name: str | None = None,
         ax=None,
     ) -> Self:
-        """Draw the gaps of a column as anything has filled them.
+        """Draw the gaps of a column with values from any source.
 
         Parameters
         ----------
@@ -207,15 +208,15 @@ class GapDisplay(BaseDisplay):
         imputed : array-like of shape (n_samples,)
             Imputed values.
         std : array-like of shape (n_samples,), default=None
-            Their standard deviations.
+            Standard deviations of the imputed values. Without them there is no band.
         start, stop : float or date, default=None
-            Times that the picture shows, the last one excluded; by default all.
+            Range of times to draw, without `stop` itself. By default all.
         truth : array-like of shape (n_samples,), default=None
-            True values of the column, which are drawn where `observed` is missing.
+            True values of the column. They are drawn where `observed` is missing.
         name : str, default=None
             Name of the column, for the axis.
         ax : matplotlib Axes, default=None
-            Where to draw; by default a new figure.
+            Where to draw. By default in a new figure.
 
         Returns
         -------
@@ -225,7 +226,7 @@ class GapDisplay(BaseDisplay):
         Raises
         ------
         ValueError
-            When lengths differ, or no row lies between `start` and `stop`.
+            If lengths differ, or if no row lies between `start` and `stop`.
         """
         observed = _vector(observed, "observed")
         timeline = Timeline.of(times, None, len(observed))

@@ -1,4 +1,4 @@
-"""How the objective of a fit falls, or its ELBO rises."""
+"""How the objective of a fit falls, or how its ELBO rises."""
 
 from typing import Self
 
@@ -16,26 +16,29 @@ MARKER_SPACING = 0.12
 
 
 class LossCurveDisplay(BaseDisplay):
-    """Objective of one or several fits by sweep, or by second.
+    """Picture of how the objective of one or several fits changes during the fit.
+
+    The horizontal axis counts sweeps, or seconds if you pass them.
 
     Parameters
     ----------
     curves : dict of str to array-like
         The objective after each sweep, by the name of the fit.
     validation : dict of str to array-like, default=None
-        The error of held-out entries after each sweep, for the fits that have it. They
-        are drawn on axes of their own.
+        The error of held-out entries after each sweep, for the fits that have it. These
+        errors get a panel of their own.
     seconds : dict of str to array-like, default=None
-        When each sweep ended. By default curves are drawn by sweep.
+        Time at which each sweep ended, by the name of the fit. By default the picture
+        counts sweeps.
     label : str, default="objective"
-        What `curves` show.
+        Label of the axis of `curves`.
 
     Attributes
     ----------
     figure_ : matplotlib Figure
         The figure.
     axes_ : ndarray of matplotlib Axes
-        One, or two with `validation`.
+        The axes: one, or two with `validation`.
     lines_ : dict of matplotlib Line2D
         The curves, by the name of the fit.
     validation_lines_ : dict of matplotlib Line2D
@@ -68,13 +71,14 @@ class LossCurveDisplay(BaseDisplay):
         Parameters
         ----------
         estimator : fitted estimator or list of them
-            With `loss_curve_`, or an imputer that holds one.
+            GradientMF, MaskedGradientMF or MFImputer. All of them have ``reg="auto"``,
+            or all have a number for `reg`.
         names : list of str, default=None
-            What to call them; by default their solvers.
+            Names of the fits. By default the names of their solvers.
         seconds : list of array-like, default=None
-            When each sweep ended, for every estimator.
+            Seconds at which each sweep ended, for every estimator.
         ax : matplotlib Axes or array of them, default=None
-            Where to draw; the errors of held-out entries need a second one.
+            Where to draw. The errors of held-out entries need a second one.
 
         Returns
         -------
@@ -84,8 +88,8 @@ class LossCurveDisplay(BaseDisplay):
         Raises
         ------
         ValueError
-            When objective and ELBO would share an axis, or there is not one name and
-            one array of seconds for each fit.
+            If objective and ELBO would share an axis, or if a name or an array of
+            seconds is missing.
         """
         models = estimator if isinstance(estimator, (list, tuple)) else [estimator]
         if not models:

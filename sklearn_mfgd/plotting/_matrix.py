@@ -1,4 +1,4 @@
-"""A matrix, its observed entries, and what a fit predicts for all of them."""
+"""A matrix, its observed entries, and what a fit predicts for all entries."""
 
 from typing import Self
 
@@ -21,30 +21,29 @@ MAX_PANELS_IN_ROW = 3
 
 
 class MatrixDisplay(BaseDisplay):
-    """Mask, observed entries, reconstruction and residual side by side.
+    """Picture of a matrix: its mask, observed entries, reconstruction and residual.
 
-    The panels of data share one scale of colours. That of the residual, X less the
-    reconstruction, reaches as far below zero as above. Missing entries are white and
-    hatched. Where a few values are far larger or smaller than all others, they lie
-    beyond the scale, which then ends in an arrow.
+    The panels of data share one scale of colours. The residual, X minus the
+    reconstruction, has a scale that is symmetric around zero. Missing entries are white
+    and hatched. A scale ends in an arrow if a few values lie far beyond it.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
-        The matrix; NaN means missing.
+        The matrix. NaN means missing.
     reconstruction : ndarray of shape (n_samples, n_features)
         What the fit predicts for each entry.
     truth : ndarray of shape (n_samples, n_features), default=None
-        The complete matrix, where it is known.
+        The complete matrix, if it is known.
 
     Attributes
     ----------
     figure_ : matplotlib Figure
         The figure.
     axes_ : ndarray of matplotlib Axes
-        One for each panel.
+        The axes, one for each panel.
     images_ : dict of matplotlib AxesImage
-        By the name of the panel.
+        The images, by the name of the panel.
 
     Examples
     --------
@@ -73,23 +72,23 @@ class MatrixDisplay(BaseDisplay):
         Parameters
         ----------
         estimator : fitted estimator
-            With `transform` and `inverse_transform`, such as GradientMF or a Pipeline
-            that ends in one, or an imputer. For MFImputer, which returns observed
-            entries unchanged, their reconstruction is drawn.
+            An imputer, or an estimator with `transform` and `inverse_transform`, such
+            as GradientMF or a Pipeline that ends with it. MFImputer returns observed
+            entries unchanged, but the picture shows their reconstruction.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The matrix; NaN means missing. The estimator decides whether entries that a
+            The matrix. NaN means missing. The estimator decides whether entries that a
             sparse matrix does not store are zero or missing.
         mask : array-like of bool of shape (n_samples, n_features), default=None
-            True where X is observed, in addition to NaN.
+            True where X is observed. NaN is missing even where the mask is True.
         truth : array-like of shape (n_samples, n_features), default=None
-            The complete matrix, where it is known.
+            The complete matrix, if it is known.
         panels : sequence of str, default=None
-            Some of "mask", "observed", "reconstruction", "truth", "residual"; by
-            default all that there are data for.
+            What to draw: some of "mask", "observed", "reconstruction", "truth" and
+            "residual". By default all of them, "truth" only if it is given.
         ax : array-like of matplotlib Axes, default=None
-            One for each panel; by default a new figure.
+            Where to draw, one for each panel. By default in a new figure.
         name : str, default="value"
-            Name of what the entries measure, with its unit.
+            What the entries measure, with its unit, for the scale of colours.
 
         Returns
         -------
@@ -99,7 +98,7 @@ class MatrixDisplay(BaseDisplay):
         Raises
         ------
         ValueError
-            When X is too large to be drawn entry by entry, panels are not known, or
+            If X is too large to be drawn entry by entry, if panels are not known, or if
             matrices differ in shape.
         """
         shape = np.shape(X) if not hasattr(X, "shape") else X.shape
@@ -118,12 +117,12 @@ class MatrixDisplay(BaseDisplay):
         Parameters
         ----------
         ax : array-like of matplotlib Axes, default=None
-            One for each panel; by default a new figure.
+            Where to draw, one for each panel. By default in a new figure.
         panels : sequence of str, default=None
-            Some of "mask", "observed", "reconstruction", "truth", "residual"; by
-            default all that there are data for.
+            What to draw: some of "mask", "observed", "reconstruction", "truth" and
+            "residual". By default all of them, "truth" only if it is given.
         name : str, default="value"
-            Name of what the entries measure, with its unit.
+            What the entries measure, with its unit, for the scale of colours.
 
         Returns
         -------
@@ -133,7 +132,7 @@ class MatrixDisplay(BaseDisplay):
         Raises
         ------
         ValueError
-            When panels are not known, or matrices differ in shape.
+            If panels are not known, or if matrices differ in shape.
         """
         known = [p for p in PANELS if p != "truth" or self.truth is not None]
         panels = known if panels is None else list(panels)

@@ -1,4 +1,4 @@
-"""What the displays need to know of an estimator and of its data, as dense arrays.
+"""Read dense arrays from estimators and their data, for the displays.
 
 This module alone reads private names of estimators: `_standardized` and
 `_standardization` of MFImputer, and `_unstored_is_zero` by way of `model_selection`.
