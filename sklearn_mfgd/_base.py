@@ -11,12 +11,13 @@ from sklearn.base import (
     TransformerMixin,
     _fit_context,
 )
-from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
+from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from ._bayes.moments import unpack
+from ._data.labels import refuse_other_labels
 from ._data.matrix import matrix_of
 from ._data.observed import SPARSE_FORMATS, check_sparse, observe
-from ._data.tables import check_table
+from ._data.tables import check_table, note_features
 from ._data.target import check_target
 from ._data.timeline import Timeline
 from ._kernels.dispatch import entry_products
@@ -391,7 +392,7 @@ class BaseMatrixFactorization(
 
     def _validate(self, X, *, reset):
         checked = self._check_table(X)
-        validate_data(self, X, reset=reset, skip_check_array=True)  # names of features
+        note_features(self, X, reset=reset)
         return checked
 
     def _check_table(self, X):
@@ -400,6 +401,7 @@ class BaseMatrixFactorization(
             check_sparse(X, type(self).__name__, unstored_is_zero=zero),
             estimator=self,
             unstored="zero" if zero else "missing",
+            times="times",
             accept_sparse=("csr", "csc") if zero else SPARSE_FORMATS,
             ensure_all_finite="allow-nan",
         )
@@ -410,7 +412,9 @@ class BaseMatrixFactorization(
 
     def _matrix(self, X, mask, entry_weight):
         """Rows to fold in, in the units of the fitted model."""
-        observed = self._observe(self._validate(X, reset=False), mask, entry_weight)
+        checked = self._validate(X, reset=False)
+        refuse_other_labels(X, mask=mask, entry_weight=entry_weight)
+        observed = self._observe(checked, mask, entry_weight)
         self._refuse_outside_losses(observed)
         return matrix_of(observed, self._units, mean=self._centre)
 

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.validation import _get_feature_names
 
 from ._bayes import fit as bayes_fit
 from ._bayes import loss_fit as bayes_loss_fit
+from ._data.labels import refuse_other_labels
 from ._data.observed import n_observed_of, warn_if_constant
 from ._data.prepared import PreparedData
 from ._data.target import check_target
@@ -24,7 +26,11 @@ from ._optim import fit as optim_fit
 from ._optim.init import given_factors
 from ._optim.loss_model import LossModelMixin
 from ._optim.parameters import FitParameters, sides_of
-from ._parameters import check_goes_with_times, check_parameters_together
+from ._parameters import (
+    advice_on_rank,
+    check_goes_with_times,
+    check_parameters_together,
+)
 from ._state import all_or_nothing
 
 try:  # from version 1.9 on
@@ -35,11 +41,20 @@ except ImportError:
         """Stand in for the mixin of later versions: there are no callbacks to set."""
 
 
-KEYWORDS = "pass it by its name, mask= or entry_weight="
+KEYWORDS = "pass it by its name, fit(X, mask=mask) or fit(X, entry_weight=weights)"
 
 
 class LearningMixin(LossMixin, CallbackSupportMixin):
     """Learn a model of observed entries; a subclass says what is observed."""
+
+    def _validate_params(self):
+        try:
+            super()._validate_params()
+        except InvalidParameterError as error:
+            if "The 'rank' parameter" not in str(error):
+                raise
+            advice = advice_on_rank(self.rank, self.reg == "auto")
+            raise InvalidParameterError(f"{error} {advice}") from error
 
     def _learn(
         self, X, y, mask, entry_weight, timeline=None, *, on_sweep=None, **in_time
@@ -91,10 +106,15 @@ class LearningMixin(LossMixin, CallbackSupportMixin):
     def _prepared(self, X, mask, entry_weight):
         """Validate data, and bring what is observed to the units of the solvers."""
         losses, names = self._losses_of(X), _get_feature_names(X)
+        refuse_other_labels(X, mask=mask, entry_weight=entry_weight)
         X = self._validate(X, reset=True)
         observed = self._observe(X, mask, entry_weight)
         if n_observed_of(observed) == 0:
-            raise ValueError("There is nothing to fit: every entry of X is missing.")
+            raise ValueError(
+                "There is nothing to fit: every entry of X is missing. A mask is True "
+                "where X is observed: ~mask inverts it. An entry_weight of 0 means "
+                "missing."
+            )
         if isinstance(observed, Rows):
             warn_if_constant(observed.values, X.shape)
         self._note_range(observed)

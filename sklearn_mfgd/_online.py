@@ -18,6 +18,7 @@ from sklearn.utils.validation import (
 from ._bayes import fit as bayes_fit
 from ._bayes.moments import pack
 from ._bayes.online import learn_batch, learn_first, refuse_diagonal_covariances
+from ._data.labels import refuse_other_labels
 from ._data.matrix import matrix_of
 from ._data.prepared import PreparedData
 from ._data.target import check_target
@@ -327,6 +328,7 @@ class OnlineMixin:
             covariance = check_covariance(covariance, Z)
             unit = self._unit_of_factors()
             covariance = pack(covariance / np.outer(unit, unit))
+        refuse_other_labels(X, mask=mask, entry_weight=entry_weight)
         observed = self._observe(self._check_table(X), mask, entry_weight)
         matrix = matrix_of(observed, self._units, mean=self._centre)
         W = self._units.enter_factors(Z, self._model.biases.row)

@@ -69,28 +69,43 @@ def default_rank(varies, missing):
 def check_parameters_together(estimator):
     """Refuse values of parameters that contradict one another."""
     check_clip(estimator.clip)
-    learns = estimator.reg == "auto"
+    learns, solver, eta = estimator.reg == "auto", estimator.solver, estimator.eta
     if estimator.non_negative:
         _check_goes_with_non_negative(estimator)
-    if learns and estimator.solver in ("gd", "scaled", "sgd"):
+    if learns and solver in ("gd", "scaled", "sgd"):
         raise ValueError(
-            f"reg='auto' works with solver='als' or 'auto'; solver="
-            f"{estimator.solver!r} needs a number for reg."
+            f"solver={solver!r} needs a number for reg, such as reg=0.1; reg='auto' "
+            "works with solver='als' or 'auto'."
+            + _grids({"reg": "auto", "solver": "auto"}, {"reg": 0.1, "solver": solver})
         )
     if estimator.n_draws and not learns:
         raise ValueError(
             f"n_draws={estimator.n_draws} draws from what reg='auto' learns; with "
             f"reg={estimator.reg!r} use n_draws=0."
+            + _grids(
+                {"reg": "auto", "n_draws": estimator.n_draws},
+                {"reg": estimator.reg, "n_draws": 0},
+            )
         )
     if estimator.n_draws and estimator.warm_start:
-        raise ValueError("warm_start=True continues one fit, not draws: use n_draws=0.")
-    if learns and estimator.eta != "auto":
         raise ValueError(
-            f"reg='auto' has no steps to choose; eta={estimator.eta!r} needs a number "
-            "for reg."
+            "warm_start=True continues one fit, not draws: use n_draws=0, or "
+            f"warm_start=False with n_draws={estimator.n_draws}."
+        )
+    if learns and eta != "auto":
+        raise ValueError(
+            f"eta={eta!r} needs a number for reg, such as reg=0.1; reg='auto' has no "
+            "steps to choose, and needs eta='auto'."
+            + _grids({"reg": "auto", "eta": "auto"}, {"reg": 0.1, "eta": eta})
         )
 
     check_goes_with_loss(estimator)
+
+
+def _grids(*candidates: dict) -> str:
+    """Say how a search has values apart that do not go together."""
+    grids = [{name: [value] for name, value in values.items()} for values in candidates]
+    return f" In GridSearchCV, list them apart: param_grid={grids}."
 
 
 # With which kind of `reg` a loss of outliers goes, and what goes with the other kind.
@@ -105,9 +120,12 @@ def check_goes_with_loss(estimator):
         needs_learned, other = ROBUST.get(name, (learns, None))
         if needs_learned != learns:
             wanted = "reg='auto'" if needs_learned else "a number for reg"
+            number = 0.1 if learns else estimator.reg
+            apart = {"student_t": "auto", "huber": number}
             raise ValueError(
                 f"loss={name!r} needs {wanted}; with reg={estimator.reg!r} use "
                 f"loss={other!r}."
+                + _grids(*({"reg": reg, "loss": one} for one, reg in apart.items()))
             )
     if all(name == "squared" for name in names):
         return
@@ -117,6 +135,10 @@ def check_goes_with_loss(estimator):
             raise ValueError(
                 f"{parameter}={given!r} with reg='auto' needs loss='squared'; with "
                 f"loss={loss!r} use {parameter}={allowed!r}."
+                + _grids(
+                    {"loss": "squared", parameter: given},
+                    {"loss": loss, parameter: allowed},
+                )
             )
 
 
@@ -149,6 +171,10 @@ def _check_goes_with_non_negative(estimator):
             f"{name} needs a number for reg and no biases, as priors and biases have "
             f"either sign: use {' and '.join(changes)}; got reg={estimator.reg!r} and "
             f"fit_bias={estimator.fit_bias!r}."
+            + _grids(
+                {"non_negative": False},
+                {"non_negative": estimator.non_negative, "reg": 1.0, "fit_bias": False},
+            )
         )
     if estimator.solver == "sgd":
         raise ValueError(
@@ -162,7 +188,7 @@ def check_goes_with_times(estimator):
     if estimator.reg != "auto":
         raise ValueError(
             "times needs reg='auto', which learns how rows change in time; this "
-            f"estimator has reg={estimator.reg!r}."
+            f"estimator has reg={estimator.reg!r}. Use reg='auto', or leave out times."
         )
     estimator._refuse_losses("times=")
     if estimator.n_draws:
@@ -176,13 +202,30 @@ def check_goes_with_times(estimator):
         )
 
 
+def advice_on_rank(rank, learns: bool) -> str:
+    """Say what to do about a rank that is no number; `learns` is ``reg="auto"``."""
+    number = float(rank) if isinstance(rank, Real) or str(rank).isdecimal() else 0
+    if 1 <= number < np.inf:
+        return f"Use rank={int(number)}."
+    if learns:
+        return (
+            "With reg='auto' the fit finds the number of factors by itself, up to rank:"
+            " use rank=10, or a larger number if rank_ comes out near it. MFImputer "
+            "takes rank='auto'."
+        )
+    return (
+        "Give the number of factors, such as rank=10. MaskedGradientMF() finds it by "
+        "itself, up to rank, and MFImputer takes rank='auto'."
+    )
+
+
 def check_row_factors(Z, n_columns):
     """Validate row factors as `transform` returns them."""
     Z = check_array(Z, dtype=FLOATS, input_name="Z")
     if Z.shape[1] != n_columns:
         raise ValueError(
             f"Z must have {n_columns} columns, as transform returns them; got "
-            f"{Z.shape[1]}."
+            f"{Z.shape[1]}. Use Z = model.transform(X), of the same fit."
         )
     return Z
 
@@ -194,7 +237,8 @@ def check_places(rows, columns, shape):
     if rows.shape != columns.shape:
         raise ValueError(
             f"rows and columns must have the same length; got {len(rows)} and "
-            f"{len(columns)}."
+            f"{len(columns)}. Entry k is in row rows[k] and column columns[k]: for one "
+            "column use columns=np.full(len(rows), j)."
         )
     return rows, columns
 
@@ -205,14 +249,43 @@ def check_numbers(indices, length, name):
     if indices.size == 0:  # an empty list has no type
         indices = indices.astype(np.intp)
     if indices.ndim != 1 or indices.dtype.kind not in "iu":
-        raise ValueError(f"{name} must be a one-dimensional array of integers.")
+        raise ValueError(
+            f"{name} must be a one-dimensional array of integers. "
+            f"{_advice_on_numbers(indices, name)}"
+        )
     outside = np.flatnonzero((indices < 0) | (indices >= length))
     if outside.size:
+        place, index = outside[0], indices[outside[0]]
+        advice = f"The {name} are numbered from 0 to {length - 1}."
+        if -length <= index < 0:
+            advice = (
+                "Negative numbers do not count from the end here: use "
+                f"{index + length}, which is {length} - {-index}."
+            )
         raise ValueError(
-            f"{name}[{outside[0]}] is {indices[outside[0]]}; it must lie in "
-            f"[0, {length})."
+            f"{name}[{place}] is {index}; it must lie in [0, {length}). {advice}"
         )
     return indices
+
+
+def _advice_on_numbers(indices: np.ndarray, name: str) -> str:
+    """Say how to pass numbers of rows or columns that were passed otherwise."""
+    kind, ndim = indices.dtype.kind, indices.ndim
+    if kind == "b":
+        what, name = "a mask", f"{name} = np.flatnonzero({name})"
+        if ndim == 2:
+            name = "rows, columns = np.nonzero(mask)"
+        return f"Got {what}: use {name}."
+    if kind in "OSU":
+        names = f"{name} = [list(model.feature_names_in_).index(name) for name in ...]"
+        if name != "columns":
+            names = f"{name} = X.index.get_indexer(labels)"
+        return f"Got labels, not numbers: use {names}."
+    if ndim == 0 and kind in "iu":
+        return "Got one number: for a single entry use rows=[i], columns=[j]."
+    if ndim > 1 and kind in "iu":
+        return f"Got an array of shape {indices.shape}: use np.ravel({name})."
+    return f"Got {indices.dtype}: use np.asarray({name}).astype(int)."
 
 
 def check_covariance(covariance, Z):

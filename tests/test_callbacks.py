@@ -171,6 +171,7 @@ def test_a_callback_gets_what_a_shorter_fit_leaves(check_given, solver, params, 
     check_given(GradientMF(3, max_iter=8, random_state=0, **solver, **params), X)
 
 
+@pytest.mark.filterwarnings("ignore:Skipping features")
 @pytest.mark.parametrize("params", IMPUTERS, ids=str)
 def test_a_callback_gets_the_imputer_that_a_shorter_fit_leaves(check_given, params, X):
     X[:, 4] = np.nan

@@ -398,7 +398,7 @@ def single(block):
         (narrower, r"Block 1 of X .key .*: it has 7 columns, but block 0 has 8"),
         (single, r"Block 1 of X .*: it has values of type float32, but block 0 has "),
         (lambda block: block * np.inf, "Block 1 of X .*infinity"),
-        (lambda block: block.astype(str) + "a", "Block 1 of X .*could not convert"),
+        (lambda block: block.astype(str) + "a", "Block 1 of X .*'nana' in row 0"),
     ],
 )
 def test_a_block_unlike_the_first_is_named(X, change, message):

@@ -396,10 +396,10 @@ def test_parameters_that_are_refused(table, options, message):
     [
         (np.full((3, 2), np.nan), "every entry of X is missing"),
         ([[1.0, np.inf], [2.0, 3.0]], "contains infinity"),
-        ([["a", "b"], ["c", "d"]], "could not convert string to float"),
+        ([["a", "b"], ["c", "d"]], "Column 0 of X holds 'a' in row 0"),
         (np.zeros((0, 3)), "0 sample"),
         (sparse.csr_array(np.eye(3)), "sparse X is not accepted. Use X.toarray"),
-        (pd.DataFrame({"a": ["x", "y"]}), r"Column 'a' .* astype\('category'\)"),
+        (pd.DataFrame({"a": ["x", "y"]}), r"Column 'a' .*{'a': 'category'}"),
     ],
     ids=["all missing", "infinite", "strings", "no rows", "sparse", "text"],
 )

@@ -129,6 +129,7 @@ def test_what_is_measured_well_is_worth_more_when_it_weighs_more(planted):
 # The rest of an imputer
 
 
+@pytest.mark.filterwarnings("ignore:Skipping features")
 def test_a_column_without_weight_is_empty(table, weights):
     weights[:, 2] = 0
     fitted = imputer().fit(table, entry_weight=weights)

@@ -265,6 +265,7 @@ def test_a_table_of_constants_is_filled_with_their_values(loss):
     assert_array_equal(x, np.tile([0.0, 1.0], (10, 1)))
 
 
+@pytest.mark.filterwarnings("ignore:Skipping features")
 def test_empty_columns_are_left_out_or_kept_with_zeros(small):
     X = small.X.assign(empty=np.nan)
     losses = LOSSES | {"empty": "poisson"}

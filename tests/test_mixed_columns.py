@@ -787,7 +787,7 @@ def test_categories_after_a_fit_without_any_are_refused(X):
 
 
 def test_text_beside_categories_is_an_error_that_says_how_to_convert_it(X):
-    with pytest.raises(ValueError, match=r"Column 'word' .*astype\('category'\)"):
+    with pytest.raises(ValueError, match=r"Column 'word' .*{'word': 'category'}"):
         MFImputer().fit(X.assign(word="x"))
 
 

@@ -137,15 +137,15 @@ def frame(table):
 
 DATES = pd.date_range("2020", periods=60)
 NO_NUMBERS = {
-    "text": (["x"] * 60, r"holds 'x' in row 0, .* no number.*astype\('category'\)"),
+    "text": (["x"] * 60, r"holds 'x' in row 0, .* no number.*{'city': 'category'}"),
     "one word": ([*range(59), "many"], "holds 'many' in row 59, which is no number"),
-    "dates": (DATES, r"dates or times \(datetime64.*hours"),
+    "dates": (DATES, r"dates or times \(datetime64.*Timedelta\('1h'\)"),
     "dates of a zone": (DATES.tz_localize("UTC"), r"or times \(datetime64.*UTC"),
     "no date": ([pd.Timestamp("2020"), pd.NaT] * 30, r"dates or times \(datetime64"),
     "durations": (pd.to_timedelta(range(60)), r"dates or times \(timedelta64"),
     "periods": (DATES.to_period("D"), r"times \(period"),
     "objects": ([1.0, *DATES[:59].astype(object)], "Timestamp.* in row 1, .* hours"),
-    "pandas.NA": ([1.0, pd.NA] * 30, r"<NA> in row 1, .*X\.convert_dtypes\(\)"),
+    "pandas.NA": ([1.0, pd.NA] * 30, r"<NA> in row 1, .*X = X\.convert_dtypes\(\)"),
 }
 
 
@@ -153,7 +153,7 @@ NO_NUMBERS = {
 def test_a_column_of_no_numbers_is_named_with_a_remedy(frame, kind):
     values, message = NO_NUMBERS[kind]
     wrong = frame.assign(city=values)
-    pattern = "Column 'city' of X .*" + message + ".*make_column_selector"
+    pattern = "Column 'city' of X .*" + message
     with pytest.raises((TypeError, ValueError), match=pattern):
         MFImputer().fit(wrong)
 
@@ -207,6 +207,8 @@ def test_columns_without_names_have_numbers(X, message):
 
 def test_the_remedy_works(model, frame):
     mixed = frame.assign(city="x", when=pd.Timestamp("2020"))
+    with pytest.raises(ValueError, match=r"make_column_selector\(dtype_include='numb"):
+        clone(model).fit(mixed)
     numbers = make_column_selector(dtype_include="number")
     found = make_column_transformer((model, numbers)).fit_transform(mixed)
     assert_array_equal(found, clone(model).fit_transform(frame))
@@ -214,7 +216,7 @@ def test_the_remedy_works(model, frame):
 
 def test_pandas_na_among_objects_is_missing_after_the_remedy(model, frame):
     given = frame.astype(object).where(frame.notna(), pd.NA)
-    with pytest.raises(TypeError, match=r"After X\.convert_dtypes"):
+    with pytest.raises(TypeError, match=r"After X = X\.convert_dtypes"):
         model.fit(given)
     found = model.fit_transform(given.convert_dtypes())
     assert_allclose(found, clone(model).fit_transform(frame), rtol=1e-7, atol=1e-9)

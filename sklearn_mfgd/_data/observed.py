@@ -236,13 +236,25 @@ def _check(given, name, shape):
     if given.shape != shape:
         raise ValueError(
             f"{name} has shape {given.shape}, but X has shape {shape}; they must be "
-            "the same."
+            f"the same. {_advice_on_shape(given.shape, name, shape)}"
         )
     kinds, wanted = "biuf", "real numbers"
     if name == "mask":
         kinds, wanted = "b", "boolean, True where X is observed"
     if given.dtype.kind not in kinds:
-        raise ValueError(f"{name} must be {wanted}; got {given.dtype}.")
+        advice = f"{name}.astype({'bool' if name == 'mask' else 'float'})"
+        raise ValueError(f"{name} must be {wanted}; got {given.dtype}. Use {advice}.")
+
+
+def _advice_on_shape(given: tuple, name: str, shape: tuple[int, int]) -> str:
+    """Say what to do about a mask or weights of another shape than X."""
+    if given == shape[::-1]:
+        return f"Use {name}.T."
+    if given in ((shape[0],), (shape[0], 1), (shape[1],), (1, shape[1])):
+        is_row = given[-1] == shape[1]
+        values = name if is_row else f"np.reshape({name}, (-1, 1))"
+        return f"Use np.broadcast_to({values}, X.shape)."
+    return f"Choose the same rows and columns of both, such as X[rows], {name}[rows]."
 
 
 def _mask_at(rows, mask):

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 
 
-def check_target(y, X, remedy: str):
+def check_target(y, X, remedy: str, stacklevel: int = 4):
     """Refuse a y that can only be a mask, and warn of one that could be.
 
     Numbers can be targets that happen to be as many as the columns. `remedy` says what
@@ -26,7 +26,7 @@ def check_target(y, X, remedy: str):
     warnings.warn(
         f"y has the shape of X, {shape}, and is ignored, which is right for a target. "
         f"If it is a mask or weights, {remedy}.",
-        stacklevel=4,
+        stacklevel=stacklevel,
     )
 
 

@@ -18,8 +18,7 @@ from .._losses import are_squared
 from .._parameters import Data
 from ._columns import Table, Wanted, with_entries
 from ._marginals import WeightedColumns
-
-NO_MASK = "pass np.where(mask, X, np.nan) as X, since MFImputer takes neither"
+from ._refusals import no_mask, refusing_mask
 
 
 class FillingMixin(TransformerMixin):
@@ -34,6 +33,7 @@ class FillingMixin(TransformerMixin):
     statistic: str
     time: str | None
 
+    @refusing_mask
     def fit_transform(
         self,
         X: Data,
@@ -68,6 +68,7 @@ class FillingMixin(TransformerMixin):
         in_time = {"times": times, "groups": groups}
         return self.fit(X, y, **weights, **in_time).transform(X, **in_time)
 
+    @refusing_mask
     def transform(self, X: Data, *, times: Data = None, groups: Data = None) -> Any:
         """Fill in the missing values of X.
 
@@ -97,6 +98,7 @@ class FillingMixin(TransformerMixin):
         )
         return self._with_indicator(filled, X, missing)
 
+    @refusing_mask
     def impute(
         self,
         X: Data,
@@ -180,6 +182,7 @@ class FillingMixin(TransformerMixin):
             results.append(self._probabilities(X, expected, kept))
         return tuple(results) if len(results) > 1 else results[0]
 
+    @refusing_mask
     def score(
         self, X: Data, y: Data = None, *, times: Data = None, groups: Data = None
     ) -> float:
@@ -202,7 +205,7 @@ class FillingMixin(TransformerMixin):
             :meth:`sklearn_mfgd.MaskedGradientMF.score`.
         """
         check_is_fitted(self)
-        check_target(y, X, NO_MASK)
+        check_target(y, X, no_mask(self), stacklevel=5)
         X, timeline = table_in_time(X, self.time, times, groups)
         X, missing = self._validate(X, reset=False)
         self._refuse_outside_losses(X, missing)

@@ -17,6 +17,7 @@ from sklearn.utils._param_validation import (
 )
 
 from .._data.discrete import levels_of_whole_numbers
+from .._data.labels import refuse_other_labels
 from .._data.observed import warn_if_constant
 from .._data.table_weights import weighted_rows
 from .._data.target import check_target
@@ -25,8 +26,9 @@ from .._parameters import CONSTRAINTS, SHARED_PARAMETERS, Data, LossName, Solver
 from .._state import PlainStateMixin, all_or_nothing
 from ._columns import Table, Wanted
 from ._factored_columns import FactoredColumnsMixin
-from ._filling import NO_MASK, FillingMixin, check_limits, check_together, table_in_time
+from ._filling import FillingMixin, check_limits, check_together, table_in_time
 from ._marginals import fit_marginals
+from ._refusals import no_mask, refusing_mask
 from ._residual import learn_residual
 
 
@@ -306,6 +308,7 @@ class MFImputer(
         self.random_state = random_state
         self.verbose = verbose
 
+    @refusing_mask
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
@@ -347,7 +350,7 @@ class MFImputer(
         ValueError
             If every entry of X is missing, or a parameter does not suit the data.
         """
-        check_target(y, X, NO_MASK)
+        check_target(y, X, no_mask(self), stacklevel=5)
         metadata = {
             "sample_weight": sample_weight,
             "entry_weight": entry_weight,
@@ -366,6 +369,7 @@ class MFImputer(
 
     def _fit(self, X, sample_weight, entry_weight, timeline, tasks):
         check_together(self)
+        refuse_other_labels(X, entry_weight=entry_weight)
         X, missing = self._validate(X, reset=True)
         self._refuse_outside_losses(X, missing)
         limits = check_limits(self.min_value, self.max_value, self.n_features_in_)
@@ -377,12 +381,7 @@ class MFImputer(
         )
         if timeline is not None and rows is not None:
             timeline = timeline.take(rows)
-        self._filled = ~missing.all(axis=0)
-        if not self._filled.any():
-            raise ValueError(
-                "There is nothing to learn from: every entry of X is missing, or of "
-                "weight zero."
-            )
+        self._note_filled(missing)
         warn_if_constant(X[~missing], X.shape)
         self._levels = None
         if self.discrete == "nearest":

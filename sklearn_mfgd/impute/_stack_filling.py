@@ -14,6 +14,7 @@ from .._optim.score import explained_share
 from .._parameters import Data
 from ._columns import Imputed, normal_quantiles, with_entries
 from ._filling import check_probabilities
+from ._refusals import no_mask, refusing_mask
 from ._stack_fit import predict
 from ._stack_spread import (
     all_deviations,
@@ -21,8 +22,6 @@ from ._stack_spread import (
     mean_deviations,
     quantiles_around,
 )
-
-NO_MASK = "pass np.where(mask, X, np.nan) as X, since StackingImputer takes neither"
 
 # Folds of the entries of a row, for the score.
 N_FOLDS = 5
@@ -47,6 +46,7 @@ class StackFillingMixin(TransformerMixin):
         """The fitted imputers by name."""
         return Bunch(**dict(zip(self._names, self.imputers_, strict=True)))
 
+    @refusing_mask
     def transform(self, X: Data) -> Any:
         """Fill in the missing values of X.
 
@@ -68,6 +68,7 @@ class StackFillingMixin(TransformerMixin):
         filled = self._decoded(X, filled, missing, self._kept)
         return self._with_indicator(filled, X, missing)
 
+    @refusing_mask
     def impute(
         self,
         X: Data,
@@ -135,6 +136,7 @@ class StackFillingMixin(TransformerMixin):
             result.append(self._probabilities(X, filled, kept))
         return tuple(result) if len(result) > 1 else result[0]
 
+    @refusing_mask
     def score(self, X: Data, y: Data = None) -> float:
         """Return how well held-out entries of X are predicted; 1 is perfect.
 
@@ -154,7 +156,7 @@ class StackFillingMixin(TransformerMixin):
             :meth:`sklearn_mfgd.MaskedGradientMF.score`.
         """
         check_is_fitted(self)
-        check_target(y, X, NO_MASK)
+        check_target(y, X, no_mask(self), stacklevel=5)
         X, missing = self._validate(X, reset=False)
         if missing.all():
             raise ValueError("There is nothing to score: every entry of X is missing.")

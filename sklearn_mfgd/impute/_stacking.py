@@ -24,7 +24,8 @@ from .._state import PlainStateMixin, all_or_nothing
 from . import _residual as residual
 from ._filling import check_limits
 from ._members import check_names, default_imputers, default_regressor, prepared
-from ._stack_filling import NO_MASK, StackFillingMixin
+from ._refusals import no_mask, refusing_mask
+from ._stack_filling import StackFillingMixin
 from ._stack_fit import (
     GivenTable,
     HeldOut,
@@ -286,6 +287,7 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
         return self
 
     # The imputers check their own parameters.
+    @refusing_mask
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Data, y: Data = None) -> Self:
         """Weigh the imputers by their errors at hidden entries, and fit them.
@@ -308,7 +310,7 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
             If every entry of X is missing, or an imputer leaves values missing or
             changes the columns; the message names it.
         """
-        check_target(y, X, NO_MASK)
+        check_target(y, X, no_mask(self), stacklevel=5)
         with all_or_nothing(self):
             self._fit(X)
         return self
@@ -318,11 +320,7 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
         limits = check_limits(self.min_value, self.max_value, self.n_features_in_)
         self._limits = self._encoded_limits(limits)
         self.indicator_ = self._fit_indicator(missing)
-        self._filled = ~missing.all(axis=0)
-        if not self._filled.any():
-            raise ValueError(
-                "There is nothing to learn from: every entry of X is missing."
-            )
+        self._note_filled(missing)
         X = self._for_members(X, missing)
         self._standardization = Standardization.of(X, np.isnan(X), scale=True)
         limits = [limit[self._filled] for limit in self._limits]

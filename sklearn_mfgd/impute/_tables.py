@@ -1,5 +1,6 @@
 """Which values are missing to an imputer, and which columns it returns."""
 
+import warnings
 from numbers import Real
 from typing import Any
 
@@ -10,10 +11,9 @@ from sklearn.utils.validation import (
     _check_feature_names_in,
     check_array,
     check_is_fitted,
-    validate_data,
 )
 
-from .._data.tables import as_stored, check_table
+from .._data.tables import as_stored, check_table, note_features
 from .._parameters import Data
 from ._mixed import NumbersMixin, with_marks, without_imputed
 
@@ -140,17 +140,38 @@ class TableMixin(NumbersMixin):
         nan = _is_nan(self.missing_values)
         marker = as_stored(self.missing_values, X)
         if self._encoding is not None:  # before columns are read as those of the fit
-            validate_data(self, X, reset=reset, skip_check_array=True)
+            note_features(self, X, reset=reset)
         checked = check_table(
             self._coded(X),
             takes_categories=self._takes_categories,
+            times="time" if hasattr(self, "time") else "",
             estimator=self,
             fill=marker,
             ensure_all_finite="allow-nan" if nan else True,
         )
-        validate_data(self, X, reset=reset, skip_check_array=True)  # names of features
+        note_features(self, X, reset=reset)
         missing = np.isnan(checked) if nan else checked == marker.astype(checked.dtype)
         return self._encoded(checked, missing)
+
+    def _note_filled(self, missing):
+        """Remember which columns have values; refuse none, and warn of others."""
+        self._filled = ~missing.all(axis=0)
+        if not self._filled.any():
+            raise ValueError(
+                "There is nothing to learn from: every entry of X is missing, or of "
+                "weight zero. Check how X was read, and missing_values."
+            )
+        dropped = np.flatnonzero(~self._kept)
+        if dropped.size:
+            names = self._names()
+            features = (dropped if names is None else names[dropped]).tolist()
+            warnings.warn(
+                f"Skipping features without any observed values: {features}. "
+                f"{type(self).__name__} leaves these columns out of its output. Use "
+                "keep_empty_features=True to keep them, filled with zeros, or take "
+                "them out of X before.",
+                stacklevel=6,
+            )
 
     def _fit_indicator(self, missing):
         """Make what adds the columns of `add_indicator`, or None."""
