@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.impute import KNNImputer, SimpleImputer
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from sklearn_mfgd import MaskedGradientMF, MFImputer
+from sklearn_mfgd import MaskedGradientMF, MFImputer, StackingImputer
 from sklearn_mfgd._kernels import linalg
 from sklearn_mfgd.impute import _columns
 
@@ -308,6 +309,36 @@ def test_missing_values_of_pandas_are_nan(table, marker):
 
 
 @pytest.mark.accuracy
+@pytest.mark.parametrize("add_indicator", [False, True])
+@pytest.mark.parametrize("container", ["pandas", "polars"])
+@pytest.mark.parametrize(
+    "imputer",
+    [
+        MFImputer(),
+        StackingImputer([("m", SimpleImputer()), ("f", MFImputer())], random_state=0),
+    ],
+    ids=["factors", "stack"],
+)
+def test_impute_returns_what_set_output_asks_for(
+    table, imputer, container, add_indicator
+):
+    X = pd.DataFrame(table.X, index=range(5, 125)).add_prefix("v")
+    imputer = clone(imputer).set_params(add_indicator=add_indicator).fit(X)
+    options = {"return_std": True, "return_quantiles": (0.1, 0.9)}
+    arrays = imputer.impute(X, **options)
+    imputer.set_output(transform=container)
+    filled, std, quantiles = imputer.impute(X, **options)
+    assert len(quantiles) == 2
+    for frame, array in zip(
+        [filled, std, *quantiles], [*arrays[:2], *arrays[2]], strict=True
+    ):
+        assert type(frame).__module__.startswith(container)
+        assert list(frame.columns) == list(X.columns)
+        assert_array_equal(frame.to_numpy(), array)
+    if container == "pandas":
+        assert std.index.equals(X.index)
+
+
 def test_deviations_are_zero_where_observed_and_calibrated_where_not(planted):
     data = planted(m=400, n=12, rank=3, noise=0.3, share_missing=0.3)
     imputer = MFImputer().fit(data.X)

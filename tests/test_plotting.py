@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 from sklearn.utils import Bunch
 
-from sklearn_mfgd import GradientMF, MaskedGradientMF, MFImputer
+from sklearn_mfgd import GradientMF, MaskedGradientMF, MFImputer, StackingImputer
 from sklearn_mfgd.model_selection import train_test_split_entries
 from sklearn_mfgd.plotting import (
     CalibrationDisplay,
@@ -368,7 +368,15 @@ def test_the_share_covered_is_counted():
 
 
 @pytest.mark.accuracy
-@pytest.mark.parametrize("estimator", [MaskedGradientMF(6), MFImputer()], ids=str)
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        MaskedGradientMF(6),
+        MFImputer(),
+        StackingImputer([("m", SimpleImputer()), ("f", MFImputer())], random_state=0),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
 def test_fits_are_calibrated(planted, estimator):
     X = planted(m=200, n=15, rank=2, noise=0.5).X
     seen, hidden = train_test_split_entries(X, random_state=0)

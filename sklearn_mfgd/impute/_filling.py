@@ -18,6 +18,7 @@ from .._losses import are_squared
 from .._parameters import Data
 from ._columns import Table, Wanted, with_entries
 from ._marginals import WeightedColumns
+from ._output import in_container
 from ._refusals import no_mask, refusing_mask
 
 
@@ -132,7 +133,7 @@ class FillingMixin(TransformerMixin):
         -------
         X : ndarray or DataFrame of shape (n_samples, n_output_features)
             The result of `transform`, without the columns of `add_indicator`.
-        std : ndarray of shape (n_samples, n_output_features)
+        std : ndarray or DataFrame of shape (n_samples, n_output_features)
             Standard deviation of the true value around the imputed one, in units of X
             and with the noise; 0 where X is observed. The imputed value plus or minus
             1.96 of it is a 95 % interval, also where a column has few values. With
@@ -144,7 +145,8 @@ class FillingMixin(TransformerMixin):
         quantiles : ndarray of shape (n_quantiles, n_samples, n_output_features)
             Quantiles of the true value, in units of X; the value itself where X is
             observed. In ordered categories they are positions from 0 on, in unordered
-            ones NaN. Only with `return_quantiles`.
+            ones NaN. If ``set_output`` asks for data frames, a list with one for each
+            quantile. Only with `return_quantiles`.
         proba : dict of DataFrame of shape (n_samples, n_categories)
             A data frame for each column of unordered categories, by its name. It has
             the probability of each category that occurred in `fit`; 0 or 1 where X is
@@ -173,11 +175,13 @@ class FillingMixin(TransformerMixin):
         rng, kept, given = self._rng(), self._kept, (encoded, missing, timeline, wanted)
         filled, std, quantiles = self._fill(*given, rng)
         expected = self._expected(filled, *given, rng)
-        results = [self._decoded(X, filled, missing, kept, expected=expected, rng=rng)]
+        decoded = self._decoded(X, filled, missing, kept, expected=expected, rng=rng)
+        results = [in_container(self, decoded, X)]
         if return_std:
-            results.append(self._decoded_numbers(std, kept))
+            results.append(in_container(self, self._decoded_numbers(std, kept), X))
         if return_quantiles is not None:
-            results.append(self._decoded_numbers(quantiles, kept))
+            quantiles = self._decoded_numbers(quantiles, kept)
+            results.append(in_container(self, quantiles, X))
         if return_proba:
             results.append(self._probabilities(X, expected, kept))
         return tuple(results) if len(results) > 1 else results[0]

@@ -14,6 +14,7 @@ from .._optim.score import explained_share
 from .._parameters import Data
 from ._columns import Imputed, normal_quantiles, with_entries
 from ._filling import check_probabilities
+from ._output import in_container
 from ._refusals import no_mask, refusing_mask
 from ._stack_fit import predict
 from ._stack_spread import (
@@ -95,7 +96,7 @@ class StackFillingMixin(TransformerMixin):
         -------
         X : ndarray or DataFrame of shape (n_samples, n_output_features)
             The result of `transform`, without the columns of `add_indicator`.
-        std : ndarray of shape (n_samples, n_output_features)
+        std : ndarray or DataFrame of shape (n_samples, n_output_features)
             Standard deviation of the true value around the imputed one, in units of X;
             0 where X is observed. It is the weighted mean of the standard deviations of
             the imputers that have ``impute(X, return_std=True)``. If there is none, all
@@ -110,7 +111,8 @@ class StackFillingMixin(TransformerMixin):
             ``impute(X, return_std=True, return_quantiles=...)``, centred at the imputed
             value and widened as the standard deviation is. Without such an imputer they
             are those of a normal distribution. In ordered categories they are positions
-            from 0 on, in unordered ones NaN. Only with `return_quantiles`.
+            from 0 on, in unordered ones NaN. If ``set_output`` asks for data frames, a
+            list with one for each quantile. Only with `return_quantiles`.
         proba : dict of DataFrame of shape (n_samples, n_categories)
             A data frame for each column of unordered categories, by its name. It has
             the probability of each category that occurred in `fit`; 0 or 1 where X is
@@ -127,11 +129,12 @@ class StackFillingMixin(TransformerMixin):
         )
         filled, std, quantiles = found
         kept = self._kept
-        result = [self._decoded(X, filled, missing, kept)]
+        result = [in_container(self, self._decoded(X, filled, missing, kept), X)]
         if return_std:
-            result.append(self._decoded_numbers(std, kept))
+            result.append(in_container(self, self._decoded_numbers(std, kept), X))
         if probabilities is not None:
-            result.append(self._decoded_numbers(quantiles, kept))
+            quantiles = self._decoded_numbers(quantiles, kept)
+            result.append(in_container(self, quantiles, X))
         if return_proba:
             result.append(self._probabilities(X, filled, kept))
         return tuple(result) if len(result) > 1 else result[0]

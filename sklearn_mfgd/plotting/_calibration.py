@@ -68,7 +68,8 @@ class CalibrationDisplay(BaseDisplay):
         Parameters
         ----------
         estimator : fitted estimator
-            GradientMF, MaskedGradientMF or MFImputer, with ``reg="auto"``.
+            GradientMF, MaskedGradientMF, MFImputer or StackingImputer. It must know how
+            uncertain it is, which needs ``reg="auto"``.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             The matrix that the estimator predicts from.
         X_test : {array-like, sparse matrix} of shape (n_samples, n_features)
@@ -110,7 +111,7 @@ class CalibrationDisplay(BaseDisplay):
             )
         rows, columns, truth = (part[hidden] for part in test[1:])
         if hasattr(estimator, "impute"):
-            filled = np.flatnonzero(~np.isnan(estimator.mean_))
+            filled = np.flatnonzero(estimator._of_columns(estimator._filled))
             # A constant column has no interval.
             has_factors = hasattr(estimator, "factorization_")
             known = varying_columns(estimator) if has_factors else filled
