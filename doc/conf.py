@@ -1,6 +1,9 @@
 """Configuration of the documentation, for sphinx-build."""
 
 import re
+from pathlib import Path
+
+from sphinx_gallery.sorting import ExplicitOrder
 
 import sklearn_mfgd
 
@@ -23,12 +26,22 @@ templates_path = ["_templates"]
 autosummary_generate = True
 numpydoc_show_class_members = False  # the class template lists them
 
+# examples/index.rst has the sections of the gallery: thumbnails are in its order.
+examples = Path(__file__).parent.resolve() / "examples"
+in_order = re.findall(
+    r"examples/(\w+\.py)", (examples / "index.rst").read_text("utf-8")
+)
+
 sphinx_gallery_conf = {
     "examples_dirs": "examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": "/plot_",
     "doc_module": ("sklearn_mfgd",),
     "backreferences_dir": "generated/backreferences",
+    "minigallery_sort_order": ExplicitOrder(
+        [*(str(examples / name) for name in in_order), "*"]
+    ),
+    "parallel": 2,
     "download_all_examples": False,
     "show_signature": False,
 }
