@@ -114,9 +114,9 @@ print(f"all fits took {perf_counter() - start:.0f} s")
 # %%
 # - Interpolation is good for single readings and blackouts, where it knows the hours
 #   before and after. It is bad for whole days.
-# - Without times, the imputer fills each row from the other readings of the same hour. It
-#   is good for whole days, because the other stations have readings. In a blackout it can
-#   only return the mean of the column.
+# - Without times, the imputer fills each row from the other readings of the same hour.
+#   It is good for whole days, where the other stations have readings. In a blackout it
+#   can only return the mean of the column.
 # - With times, the imputer uses both. It has the smallest error for all three kinds.
 
 fig, ax = plt.subplots(figsize=(7.5, 3), layout="constrained")
@@ -204,9 +204,7 @@ hour = 3600
 timescales = np.sort(imputer.timescale_)[::-1] / hour
 print("timescales of the factors in hours, the longest first:")
 print(", ".join(f"{value:.3g}" for value in timescales[:12]), "...")
-print(
-    f"largest share of day and week in the variance of a factor: {imputer.seasonality_.max():.0%}"
-)
+print(f"largest share of day and week in a factor: {imputer.seasonality_.max():.0%}")
 own = imputer.residual_timescale_ > 0
 print(f"{own.sum()} of {len(own)} columns have a residual process")
 
