@@ -41,6 +41,7 @@ sphinx_gallery_conf = {
     "minigallery_sort_order": ExplicitOrder(
         [*(str(examples / name) for name in in_order), "*"]
     ),
+    "copyfile_regex": r"index\.rst",  # not one of its own
     "parallel": 2,
     "download_all_examples": False,
     "show_signature": False,
