@@ -1,6 +1,8 @@
 """Configuration of the documentation, for sphinx-build."""
 
+import os
 import re
+import urllib.request
 from pathlib import Path
 
 from sphinx_gallery.sorting import ExplicitOrder
@@ -15,8 +17,11 @@ release = version = sklearn_mfgd.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
     "sphinx-mathjax-offline",  # formulas without a network
+    "sphinx_copybutton",
+    "sphinx_design",
     "numpydoc",
     "sphinx_gallery.gen_gallery",
 ]
@@ -47,35 +52,71 @@ sphinx_gallery_conf = {
     "show_signature": False,
 }
 
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+copybutton_only_copy_prompt_lines = True  # what a block prints is not copied
+copybutton_exclude = ".linenos, .gp, .go"
+
+DOCUMENTATION = {
+    "python": "https://docs.python.org/3",
+    "numpy": "https://numpy.org/doc/stable",
+    "scipy": "https://docs.scipy.org/doc/scipy",
+    "sklearn": "https://scikit-learn.org/stable",
+    "pandas": "https://pandas.pydata.org/docs",
+}
+
+
+def is_online(address):
+    """Tell whether an address answers soon."""
+    try:
+        with urllib.request.urlopen(address, timeout=3):
+            return True
+    except OSError:
+        return False
+
+
+# Links to other packages are optional: without a network they are plain text.
+if is_online(f"{DOCUMENTATION['sklearn']}/objects.inv"):
+    intersphinx_mapping = {name: (url, None) for name, url in DOCUMENTATION.items()}
+
 html_theme = "pydata_sphinx_theme"
 html_title = f"{project} {release}"
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+html_theme_options = {
+    "header_links_before_dropdown": 7,
+    "navbar_persistent": ["search-button"],
+}
+# The address of the list of released versions, where the site has one: see contributing.
+if "DOC_SWITCHER_URL" in os.environ:
+    html_theme_options |= {
+        "navbar_start": ["navbar-logo", "version-switcher"],
+        "switcher": {
+            "json_url": os.environ["DOC_SWITCHER_URL"],
+            "version_match": release,
+        },
+        "check_switcher": False,
+    }
 html_sidebars = {
-    page: []
-    for page in (
-        "install",
-        "user_guide",
-        "nothing_to_tune",
-        "rows_in_time",
-        "which_loss",
-        "performance",
-        "choosing_an_imputer",
-        "coming_from",
-        "glossary",
-        "contributing",
-        "changes",
-    )
+    page: [] for page in ("index", "install", "how_do_i", "changes", "contributing")
 }
 
 
 def plain_references(app, what, name, obj, options, lines):
-    """Keep only the text of references in docstrings inherited from scikit-learn.
+    """Replace references in docstrings inherited from scikit-learn.
 
-    Their targets are in scikit-learn's documentation, not in this one.
+    Their targets are in scikit-learn's documentation: an example becomes a link, and of
+    anything else the text is kept.
     """
-    if (getattr(obj, "__module__", None) or "").startswith("sklearn."):
-        reference = r":(?:ref|term|doc):`~?([^`<]+?)(?:\s*<[^`>]+>)?`"
-        lines[:] = re.sub(reference, r"\1", "\n".join(lines)).split("\n")
+    if not (getattr(obj, "__module__", None) or "").startswith("sklearn."):
+        return
+    text = "\n".join(lines)
+    example = r":ref:`sphx_glr_auto_examples_(\w+?)_(plot_\w+)\.py`"
+    examples = f"{DOCUMENTATION['sklearn']}/auto_examples"
+    text = re.sub(example, rf"`\2 <{examples}/\1/\2.html>`__", text)
+    reference = r":(?:ref|term|doc):`~?([^`<]+?)(?:\s*<[^`>]+>)?`"
+    lines[:] = re.sub(reference, r"\1", text).split("\n")
 
 
 def setup(app):
