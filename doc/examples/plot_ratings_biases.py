@@ -142,6 +142,6 @@ axes[0].set(xlabel="sweep", ylabel="RMSE of held-out ratings (stars)")
 axes[1].set(xlabel="milliseconds")
 ends = [film_bias.min(), film_bias.max()]
 axes[2].plot(ends, ends, color="black", linewidth=1)
-axes[2].set(xlabel="planted bias of a film (stars)", ylabel="found (stars)")
+axes[2].set(xlabel="true bias of a film (stars)", ylabel="found (stars)")
 axes[2].legend(markerscale=1.5)
 plt.show()
