@@ -4,7 +4,7 @@ Fill in air quality readings
 
 Instruments fail, so tables of their readings have gaps. This page hides readings of
 twelve stations, fills them in by three methods, and compares the results with the
-hidden readings. :class:`~sklearn_mfgd.impute.MFImputer` has the smallest errors.
+hidden readings. :class:`~sklearn_mfgd.MFImputer` has the smallest errors.
 """
 
 # %%
@@ -106,7 +106,7 @@ for name, method in methods.items():
 #
 # The picture shows ten days in February. In the upper two panels, each row is a column
 # of the table. White readings were hidden for a day, and grey readings are really
-# missing. The imputer fills both. In a few hours nothing was read at any station. No
+# missing. The imputer fills both. In a few hours no station reported anything. No
 # other column can help there, so ``MFImputer`` fills in the means.
 #
 # The lowest panel shows one instrument. Both days of the highest pollution were hidden.

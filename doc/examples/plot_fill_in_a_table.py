@@ -2,7 +2,7 @@
 Fill in a table
 ===============
 
-:class:`~sklearn_mfgd.impute.MFImputer` fills the gaps of a pandas DataFrame with ten
+:class:`~sklearn_mfgd.MFImputer` fills the gaps of a pandas DataFrame with ten
 numeric columns and a column of categories. It also says how certain each value is.
 """
 

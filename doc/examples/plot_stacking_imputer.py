@@ -3,7 +3,7 @@ A stack of imputers
 ===================
 
 Which imputer is best depends on the table, and even on the column.
-:class:`~sklearn_mfgd.impute.StackingImputer` hides observed entries and measures how
+:class:`~sklearn_mfgd.StackingImputer` hides observed entries and measures how
 well each imputer predicts them. Then it fills every column with a weighted mean. On
 this page it has a smaller error than each of its four members.
 """

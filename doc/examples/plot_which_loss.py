@@ -2,8 +2,8 @@
 Which loss?
 ===========
 
-Squared error suits most measurements. This page shows three kinds of data for which it
-is wrong, and the loss to use instead: outliers, answers of yes or no, and counts.
+Squared error suits most measurements. This page shows three kinds of data that it does
+not suit, and the loss to use instead: outliers, answers of yes or no, and counts.
 """
 
 # %%
@@ -96,7 +96,7 @@ plt.show()
 # Counts
 # ------
 #
-# The table has 400 rows of 30 counts. A factor doubles or halves their rates. Squared
+# The table has 400 rows of 30 counts. Factors multiply their rates. Squared
 # error predicts sums, and some of them are negative. It also treats an error of three
 # at a count of 100 like an error of three at a count of 0. The loss ``"poisson"``
 # predicts rates, which are positive.
