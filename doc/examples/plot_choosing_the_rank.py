@@ -71,14 +71,14 @@ print(f"score of rank {best}: {max(score):.3f}, learned: {learned_score:.3f}")
 # It even falls below the noise. The right picture shows that the score has its peak at
 # rank 5.
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.6), layout="constrained")
-left.plot(ranks, reconstruction, "o-", color="C0")
+figure, (left, right) = plt.subplots(1, 2, figsize=(8, 4.2), layout="constrained")
+left.plot(ranks, reconstruction, "o-", color="C0", linewidth=3)
 left.axhline(noise, color="black", linestyle=":", linewidth=1)
 left.text(12, noise, "noise", ha="right", va="bottom")
 left.set(xlabel="rank", ylabel="RMSE of observed entries", ylim=(0, None))
 left.set_title("Observed entries: always falling", loc="left")
 
-right.plot(ranks, score, "o-", color="C1")
+right.plot(ranks, score, "o-", color="C1", linewidth=3)
 right.plot(best, max(score), "o", color="black", markersize=9, fillstyle="none")
 right.annotate(
     f"rank {best}",

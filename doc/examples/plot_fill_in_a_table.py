@@ -101,10 +101,8 @@ probabilities["diagnosis"][unknown].head().round(2)
 # about the texture, so its intervals are wide. The last picture shows the errors of the
 # imputers.
 
-fig, axes = plt.subplots(
-    1, 4, figsize=(11, 3.2), layout="constrained", width_ratios=[1, 1, 1, 1.05]
-)
-for ax, name in zip(axes, ["perimeter", "compactness", "texture"], strict=False):
+fig, axes = plt.subplots(2, 2, figsize=(8, 6.4), layout="constrained")
+for ax, name in zip(axes.flat, ["perimeter", "compactness", "texture"], strict=False):
     rows = hidden[:, truth.columns.get_loc(name)]
     ax.axline((truth[name].mean(),) * 2, slope=1, color="0.6", linewidth=1)
     ax.errorbar(
@@ -119,13 +117,15 @@ for ax, name in zip(axes, ["perimeter", "compactness", "texture"], strict=False)
     )
     ax.set_title(name.capitalize(), loc="left")
     ax.set_xlabel("true value")
-axes[0].set_ylabel("imputed value")
-bars = axes[3].bar(list(errors), errors.values(), color=["#999999"] * 2 + ["#0072B2"])
-axes[3].bar_label(bars, fmt="%.2f", padding=2)
-axes[3].set_xticks(range(3), ["column\nmean", "KNN-\nImputer", "MF-\nImputer"])
-axes[3].margins(y=0.12)
-axes[3].set_title("RMSE in deviations", loc="left")
-for ax in axes:
+for ax in axes[:, 0]:
+    ax.set_ylabel("imputed value")
+last = axes[1, 1]
+bars = last.bar(list(errors), errors.values(), color=["#999999"] * 2 + ["#0072B2"])
+last.bar_label(bars, fmt="%.2f", padding=2)
+last.set_xticks(range(3), ["column\nmean", "KNN-\nImputer", "MF-\nImputer"])
+last.margins(y=0.12)
+last.set_title("RMSE in deviations", loc="left")
+for ax in axes.flat:
     ax.spines[["top", "right"]].set_visible(False)
 plt.show()
 

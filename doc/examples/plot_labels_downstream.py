@@ -68,10 +68,18 @@ for name, area in areas.items():
 # %%
 # The dots are means over the five folds, and the bars are standard deviations.
 
-figure, axes = plt.subplots(figsize=(6.5, 2.8), layout="constrained")
-for place, area in enumerate(areas.values()):
+figure, axes = plt.subplots(figsize=(6.5, 3.4), layout="constrained")
+colours = ["#0072B2"] + ["#999999"] * 4
+for place, (area, colour) in enumerate(zip(areas.values(), colours, strict=True)):
     axes.errorbar(
-        area.mean(), place, xerr=area.std(), fmt="o", color="black", capsize=4
+        area.mean(),
+        place,
+        xerr=area.std(),
+        fmt="o",
+        color=colour,
+        capsize=6,
+        lw=3,
+        ms=10,
     )
 axes.set_yticks(range(len(areas)), areas)
 axes.set_ylim(len(areas) - 0.5, -0.5)

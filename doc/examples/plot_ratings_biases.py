@@ -104,10 +104,9 @@ print(f"the truth: {np.sqrt(np.mean((truth[users, films] - ratings)[test] ** 2))
 #
 # From random factors, least squares needs fewer sweeps and less time. From singular
 # vectors, both solvers are close to the end after one sweep, so here the start matters
-# more than the solver. The right picture shows that both find the biases of the films,
-# up to the noise.
+# more than the solver.
 
-fig, axes = plt.subplots(1, 3, figsize=(11, 3.9), layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(8.5, 4.4), sharey=True, layout="constrained")
 colours = {"sgd": "#E69F00", "als": "#0072B2"}
 markers = {"sgd": "^", "als": "o"}
 for (solver, init), (curve, seconds) in curves.items():
@@ -122,8 +121,22 @@ for (solver, init), (curve, seconds) in curves.items():
             markevery=[0, 1, 3, 7, 15, 31, 59],
             label=f"{solver} from {init}",
         )
+for ax in axes:
+    ax.axhline(NOISE, color="0.4", linewidth=1)
+    ax.text(0.02, NOISE, "noise", transform=ax.get_yaxis_transform(), va="bottom")
+    ax.set_xscale("log")
+    ax.set_ylim(0.79, 1.2)
+axes[0].legend(loc="upper right")
+axes[0].set(xlabel="sweep", ylabel="RMSE of held-out ratings (stars)")
+axes[1].set(xlabel="milliseconds")
+plt.show()
+
+# %%
+# Both solvers find the biases of the films, up to the noise.
+
+fig, ax = plt.subplots(figsize=(4.6, 4.4), layout="constrained")
 for solver, model in models.items():
-    axes[2].plot(
+    ax.plot(
         film_bias,
         model.column_bias_,
         markers[solver],
@@ -132,16 +145,8 @@ for solver, model in models.items():
         markerfacecolor="none",
         label=solver,
     )
-for ax in axes[:2]:
-    ax.axhline(NOISE, color="0.4", linewidth=1)
-    ax.text(0.02, NOISE, "noise", transform=ax.get_yaxis_transform(), va="bottom")
-    ax.set_xscale("log")
-    ax.set_ylim(0.79, 1.2)
-axes[0].legend(loc="upper right")
-axes[0].set(xlabel="sweep", ylabel="RMSE of held-out ratings (stars)")
-axes[1].set(xlabel="milliseconds")
 ends = [film_bias.min(), film_bias.max()]
-axes[2].plot(ends, ends, color="black", linewidth=1)
-axes[2].set(xlabel="true bias of a film (stars)", ylabel="found (stars)")
-axes[2].legend(markerscale=1.5)
+ax.plot(ends, ends, color="black", linewidth=1)
+ax.set(xlabel="true bias of a film (stars)", ylabel="found (stars)")
+ax.legend(markerscale=1.5)
 plt.show()

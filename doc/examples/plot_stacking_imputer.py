@@ -108,6 +108,7 @@ plt.show()
 # be uncertain, so they are shrunk towards the weights of the whole table. A member that
 # adds nothing new gets no weight, even if its errors are small.
 
+# sphinx_gallery_thumbnail_number = 2
 figure, ax = plt.subplots(figsize=(8, 6))
 image = ax.imshow(stack.weights_.T, cmap="Blues", vmin=0, vmax=1, aspect="auto")
 for (j, k), weight in np.ndenumerate(stack.weights_.T):

@@ -71,6 +71,7 @@ answers = (rng.uniform(size=logits.shape) < expit(logits)).astype(float)
 hidden = rng.uniform(size=answers.shape) < 0.2
 table = np.where(hidden, np.nan, answers)
 
+# sphinx_gallery_thumbnail_number = 2
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharey=True)
 bins = np.linspace(-0.5, 1.5, 41)
 for ax, loss in zip(axes, ["squared", "logistic"], strict=True):
