@@ -97,9 +97,8 @@ probabilities["diagnosis"][unknown].head().round(2)
 # %%
 # The first three pictures show the hidden values of one column each: the true value,
 # the imputed value, and its 95 % interval. On the diagonal both values agree. The
-# radius and the perimeter tell each other almost exactly. No other column tells much
-# about the texture, so its intervals are wide. The last picture shows the errors of the
-# imputers.
+# radius almost determines the perimeter. No other column tells much about the texture,
+# so its intervals are wide. The last picture shows the errors of the imputers.
 
 fig, axes = plt.subplots(2, 2, figsize=(8, 6.4), layout="constrained")
 for ax, name in zip(axes.flat, ["perimeter", "compactness", "texture"], strict=False):
