@@ -3,6 +3,9 @@
 import os
 import re
 import urllib.request
+from pathlib import Path
+
+from sphinx_gallery.sorting import ExplicitOrder
 
 import sklearn_mfgd
 
@@ -29,12 +32,23 @@ autosummary_generate = True
 autodoc_typehints = "none"  # the docstrings state the types, in words
 numpydoc_show_class_members = False  # the class template lists them
 
+# examples/index.rst has the sections of the gallery: thumbnails are in its order.
+examples = Path(__file__).parent.resolve() / "examples"
+in_order = re.findall(
+    r"examples/(\w+\.py)", (examples / "index.rst").read_text("utf-8")
+)
+
 sphinx_gallery_conf = {
     "examples_dirs": "examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": "/plot_",
     "doc_module": ("sklearn_mfgd",),
     "backreferences_dir": "generated/backreferences",
+    "minigallery_sort_order": ExplicitOrder(
+        [*(str(examples / name) for name in in_order), "*"]
+    ),
+    "copyfile_regex": r"index\.rst",  # not one of its own
+    "parallel": 2,
     "download_all_examples": False,
     "show_signature": False,
 }

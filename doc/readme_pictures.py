@@ -17,5 +17,6 @@ PICTURES = ("air_quality", "nothing_to_tune")
 if __name__ == "__main__":
     for name in PICTURES:
         plt.close("all")
+        plt.rcdefaults()
         runpy.run_path(str(HERE / "examples" / f"plot_{name}.py"))
         plt.savefig(HERE / "images" / f"{name}.png", dpi=90)

@@ -2,18 +2,20 @@
 Fill in air quality readings
 ============================
 
-Instruments fail, and values of their tables are missing. Here readings of twelve
-stations are hidden, filled in from the others by three methods, and compared with what
-was hidden. Run as a script, with the name of a file, it saves the picture there.
+Instruments fail, so tables of their readings have gaps. This page hides readings of
+twelve stations, fills them in by three methods, and compares the results with the
+hidden readings. :class:`~sklearn_mfgd.MFImputer` has the smallest errors.
 """
 
 # %%
 # The data
 # --------
 #
-# Six pollutants at 12 stations of Beijing, hour by hour, in January and February 2014:
-# 72 columns, 6 % of whose readings are missing. The weather columns are left out. Some
-# of them are exact copies of one another, from which hidden readings could be read off.
+# The table has six pollutants at 12 stations in Beijing, hour by hour, in January and
+# February 2014. It has 72 columns, and 6 % of its readings are missing.
+#
+# If you run this page as a script, you can pass the name of a file. The script then
+# saves the picture in this file.
 
 import sys
 from time import perf_counter
@@ -21,11 +23,11 @@ from time import perf_counter
 import matplotlib.dates as mdates
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.patches import Patch
 from sklearn.impute import KNNImputer, SimpleImputer
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_mfgd import MaskedGradientMF
+from sklearn_mfgd import MFImputer
 from sklearn_mfgd.datasets import load_beijing_air
 
 POLLUTANTS = ["PM2.5", "PM10", "SO2", "NO2", "CO", "O3"]
@@ -45,9 +47,9 @@ print(f"{X.shape[0]} hours x {X.shape[1]} columns, {1 - observed.mean():.1%} mis
 # Hide a fifth of it
 # ------------------
 #
-# In two ways: single readings, scattered over the table; and whole days of single
-# instruments. The second is closer to the real gaps, half of which last for a day or
-# longer.
+# We hide readings in two ways: single readings at random, and whole days of single
+# instruments. Real gaps are of both kinds. More than a third of the really missing
+# readings are in gaps of a day or longer.
 
 rng = np.random.default_rng(0)
 n_days = len(X) // 24
@@ -58,30 +60,30 @@ days = observed & (rng.random((n_days, X.shape[1])) < 0.2).repeat(24, axis=0)
 # Fill it in
 # ----------
 #
-# All three get the readings as they are, skewed and positive; the last two scaled to
-# unit variance, and all with their default settings. The error is the root mean square
-# over the hidden readings, each in standard deviations of its column; the seconds are
-# those of both runs.
+# All methods have their default settings. ``KNNImputer`` compares rows, so it gets
+# columns that are scaled to unit variance. The error is the root mean squared error of
+# the hidden readings, in standard deviations of their columns. The seconds are those of
+# both tables.
 
 
-def column_mean(X):
-    return SimpleImputer().fit_transform(X)
+def column_mean(table):
+    return SimpleImputer().fit_transform(table)
 
 
-def neighbours(X):
+def neighbours(table):
     scaler = StandardScaler()
-    return scaler.inverse_transform(KNNImputer().fit_transform(scaler.fit_transform(X)))
+    scaled = scaler.fit_transform(table)
+    return scaler.inverse_transform(KNNImputer().fit_transform(scaled))
 
 
-def factors(X):
-    model = make_pipeline(StandardScaler(), MaskedGradientMF(random_state=0))
-    return model.inverse_transform(model.fit_transform(X))
+def factors(table):
+    return MFImputer().fit_transform(table)
 
 
 methods = {
     "column mean": column_mean,
     "KNNImputer": neighbours,
-    "MaskedGradientMF": factors,
+    "MFImputer": factors,
 }
 deviation = np.nanstd(X, axis=0)
 
@@ -95,36 +97,37 @@ for name, method in methods.items():
     print(f"{name:<18}{errors[0]:15.3f}{errors[1]:14.3f}{seconds:12.1f}")
 
 # %%
-# Where single readings are missing, the five most similar hours tell nearly as much as
-# factors do. Where an instrument is out for a day, the hours most like the present one
-# miss the same reading, and factors are well ahead.
+# For single readings, the five most similar hours are nearly as good as factors. If an
+# instrument fails for a day, the hours most similar to the present one lack the same
+# reading. Then the factors have a much smaller error.
 #
 # Draw it
 # -------
 #
-# Two weeks in February with whole days hidden, and with gaps of their own: each row is
-# a column of the table, in standard deviations from its mean. In a few hours nothing
-# was read at all. No other column can tell what they were, so they get the means.
+# The picture shows ten days in February. In the upper two panels, each row is a column
+# of the table. White readings were hidden for a day, and grey readings are really
+# missing. The imputer fills both. In a few hours no station reported anything. No
+# other column can help there, so ``MFImputer`` fills in the means.
+#
+# The lowest panel shows one instrument. Both days of the highest pollution were hidden.
+# The other stations recorded these days, and the imputed readings are close to the
+# hidden ones.
 
-stretch = slice(*np.searchsorted(times, np.array(["2014-02-08", "2014-02-22"], "M8")))
+stretch = slice(*np.searchsorted(times, np.array(["2014-02-10", "2014-02-20"], "M8")))
+when, hide = times[stretch], days[stretch]
 scaled = (X - np.nanmean(X, axis=0)) / deviation
-reconstructed = (filled - np.nanmean(X, axis=0)) / deviation
+imputed = (filled - np.nanmean(X, axis=0)) / deviation
 panels = {
-    "Observed (grey: really missing)": scaled,
-    "Given to the model (20 % hidden by whole days)": np.where(days, np.nan, scaled),
-    "Reconstructed": reconstructed,
+    "Given: a table with gaps": np.where(days, np.nan, scaled),
+    "Filled in by MFImputer": imputed,
 }
 
+plt.rcParams.update({"font.size": 12, "axes.titlesize": 14})
 fig, axes = plt.subplots(
-    4,
-    1,
-    figsize=(10, 11),
-    height_ratios=[3, 3, 3, 2.6],
-    layout="constrained",
-    sharex=True,
+    3, 1, figsize=(10, 9), height_ratios=[3, 3, 2.6], layout="constrained", sharex=True
 )
-edges = mdates.date2num(times[stretch][[0, -1]] + np.array([0, 1], "m8[h]"))
-colours = plt.get_cmap("viridis").with_extremes(bad="lightgrey")
+edges = mdates.date2num(when[[0, -1]] + np.array([0, 1], "m8[h]"))
+n_stations = len(air.stations)
 for ax, (title, table) in zip(axes, panels.items(), strict=False):
     image = ax.imshow(
         table[stretch].T,
@@ -133,37 +136,47 @@ for ax, (title, table) in zip(axes, panels.items(), strict=False):
         extent=(*edges, len(names), 0),
         vmin=-1.5,
         vmax=3,
-        cmap=colours,
+        cmap=plt.get_cmap("viridis").with_extremes(bad="white"),
     )
-    ax.set_title(title, loc="left")
-    n_stations = len(air.stations)
+    ax.set_title(title, loc="left", weight="bold")
     ax.set_yticks(np.arange(len(POLLUTANTS)) * n_stations + n_stations / 2, POLLUTANTS)
     ax.tick_params(axis="y", length=0)
     for boundary in range(n_stations, len(names), n_stations):
-        ax.axhline(boundary, color="white", linewidth=1)
-fig.colorbar(
-    image,
-    ax=axes[:3],
-    label="standard deviations from the mean",
-    extend="both",
-    aspect=40,
-    pad=0.01,
+        ax.axhline(boundary, color="black", linewidth=1)
+really_missing = np.where(observed[stretch].T, np.nan, 0.45)
+axes[0].imshow(
+    really_missing,
+    aspect="auto",
+    interpolation="nearest",
+    extent=(*edges, len(names), 0),
+    vmin=0,
+    vmax=1,
+    cmap="Greys",
 )
+axes[0].legend(
+    handles=[
+        Patch(facecolor="white", edgecolor="black", label="hidden for a day"),
+        Patch(facecolor="0.65", edgecolor="black", label="really missing"),
+    ],
+    loc="lower right",
+    bbox_to_anchor=(1, 1),
+    ncols=2,
+    frameon=False,
+)
+bar = fig.colorbar(image, ax=axes[:2], extend="both", aspect=40, pad=0.01)
+bar.set_ticks([-1, 0, 1, 2, 3], labels=["low", "mean", "", "", "high"])
 
-column = names.index("Tiantan PM2.5")
-ax, when = axes[3], times[stretch]
-truth, hide = X[stretch, column], days[stretch, column]
-ax.plot(when, np.where(hide, np.nan, truth), color="black", label="observed")
-ax.plot(when[hide], truth[hide], ".", color="tab:red", markersize=4, label="hidden")
-ax.plot(when, filled[stretch, column], color="tab:blue", lw=1, label="reconstructed")
-ax.set_title(
-    f"{names[column]}, one row of the above (grey: really missing)", loc="left"
-)
-ax.set_ylabel("PM2.5 (µg/m³)")
-ax.set_xlabel("2014, local time")
-for hour in when[np.isnan(truth)]:
-    ax.axvspan(hour, hour + np.timedelta64(1, "h"), color="lightgrey", linewidth=0)
-ax.legend(loc="upper right")
+column = names.index("Dongsi PM2.5")
+ax, truth, hide = axes[2], X[stretch, column], hide[:, column]
+ax.plot(when, filled[stretch, column], color="#0072B2", lw=2, label="filled in")
+ax.plot(when, np.where(hide, np.nan, truth), color="black", lw=2, label="given")
+ax.plot(when[hide], truth[hide], "o", color="#D55E00", ms=4, mfc="none", label="hidden")
+first, *_, last = np.flatnonzero(hide)
+ax.axvspan(when[first], when[last], color="0.93", zorder=0)
+ax.set_title("Fine particles at Dongsi, µg/m³", loc="left", weight="bold")
+ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False)
+ax.set_ylim(0, None)
+ax.spines[["top", "right"]].set_visible(False)
 ax.xaxis.set_major_locator(mdates.DayLocator(interval=2))
 ax.xaxis.set_major_formatter(mdates.DateFormatter("%d %b"))
 

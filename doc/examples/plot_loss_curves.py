@@ -1,20 +1,20 @@
 """
-Which solver descends, and how fast
-===================================
+Three solvers on easy and hard matrices
+=======================================
 
-Gradient descent, scaled gradient descent and alternating least squares on matrices that
-are harder and harder to fit: their singular values spread over a factor of 1, 10, 100
-and 1,000.
+This page compares gradient descent, scaled gradient descent and alternating least
+squares on four matrices. The matrices are harder and harder to fit: their largest
+singular value is 1, 10, 100 and 1,000 times their smallest. Alternating least squares
+is fast on all.
 """
 
 # %%
 # Four matrices
 # -------------
 #
-# All are 400 x 200, of rank 10 exactly, with a root mean square of 1, and half of their
-# entries are missing. The largest singular value is 1, 10, 100 or 1,000 times the
-# smallest, which is called the condition number; those between are spaced evenly on a
-# logarithmic scale. There is no noise, so that a perfect fit exists.
+# All matrices have 400 rows, 200 columns, rank 10 and a root mean square of 1. Half of
+# their entries are missing, and there is no noise, so a perfect fit exists. The
+# *condition number* is the largest singular value divided by the smallest.
 
 import warnings
 from time import perf_counter
@@ -42,12 +42,13 @@ def conditioned(condition):
 
 
 # %%
-# Fit each by each
-# ----------------
+# Fit each matrix with each solver
+# --------------------------------
 #
-# Every fit starts from the same random factors and goes on for 200 sweeps or to
-# rounding error; the steps are the best of every row, ``eta="auto"``. The seconds of a
-# sweep are those of the fit divided by their number.
+# Every fit starts from the same random factors. It stops after 200 sweeps, or when only
+# rounding error is left. With ``eta="auto"``, the default, every row takes its best
+# step. The seconds of a sweep are the seconds of the fit divided by the number of
+# sweeps.
 
 curves = {}
 for condition in CONDITIONS:
@@ -65,7 +66,7 @@ for condition in CONDITIONS:
         curves[condition, solver] = rmse, seconds
 
 # %%
-# How many sweeps are needed for an error of a millionth of the data?
+# This table counts the sweeps until the error is a millionth of the data.
 
 print("condition number", *(f"{condition:>8}" for condition in CONDITIONS))
 for solver in SOLVERS:
@@ -76,14 +77,17 @@ for solver in SOLVERS:
     print(f"{solver:<16}", *(f"{n:>8}" for n in needed))
 
 # %%
-# A sweep of alternating least squares solves for every row exactly, whatever the shape
-# of the valley: the condition number does not matter to it. The scaled solver takes
-# account of HᵀH over all columns but not of which columns a row has seen; that is as
-# good up to about 10, slow at 100, and does not arrive at 1,000. Plain gradient descent
-# is at home where all singular values are the same, and nowhere else.
+# - "als", alternating least squares, solves for every row exactly. The condition number
+#   hardly matters.
+# - "scaled" divides the direction by HᵀH. This matrix is the same for all rows, while
+#   each row has other observed columns. The solver is fast up to a condition number of
+#   10, slow at 100, and does not arrive at 1,000.
+# - "gd", plain gradient descent, is fast only if all singular values are equal.
 #
 # Draw it
 # -------
+#
+# The upper pictures show the error by sweep, the lower ones by time.
 
 fig, axes = plt.subplots(
     2, 4, figsize=(11, 6), sharex="row", sharey=True, layout="constrained"

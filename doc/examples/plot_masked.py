@@ -1,18 +1,19 @@
 """
-Mask, observed, approximation, truth
-====================================
+What a factorization can know
+=============================
 
-A matrix of rank two, of which 60 % is observed, is approximated from that. Side by side
-it shows what a factorization can know, and what it cannot.
+Two matrices of rank two have 40 % of their entries missing, a small one and a larger
+one. The pictures show the mask, the observed entries, the reconstruction and the truth.
+In the small matrix too few entries are observed to predict the others.
 """
 
 # %%
 # Two matrices of rank two
 # ------------------------
 #
-# One of 5 x 6 entries, and one of 50 x 60, both with a noise of 0.05. Rows and columns
-# are sorted by the angle between their two factors, so that similar ones are
-# neighbours: that makes the picture easier to read, and no difference to the fit.
+# One matrix has 5 x 6 entries and one has 50 x 60, both with a noise of 0.05. We sort
+# rows and columns so that similar ones are neighbours. This makes the pictures easier
+# to read and does not change the fit.
 
 import warnings
 
@@ -40,10 +41,10 @@ matrices = [planted(5, 6, seed=6), planted(50, 60, seed=0)]
 # Plain gradient descent
 # ----------------------
 #
-# 2,000 steps of 0.05 bring the small matrix to a loss of almost nothing. The larger one
-# needs shorter steps, since each row sums over more columns; with ``eta="auto"`` there
-# is no step to choose. The ``mask`` is True where an entry is observed. Values
-# elsewhere are not read.
+# On the small matrix, 2,000 steps of 0.05 bring the loss close to zero. The ``mask`` is
+# True where an entry is observed; other values are not read. A larger matrix needs
+# shorter steps, since each row sums over more columns. With ``eta="auto"`` you choose
+# no step.
 
 X, mask = matrices[0]
 model = GradientMF(
@@ -54,15 +55,14 @@ for sweep in 1, 10, 100, len(curve):
     print(f"loss after {sweep} sweeps: {curve[sweep - 1]:.2g}")
 
 # %%
-# What it cannot know
-# -------------------
+# How many observed entries are enough?
+# -------------------------------------
 #
-# Two factors for 5 rows and 6 columns are 18 numbers, when the four that only mix the
-# factors are taken off. There are about as many observations, so the fit reproduces
-# them all, and the hidden entries can be nearly anything: a low loss says nothing about
-# them. (Other seeds of this example give errors from 0.07 to over 200.) The larger
-# matrix has 1,800 observations for 216 numbers, and there the hidden entries come out
-# as well as the noise allows.
+# - The small matrix has 18 free numbers in its factors, and about as many observed
+#   entries. The fit reproduces the observed entries, and nothing determines the hidden
+#   ones. A low loss says nothing about them.
+# - The larger matrix has 216 free numbers and about 1,800 observed entries. The fit
+#   predicts the hidden entries as well as the noise allows.
 
 models = []
 for X, mask in matrices:
@@ -74,7 +74,7 @@ for X, mask in matrices:
     residual = model.inverse_transform(W) - X
     print(
         f"{X.shape[0]} x {X.shape[1]}: {mask.sum()} observed for "
-        f"{2 * sum(X.shape) - 4} numbers; RMSE of observed entries "
+        f"{2 * sum(X.shape) - 4} free numbers; RMSE of observed entries "
         f"{np.sqrt(np.mean(residual[mask] ** 2)):.3f}, of hidden ones "
         f"{np.sqrt(np.mean(residual[~mask] ** 2)):.3f}"
     )
@@ -83,7 +83,7 @@ for X, mask in matrices:
 # Side by side
 # ------------
 #
-# The three pictures of values share their colours; what is missing is hatched.
+# The three pictures of values have the same colours. Missing entries are hatched.
 
 fig, axes = plt.subplots(2, 4, figsize=(10, 7), layout="constrained")
 for row, model, (X, mask) in zip(axes, models, matrices, strict=True):

@@ -2,16 +2,17 @@
 Parts of digits, from images with missing pixels
 ================================================
 
-Factors of either sign add and subtract. Factors that are not negative can only add, so
-each becomes a part of an image: a stroke, or a piece of one. Here they are found from
-images of digits of which 40 % of the pixels are missing.
+Factors that are not negative can only add up, so each becomes a part of an image, such
+as a stroke. This page finds the parts of handwritten digits, although 40 % of the
+pixels are missing, and compares them with factors of either sign.
 """
 
 # %%
 # Images with missing pixels
 # --------------------------
 #
-# scikit-learn has 1,797 digits of 8 x 8 pixels, from 0 for white to 16 for black.
+# scikit-learn has 1,797 digits of 8 x 8 pixels. A pixel has values from 0, which is
+# white, to 16, which is black.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,8 +28,8 @@ given = np.where(hidden, np.nan, X)
 # Two fits
 # --------
 #
-# The ridge keeps either fit from following the noise. With 10 in place of 30 both are
-# less exact.
+# The ridge keeps both fits from following the noise. With a ridge of 10 instead of 30,
+# both have larger errors.
 
 parts = GradientMF(rank=16, non_negative=True, reg=30.0)
 W = parts.fit_transform(given)
@@ -46,7 +47,8 @@ for name, model, factors in (
 # What the factors look like
 # --------------------------
 #
-# Each factor is an image. The largest come first: red is positive, blue is negative.
+# Each factor is an image, and the largest factors come first. Red is positive and blue
+# is negative.
 
 
 def by_size(model, factors):
@@ -67,14 +69,14 @@ for rows, title, images in (
         ax.set_axis_off()
 
 # %%
-# Non-negative factors are strokes with white around them. Those of either sign are
-# patterns over the whole image which cancel one another.
+# Non-negative factors are strokes with white around them. Factors of either sign are
+# patterns over the whole image, which cancel one another.
 #
 # A digit is a few of its parts
 # -----------------------------
 #
-# From left to right: what was given, with missing pixels in colour, the reconstruction,
-# the truth, and the five parts that have the most in it.
+# Each row is a digit. From left to right it shows the given image with missing pixels
+# in colour, the filled image, the true image, and the five largest parts of the digit.
 
 chosen, greys = [10, 23, 47], plt.get_cmap("Greys").with_extremes(bad="wheat")
 figure, axes = plt.subplots(len(chosen), 8, figsize=(8, 3.4), layout="constrained")
@@ -96,9 +98,9 @@ print(f"{np.mean(W == 0):.0%} of the weights are zero")
 # New rows
 # --------
 #
-# ``transform`` finds the weights of rows with missing values, and they are not negative
-# either. ``non_negative="components"`` would leave the weights free and constrain the
-# parts alone.
+# ``transform`` finds the weights of new rows with missing values. These weights are not
+# negative either. With ``non_negative="components"`` the weights may have either sign,
+# and only the parts must not be negative.
 
 new = np.full((1, 64), np.nan)
 new[0, 20:44] = X[10, 20:44]

@@ -2,16 +2,18 @@
 Factors that find their own number
 ==================================
 
-A table of four factors and noise is fitted with thirty-two. No ridge and no rank is
-chosen: the precision of every factor is learned, and those that explain nothing vanish.
+A table has four factors and noise, and the fit starts with 32 factors. You choose no
+ridge and no rank. The fit learns how much to shrink each factor, and drops the factors
+that explain nothing. Four are left.
 """
 
 # %%
 # A table with a known answer
 # ---------------------------
 #
-# Four factors, of which each explains half as much variance as the one before, and
-# noise that is as large as the last. Half of the entries are missing.
+# We simulate a table with four factors. Each explains half as much variance as the one
+# before. The noise is as large as the smallest factor, and half of the entries are
+# missing.
 
 import warnings
 
@@ -29,12 +31,13 @@ hidden = rng.random(X.shape) < 0.5
 table = np.where(hidden, np.nan, X)
 
 # %%
-# How the factors fare
-# --------------------
+# Follow the factors during the fit
+# ---------------------------------
 #
-# A factor of precision p on the rows and q on the columns is expected to contribute
-# 1 / sqrt(p q) to an entry. The fit is made again for each number of sweeps, so that we
-# can look at it on its way.
+# The fit learns a precision for every factor, which is one over a variance: p for its
+# row factors and q for its column factors. The factor then contributes about 1 / sqrt(p
+# q) to an entry. We stop the fit after 1, 2, 3, ... sweeps, to look at the factors on
+# the way.
 
 n_sweeps = MaskedGradientMF().fit(table).n_iter_
 found, errors = np.full((n_sweeps, 32), np.nan), []
@@ -52,9 +55,11 @@ print(f"{model.rank_} factors are left after {n_sweeps} sweeps")
 # Four remain
 # -----------
 #
-# The others shrink together, and are dropped once the evidence is better without them.
-# The error on the hidden entries, less their noise, falls along the way: the fit never
-# gets to the noise.
+# The left picture shows that the other factors shrink together. The fit drops them once
+# the evidence lower bound (ELBO), its measure of how well the model explains the data,
+# is better without them. The right picture shows the error on hidden entries, compared
+# with the true values without noise. It falls and stays down, so the fit does not
+# follow the noise.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
 sweeps = np.arange(1, n_sweeps + 1)

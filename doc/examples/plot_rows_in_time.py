@@ -2,19 +2,18 @@
 Gaps in time series
 ===================
 
-Rows of a table often have times, and rows that are near in time resemble one another.
-Here gaps of three kinds are made in hourly readings of air quality and filled: by
-linear interpolation, by an imputer that does not know the times, and by one that does.
-In the end two days are forecast.
+The rows of this table have times, and rows that are near in time are similar. The page
+makes gaps of three kinds in hourly readings of air quality. It fills them by linear
+interpolation, by an imputer that does not know the times, and by an imputer that does.
+At the end the imputer forecasts two days.
 """
 
 # %%
 # The data
 # --------
 #
-# Six pollutants at 12 stations of Beijing, hour by hour, from December 2013 to February
-# 2014: 72 columns with real gaps of their own, which stay missing throughout. The
-# weather is left out, as stations share its instruments.
+# The table has six pollutants at 12 stations in Beijing, hour by hour from 20 January
+# to the end of February 2014. It has 72 columns. Its real gaps stay missing throughout.
 
 from time import perf_counter
 
@@ -29,7 +28,7 @@ from sklearn_mfgd.plotting import GapDisplay
 POLLUTANTS = ["PM2.5", "PM10", "SO2", "NO2", "CO", "O3"]
 
 air = load_beijing_air()
-winter = air.times >= np.datetime64("2013-12-01")
+winter = air.times >= np.datetime64("2014-01-20")
 names = [
     f"{station} {pollutant}" for pollutant in POLLUTANTS for station in air.stations
 ]
@@ -43,9 +42,10 @@ print(f"{X.shape[0]} hours x {X.shape[1]} columns, {np.isnan(X).mean():.1%} miss
 # -------------------
 #
 # - Single readings: a fifth of the entries, at random.
-# - Whole days: for each column a fifth of its days. The other stations saw these days.
-# - Blackouts: one to six hours in which nothing was recorded anywhere, a fifth of the
-#   hours. Only the hours before and after can help.
+# - Whole days: a fifth of the days of each column. The other stations have readings on
+#   these days.
+# - Blackouts: one to six hours without any reading at any station. A fifth of the hours
+#   are in a blackout. Only the hours before and after can help.
 
 rng = np.random.default_rng(0)
 readings, _ = train_test_split_entries(X, test_size=0.2, random_state=0)
@@ -72,9 +72,9 @@ tables = {
 # Fill them
 # ---------
 #
-# All that ``MFImputer`` needs are the times. Errors are root mean squares over what was
-# hidden, in standard deviations of each column. The last column says how much of what
-# was hidden lies within the 95 % intervals.
+# ``MFImputer`` needs nothing but the times. The errors are root mean squared errors of
+# the hidden readings, in standard deviations of each column. The last column of the
+# output says how many hidden readings are inside their 95 % interval.
 
 
 def interpolate(table):
@@ -112,13 +112,12 @@ for name, table in tables.items():
 print(f"all fits took {perf_counter() - start:.0f} s")
 
 # %%
-# Interpolation is good at single readings and at blackouts, where the hours before and
-# after are known, and of little use where a whole day is missing. Factors without times
-# see nothing but the row: they fill a whole day well from the other stations, and in a
-# blackout all they have is the mean of the column. With times the imputer knows both,
-# and has the least error for single readings and blackouts. Whole days it fills about
-# as well as without times: the other stations have told it already what they can, and
-# no observed value of the column is near.
+# - Interpolation is good for single readings and blackouts, where it knows the hours
+#   before and after. It is bad for whole days.
+# - Without times, the imputer fills each row from the other readings of the same hour.
+#   It is good for whole days, where the other stations have readings. In a blackout it
+#   can only return the mean of the column.
+# - With times, the imputer uses both. It has the smallest error for all three kinds.
 
 fig, ax = plt.subplots(figsize=(7.5, 3), layout="constrained")
 contestants = ["linear interpolation", "MFImputer, no times", "MFImputer, times"]
@@ -139,11 +138,11 @@ plt.show()
 # One sensor, three kinds of gaps
 # -------------------------------
 #
-# Particles at one station in February. The band is the 95 % interval of what the
-# instrument would have shown. It is narrow where other stations report, and widens
-# towards the middle of a blackout. Gaps without circles are real ones: nobody knows the
-# truth there. The bands reach below zero, since the model is Gaussian and does not know
-# that concentrations are positive; ``min_value=0`` would limit the imputed values.
+# The pictures show fine particles at one station in February. The band is the 95 %
+# interval of the missing reading. It is narrow where other stations have readings, and
+# wide in the middle of a blackout. Gaps without circles are real gaps, for which nobody
+# knows the truth. Some bands reach below zero, since the model does not know that
+# concentrations are positive. ``min_value=0`` would limit the imputed values.
 
 number = names.index("Tiantan PM2.5")
 fig, axes = plt.subplots(3, 1, figsize=(9, 8.4), layout="constrained")
@@ -172,9 +171,9 @@ plt.show()
 # The same blackouts without times
 # --------------------------------
 #
-# Every row is filled for itself. Where nothing of it was observed, the answer is the
-# mean of the column, whatever came before and after, and the band is as wide as the
-# column varies.
+# Without times, the imputer fills every row by itself. In a blackout nothing in the row
+# is observed, so the imputed value is the mean of the column. The band is as wide as
+# the column varies.
 
 fig, axes = plt.subplots(2, 1, figsize=(9, 5.6), layout="constrained", sharey=True)
 for ax, name in zip(axes, ["without times", "with times"], strict=True):
@@ -194,12 +193,12 @@ for ax, name in zip(axes, ["without times", "with times"], strict=True):
 plt.show()
 
 # %%
-# What was learned
-# ----------------
+# What the imputer learned
+# ------------------------
 #
-# The timescale of a factor is the time in which it forgets: its correlation with itself
-# falls to 37 %. What the factors leave of a column is a process of its own, where that
-# explains more than noise would.
+# The timescale of a factor says how long it remembers: after this time its correlation
+# with itself has fallen to 37 %. A column may also have a process of its own, for what
+# the factors do not explain. The fit adds one where it explains more than noise would.
 
 hour = 3600
 timescales = np.sort(imputer.timescale_)[::-1] / hour
@@ -213,11 +212,11 @@ print(f"{own.sum()} of {len(own)} columns have a residual process")
 # The next two days
 # -----------------
 #
-# A forecast is one more gap: rows of NaN at times to come. The imputer is fitted to all
-# but the last two days. Then it is given a week of the past, and these two days without
-# any reading. It knows the last readings, how fast they are forgotten, and what a day
-# looks like. After some hours only the day is left, and the band is nearly as wide as
-# the column varies. A change of the weather is not foreseen.
+# A forecast is a gap at the end: rows of NaN with future times. We fit the imputer to
+# all but the last two days. Then we pass it a week of the past and these two days
+# without any reading. The forecast starts from the last readings. After some hours only
+# the typical course of a day is left, and the band is nearly as wide as the column
+# varies. The imputer cannot foresee a change of the weather.
 
 # sphinx_gallery_thumbnail_number = 3
 past = times < np.datetime64("2014-02-27")

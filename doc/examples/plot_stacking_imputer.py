@@ -2,17 +2,18 @@
 A stack of imputers
 ===================
 
-Which imputer suits a table depends on the table, and in a table on the column.
-``StackingImputer`` hides entries that are observed, sees how well each imputer predicts
-them, and fills every column with a weighted mean.
+Which imputer is best depends on the table, and even on the column.
+:class:`~sklearn_mfgd.StackingImputer` hides observed entries and measures how
+well each imputer predicts them. Then it fills every column with a weighted mean. On
+this page it has a smaller error than each of its four members.
 """
 
 # %%
 # A table with hidden entries
 # ---------------------------
 #
-# Thirteen measurements of 178 wines. A fifth of the entries is hidden, so that we know
-# what the imputers should have filled in.
+# The table has 13 measurements of 178 wines. We hide a fifth of the entries, so that we
+# can compare the imputed values with the true ones.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,13 +28,19 @@ hidden = rng.random(truth.shape) < 0.2
 X = np.where(hidden, np.nan, truth)
 
 # %%
-# What the stack expects
-# ----------------------
+# The errors that the stack expects
+# ---------------------------------
 #
-# By default, a table of this size has four members: a factorization of the columns as
-# they are, one of their normal scores, nearest neighbours, and trees. ``errors_`` and
-# ``stacked_errors_`` are root mean squared errors at entries that the stack hid itself.
-# They are in units of the column; divided by its deviation, they can be compared.
+# By default, the stack of a table of this size has four members:
+#
+# - ``factors`` factorizes the columns as they are.
+# - ``scores`` factorizes the columns after it has made them normal.
+# - ``neighbours`` averages the most similar rows.
+# - ``trees`` predicts each column from the others by randomized trees.
+#
+# The attributes ``errors_`` and ``stacked_errors_`` are root mean squared errors at the
+# entries that the stack itself hid. We divide them by the standard deviations of the
+# columns, so that columns can be compared.
 
 stack = StackingImputer(random_state=0).fit(X)
 names = list(stack.named_imputers_)
@@ -42,11 +49,11 @@ expected = np.vstack([stack.errors_, stack.stacked_errors_]) / deviation
 print(f"{len(names)} members: {', '.join(names)}")
 
 # %%
-# What it got
-# -----------
+# The errors at our hidden entries
+# --------------------------------
 #
-# In the end all members are fitted to everything that is observed. Here are their
-# errors, and those of the stack, at the entries that we hid.
+# At the end, the stack fits all members to all observed entries. These are the errors
+# of the members and of the stack at the entries that we hid.
 
 
 def relative_errors(filled):
@@ -71,10 +78,9 @@ for label, e, f in zip(
     print(f"{label:10s}  expected {e:.3f}  found {f:.3f}")
 
 # %%
-# The stack is better than each of its members: it averages them and then corrects the
-# mean by what a regressor has learned from its errors. What it expected of itself is
-# near to what it got. The members were somewhat better than expected, since in the end
-# they are fitted to the hidden entries as well.
+# The stack has a smaller error than each member. It averages the members, and then a
+# regressor corrects the average. The errors are a little smaller than expected, because
+# the final members were fitted to more entries.
 
 figure, ax = plt.subplots(figsize=(8, 4.5))
 places = np.arange(len(labels))
@@ -98,10 +104,11 @@ plt.show()
 # Weights
 # -------
 #
-# Every column has weights of its own, shrunk towards those of the whole table, which
-# counts as ``shrinkage_`` hidden entries of each column. A member that tells nothing
-# new has no weight, even if its errors are small.
+# Every column has its own weights. With few hidden entries a column's own weights would
+# be uncertain, so they are shrunk towards the weights of the whole table. A member that
+# adds nothing new gets no weight, even if its errors are small.
 
+# sphinx_gallery_thumbnail_number = 2
 figure, ax = plt.subplots(figsize=(8, 6))
 image = ax.imshow(stack.weights_.T, cmap="Blues", vmin=0, vmax=1, aspect="auto")
 for (j, k), weight in np.ndenumerate(stack.weights_.T):

@@ -1,18 +1,19 @@
 """
-Gradient descent against the truncated SVD
-==========================================
+Missing values and the truncated SVD
+====================================
 
-On a complete matrix both find the same approximation. With missing values only one of
-them is defined, and a mask that is made but not used is easily overlooked.
+On a complete matrix, gradient descent and the truncated singular value decomposition
+(SVD) find the same approximation. The SVD cannot leave out missing values: they have to
+be filled before. This page shows how much that costs, and a loop that forgets its mask.
 """
 
 # %%
-# Complete: the same
-# ------------------
+# A complete matrix
+# -----------------
 #
-# The best approximation of rank two is the truncated singular value decomposition
-# (SVD). Gradient descent, here the stochastic one, which takes entry by entry, comes as
-# close from random factors.
+# The truncated SVD is the best approximation of rank two. Stochastic gradient descent
+# takes one entry after the other. It starts from random factors and finds the same
+# approximation.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -40,12 +41,12 @@ of_descent = np.sum((descent(A, max_iter=1000, tol=0) - A) ** 2)
 print(f"sum of squares: SVD {of_svd:.4f}, stochastic gradient descent {of_descent:.4f}")
 
 # %%
-# The mask that was forgotten
-# ---------------------------
+# A mask that is not used
+# -----------------------
 #
-# Now the first entry of the second row and the second of the third are to be hidden.
-# This loop, found in a notebook, takes a mask M and then never looks at it: it skips
-# the zeros of A instead, and A has none.
+# Now two entries are hidden: the first of the second row, and the second of the third
+# row. The following loop has a common error. It takes a mask M but never looks at it.
+# Instead it skips the zeros of A, and A has no zeros.
 
 
 def sgd_factorise_masked(A, M, rank, num_epochs=1000, lr=0.01):
@@ -64,7 +65,7 @@ def sgd_factorise_masked(A, M, rank, num_epochs=1000, lr=0.01):
 mask = np.array([[1, 1, 1], [0, 1, 1], [1, 0, 1]], dtype=bool)
 forgotten = sgd_factorise_masked(A, mask, 2)
 masked = descent(A, mask, max_iter=2000, tol=0)
-for name, filled in {"mask forgotten": forgotten, "mask used": masked}.items():
+for name, filled in {"mask not used": forgotten, "mask used": masked}.items():
     squares = (filled - A) ** 2
     print(
         f"{name}: sum of squares {squares[mask].sum():.4f} over observed entries, "
@@ -72,17 +73,17 @@ for name, filled in {"mask forgotten": forgotten, "mask used": masked}.items():
     )
 
 # %%
-# Both sums of the first are small, but it had seen the "hidden" entries, and reproduced
-# them. The second really had to predict them. It could not: two factors for three rows
-# and three columns are eight numbers, without the four that only mix the factors, and
-# seven entries are left to tell them.
+# The first loop has small errors in both sums, because it has seen the "hidden"
+# entries. The second fit had to predict them, and it could not: two factors of a 3 x 3
+# matrix have eight free numbers, and only seven entries are observed.
 #
-# A matrix with something to learn from
-# -------------------------------------
+# A larger matrix
+# ---------------
 #
-# 60 x 40 entries of rank two with a noise of 0.3, and more and more of them missing.
-# The SVD needs a complete matrix, so missing values are filled in before, with zeros or
-# with the means of the columns; the factorization leaves them out.
+# This matrix has 60 x 40 entries of rank two, a mean of 2 and a noise of 0.3. More and
+# more entries are missing. Before the SVD they are filled with zeros or with the means
+# of the columns. ``GradientMF`` leaves them out. All have three factors, since the mean
+# needs one.
 
 rng = np.random.default_rng(0)
 signal = 2 + rng.normal(size=(60, 2)) @ rng.normal(size=(2, 40))
@@ -103,8 +104,8 @@ for share in shares:
         errors[name].append(np.sqrt(np.mean((fit - X)[~observed] ** 2)))
 
 # %%
-# The mean of 2 takes a third factor. Draw both: above, the small matrix with its
-# values; below, the error of what was hidden in the larger one.
+# Above is the small matrix with its values. Below is the error of the hidden entries of
+# the larger matrix.
 
 fig = plt.figure(figsize=(9.5, 7), layout="constrained")
 top, bottom = fig.subfigures(2, 1, height_ratios=[1, 1.15])
@@ -112,7 +113,7 @@ axes = top.subplots(1, 4)
 panels = {
     "A": A,
     "Given, with a mask": np.where(mask, A, np.nan),
-    "Mask forgotten": forgotten,
+    "Mask not used": forgotten,
     "Mask used": masked,
 }
 colours = plt.get_cmap("viridis").with_extremes(bad="lightgrey")
@@ -145,6 +146,6 @@ for (name, values), style in zip(errors.items(), styles, strict=True):
 ax.axhline(0.3, color="0.4", linewidth=1)
 ax.text(70, 0.27, "noise", ha="right", va="top", color="0.3")
 ax.set(xlabel="entries missing (%)", ylabel="RMSE of hidden entries", ylim=(0, None))
-ax.set_title("60 x 40, rank two and a mean: what was hidden", loc="left")
+ax.set_title("60 x 40, rank two and a mean: error of hidden entries", loc="left")
 ax.legend(loc="upper left")
 plt.show()

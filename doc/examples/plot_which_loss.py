@@ -2,16 +2,17 @@
 Which loss?
 ===========
 
-Squared error suits measurements. Here it meets data that it does not suit, and each of
-the other losses is shown beside it: outliers, answers of yes or no, and counts.
+Squared error suits most measurements. This page shows three kinds of data that it does
+not suit, and the loss to use instead: outliers, answers of yes or no, and counts.
 """
 
 # %%
 # Outliers
 # --------
 #
-# A table of 12 columns that share three factors, with a fifth of its values missing.
-# Two of the others are gross: a decimal point was forgotten, and a sensor was broken.
+# The table has 12 columns that share three factors. A fifth of its values is missing,
+# and two of the others are gross errors: 10,000 and -100,000 in a column whose values
+# are mostly below 5.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -31,9 +32,9 @@ first, second = np.flatnonzero(~hidden[:, 3])[:2]
 table[first, 3], table[second, 3] = 1e4, -1e5
 
 # %%
-# The column with the gross values, as three imputers fill it. ``"student_t"`` and
-# ``"huber"`` are losses for outliers: the first with all regularization learned, the
-# second with a number for ``reg``.
+# Three imputers fill the column with the gross errors. The losses ``"student_t"`` and
+# ``"huber"`` are for outliers. The first learns all its regularization, and the second
+# needs a number for ``reg``.
 
 imputers = {
     'loss="squared"': MFImputer(),
@@ -55,21 +56,22 @@ axes[0].set_ylabel("imputed value")
 plt.show()
 
 # %%
-# With squared error the two values alone decide what the column is: look at the scale
-# of the first picture. The other two losses ignore them.
+# With squared error the two gross errors spoil the whole column, as the scale of the
+# first picture shows. The other two losses ignore them.
 #
 # Yes or no
 # ---------
 #
-# 500 people answer 40 questions, and a fifth of the answers is missing. Squared error
-# takes the answers for the numbers 0 and 1, and its predictions know no limits.
-# ``"logistic"`` predicts probabilities.
+# 500 people answer 40 questions, and a fifth of the answers is missing. With squared
+# error the answers are the numbers 0 and 1, and a prediction can be any number. The
+# loss ``"logistic"`` predicts probabilities.
 
 logits = 2 * rng.standard_normal((500, 3)) @ rng.standard_normal((3, 40))
 answers = (rng.uniform(size=logits.shape) < expit(logits)).astype(float)
 hidden = rng.uniform(size=answers.shape) < 0.2
 table = np.where(hidden, np.nan, answers)
 
+# sphinx_gallery_thumbnail_number = 2
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharey=True)
 bins = np.linspace(-0.5, 1.5, 41)
 for ax, loss in zip(axes, ["squared", "logistic"], strict=True):
@@ -89,15 +91,16 @@ axes[1].legend(title="true answer", frameon=False)
 plt.show()
 
 # %%
-# Grey is where no probability can be. To compare the two, the predictions of squared
-# error were limited to 0.001 and 0.999.
+# In the grey areas there are no probabilities. To compare the two losses, we limit the
+# predictions of squared error to 0.001 and 0.999.
 #
 # Counts
 # ------
 #
-# 400 rows of 30 counts, whose rates are products: a factor doubles a rate, or halves
-# it. Squared error predicts sums, some of them negative, and takes a difference of
-# three for as bad at 100 as at 0. ``"poisson"`` predicts rates.
+# The table has 400 rows of 30 counts. Factors multiply their rates. Squared
+# error predicts sums, and some of them are negative. It also treats an error of three
+# at a count of 100 like an error of three at a count of 0. The loss ``"poisson"``
+# predicts rates, which are positive.
 
 logs = 0.5 + 0.8 * rng.standard_normal((400, 2)) @ rng.standard_normal((2, 30))
 rates = np.exp(logs)
@@ -125,12 +128,12 @@ plt.show()
 # How a loss becomes squared error
 # --------------------------------
 #
-# A fit minimizes none of these losses directly. Around the present prediction, the
-# filled dot, it replaces a loss by a parabola, and minimizes that as it would squared
-# error. This leads to the empty dot, where the next parabola touches the loss, and so
-# on. Parabolas of the first three lie above their loss, so a step that lowers the
-# parabola lowers the loss. For counts no parabola does. Steps that raise the loss, as
-# the one of the last picture, are shortened.
+# A fit minimizes a sequence of parabolas, each of which is a weighted squared error.
+# The filled dot is the current prediction. There the parabola touches the loss. The
+# empty dot is the minimum of the parabola, and the next prediction. The first three
+# parabolas lie above their loss, so each step lowers the loss. For counts no such
+# parabola exists. The step in the last picture would raise the loss, so the fit
+# shortens it.
 
 p = np.linspace(-6, 6, 241)
 
@@ -180,4 +183,4 @@ axes[2].legend(frameon=False, fontsize=8, loc="upper right")
 plt.show()
 
 # %%
-# The page :doc:`/which_loss` says which loss is for which values.
+# The page :doc:`/which_loss` says which loss suits which values.
