@@ -5,11 +5,11 @@ Run ``python doc/benchmarks/bench_downstream.py`` for both tables, or name one; 
 fitted to the training rows, without labels, and fills both parts; then a logistic
 regression and gradient-boosted trees are fitted, with default settings. "no imputer"
 are trees that handle missing values themselves. Each table is taken as it is, and with
-a further 30 % of its entries hidden, in training and test rows; ``--shares`` has other
-shares. Printed are areas under
-the ROC curve, and how they differ from that of the first contestant, with standard
-errors over the folds; as folds share training rows, these are rather too small. Data
-are in the folder of ``--shared``; what is absent is left out, and the output says so.
+a further 30 % of its entries hidden, in training and test rows, or with the shares of
+``--shares``. Printed are areas under the ROC curve, and how they differ from that of
+the first contestant, with standard errors over the folds; as folds share training rows,
+these are rather too small. Data are in the folder of ``--shared``; what is absent is
+left out, and the output says so.
 """
 
 import argparse
