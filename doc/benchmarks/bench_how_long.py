@@ -47,6 +47,13 @@ def seconds_of_fit(estimator, X):
     return float(np.median(taken))
 
 
+def shown(seconds):
+    """Round as far as such figures can be trusted."""
+    if seconds < 0.05:
+        return "< 0.1"
+    return f"{seconds:.0f}" if seconds >= 9.95 else f"{seconds:.1f}"
+
+
 def tables():
     """Tables with a fifth of the entries missing."""
     for n_rows, n_columns in ((1000, 20), (10_000, 50), (100_000, 50)):
@@ -90,7 +97,7 @@ def main():
         for what, name, estimator, X in PARTS[part]():
             seconds = seconds_of_fit(estimator, X)
             print(f"  {what:36s} {name:20s} {seconds:8.2f} s", flush=True)
-            rows.append([what, f"``{name}``", f"{seconds:.1f}"])
+            rows.append([what, f"``{name}``", shown(seconds)])
     print(f"\n{rst(rows)}")
 
 
