@@ -151,15 +151,22 @@ def _mark(cell):
     return next((w for w in ("over", "failed") if mark.startswith(w)), "\u2013")
 
 
+def large_tables(lines, names, measure):
+    """Errors of each contestant, a table for each pattern; the least one is bold."""
+    return [
+        f"{pattern}\n\n{large_table(of_pattern, names, measure)}"
+        for pattern in PATTERNS
+        if (of_pattern := [line for line in lines if line.pattern == pattern])
+    ]
+
+
 def large_table(lines, names, measure):
-    """Errors of each contestant on each pair; the least one is bold."""
-    rows, before = [["Table", "Pattern", "Seeds", *names]], None
+    """Errors of each contestant on each table, of one pattern."""
+    rows = [["Table", "Seeds", *names]]
     for line in lines:
         best = min(getattr(c, measure) for c in line.means(names).values())
         cells = [_cell(line.cells.get(name), measure, best) for name in names]
-        shown = "" if line.table == before else _label(line)
-        rows.append([shown, line.pattern, str(len(line.seeds)), *cells])
-        before = line.table
+        rows.append([line.table, str(len(line.seeds)), *cells])
     return rst(rows)
 
 
@@ -307,8 +314,8 @@ def report(results):
     if not lines:
         return "There are no results of peers yet."
     names = [n for n in (*PEERS, *OURS) if any(line.means([n]) for line in lines)]
-    parts = ["Root mean square errors", large_table(lines, names, "rmse")]
-    parts += ["Mean absolute errors", large_table(lines, names, "mae")]
+    parts = ["Root mean square errors", *large_tables(lines, names, "rmse")]
+    parts += ["Mean absolute errors", *large_tables(lines, names, "mae")]
     parts += ["Seconds", seconds_table(lines, names)]
     parts += ["Standing", summary(lines, names), "Aims", bars(lines)]
     for name in OURS:
