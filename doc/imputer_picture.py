@@ -15,22 +15,30 @@ FILE = Path(__file__).resolve().parent / "images" / "which_imputer.png"
 
 # A question, and what to take if the answer is yes; in the order of asking.
 STEPS = [
-    ("Are values missing because of\nwhat they are?", "no imputer helps", "other"),
     (
-        "Does a model follow that\nhandles missing values itself?",
-        "none is needed",
+        "Is a value missing because of\nhow large or small it would be?",
+        "no imputer corrects for this",
         "other",
     ),
-    ("Are they ratings, or a\nsparse matrix?", "MaskedGradientMF()", "code"),
-    ("Do rows have times?", "MFImputer(), with times=", "code"),
     (
-        "Multiple imputation, for the\nintervals of a later analysis?",
+        "Is the table only for a model\nthat accepts NaN?",
+        "you need no imputer",
+        "other",
+    ),
+    ("Are the data ratings or\na sparse matrix?", "MaskedGradientMF()", "code"),
+    ("Do the rows have times?", "MFImputer(), with times=", "code"),
+    (
+        "Do you need multiple imputation\nfor standard errors?",
         "MFImputer(\n  sample_posterior=True)",
         "code",
     ),
-    ("Best values, and minutes\nto compute them?", "StackingImputer()", "code"),
     (
-        "Skewed columns, of which you\nwant medians or intervals?",
+        "Is a smaller error worth\nminutes of computing?",
+        "StackingImputer()",
+        "code",
+    ),
+    (
+        "Are columns skewed, and do you\nwant medians or intervals?",
         'MFImputer(\n  marginal="auto")',
         "code",
     ),
@@ -94,7 +102,7 @@ def draw():
     ax.text(
         RIGHT,
         y,
-        "the quick default, and\nthe one for large tables",
+        "the default: fast,\nfor large tables as well",
         va="center",
         fontsize=14,
         color=INK,

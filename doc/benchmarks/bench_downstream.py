@@ -5,10 +5,11 @@ Run ``python doc/benchmarks/bench_downstream.py`` for both tables, or name one; 
 fitted to the training rows, without labels, and fills both parts; then a logistic
 regression and gradient-boosted trees are fitted, with default settings. "no imputer"
 are trees that handle missing values themselves. Each table is taken as it is, and with
-a further 30 % of its entries hidden, in training and test rows. Printed are areas under
-the ROC curve, and how they differ from that of the first contestant, with standard
-errors over the folds; as folds share training rows, these are rather too small. Data
-are in the folder of ``--shared``; what is absent is left out, and the output says so.
+a further 30 % of its entries hidden, in training and test rows, or with the shares of
+``--shares``. Printed are areas under the ROC curve, and how they differ from that of
+the first contestant, with standard errors over the folds; as folds share training rows,
+these are rather too small. Data are in the folder of ``--shared``; what is absent is
+left out, and the output says so.
 """
 
 import argparse
@@ -101,6 +102,7 @@ def main():
     parser.add_argument("--shared", type=Path, default=SHARED_DATA)
     names = [*IMPUTERS, NATIVE]
     parser.add_argument("--contestants", nargs="+", choices=names, default=names)
+    parser.add_argument("--shares", nargs="+", type=float, default=[0.0, 0.3])
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     for table in arguments.tables or LABELLED:
@@ -109,7 +111,7 @@ def main():
         except FileNotFoundError as error:
             print(f"\n{table}: left out, {error}", flush=True)
             continue
-        for share in (0.0, 0.3):
+        for share in arguments.shares:
             seen, _ = hide(X, share)
             print(
                 f"\n{table}: {len(X):,} x {X.shape[1]}, {np.isnan(seen).mean():.0%} "

@@ -170,7 +170,8 @@ CONTESTANTS = {
     # It has no default rank. The copula above fails with more columns than rows.
     "gcimpute, rank 5": lambda: Codes(Copula(5)),
     "MFImputer": factors,
-    "MFImputer, marginals": lambda: factors(marginal="auto"),
+    "MFImputer, shared noise": lambda: factors(noise="shared"),
+    "MFImputer, marginals": lambda: factors(marginal="auto", random_state=0),
     "StackingImputer": stack,
 }
 IN_ROUNDS = {

@@ -139,25 +139,56 @@ def rst(rows):
 
 def _cell(cell, measure, best):
     if not isinstance(cell, Mean):
-        mark = cell or ""
-        return next((w for w in ("over", "failed") if mark.startswith(w)), "\u2013")
+        return _mark(cell)
     error = getattr(cell, measure)
     shown = f"{error:.3f}" if error < 1000 else f"{error:.0e}"
-    text = f"{shown} ({cell.seconds:.1f} s)"
-    return f"**{text}**" if error == best else text
+    return f"**{shown}**" if error == best else shown
+
+
+def _mark(cell):
+    """What stands for a contestant that has no figures."""
+    mark = cell or ""
+    return next((w for w in ("over", "failed") if mark.startswith(w)), "\u2013")
+
+
+def large_tables(lines, names, measure):
+    """Errors of each contestant, a table for each pattern; the least one is bold."""
+    return [
+        f"{pattern}\n\n{large_table(of_pattern, names, measure)}"
+        for pattern in PATTERNS
+        if (of_pattern := [line for line in lines if line.pattern == pattern])
+    ]
 
 
 def large_table(lines, names, measure):
-    """Errors and seconds of each contestant on each pair; the least error is bold."""
-    rows, before = [["Table", "Pattern", "Seeds", *names]], None
+    """Errors of each contestant on each table, of one pattern."""
+    rows = [["Table", "Seeds", *names]]
     for line in lines:
         best = min(getattr(c, measure) for c in line.means(names).values())
         cells = [_cell(line.cells.get(name), measure, best) for name in names]
-        label = f"{line.table}, {line.shape[0]:,} x {line.shape[1]}"
-        shown = "" if line.table == before else label
-        rows.append([shown, line.pattern, str(len(line.seeds)), *cells])
+        rows.append([line.table, str(len(line.seeds)), *cells])
+    return rst(rows)
+
+
+def _label(line):
+    return f"{line.table}, {line.shape[0]:,} \u00d7 {line.shape[1]}"
+
+
+def seconds_table(lines, names):
+    """Seconds of each contestant on each table, with the first pattern of the table."""
+    rows, before = [["Table", *names]], None
+    for line in lines:
+        if line.table != before:
+            cells = [line.cells.get(name) for name in names]
+            rows.append([_label(line), *(_seconds(cell) for cell in cells)])
         before = line.table
     return rst(rows)
+
+
+def _seconds(cell):
+    if not isinstance(cell, Mean):
+        return _mark(cell)
+    return f"{cell.seconds:.0f}" if cell.seconds >= 9.95 else f"{cell.seconds:.1f}"
 
 
 def summary(lines, names):
@@ -283,8 +314,9 @@ def report(results):
     if not lines:
         return "There are no results of peers yet."
     names = [n for n in (*PEERS, *OURS) if any(line.means([n]) for line in lines)]
-    parts = ["Root mean square errors (seconds)", large_table(lines, names, "rmse")]
-    parts += ["Mean absolute errors (seconds)", large_table(lines, names, "mae")]
+    parts = ["Root mean square errors", *large_tables(lines, names, "rmse")]
+    parts += ["Mean absolute errors", *large_tables(lines, names, "mae")]
+    parts += ["Seconds", seconds_table(lines, names)]
     parts += ["Standing", summary(lines, names), "Aims", bars(lines)]
     for name in OURS:
         measure = "mae" if "median" in name else "rmse"
