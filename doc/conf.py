@@ -53,7 +53,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
 }
 
-copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_text = r">>> |\.\.\. ?|\$ "
 copybutton_prompt_is_regexp = True
 copybutton_only_copy_prompt_lines = True  # what a block prints is not copied
 copybutton_exclude = ".linenos, .gp, .go"
@@ -77,8 +77,11 @@ def is_online(address):
 
 
 # Links to other packages are optional: without a network they are plain text.
-if is_online(f"{DOCUMENTATION['sklearn']}/objects.inv"):
-    intersphinx_mapping = {name: (url, None) for name, url in DOCUMENTATION.items()}
+intersphinx_mapping = {
+    name: (address, None)
+    for name, address in DOCUMENTATION.items()
+    if is_online(f"{address}/objects.inv")
+}
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"{project} {release}"
