@@ -162,7 +162,7 @@ class BaseMatrixFactorization(
         groups: Data = None,
         return_cov: bool = False,
     ) -> Any:
-        r"""Find the factors of rows, of `fit` or new ones, given `components_`.
+        r"""Find the factors of new rows, or of those of `fit`, given `components_`.
 
         This is called fold-in. Each row is treated by itself, so neither the other rows
         nor their order matter, unless `fit` had times.
@@ -265,7 +265,7 @@ class BaseMatrixFactorization(
         covariance : array-like of shape (n_samples, Z.shape[1], Z.shape[1])
             The covariances that ``transform(X, return_cov=True)`` returns with Z.
             Needed for `return_std`. With them, probabilities and expected counts are
-            means over what the factors may be.
+            averaged over the uncertain factors.
         return_std : bool, default=False
             Whether to also return how uncertain each prediction is.
 
@@ -276,9 +276,9 @@ class BaseMatrixFactorization(
         std : ndarray of shape (n_entries,)
             Standard deviation of an observation of each entry around its prediction, in
             the units of X. It includes the noise and the uncertainty of row and column
-            factors. If rows have scales of their own (see `fit_bias`), the noise of an
-            average row counts. With ``loss="student_t"``, 1.96 standard deviations are
-            half of a 95 % interval. Only with ``return_std=True``.
+            factors. If rows have scales of their own (see `fit_bias`), the noise is
+            that of an average row. With ``loss="student_t"``, 1.96 standard deviations
+            are half of a 95 % interval. Only with ``return_std=True``.
         """
         check_is_fitted(self)
         Z = check_row_factors(Z, self._n_features_out)

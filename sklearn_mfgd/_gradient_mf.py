@@ -24,8 +24,9 @@ class GradientMF(BaseMatrixFactorization):
 
     Missing entries, which are NaN or False in `mask`, do not enter the sum. A zero that
     a sparse X does not store is an observed zero here; :class:`MaskedGradientMF` treats
-    it as missing. Clicks and purchases are such a sparse X with an `entry_weight`: the
-    zeros then have a weight of 1, see :ref:`implicit_feedback`.
+    it as missing. Use this for clicks and purchases: X has a one for each click,
+    `entry_weight` gives the ones a larger weight, and the zeros have a weight of 1. See
+    :ref:`implicit_feedback`.
 
     To fill in a table, use :class:`MFImputer`. For ratings and other sparse matrices,
     use :class:`MaskedGradientMF`. Read more in the :ref:`user guide <the-model>`.
@@ -46,9 +47,9 @@ class GradientMF(BaseMatrixFactorization):
           squared gradients add up.
         - A positive number: this step, always. For ``solver="gd"`` it multiplies the
           gradient of F in the units of X, and for "sgd" the gradient of a single entry.
-          For "scaled" and "als" it is a fraction of the full step, which is 1. A step
-          that is too long raises a :class:`DivergenceError`, which names one that
-          works.
+          For "scaled" and "als" it is a fraction of the full step: 1 is the full step.
+          A step that is too long raises a :class:`DivergenceError`, which names one
+          that works.
 
     solver : {"auto", "gd", "scaled", "als", "sgd"}, default="auto"
         Direction of the steps. Leave it at "auto" unless you compare solvers. All of
@@ -61,9 +62,10 @@ class GradientMF(BaseMatrixFactorization):
           sweeps, but each sweep costs more.
         - "sgd": stochastic gradient descent, one step per observed entry [3]_. Use it
           to compare with the literature; the others are as fast and more exact.
-        - "auto": "als" if values are missing and either the rank is at most 64 or rows
-          and columns have at most ``2 * rank`` entries on average. "als" also with
-          `non_negative`, and for a sparse X with an `entry_weight`. "scaled" otherwise.
+        - "auto": "als" with `non_negative`, and for a sparse X with an `entry_weight`.
+          Also "als" if values are missing and the rank is at most 64, or if values are
+          missing and rows and columns have at most ``2 * rank`` entries on average.
+          Otherwise "scaled".
 
     reg : "auto" or float, default=0.0
         Ridge: the weight of the squared factors in F, in the units of X. Larger values
@@ -72,10 +74,10 @@ class GradientMF(BaseMatrixFactorization):
         needs ``solver="als"`` or "auto", ``eta="auto"``, and dense X.
 
     loss : str or dict, default="squared"
-        How errors are counted. Change it if X has outliers, counts or answers of yes
-        and no, see :doc:`/which_loss`. Here x is a value and p is its prediction: the
-        sum of mean, biases and products of factors. With ``reg="auto"`` the loss stands
-        for the distribution of x given p.
+        How the fit measures errors. Change it if X has outliers, counts or answers of
+        yes and no, see :doc:`/which_loss`. Here x is a value and p is its prediction:
+        the sum of mean, biases and products of factors. With ``reg="auto"`` the loss
+        says which distribution x has, given p.
 
         - "squared": :math:`(x - p)^2 / 2`, for normal noise.
         - "huber": for outliers. The loss grows linearly beyond 1.345 robust standard
@@ -103,8 +105,8 @@ class GradientMF(BaseMatrixFactorization):
         :class:`MaskedGradientMF`.
 
     fit_bias : bool or "columns", default=False
-        Whether to model means beside the factors. Leave it at False if the columns are
-        centred.
+        Whether to model means in addition to the factors. Leave it at False if the
+        columns are centred.
 
         - True: the mean of the observed entries, and a bias for each row and column.
         - "columns": the mean and a bias for each column.
@@ -125,8 +127,8 @@ class GradientMF(BaseMatrixFactorization):
 
         - "svd": the leading singular vectors of X with zeros for missing values,
           divided by the observed share. If the data are far from zero, means of rows
-          and columns stand in for the missing values instead. With `non_negative`,
-          the positive or negative parts of such vectors [6]_.
+          and columns stand in for the missing values instead. With `non_negative`, the
+          fit starts from the positive or negative parts of such vectors [6]_.
         - "random": Gaussian factors, scaled to suit X. With `non_negative`, their
           absolute values.
         - ``(W0, H0)``: these factors, of shape (n_samples, rank) and
@@ -199,8 +201,8 @@ class GradientMF(BaseMatrixFactorization):
         Number of sweeps.
 
     loss_curve_ : list of float
-        F after each sweep. With ``reg="auto"`` the evidence lower bound (ELBO), which
-        increases.
+        F after each sweep. With ``reg="auto"`` it is the evidence lower bound (ELBO),
+        which increases.
 
     validation_curve_ : list of float or None
         Root mean squared error of the held-out entries after each sweep, in the units
@@ -211,17 +213,19 @@ class GradientMF(BaseMatrixFactorization):
         X. With another `loss`, the root of twice the summed loss.
 
     timescale_ : ndarray of shape (`rank_`,) or None
-        How long each factor remembers, in the units of `times` (seconds for dates).
-        None unless `fit` had times.
+        Time after which the correlation of each factor with itself has fallen to
+        exp(-1), in the units of `times` (seconds for dates). None unless `fit` had
+        times.
 
     seasonality_ : ndarray of shape (`rank_`,) or None
         Share of the variance of each factor that the day, week and year explain.
 
     residual_timescale_ : ndarray of shape (n_features,) or None
-        How long the residuals of each column remember; 0 if they are only noise.
+        Time after which the correlation of each column's residuals with themselves has
+        fallen to exp(-1); 0 if they are only noise.
 
     residual_variance_ : ndarray of shape (n_features,) or None
-        Variance of the residuals of each column that is not noise.
+        Variance of the part of each column's residuals that is not noise.
 
     n_samples_seen_ : int or None
         Number of rows with entries in all batches of `partial_fit`, None after `fit`.

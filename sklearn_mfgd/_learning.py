@@ -307,10 +307,10 @@ class FittedMixin:
 
     @property
     def timescale_(self) -> np.ndarray | None:
-        """How long each factor remembers: its correlation in time falls to exp(-1).
+        """Time after which the correlation of a factor with itself is down to exp(-1).
 
-        The unit is that of `times`, or seconds for dates. 0 for a factor whose rows are
-        independent. None unless `fit` had times that order the rows.
+        The unit is that of `times`, or seconds for dates. It is 0 for a factor whose
+        rows are independent. None unless `fit` had times that order the rows.
         """
         return self._in_time_of("timescales", self.rank_)
 
@@ -321,12 +321,12 @@ class FittedMixin:
 
     @property
     def residual_timescale_(self) -> np.ndarray | None:
-        """How long the residuals of each column remember; 0 if they are only noise."""
+        """Like `timescale_`, of the residuals of each column; 0 if only noise."""
         return self._in_time_of("residual_timescale")
 
     @property
     def residual_variance_(self) -> np.ndarray | None:
-        """Variance of the residuals of each column that is not noise."""
+        """Variance of the part of each column's residuals that is not noise."""
         variance = self._in_time_of("residual_variance")
         return None if variance is None else self._units.leave_squares(variance)
 

@@ -22,9 +22,9 @@ class MaskedGradientMF(BaseMatrixFactorization):
 
     By default (``reg="auto"``) it learns from the data how much to shrink each factor,
     how many factors to keep, and how noisy each column is. It also knows how uncertain
-    each prediction is, and it uses what the choice of observed entries tells about a
-    row. The method is variational Bayes [2]_ [3]_ with normal distributions for factors
-    and noise, see :doc:`/nothing_to_tune`.
+    each prediction is, and it learns from which entries of a row are observed, such as
+    which films a user has rated. The method is variational Bayes [2]_ [3]_ with normal
+    distributions for factors and noise, see :doc:`/nothing_to_tune`.
 
     With a number for `reg`, the fit minimizes instead
 
@@ -65,10 +65,10 @@ class MaskedGradientMF(BaseMatrixFactorization):
         - A number: a ridge of this weight, in the units of X, for factors and biases.
 
     loss : str or dict, default="squared"
-        How errors are counted. Change it if X has outliers, counts or answers of yes
-        and no, see :doc:`/which_loss`. Here x is a value and p is its prediction: the
-        sum of mean, biases and products of factors. With ``reg="auto"`` the loss stands
-        for the distribution of x given p.
+        How the fit measures errors. Change it if X has outliers, counts or answers of
+        yes and no, see :doc:`/which_loss`. Here x is a value and p is its prediction:
+        the sum of mean, biases and products of factors. With ``reg="auto"`` the loss
+        says which distribution x has, given p.
 
         - "squared": :math:`(x - p)^2 / 2`, for normal noise.
         - "huber": for outliers. The loss grows linearly beyond 1.345 robust standard
@@ -99,10 +99,11 @@ class MaskedGradientMF(BaseMatrixFactorization):
         sampling after the fit. Predictions are then means over the samples. This can be
         more accurate when there are few entries per factor, as in ratings [4]_.
         `components_` then holds the factors of all samples, one sample after the other,
-        divided by `n_draws`. Such a fit knows no covariances.
+        divided by `n_draws`. After such a fit, ``return_cov=True`` and
+        ``return_std=True`` raise an error.
 
     fit_bias : bool or "columns", default=True
-        Whether to model means beside the factors.
+        Whether to model means in addition to the factors.
 
         - True: the mean of the observed entries, and a bias for each row and column.
           If less than half of X is observed, ``reg="auto"`` also learns a scale for
@@ -138,13 +139,14 @@ class MaskedGradientMF(BaseMatrixFactorization):
         With ``reg="auto"`` the fit looks at how far the evidence lower bound (ELBO) can
         still rise, estimated from its last increases. If that is below `tol` per
         observed entry, the fit drops factors that explain nothing, and ends if there
-        are none to drop. With more than 50,000 entries, 20 rows and 20 columns, the fit
-        compares the last increase itself with `tol`. If it learns from the pattern of
-        missing values, the increase must be below 25 % of `tol` three times in a row.
+        are none to drop. If X has more than 50,000 entries, more than 20 rows and more
+        than 20 columns, the fit compares the last increase with `tol`, without an
+        estimate of what is to come. If the fit learns from the pattern of missing
+        values, the increase must be below 25 % of `tol` in three sweeps in a row.
 
         With a number for `reg` the fit ends when the decrease of F that is still to
-        come is estimated to be below ``tol * F``. With 0 it runs for `max_iter` sweeps,
-        or until F is rounding error, and gives no warning.
+        come is estimated to be below ``tol * F``. With ``tol=0`` it runs for `max_iter`
+        sweeps, or until F is rounding error, and gives no warning.
 
     random_state : int, RandomState instance or None, default=None
         Seed for ``init="random"``, for the entries that `early_stopping` holds out, for
@@ -207,7 +209,7 @@ class MaskedGradientMF(BaseMatrixFactorization):
 
     loss_curve_ : list of float
         With ``reg="auto"`` the evidence lower bound (ELBO) after each sweep, which
-        never decreases. With a number F, which never increases.
+        never decreases. With a number for `reg`, F after each sweep.
 
     validation_curve_ : list of float or None
         Root mean squared error of the held-out entries after each sweep, in the units
@@ -218,17 +220,19 @@ class MaskedGradientMF(BaseMatrixFactorization):
         X. With another `loss`, the root of twice the summed loss.
 
     timescale_ : ndarray of shape (`rank_`,) or None
-        How long each factor remembers, in the units of `times` (seconds for dates).
-        None unless `fit` had times.
+        Time after which the correlation of each factor with itself has fallen to
+        exp(-1), in the units of `times` (seconds for dates). None unless `fit` had
+        times.
 
     seasonality_ : ndarray of shape (`rank_`,) or None
         Share of the variance of each factor that the day, week and year explain.
 
     residual_timescale_ : ndarray of shape (n_features,) or None
-        How long the residuals of each column remember; 0 if they are only noise.
+        Time after which the correlation of each column's residuals with themselves has
+        fallen to exp(-1); 0 if they are only noise.
 
     residual_variance_ : ndarray of shape (n_features,) or None
-        Variance of the residuals of each column that is not noise.
+        Variance of the part of each column's residuals that is not noise.
 
     n_samples_seen_ : int or None
         Number of rows with entries in all batches of `partial_fit`, None after `fit`.

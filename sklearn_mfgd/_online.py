@@ -154,7 +154,7 @@ class OnlineMixin:
 
     @property
     def n_samples_seen_(self) -> int | None:
-        """Number of rows in all batches of `partial_fit`, None after `fit`."""
+        """Number of rows with entries in all batches; None after `fit`."""
         memory = getattr(self._model, "memory", None)
         return None if memory is None else memory.n_rows
 
@@ -289,8 +289,8 @@ class OnlineMixin:
         Raises
         ------
         ValueError
-            If Z has not as many rows as X, if a name exists already, or after a fit
-            with `n_draws`, `times` or a `loss` other than "squared".
+            If Z and X have different numbers of rows, if a name exists already, or
+            after a fit with `n_draws`, `times` or a `loss` other than "squared".
 
         Examples
         --------

@@ -49,9 +49,9 @@ class RecommendingMixin:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Find the columns with the largest predictions for each row.
 
-        ``model.recommend(model.transform(X), exclude=X)`` leaves out what each row has
-        already. It computes the predictions of some rows at a time, so the matrix of
-        all predictions need not fit into memory.
+        ``model.recommend(model.transform(X), exclude=X)`` leaves out the entries that
+        each row has already. The method computes the predictions of some rows at a
+        time, so the matrix of all predictions need not fit into memory.
 
         Parameters
         ----------
@@ -68,8 +68,9 @@ class RecommendingMixin:
         Returns
         -------
         columns : ndarray of int of shape (n_samples, n)
-            Numbers of columns of X, the largest prediction first. Of equal predictions
-            the smaller number comes first. -1 where fewer than `n` columns are left.
+            Indices of columns of X, the largest prediction first. Of equal predictions
+            the smaller index comes first. The index is -1 where fewer than `n` columns
+            are left.
         scores : ndarray of shape (n_samples, n)
             Their predictions, as `inverse_transform` returns them; NaN where fewer than
             `n` columns are left. `clip` does not change the order.
@@ -111,14 +112,14 @@ class RecommendingMixin:
         Parameters
         ----------
         columns : int or array-like of int of shape (n_columns,)
-            Numbers of columns of X.
+            Index of a column of X, or indices of several.
         n : int, default=10
             Number of similar columns for each of them. The column itself is the first.
 
         Returns
         -------
         similar : ndarray of int of shape (n_columns, n), or (n,) for a single column
-            Numbers of columns, the most similar first; -1 where there are fewer.
+            Indices of columns, the most similar first; -1 if there are fewer than `n`.
         similarities : ndarray of shape (n_columns, n), or (n,) for a single column
             Cosines of the angles between their factors, from -1 to 1. Biases do not
             count. 0 for a column whose factors are zero; NaN where there are fewer than
@@ -148,14 +149,14 @@ class RecommendingMixin:
         Z : array-like of shape (n_samples, n_factors) or (n_samples, n_factors + 1)
             Factors of all rows, as `transform` returns them.
         rows : int or array-like of int of shape (n_rows,)
-            Numbers of rows of Z.
+            Index of a row of Z, or indices of several.
         n : int, default=10
             Number of similar rows for each of them. The row itself is the first.
 
         Returns
         -------
         similar : ndarray of int of shape (n_rows, n), or (n,) for a single row
-            Numbers of rows, the most similar first; -1 where there are fewer.
+            Indices of rows, the most similar first; -1 if there are fewer than `n`.
         similarities : ndarray of shape (n_rows, n), or (n,) for a single row
             Cosines of the angles between their factors, from -1 to 1. Biases do not
             count. 0 for a row whose factors are zero; NaN where there are fewer than

@@ -11,8 +11,8 @@ hidden readings. :class:`~sklearn_mfgd.MFImputer` has the smallest errors.
 # The data
 # --------
 #
-# The table has six pollutants at 12 stations in Beijing, hour by hour, in January and
-# February 2014. It has 72 columns, and 6 % of its readings are missing.
+# The table has hourly readings of six pollutants at 12 stations in Beijing, from
+# January and February 2014. That makes 72 columns. 6 % of the readings are missing.
 #
 # If you run this page as a script, you can pass the name of a file. The script then
 # saves the picture in this file.
@@ -44,12 +44,12 @@ observed = ~np.isnan(X)
 print(f"{X.shape[0]} hours x {X.shape[1]} columns, {1 - observed.mean():.1%} missing")
 
 # %%
-# Hide a fifth of it
-# ------------------
+# Hide a fifth of the readings
+# ----------------------------
 #
 # We hide readings in two ways: single readings at random, and whole days of single
-# instruments. Real gaps are of both kinds. More than a third of the really missing
-# readings are in gaps of a day or longer.
+# instruments. Real gaps are of both kinds. Of the readings that are missing in the
+# original table, more than a third are in gaps of a day or longer.
 
 rng = np.random.default_rng(0)
 n_days = len(X) // 24
@@ -62,8 +62,8 @@ days = observed & (rng.random((n_days, X.shape[1])) < 0.2).repeat(24, axis=0)
 #
 # All methods have their default settings. ``KNNImputer`` compares rows, so it gets
 # columns that are scaled to unit variance. The error is the root mean squared error of
-# the hidden readings, in standard deviations of their columns. The seconds are those of
-# both tables.
+# the hidden readings, in standard deviations of their columns. The seconds are the
+# total for both ways of hiding.
 
 
 def column_mean(table):
@@ -97,21 +97,22 @@ for name, method in methods.items():
     print(f"{name:<18}{errors[0]:15.3f}{errors[1]:14.3f}{seconds:12.1f}")
 
 # %%
-# For single readings, the five most similar hours are nearly as good as factors. If an
-# instrument fails for a day, the hours most similar to the present one lack the same
-# reading. Then the factors have a much smaller error.
+# For single readings, ``KNNImputer`` is nearly as good as ``MFImputer``. It averages
+# the five most similar hours. If an instrument fails for a day, these hours lack the
+# same reading, and ``MFImputer`` has a much smaller error.
 #
 # Draw it
 # -------
 #
 # The picture shows ten days in February. In the upper two panels, each row is a column
-# of the table. White readings were hidden for a day, and grey readings are really
-# missing. The imputer fills both. In a few hours no station reported anything. No
-# other column can help there, so ``MFImputer`` fills in the means.
+# of the table. White readings were hidden for a day, and grey readings are missing in
+# the original table. The imputer fills both. In a few hours no station reported
+# anything. In these hours no other column can help, so ``MFImputer`` fills in the
+# means.
 #
-# The lowest panel shows one instrument. Both days of the highest pollution were hidden.
-# The other stations recorded these days, and the imputed readings are close to the
-# hidden ones.
+# The lowest panel shows one instrument. The two days with the highest pollution were
+# hidden. The other stations recorded these days, and the imputed readings are close to
+# the hidden ones.
 
 stretch = slice(*np.searchsorted(times, np.array(["2014-02-10", "2014-02-20"], "M8")))
 when, hide = times[stretch], days[stretch]

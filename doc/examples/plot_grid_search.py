@@ -4,8 +4,8 @@ Search rank and step in a pipeline
 
 A factorization is a step of a :class:`~sklearn.pipeline.Pipeline`, and
 :class:`~sklearn.model_selection.GridSearchCV` finds its parameters. You need no labels:
-the score hides entries and predicts them. The default gets a better score without a
-search.
+the score hides entries and predicts them. ``MaskedGradientMF`` with its default
+settings gets a better score without a search.
 """
 
 # %%
@@ -94,8 +94,9 @@ print(f"default: Q² = {scores.best_score_:.3f} with {learned} factors")
 # Draw the scores
 # ---------------
 #
-# Short steps have not come far after 20 sweeps, and long steps diverge. With
-# ``eta="auto"`` every row takes the best step, so there is no step to choose.
+# With short steps the fit is far from its end after 20 sweeps, and with long steps it
+# diverges. With ``eta="auto"`` every row takes the best step, so there is no step to
+# choose.
 
 results = search.cv_results_
 table = np.full((len(ranks), len(steps)), np.nan)

@@ -3,7 +3,8 @@ Classification after imputation
 ===============================
 
 Four imputers fill the same table, and a classifier learns from each result. This page
-compares how well the classifier does. With the factors of ``MFImputer`` it does best.
+compares how well the classifier does. It does best on the table that ``MFImputer``
+filled.
 """
 
 # %%
@@ -43,7 +44,8 @@ X[rng.random(X.shape) < 0.5] = np.nan
 #
 # An imputer in a pipeline sees only the training rows, and it sees no labels. The last
 # model of the list needs no imputer, because its boosted trees accept missing values.
-# It is also another kind of classifier, so its score compares more than imputation.
+# These trees are another kind of classifier than the logistic regression of the other
+# models, so the difference in score does not come from imputation alone.
 
 models = {
     name: make_pipeline(imputer, StandardScaler(), LogisticRegression())

@@ -34,10 +34,10 @@ table = np.where(hidden, np.nan, X)
 # Follow the factors during the fit
 # ---------------------------------
 #
-# The fit learns a precision for every factor, which is one over a variance: p for its
-# row factors and q for its column factors. The factor then contributes about 1 / sqrt(p
-# q) to an entry. We stop the fit after 1, 2, 3, ... sweeps, to look at the factors on
-# the way.
+# For every factor the fit learns two precisions: p for the rows and q for the columns.
+# A precision is one over a variance. The contribution of the factor to an entry has a
+# standard deviation of about ``1 / sqrt(p * q)``. We stop the fit after 1, 2, 3, ...
+# sweeps, to look at the factors on the way.
 
 n_sweeps = MaskedGradientMF().fit(table).n_iter_
 found, errors = np.full((n_sweeps, 32), np.nan), []
@@ -55,11 +55,11 @@ print(f"{model.rank_} factors are left after {n_sweeps} sweeps")
 # Four remain
 # -----------
 #
-# The left picture shows that the other factors shrink together. The fit drops them once
-# the evidence lower bound (ELBO), its measure of how well the model explains the data,
-# is better without them. The right picture shows the error on hidden entries, compared
-# with the true values without noise. It falls and stays down, so the fit does not
-# follow the noise.
+# The left picture shows that the 28 factors which explain nothing shrink together. The
+# fit drops them once the evidence lower bound (ELBO), its measure of how well the model
+# explains the data, is better without them. The right picture shows the error on hidden
+# entries, compared with the true values without noise. It falls and stays down, so the
+# fit does not follow the noise.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
 sweeps = np.arange(1, n_sweeps + 1)
@@ -76,7 +76,7 @@ left.annotate(
     color="0.35",
 )
 left.set(xlabel="sweep", ylabel="standard deviation of a contribution")
-left.set_title("4 of 32 factors stay (dotted: as planted)", loc="left")
+left.set_title("4 of 32 factors stay (dotted: true sizes)", loc="left")
 
 right.plot(sweeps, errors, color="C0", linewidth=2.5)
 right.axhline(sizes[-1], color="black", linestyle=":", linewidth=1)

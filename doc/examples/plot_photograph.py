@@ -11,8 +11,8 @@ one for each row of a matrix, and fills in this matrix.
 # The photograph
 # --------------
 #
-# A part of 204 x 400 pixels of a photograph that comes with scikit-learn. We remove 60
-# % of the pixels, with all three colours.
+# The photograph is a part, 204 x 400 pixels, of one that comes with scikit-learn. We
+# remove 60 % of the pixels, with all three colours.
 
 import warnings
 
@@ -52,9 +52,9 @@ from_lines = from_lines.reshape(photo.shape)
 # Patches
 # -------
 #
-# Every fourth patch of 12 x 12 pixels is a row of the matrix. About 58 of its 144
-# pixels are known. Each pixel is in up to nine patches, and we average their
-# reconstructions.
+# A patch has 12 x 12 pixels. One begins at every fourth pixel, across and down, and
+# each is a row of the matrix. About 58 of its 144 pixels are known. Each pixel is in up
+# to nine patches, and we average their reconstructions.
 
 SIZE, STEP = 12, 4
 windows = sliding_window_view(given, (SIZE, SIZE, 3))[::STEP, ::STEP, 0]
@@ -75,7 +75,7 @@ from_patches = total / count
 # The pixels around
 # -----------------
 #
-# The last method knows only that neighbouring pixels are similar. It averages the known
+# The last method in the comparison uses neither rows nor patches. It averages the known
 # pixels around a missing one, with Gaussian weights one pixel wide.
 
 

@@ -88,8 +88,9 @@ for solver, init in product(["sgd", "als"], ["random", "svd"]):
 # Without biases, and with nothing to choose
 # ------------------------------------------
 #
-# Without biases, the three factors have to describe the biases, too. The default of
-# ``MaskedGradientMF`` has biases. It also learns the ridge and the number of factors.
+# If the model has no biases, its three factors have to describe the differences between
+# users and between films, too. The default of ``MaskedGradientMF`` has biases. It also
+# learns the ridge and the number of factors.
 
 without = MaskedGradientMF(3, reg=3, fit_bias=False)
 print(f"no biases: {rmse(without, without.fit_transform(train)):.4f}")
@@ -103,8 +104,8 @@ print(f"the truth: {np.sqrt(np.mean((truth[users, films] - ratings)[test] ** 2))
 # -------
 #
 # From random factors, least squares needs fewer sweeps and less time. From singular
-# vectors, both solvers are close to the end after one sweep, so here the start matters
-# more than the solver.
+# vectors, both solvers are close to their smallest error after one sweep, so here the
+# start matters more than the solver.
 
 fig, axes = plt.subplots(1, 2, figsize=(8.5, 4.4), sharey=True, layout="constrained")
 colours = {"sgd": "#E69F00", "als": "#0072B2"}

@@ -12,8 +12,9 @@ At the end the imputer forecasts two days.
 # The data
 # --------
 #
-# The table has six pollutants at 12 stations in Beijing, hour by hour from 20 January
-# to the end of February 2014. It has 72 columns. Its real gaps stay missing throughout.
+# The table has hourly readings of six pollutants at 12 stations in Beijing, from 20
+# January to the end of February 2014. That makes 72 columns. Its real gaps stay missing
+# throughout.
 
 from time import perf_counter
 
@@ -74,7 +75,7 @@ tables = {
 #
 # ``MFImputer`` needs nothing but the times. The errors are root mean squared errors of
 # the hidden readings, in standard deviations of each column. The last column of the
-# output says how many hidden readings are inside their 95 % interval.
+# output is the share of hidden readings that are inside their 95 % interval.
 
 
 def interpolate(table):
@@ -117,7 +118,8 @@ print(f"all fits took {perf_counter() - start:.0f} s")
 # - Without times, the imputer fills each row from the other readings of the same hour.
 #   It is good for whole days, where the other stations have readings. In a blackout it
 #   can only return the mean of the column.
-# - With times, the imputer uses both. It has the smallest error for all three kinds.
+# - With times, the imputer uses the other readings of the hour and the hours before and
+#   after. It has the smallest error for all three kinds.
 
 fig, ax = plt.subplots(figsize=(7.5, 3), layout="constrained")
 contestants = ["linear interpolation", "MFImputer, no times", "MFImputer, times"]
@@ -173,7 +175,7 @@ plt.show()
 #
 # Without times, the imputer fills every row by itself. In a blackout nothing in the row
 # is observed, so the imputed value is the mean of the column. The band is as wide as
-# the column varies.
+# the range in which most values of the column lie.
 
 fig, axes = plt.subplots(2, 1, figsize=(9, 5.6), layout="constrained", sharey=True)
 for ax, name in zip(axes, ["without times", "with times"], strict=True):
@@ -197,8 +199,9 @@ plt.show()
 # ------------------------
 #
 # The timescale of a factor says how long it remembers: after this time its correlation
-# with itself has fallen to 37 %. A column may also have a process of its own, for what
-# the factors do not explain. The fit adds one where it explains more than noise would.
+# with itself has fallen to 37 %. The factors do not explain all of a column, and what
+# they leave may change smoothly over time, too. Where it does, the fit adds a *residual
+# process* for the column.
 
 hour = 3600
 timescales = np.sort(imputer.timescale_)[::-1] / hour
@@ -214,9 +217,9 @@ print(f"{own.sum()} of {len(own)} columns have a residual process")
 #
 # A forecast is a gap at the end: rows of NaN with future times. We fit the imputer to
 # all but the last two days. Then we pass it a week of the past and these two days
-# without any reading. The forecast starts from the last readings. After some hours only
-# the typical course of a day is left, and the band is nearly as wide as the column
-# varies. The imputer cannot foresee a change of the weather.
+# without any reading. The forecast starts from the last readings. After some hours it
+# returns to the typical values for each time of day, and the band is nearly as wide as
+# the range of the column. The imputer cannot foresee a change of the weather.
 
 # sphinx_gallery_thumbnail_number = 3
 past = times < np.datetime64("2014-02-27")

@@ -3,9 +3,9 @@ A stack of imputers
 ===================
 
 Which imputer is best depends on the table, and even on the column.
-:class:`~sklearn_mfgd.StackingImputer` hides observed entries and measures how
-well each imputer predicts them. Then it fills every column with a weighted mean. On
-this page it has a smaller error than each of its four members.
+:class:`~sklearn_mfgd.StackingImputer` hides observed entries and measures how well each
+imputer predicts them. Then it fills every column with a weighted mean. On this page it
+has a smaller error than each of the four imputers that it combines.
 """
 
 # %%
@@ -31,10 +31,12 @@ X = np.where(hidden, np.nan, truth)
 # The errors that the stack expects
 # ---------------------------------
 #
-# By default, the stack of a table of this size has four members:
+# For a table of this size, the stack combines four imputers by default. We call them
+# its members:
 #
-# - ``factors`` factorizes the columns as they are.
-# - ``scores`` factorizes the columns after it has made them normal.
+# - ``factors`` is ``MFImputer``.
+# - ``scores`` is ``MFImputer`` with ``marginal="normal"``: it first transforms each
+#   column so that its values have a normal distribution.
 # - ``neighbours`` averages the most similar rows.
 # - ``trees`` predicts each column from the others by randomized trees.
 #

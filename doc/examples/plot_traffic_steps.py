@@ -12,8 +12,8 @@ Gradient descent with a step of 0.01 works on a table of a few rows. On the spee
 # ---------------------
 #
 # We simulate the speeds at 323 traffic sensors on 21 days, with a reading every five
-# minutes. The speeds are sums of daily waves of 60 kinds, each with its own strength on
-# every day. The noise is 2 mph, and the speeds are limited to 0 to 80 mph.
+# minutes. Each speed is a sum of 60 daily waves, and the strength of a wave changes
+# from day to day. The noise is 2 mph, and the speeds are limited to 0 to 80 mph.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -38,9 +38,10 @@ speeds = np.clip(speeds, 0, 80)
 # The step that overflows
 # -----------------------
 #
-# Along a row of W, the loss is a parabola. Its curvature is at most the largest
-# eigenvalue of HᵀH, which is a sum over all 6,048 columns. A step longer than 2 /
-# curvature ends higher than it began. Here is a plain loop with a step of 0.01. It
+# The model is X ≈ WHᵀ: W are the factors of the sensors, and H are those of the times.
+# If only one row of W moves, the loss is a parabola. Its curvature is at most the
+# largest eigenvalue of HᵀH, which is a sum over all 6,048 columns. A step longer than 2
+# / curvature ends higher than it began. Here is a plain loop with a step of 0.01. It
 # starts from factors that are uniform in [0, 1].
 
 start = (
@@ -74,10 +75,10 @@ except DivergenceError as error:
 # ------------------
 #
 # With the step that the error names, the loss falls slowly. With ``eta="auto"`` every
-# row takes the step to the bottom of its own parabola, which a formula gives. The
-# solver "scaled" also divides the direction by HᵀH, so that all directions are equally
-# steep. The default starts from singular vectors. On a complete matrix these are
-# already the best factors.
+# row takes the step to the bottom of its own parabola. A formula gives the length of
+# this step. The solver "scaled" also multiplies the gradient by the inverse of HᵀH, so
+# that all directions are equally steep. The default starts from singular vectors. On a
+# complete matrix these are already the best factors.
 
 fits = {
     f"gd, eta={stable:.2g} (named by the error)": plain.set_params(eta=stable),

@@ -3,8 +3,9 @@ Missing values and the truncated SVD
 ====================================
 
 On a complete matrix, gradient descent and the truncated singular value decomposition
-(SVD) find the same approximation. The SVD cannot leave out missing values: they have to
-be filled before. This page shows how much that costs, and a loop that forgets its mask.
+(SVD) find the same approximation. The SVD cannot leave out missing values: you have to
+fill them in first. This page shows how much larger the error is then. It also shows a
+common mistake, a loop that ignores its mask.
 """
 
 # %%
@@ -45,7 +46,7 @@ print(f"sum of squares: SVD {of_svd:.4f}, stochastic gradient descent {of_descen
 # -----------------------
 #
 # Now two entries are hidden: the first of the second row, and the second of the third
-# row. The following loop has a common error. It takes a mask M but never looks at it.
+# row. The following loop has a common mistake. It accepts a mask M but never uses it.
 # Instead it skips the zeros of A, and A has no zeros.
 
 
@@ -73,17 +74,18 @@ for name, filled in {"mask not used": forgotten, "mask used": masked}.items():
     )
 
 # %%
-# The first loop has small errors in both sums, because it has seen the "hidden"
-# entries. The second fit had to predict them, and it could not: two factors of a 3 x 3
-# matrix have eight free numbers, and only seven entries are observed.
+# The loop that ignores its mask has small errors at observed and at hidden entries,
+# because it has seen the "hidden" entries. The fit that uses the mask had to predict
+# them, and it could not: two factors of a 3 x 3 matrix have eight free numbers, and
+# only seven entries are observed.
 #
 # A larger matrix
 # ---------------
 #
 # This matrix has 60 x 40 entries of rank two, a mean of 2 and a noise of 0.3. More and
 # more entries are missing. Before the SVD they are filled with zeros or with the means
-# of the columns. ``GradientMF`` leaves them out. All have three factors, since the mean
-# needs one.
+# of the columns. ``GradientMF`` leaves them out. Each of the three methods gets three
+# factors: two for the rank and one for the mean.
 
 rng = np.random.default_rng(0)
 signal = 2 + rng.normal(size=(60, 2)) @ rng.normal(size=(2, 40))

@@ -91,16 +91,18 @@ axes[1].legend(title="true answer", frameon=False)
 plt.show()
 
 # %%
-# In the grey areas there are no probabilities. To compare the two losses, we limit the
-# predictions of squared error to 0.001 and 0.999.
+# In the grey areas predictions are below 0 or above 1, so they cannot be probabilities.
+# To compare the two losses, we limit the predictions of squared error to 0.001 and
+# 0.999.
 #
 # Counts
 # ------
 #
-# The table has 400 rows of 30 counts. Factors multiply their rates. Squared
-# error predicts sums, and some of them are negative. It also treats an error of three
-# at a count of 100 like an error of three at a count of 0. The loss ``"poisson"``
-# predicts rates, which are positive.
+# The table has 400 rows of 30 counts. The expected counts, or rates, are products of
+# the effects of two factors. With squared error, a prediction is a sum of such effects,
+# and some predictions are negative. Squared error also treats an error of three at a
+# count of 100 like an error of three at a count of 0. The loss ``"poisson"`` predicts
+# rates, which are positive.
 
 logs = 0.5 + 0.8 * rng.standard_normal((400, 2)) @ rng.standard_normal((2, 30))
 rates = np.exp(logs)

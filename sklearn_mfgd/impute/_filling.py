@@ -135,18 +135,19 @@ class FillingMixin(TransformerMixin):
             The result of `transform`, without the columns of `add_indicator`.
         std : ndarray or DataFrame of shape (n_samples, n_output_features)
             Standard deviation of the true value around the imputed one, in units of X
-            and with the noise; 0 where X is observed. The imputed value plus or minus
-            1.96 of it is a 95 % interval, also where a column has few values. With
-            times, it is calibrated on gaps that the fit made on purpose. It is infinite
-            in a column with fewer than two values in `fit`, and zero in a column whose
+            and with the noise; 0 where X is observed. Except in skewed columns, the
+            imputed value plus or minus 1.96 standard deviations is a 95 % interval,
+            even if a column has few values. With times, the fit hides some observed
+            values and calibrates the standard deviation on them. It is infinite in a
+            column with fewer than two values in `fit`, and zero in a column whose
             values were all equal. In a column of ordered categories the unit is one
             step to the next category. In unordered categories it is NaN. Only with
             ``return_std=True``.
         quantiles : ndarray of shape (n_quantiles, n_samples, n_output_features)
             Quantiles of the true value, in units of X; the value itself where X is
-            observed. In ordered categories they are positions from 0 on, in unordered
-            ones NaN. If ``set_output`` asks for data frames, a list with one for each
-            quantile. Only with `return_quantiles`.
+            observed. In a column of ordered categories they are positions, counted from
+            0. In unordered categories they are NaN. If ``set_output`` asks for data
+            frames, a list with one for each quantile. Only with `return_quantiles`.
         proba : dict of DataFrame of shape (n_samples, n_categories)
             A data frame for each column of unordered categories, by its name. It has
             the probability of each category that occurred in `fit`; 0 or 1 where X is

@@ -49,23 +49,25 @@ class MFImputer(
         \epsilon_{ij} \sim N(0, 1 / \alpha_j)
 
     Here :math:`m_j` and :math:`s_j` are the mean and the standard deviation of the
-    observed entries of column j, and ε is noise. :class:`MaskedGradientMF` learns how
-    many factors to keep, how much to shrink each, and how noisy each column is, by
-    variational Bayes [1]_. The expected value, given the observed entries of the row,
-    replaces a missing value. Observed values are returned unchanged, and new rows are
-    imputed in the same way. Read more in the :ref:`user guide <imputation>`.
+    observed entries of column j, :math:`c_j` is a bias, :math:`w_i` and :math:`h_j` are
+    the factors of row i and column j, and ε is noise with precision :math:`\alpha_j`.
+    :class:`MaskedGradientMF` learns how many factors to keep, how much to shrink each,
+    and how noisy each column is, by variational Bayes [1]_. The expected value, given
+    the observed entries of the row, replaces a missing value. Observed values are
+    returned unchanged, and new rows are imputed in the same way. Read more in the
+    :ref:`user guide <imputation>`.
 
     Parameters
     ----------
     rank : int or "auto", default="auto"
-        Largest number of factors. "auto": one less than the number of rows or of
-        columns that vary, whichever is smaller, but at most 50. Leave it at "auto"
+        Largest number of factors. "auto" is 50, or less in small tables: one less than
+        the number of rows, or of columns that are not constant. Leave it at "auto"
         unless `rank_` reaches 50.
     missing_values : int, float, np.nan or pandas.NA, default=np.nan
         The placeholder of missing values; NaN and pandas.NA mean the same. With any
-        other value, which is rounded to the type of the column, NaN in X is an error.
-        Masked entries of a `numpy.ma.MaskedArray` are always missing. Categories are
-        missing where pandas says so.
+        other placeholder, NaN in X raises an error. The placeholder is rounded to the
+        type of the column. Masked entries of a `numpy.ma.MaskedArray` are always
+        missing. Categories are missing where pandas says so.
     reg : "auto" or float, default="auto"
         "auto" learns how much to shrink each factor. A number is the ridge of all
         factors, in units of the standardized columns. Leave it at "auto" unless you
@@ -76,10 +78,10 @@ class MFImputer(
         Step size if `reg` is a number, see :class:`GradientMF`.
     loss : str or dict, default="squared"
         "squared", "huber", "student_t", "logistic" or "poisson" for all columns, or a
-        dictionary for some of them, by names or numbers. Change it for outliers,
-        counts and columns of 0 and 1, see :doc:`/which_loss`. Columns of "logistic" and
-        "poisson" are not standardized, those of "huber" and "student_t" by medians.
-        Imputed values are on the scale of X: probabilities and expected counts.
+        dictionary for some of them, by names or numbers. Change it for outliers, counts
+        and columns of 0 and 1, see :doc:`/which_loss`. Columns of "huber" and
+        "student_t" are standardized by medians. Columns of "logistic" and "poisson" are
+        not standardized, and imputed values are probabilities and expected counts.
     noise : {"column", "shared"}, default="column"
         Whether to learn one noise variance for each column, or one for all.
     scale : bool, default=True
@@ -93,18 +95,21 @@ class MFImputer(
         both and weighs them in each column by their errors at hidden entries. It takes
         four times as long, or ten times in small tables. Needs ``reg="auto"``.
     statistic : {"mean", "median"}, default="mean"
-        Which value of its distribution replaces a missing one. The mean has the least
-        squared error, the median the least absolute error. They differ only with
-        `marginal`. Columns of "logistic" and "poisson" always use the mean.
+        Whether the mean or the median of its distribution replaces a missing value. The
+        mean has the least squared error, the median the least absolute error. They
+        differ only with `marginal`. Columns of "logistic" and "poisson" always use the
+        mean.
     discrete : {"mean", "nearest"}, default="mean"
-        What to impute in columns of whole numbers: with "mean" any number, with
-        "nearest" the nearest observed value between `min_value` and `max_value`.
+        What to impute in columns of whole numbers. "mean" imputes the expected value,
+        which need not be a whole number. "nearest" imputes the nearest observed value
+        between `min_value` and `max_value`.
     residual : regressor or None, default=None
         A regressor such as :class:`~sklearn.ensemble.ExtraTreesRegressor` that corrects
-        the imputed values of each column where columns depend on each other in curved
-        ways. It learns from entries hidden from the factors, in five folds, so a fit
-        takes six times as long, plus the regressors. How well it predicts entries that
-        it has not seen decides its weight.
+        the imputed values. It helps if columns depend on each other in curves rather
+        than straight lines. It learns from observed entries that are hidden from the
+        factors, in five folds. A fit therefore takes six times as long, and the time of
+        the regressors comes on top. Its weight in a column depends on how well it
+        predicts entries that it has not seen.
     max_iter : int, default=200
         Largest number of sweeps. Increase it after a ConvergenceWarning.
     tol : float, default=1e-3
@@ -116,19 +121,21 @@ class MFImputer(
         ``reg="auto"``.
     min_value, max_value : float or array-like of shape (n_features,)
         Limits of imputed values, for all columns or for each; the defaults, -inf and
-        inf, are no limits. A limit replaces a mean beyond it. With
-        ``sample_posterior=True`` samples are from the distribution truncated there.
+        inf, are no limits. An expected value beyond a limit is replaced by the limit.
+        With ``sample_posterior=True`` samples come from the distribution truncated at
+        the limits.
     add_indicator : bool, default=False
-        Whether to append a column of marks for each feature with missing values in
-        `fit`, as :class:`sklearn.impute.MissingIndicator` does.
+        Whether to append, for each feature with missing values in `fit`, a column that
+        says where values were imputed, as :class:`sklearn.impute.MissingIndicator`
+        does.
     keep_empty_features : bool, default=False
         Whether to keep columns without any value in `fit`. If not, `fit` warns of them
         and `transform` leaves them out. In a column that is kept, missing values become
         zero, or the limit nearest to zero; in a column of categories, the first one.
     time : "index", str or None, default=None
         Where a data frame X has the times of its rows: "index", or the name of a
-        column, which is then no feature. Use it in pipelines, which pass no `times`.
-        See :ref:`rows_in_time`.
+        column, which is then not used as a feature. Use it in pipelines, which pass no
+        `times`. See :ref:`rows_in_time`.
     random_state : int, RandomState instance or None, default=None
         Seed for ``sample_posterior=True`` (with a number every call of `transform`
         returns the same samples), for ``solver="sgd"``, and for the choice of hidden
@@ -158,14 +165,16 @@ class MFImputer(
     indicator_ : MissingIndicator or None
         The transformer that adds the columns of `add_indicator`.
     timescale_ : ndarray of shape (`rank_`,) or None
-        How long each factor remembers, in the units of `times` (seconds for dates).
-        None unless `fit` had times.
+        Time after which the correlation of each factor with itself has fallen to
+        exp(-1), in the units of `times` (seconds for dates). None unless `fit` had
+        times.
     seasonality_ : ndarray of shape (`rank_`,) or None
         Share of the variance of each factor that the day, week and year explain.
     residual_timescale_ : ndarray of shape (n_features,) or None
-        How long the residuals of each column remember; 0 if they are only noise.
+        Time after which the correlation of each column's residuals with themselves has
+        fallen to exp(-1); 0 if they are only noise.
     residual_variance_ : ndarray of shape (n_features,) or None
-        Variance of the residuals of each column that is not noise.
+        Variance of the part of each column's residuals that is not noise.
     n_features_in_ : int
         Number of features seen in `fit`.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -188,16 +197,18 @@ class MFImputer(
     0, 1, 2, ..., and the category nearest to the expected value, or to a sample, is
     imputed. Unordered categories are encoded as the principal components of their
     indicators. A logistic regression on the expected components gives the probability
-    of each category, which ``impute(X, return_proba=True)`` returns; for rows in time
-    it is nearest to the expected indicators. The most probable category is imputed or,
-    with ``sample_posterior=True``, a sample by these probabilities.
+    of each category, which ``impute(X, return_proba=True)`` returns. For rows in time
+    there is no regression: the probabilities are those nearest to the expected
+    indicators. The most probable category is imputed or, with
+    ``sample_posterior=True``, a sample by these probabilities.
 
-    A single value a thousand deviations off can spoil all imputed values of its column.
-    Mark such values as missing first; the :ref:`user guide <outliers>` shows how.
+    A single value that is a thousand standard deviations off can spoil all imputed
+    values of its column. Mark such values as missing first; the :ref:`user guide
+    <outliers>` shows how.
 
-    A table of more than 250,000 entries is factorized in single precision: without any
-    noise, imputed values are exact to about a thousandth of the standard deviation of
-    their column. Observed values are never rounded.
+    A table of more than 250,000 entries is factorized in single precision. If the data
+    have no noise, imputed values are exact to about a thousandth of the standard
+    deviation of their column. Observed values are never rounded.
 
     References
     ----------
@@ -224,7 +235,8 @@ class MFImputer(
     >>> print(f"{np.sqrt(np.mean((filled - truth)[hidden] ** 2)):.2f}")
     0.04
 
-    The share of true values within two standard deviations of the imputed ones:
+    More than 90 % of the true values are within two standard deviations of the imputed
+    ones:
 
     >>> filled, std = imputer.impute(X, return_std=True)
     >>> bool(np.mean(np.abs(filled - truth)[hidden] < 2 * std[hidden]) > 0.9)

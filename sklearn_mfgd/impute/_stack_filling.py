@@ -99,20 +99,22 @@ class StackFillingMixin(TransformerMixin):
         std : ndarray or DataFrame of shape (n_samples, n_output_features)
             Standard deviation of the true value around the imputed one, in units of X;
             0 where X is observed. It is the weighted mean of the standard deviations of
-            the imputers that have ``impute(X, return_std=True)``. If there is none, all
-            values of a column have the same. A factor of each column then fits it to
-            the errors at hidden entries. It is infinite in a column with fewer than two
-            values in `fit`, and zero in a column whose values were all equal. In a
-            column of ordered categories the unit is one step to the next category. In
-            unordered categories it is NaN. Only with ``return_std=True``.
+            the imputers that have ``impute(X, return_std=True)``. Without such an
+            imputer, all values of a column have the same standard deviation. Each
+            column's standard deviations are then multiplied by a number, so that they
+            agree with the errors at hidden entries. It is infinite in a column with
+            fewer than two values in `fit`, and zero in a column whose values were all
+            equal. In a column of ordered categories the unit is one step to the next
+            category. In unordered categories it is NaN. Only with ``return_std=True``.
         quantiles : ndarray of shape (n_quantiles, n_samples, n_output_features)
             Quantiles of the true value, in units of X; the value itself where X is
             observed. They are weighted means of the quantiles of the imputers that have
             ``impute(X, return_std=True, return_quantiles=...)``, centred at the imputed
             value and widened as the standard deviation is. Without such an imputer they
-            are those of a normal distribution. In ordered categories they are positions
-            from 0 on, in unordered ones NaN. If ``set_output`` asks for data frames, a
-            list with one for each quantile. Only with `return_quantiles`.
+            are those of a normal distribution. In a column of ordered categories they
+            are positions, counted from 0. In unordered categories they are NaN. If
+            ``set_output`` asks for data frames, a list with one for each quantile. Only
+            with `return_quantiles`.
         proba : dict of DataFrame of shape (n_samples, n_categories)
             A data frame for each column of unordered categories, by its name. It has
             the probability of each category that occurred in `fit`; 0 or 1 where X is

@@ -57,8 +57,9 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
 
     Here :math:`E_j` is the sum of :math:`e e^\top` over the hidden entries of the
     column, where e are the errors of the imputers at an entry, in standard deviations
-    of the column. E is the mean of :math:`e e^\top` over all hidden entries. It shrinks
-    the weights of a column to those of the whole table: the table counts as λ entries.
+    of the column. E is the mean of :math:`e e^\top` over all hidden entries. The term
+    λE shrinks the weights of a column towards those of the whole table, which counts as
+    much as λ hidden entries of the column.
 
     Parameters
     ----------
@@ -83,8 +84,8 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
     weights : {"column", "table"}, default="column"
         Whether each column has weights of its own, or all columns have the same.
     statistic : {"mean", "median"}, default="mean"
-        Choose "mean" for small squared errors, "median" for small absolute errors. The
-        imputers of "auto" follow it; imputers in a list return what they were set to.
+        Choose "mean" for small squared errors, "median" for small absolute errors. It
+        also sets `statistic` of the imputers of "auto", but not of imputers in a list.
     test_size : float or int, default=0.2
         Share or number of the observed entries to hide at a time. One entry of each row
         and three of each column are never hidden, nor is any of a constant column. With
@@ -92,20 +93,21 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
     cv : int or None, default=None
         With a number: the entries are divided into this many folds, and each imputer is
         fitted once for each fold. None: the stack hides `test_size` of the entries in
-        the same pattern as the missing ones, so a row loses what another row lacks. It
-        repeats this up to five times, until 20,000 entries have been hidden.
+        the pattern of the missing ones: it hides in a row what is missing in another
+        row. It repeats this up to five times, until 20,000 entries have been hidden.
     shrinkage : "auto" or float, default="auto"
         The number λ of entries that the table counts as. Leave it at "auto", which
-        chooses from 20 to 1000 and infinity: it tries weights from four fifths of the
-        hidden entries on the last fifth.
+        chooses from 20 to 1000 and infinity by cross-validation: weights that are
+        learned from four fifths of the hidden entries are tested on the last fifth.
     missing_values : int, float, np.nan or pandas.NA, default=np.nan
         The placeholder of missing values, see :class:`MFImputer`.
     min_value, max_value : float or array-like of shape (n_features,)
         Limits of imputed values, for all columns or for each; the defaults, -inf and
-        inf, are no limits. A limit replaces an imputed value beyond it.
+        inf, are no limits. An imputed value beyond a limit is replaced by the limit.
     add_indicator : bool, default=False
-        Whether to append a column of marks for each feature with missing values in
-        `fit`, as :class:`sklearn.impute.MissingIndicator` does.
+        Whether to append, for each feature with missing values in `fit`, a column that
+        says where values were imputed, as :class:`sklearn.impute.MissingIndicator`
+        does.
     keep_empty_features : bool, default=False
         Whether to keep columns without any value in `fit`. If not, `fit` warns of them
         and `transform` leaves them out. In a column that is kept, missing values become
@@ -158,10 +160,10 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
     A pandas data frame may have columns of categories, of dtype "category", which are
     encoded as in :class:`MFImputer`. `transform` then returns a data frame with the
     same columns. The imputers see arrays of encoded columns; all columns that encode
-    one category are hidden together and have the same weights. A logistic regression
-    on what the stack expects of hidden categories gives the probabilities that
-    ``impute(X, return_proba=True)`` returns. Where some category was never hidden, they
-    are nearest to the expected indicators.
+    one category are hidden together and have the same weights. ``impute(X,
+    return_proba=True)`` returns probabilities from a logistic regression of the hidden
+    categories on what the stack predicts for them. If some category of a column was
+    never hidden, the probabilities are those nearest to the expected indicators.
 
     References
     ----------
