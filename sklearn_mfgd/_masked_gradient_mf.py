@@ -209,7 +209,8 @@ class MaskedGradientMF(BaseMatrixFactorization):
 
     loss_curve_ : list of float
         With ``reg="auto"`` the evidence lower bound (ELBO) after each sweep, which
-        never decreases. With a number for `reg`, F after each sweep.
+        never decreases. With a number for `reg`, F after each sweep; with
+        ``eta="auto"`` it never increases.
 
     validation_curve_ : list of float or None
         Root mean squared error of the held-out entries after each sweep, in the units
