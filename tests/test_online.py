@@ -705,6 +705,20 @@ def test_new_columns_take_part_in_everything(params):
     assert 0 < model.score(X) < 1
 
 
+def test_new_columns_leave_what_the_pattern_of_the_others_says():
+    X, truth = make_table(300, 40)
+    X[:, 4] = np.nan  # an empty column has no place in the pattern
+    X[::2, 36:] = np.nan
+    model = MaskedGradientMF(3, fit_bias="columns").fit(X[:, :36])
+    assert model._model.feature_map.loadings.shape[1] > 0
+    Z = model.transform(X[:, :36])
+    model.fold_in_columns(X[:, 36:], Z)
+    assert_allclose(model.transform(X[::2]), Z[::2], rtol=1e-10, atol=1e-12)
+    error = (reconstruction(model, X) - truth)[:, 36:]
+    assert np.sqrt(np.mean(error**2)) < 0.3 * truth[:, 36:].std()
+    assert 0 < model.score(X) < 1
+
+
 def test_intervals_of_new_columns_cover():
     X, _ = make_table(400, 14)
     hidden = np.random.RandomState(3).uniform(size=X.shape) < 0.2

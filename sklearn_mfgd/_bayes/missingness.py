@@ -78,6 +78,10 @@ class FeatureMap(NamedTuple):
         """
         return self.of(ObservedObjective(rows).pattern, rows.values.dtype)
 
+    def with_columns(self, n_new: int) -> "FeatureMap":
+        """The map of rows with new columns, which count but belong to no direction."""
+        return self._replace(loadings=np.pad(self.loadings, ((0, n_new), (0, 0))))
+
     def of(self, pattern, dtype):
         """Features of the rows of a pattern."""
         raw = _raw_features(pattern, self.loadings, dtype, self.tau)

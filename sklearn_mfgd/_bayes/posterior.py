@@ -181,8 +181,9 @@ class VariationalModel(NamedTuple):
             old = getattr(self, name)
             new = new.astype(old.dtype)
             parts[name] = np.concatenate([old[:-1], new, old[-1:]])
-        numbers = np.append(numbers, last + np.arange(n_new))
-        return self._replace(**parts, columns=numbers.astype(np.int32))
+        numbers = np.append(numbers, last + np.arange(n_new)).astype(np.int32)
+        feature_map = self.feature_map.with_columns(n_new)
+        return self._replace(**parts, columns=numbers, feature_map=feature_map)
 
     def variances(self, W, covariances, rows, columns):
         """Variance of entries, due to noise, row and column, (n_entries,) float64.
