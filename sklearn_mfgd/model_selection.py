@@ -64,7 +64,7 @@ def train_test_split_entries(
     Raises
     ------
     ValueError
-        If so many entries cannot be held out.
+        If X has too few entries to hide `test_size` of them.
 
     Examples
     --------
