@@ -76,7 +76,8 @@ class StackingImputer(TableMixin, StackFillingMixin, PlainStateMixin, _BaseCompo
         - extremely randomized trees that predict each column from the others, after
           :class:`MFImputer` has filled these, if rows times the square of columns are
           at most 20 million;
-        - :class:`MFImputer` with 80 factors, in tables of more than 51 columns.
+        - :class:`MFImputer` with up to 80 factors, in tables of more than 51 rows and
+          columns.
     residual : "auto", regressor or None, default="auto"
         A regressor that corrects the weighted mean in each column, as `residual` of
         :class:`MFImputer` does. It learns from the hidden entries. "auto": extremely
